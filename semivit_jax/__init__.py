@@ -1,0 +1,1 @@
+"""Vision Transformers trained from few labels and many unlabeled images."""

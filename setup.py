@@ -1,0 +1,50 @@
+"""Packaging of semivit_jax. `configs/` travels inside the package through the link semivit_jax/configs."""
+
+from setuptools import find_packages, setup
+
+setup(
+    name="semivit_jax",
+    version="0.1.0",
+    description="Vision Transformers trained from few labels and many unlabeled images, in JAX/Flax",
+    license="Apache-2.0",
+    packages=find_packages(include=["semivit_jax", "semivit_jax.*"]),
+    python_requires=">=3.11,<3.13",
+    install_requires=[
+        "jax>=0.10",  # arrays, transforms, sharding
+        "flax>=0.12",  # models (Linen)
+        "optax>=0.2.8",  # AdamW moments, losses, EMA
+        "orbax-checkpoint>=0.12.8,<1",  # asynchronous checkpoints
+        "tensorflow-datasets>=4.9.10",  # datasets on disk (array_record, no TensorFlow)
+        "array-record>=0.8",  # the record format tfds writes
+        "importlib_resources>=6",  # tfds imports it and does not declare it
+        "grain>=0.2.18",  # order, sharding and workers of the input pipeline
+        "ml-collections>=1.1",  # configs with command-line overrides
+        "absl-py>=2",  # flags behind ml-collections
+        "chex>=0.1.90",  # static types and assertions
+        "numpy>=2",
+        "pillow>=12",  # exact image path
+        "simplejpeg>=1.9",  # fast JPEG decode
+        "opencv-python-headless>=4.10",  # fast resize and warps
+        "rich>=13",  # progress and tables
+        "tensorboardX>=2.6",  # TensorBoard files without TensorFlow
+        "scikit-learn>=1.5",  # digits, baselines, probes
+        "safetensors>=0.5",  # weights in and out
+        "huggingface_hub>=0.30",  # hf:// sources
+    ],
+    extras_require={
+        "cuda": ["jax[cuda13]"],
+        "tpu": ["jax[tpu]"],
+        "plan": ["jax[tpu]"],  # compiles for TPU slices on a machine without one
+        "torch": ["torch==2.13.0"],  # reads .pth files, weights only
+        "dev": [
+            "pytest>=9",
+            "pytest-xdist>=3.8",  # runs the tests on all cores
+            "hypothesis>=6",  # properties over generated inputs
+            "jaxtyping>=0.3",  # shape annotations, checked when tests run
+            "beartype>=0.20",  # the checker behind jaxtyping
+            "ruff>=0.10",
+            "pyright>=1.1.400",
+        ],
+    },
+    entry_points={"console_scripts": ["semivit=semivit_jax.main:run"]},
+)
