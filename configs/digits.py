@@ -30,6 +30,7 @@ def get_config(text: str = "") -> ConfigDict:
         cutmix_switch_prob=0.0,
         mixup_group_size=10,
         erase_prob=0.0,
+        head_lr_scale=1.0,
         published_acc1=0.0,
     )
     return ConfigDict(
@@ -119,7 +120,7 @@ def get_config(text: str = "") -> ConfigDict:
                 num_processes=0,
                 process_id=-1,
                 coordinator_timeout_seconds=300.0,
-            ),  # fmt: skip
+            ),
             checkpoint=dict(save_every_steps=200, keep=2),
             log=dict(every_steps=20, tensorboard=True, recipe="digits", origin="ours"),
         )
