@@ -12,6 +12,7 @@ import hashlib
 import logging
 import os
 import socket
+import threading
 from collections.abc import Mapping
 
 import jax
@@ -24,7 +25,7 @@ from semivit_jax.cluster_env import ClusterError, Membership
 logger = logging.getLogger(__name__)
 
 _HOST_NAME_BYTES = 64  # what is gathered must have one size; longer names are cut
-_PROBE_EVERY_SECONDS = 10.0
+_REPORT_EVERY_SECONDS = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +76,7 @@ def start(spec: Cluster) -> Membership:
             address,
             caller=caller,
             timeout_seconds=spec.coordinator_timeout_seconds,
-            every_seconds=_PROBE_EVERY_SECONDS,
+            report_every_seconds=_REPORT_EVERY_SECONDS,
             report=logger.warning,
         )
     jax.distributed.initialize(
@@ -203,6 +204,22 @@ def any_host(flag: bool) -> bool:
     if jax.process_count() == 1:
         return flag
     return bool(_gather(np.asarray([flag], np.uint8)).any())
+
+
+def exit_within(seconds: float, *, exit_code: int) -> None:
+    """Gives this process `seconds` to end by itself; then ends it, whatever it still waits for.
+
+    For a process that leaves on an error of its own: at exit jax waits 300 s for all processes to leave
+    together, and the others, in the middle of a step, do not come. The launcher ends them once this one is gone;
+    without a launcher they abort by themselves when they miss its heartbeat (100 s).
+
+    Args:
+      seconds: enough to say goodbye where all processes leave with the same error.
+      exit_code: what the launcher is to see.
+    """
+    timer = threading.Timer(seconds, os._exit, args=(exit_code,))
+    timer.daemon = True  # must not itself keep the process
+    timer.start()
 
 
 def _gather(array: np.ndarray) -> np.ndarray:

@@ -16,6 +16,8 @@ from semivit_jax.cluster_env import ClusterError
 
 # One attempt to connect: a host that drops packets would otherwise hold it for minutes.
 _CONNECT_SECONDS = 10.0
+# From one attempt to the next where the host refuses at once: processes start seconds apart.
+_ATTEMPT_EVERY_SECONDS = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +63,7 @@ def wait_until_reachable(
     *,
     caller: str,
     timeout_seconds: float,
-    every_seconds: float,
+    report_every_seconds: float,
     report: Callable[[str], None],
 ) -> None:
     """Returns once a TCP connection to the coordinator succeeds.
@@ -70,16 +72,16 @@ def wait_until_reachable(
       address: the coordinator's.
       caller: who asks, for messages.
       timeout_seconds: when to give up.
-      every_seconds: from one attempt, and one report of a failure, to the next.
-      report: receives one line per failed attempt, naming the address.
+      report_every_seconds: how often to say what is being waited for.
+      report: receives that line, which names the address.
 
     Raises:
       ClusterError: no connection within `timeout_seconds`.
     """
     started = time.monotonic()
+    next_report_seconds = report_every_seconds
     while True:
-        attempt_started = time.monotonic()
-        left = timeout_seconds - (attempt_started - started)
+        left = timeout_seconds - (time.monotonic() - started)
         try:
             with socket.create_connection(
                 (address.host, address.port), timeout=max(0.1, min(_CONNECT_SECONDS, left))
@@ -88,12 +90,14 @@ def wait_until_reachable(
         except OSError as error:
             waited = time.monotonic() - started
             state = f"{caller} on {socket.gethostname()} cannot reach the coordinator {address}: {error}"
-            if waited + every_seconds > timeout_seconds:
+            if waited >= timeout_seconds:
                 raise ClusterError(
                     f"{state}; gave up after {waited:.0f} s. Is process 0 running there, and the port open?"
                 ) from error
+        if waited >= next_report_seconds:
             report(f"{state}; waited {waited:.0f} of {timeout_seconds:.0f} s")
-        time.sleep(max(0.0, every_seconds - (time.monotonic() - attempt_started)))
+            next_report_seconds += report_every_seconds
+        time.sleep(min(_ATTEMPT_EVERY_SECONDS, max(0.0, timeout_seconds - waited)))
 
 
 def check_is_here(address: Address, *, caller: str) -> None:

@@ -37,6 +37,23 @@ MEMBER = textwrap.dedent(
 )
 
 
+# Process 1 fails alone, while process 0 waits for it in a collective.
+FAILS_ALONE = textwrap.dedent(
+    """
+    import sys
+    from semivit_jax.cluster import Cluster, any_host, exit_within, start
+
+    address, num_processes, process_id = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    start(Cluster(address, num_processes, process_id, coordinator_timeout_seconds=30.0))
+    any_host(False)
+    if process_id == 1:
+        exit_within(0.5, exit_code=1)
+        raise OSError("the disk of this host is full")
+    any_host(False)
+    """
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class Finished:
     """What one process left behind."""
@@ -45,16 +62,18 @@ class Finished:
     lines: list[str]
 
 
-def run_members(address: str, *, num_processes: int, process_ids: list[int]) -> list[Finished]:
-    """Runs `MEMBER` in the given processes at the same time, with 2 simulated CPU devices each."""
+def start_members(
+    program: str, address: str, *, num_processes: int, process_ids: list[int]
+) -> list[subprocess.Popen[str]]:
+    """Starts the program in the given processes, with 2 simulated CPU devices each."""
     environ = os.environ | {
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
         "PYTHONPATH": os.pathsep.join(sys.path),
     }
-    members = [
+    return [
         subprocess.Popen(
-            [sys.executable, "-c", MEMBER, address, str(num_processes), str(process_id)],
+            [sys.executable, "-c", program, address, str(num_processes), str(process_id)],
             env=environ,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -62,6 +81,10 @@ def run_members(address: str, *, num_processes: int, process_ids: list[int]) -> 
         )
         for process_id in process_ids
     ]
+
+
+def finish(members: list[subprocess.Popen[str]]) -> list[Finished]:
+    """Waits for all of them; none outlives the test."""
     try:
         outputs = [member.communicate(timeout=90)[0] for member in members]
     finally:
@@ -81,7 +104,7 @@ def free_port() -> int:
 
 
 def test_two_processes_come_together_agree_and_name_the_odd_one_out(free_port):
-    members = run_members(f"127.0.0.1:{free_port}", num_processes=2, process_ids=[0, 1])
+    members = finish(start_members(MEMBER, f"127.0.0.1:{free_port}", num_processes=2, process_ids=[0, 1]))
     for member in members:
         assert member.returncode == 0, "\n".join(member.lines)
         assert "devices 2 4" in member.lines
@@ -97,10 +120,25 @@ def test_two_processes_come_together_agree_and_name_the_odd_one_out(free_port):
 
 
 def test_a_process_whose_coordinator_has_an_unknown_name_fails_at_once():
-    (member,) = run_members("nowhere.invalid:8476", num_processes=2, process_ids=[1])
+    (member,) = finish(start_members(MEMBER, "nowhere.invalid:8476", num_processes=2, process_ids=[1]))
     assert member.returncode == 1
     assert "process 1 of 2" in member.lines[-1]
     assert "cannot resolve the coordinator address nowhere.invalid:8476" in member.lines[-1]
+
+
+def test_a_process_that_fails_alone_does_not_wait_for_the_others(free_port):
+    waiting, failing = start_members(
+        FAILS_ALONE, f"127.0.0.1:{free_port}", num_processes=2, process_ids=[0, 1]
+    )
+    try:
+        output, _ = failing.communicate(timeout=30)
+        assert waiting.poll() is None
+    finally:
+        waiting.kill()
+        waiting.communicate()
+        failing.kill()
+    assert failing.returncode == 1
+    assert "OSError: the disk of this host is full" in output
 
 
 def test_one_process_needs_nobody(monkeypatch):

@@ -42,17 +42,16 @@ def test_a_closed_port_is_reported_again_and_again_and_then_given_up(closed_port
         coordinator.wait_until_reachable(
             Address(host="127.0.0.1", port=closed_port),
             caller="process 1",
-            timeout_seconds=0.5,
-            every_seconds=0.1,
+            timeout_seconds=2.0,
+            report_every_seconds=0.5,
             report=reports.append,
         )
-    assert time.monotonic() - started < 2
-    assert len(reports) >= 3
+    assert 2 <= time.monotonic() - started < 4
+    assert len(reports) >= 2
     assert all(f"127.0.0.1:{closed_port}" in report for report in reports)
 
 
 def test_a_coordinator_that_comes_later_is_waited_for(closed_port):
-    reports: list[str] = []
     servers: list[socket.socket] = []
     opening = threading.Timer(0.3, lambda: servers.append(socket.create_server(("127.0.0.1", closed_port))))
     opening.start()
@@ -60,12 +59,11 @@ def test_a_coordinator_that_comes_later_is_waited_for(closed_port):
         Address(host="127.0.0.1", port=closed_port),
         caller="process 1",
         timeout_seconds=10.0,
-        every_seconds=0.1,
-        report=reports.append,
+        report_every_seconds=10.0,
+        report=pytest.fail,  # a short delay is no news
     )
     opening.join()
     servers[0].close()
-    assert reports
 
 
 def test_process_0_recognises_its_own_address(closed_port):
