@@ -210,8 +210,8 @@ def exit_within(seconds: float, *, exit_code: int) -> None:
     """Gives this process `seconds` to end by itself; then ends it, whatever it still waits for.
 
     For a process that leaves on an error of its own: at exit jax waits 300 s for all processes to leave
-    together, and the others, in the middle of a step, do not come. The launcher ends them once this one is gone;
-    without a launcher they abort by themselves when they miss its heartbeat (100 s).
+    together, and the others, in the middle of a step, do not come. The launcher ends them once this one is
+    gone; without one they abort by themselves when they miss its heartbeat (100 s).
 
     Args:
       seconds: enough to say goodbye where all processes leave with the same error.
