@@ -123,7 +123,7 @@ class Checkpoints:
         return None if found == -1 else found
 
     def _clean_up(self) -> int:
-        """Sets aside what cannot be continued from; returns the newest good step, -1 for none ever, -2 for none left."""
+        """Sets aside what cannot be continued from; the newest good step, -1 for none ever, -2 for none left."""
         damaged = False
         for step in reversed(_steps(self._directory)):
             directory = self._directory / str(step)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from semivit_jax import checkpoint, config, guard, logs, sharding, warm_start, workdir
+from semivit_jax import __version__, checkpoint, config, guard, logs, rng, sharding, warm_start, workdir
 from semivit_jax.checkpoint import Checkpoints
 from semivit_jax.cluster import any_host
 from semivit_jax.config import Config, FinetuneConfig
@@ -24,7 +24,7 @@ from semivit_jax.plan import DataFacts, Plan, make_plan
 from semivit_jax.stages import make_stage
 from semivit_jax.stages.stage import Stage
 from semivit_jax.state import TrainState
-from semivit_jax.stopping import Stopped, StopRequest
+from semivit_jax.stopping import INTERRUPTED, PREEMPTED, Stopped, StopRequest
 
 
 class Collapsed(RuntimeError):
@@ -162,8 +162,6 @@ def fresh_progress() -> Progress:
 
 def stage_key(config: Config, stage: str) -> jax.Array:
     """Key of a stage; every draw of the stage derives from it."""
-    from semivit_jax import rng
-
     return rng.stream(jax.random.key(config.seed), stage)
 
 
@@ -174,9 +172,7 @@ def inherit(run: Run, compiled: Compiled, state: TrainState) -> TrainState:
         return state
     from_stage = source.parent.parent.name
     places = jax.tree.map(lambda leaf: leaf.sharding, compiled.target.params)
-    params, transfer = warm_start.from_checkpoint(
-        source, state.params, places, from_stage=from_stage, tree="params"
-    )
+    params, transfer = warm_start.from_checkpoint(source, state.params, places, from_stage=from_stage, tree="params")
     for text in transfer.lines():
         logs.say(text)
     state = dataclasses.replace(state, params=params)
@@ -302,8 +298,6 @@ class Loop:
         code = self.run.stop.exit_code
         if jax.process_count() == 1:
             return code
-        from semivit_jax.stopping import INTERRUPTED, PREEMPTED
-
         interrupted, preempted = any_host(code == INTERRUPTED), any_host(code == PREEMPTED)
         return INTERRUPTED if interrupted else PREEMPTED if preempted else 0
 
@@ -421,7 +415,7 @@ def evaluate_params(run: Run, eval_step: Any, params: Any) -> dict[str, float]:
 def facts(run: Run, plan: Plan, step: int, position: int, progress: Progress) -> checkpoint.Facts:
     """What a checkpoint's numbers belong to, and where everything but the state stood."""
     data = run.config.data
-    packages = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "semivit_jax")
+    packages = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
     return {
         "stage": plan.stage,
         "step": step,
@@ -439,7 +433,7 @@ def facts(run: Run, plan: Plan, step: int, position: int, progress: Progress) ->
         },
         "split_hash": run.task.split_hash,
         "listing_hash": run.task.listing_hash,
-        "versions": {p: importlib.metadata.version(p) for p in packages},
+        "versions": {p: importlib.metadata.version(p) for p in packages} | {"semivit_jax": __version__},
         "history": dataclasses.asdict(progress.history),
         "window": progress.window.state(),
         "last_epoch": progress.last_epoch.state(),
@@ -459,7 +453,7 @@ def write_report(run: Run, plan: Plan, folder: Path, progress: Progress) -> None
         "best_acc1": progress.best_acc1,
         "dropped_updates": progress.history.dropped,
         "published_acc1": section.published_acc1 if isinstance(section, FinetuneConfig) else 0.0,
-        **{k: v for k, v in progress.evaluation.items()},
+        **progress.evaluation,
         **{f"last_epoch/{k}": v for k, v in means.items()},
     }
     if run.first_host:

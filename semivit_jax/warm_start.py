@@ -39,9 +39,7 @@ class Transfer:
         ]
 
 
-def plan_transfer(
-    source: str, available: Mapping[str, Any], wanted: Mapping[str, Any], *, from_stage: str
-) -> Transfer:
+def plan_transfer(source: str, available: Mapping[str, Any], wanted: Mapping[str, Any], *, from_stage: str) -> Transfer:
     """Decides what is carried over, before anything is read.
 
     Args:
@@ -57,7 +55,8 @@ def plan_transfer(
     reinitialised = tuple(n for n in wanted if n not in available)
     dropped = tuple(n for n in available if n not in wanted)
     complaints = [f"{n} is not in {source}" for n in reinitialised if not _declared(n, REINITIALISED[from_stage])]
-    complaints += [f"{n} of {source} has no place in the model" for n in dropped if not _declared(n, DROPPED[from_stage])]
+    undeclared = [n for n in dropped if not _declared(n, DROPPED[from_stage])]
+    complaints += [f"{n} of {source} has no place in the model" for n in undeclared]
     complaints += [
         f"{n} has shape {tuple(available[n].shape)} in {source}, the model needs {tuple(wanted[n].shape)}"
         for n in loaded
