@@ -61,12 +61,9 @@ def evaluate(folder: Path) -> dict[str, dict[str, float]]:
     group = json.loads((folder / stage / "plan.json").read_text())["group_size"]
     plan = make_plan(config, stage, facts, num_devices=mesh.size, stored_group_size=group)
     compiled = compile_stage(config, plan, mesh)
-    targets = checkpoint.flat(compiled.target)
     with stopping.listening() as stop:
         one = Run(config, folder, task, mesh, stop)
-        state = jax.tree.unflatten(
-            jax.tree.structure(compiled.target), [*checkpoint.restore_arrays(source, targets).values()]
-        )
+        state = checkpoint.restore_tree(source, compiled.target)
         found = {
             prefix: evaluate_params(one, compiled.eval_step, params)
             for prefix, params in compiled.stage.eval_params(state).items()
