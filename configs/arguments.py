@@ -15,9 +15,7 @@ def parse(text: str, **known: Any) -> SimpleNamespace:
         key, _, value = part.partition("=")
         if key not in known or not value:
             legal = ", ".join(f"{k}={v}" for k, v in known.items())
-            raise ValueError(
-                f"config argument {part!r} is not known; arguments and their usual values: {legal}"
-            )
+            raise ValueError(f"config argument {part!r} is not known; arguments and their usual values: {legal}")
         kind = type(known[key])
         try:
             values[key] = kind(value)

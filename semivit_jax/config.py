@@ -1,6 +1,6 @@
 """The recipe: one frozen dataclass per section of a config, without a single default.
 
-A config file (`configs/*.py`) returns an `ml_collections.ConfigDict`. `config_check.check` turns it once into
+A config file returns an `ml_collections.ConfigDict`; `config_check.check` turns it once into
 these dataclasses. A key that is missing, unknown or of the wrong type is an error that names it, so whatever a
 run does stands in its config.
 """
@@ -145,6 +145,7 @@ class FinetuneConfig(StageConfig):
     cutmix_switch_prob: float  # cutmix instead of mixup, when both alphas are positive
     mixup_group_size: int  # labeled images that mix with each other, even
     erase_prob: float
+    head_lr_scale: float  # extra factor for the last group: final norm and head
     published_acc1: float  # in percent, printed beside the measured one; 0 when there is none
 
 
@@ -184,7 +185,7 @@ class MeshConfig:
 
     fsdp: int  # devices that share one copy of the parameters; the others hold further copies
     coordinator_address: str  # 'host:port'; '' finds the cluster from the environment
-    num_processes: int  # 0 finds it from the environment
+    num_processes: int  # -1 finds it from the environment
     process_id: int  # -1 finds it from the environment
     coordinator_timeout_seconds: float
 

@@ -119,9 +119,7 @@ def _check_data(data: DataConfig) -> None:
     for key in ("label_fraction", "validation_share", "max_bad_share"):
         _between(f"config.data.{key}", getattr(data, key), 0.0, 1.0)
     if not data.eval_split and not data.validation_share:
-        raise ConfigError(
-            "config.data.eval_split is empty: config.data.validation_share must then be above 0"
-        )
+        raise ConfigError("config.data.eval_split is empty: config.data.validation_share must then be above 0")
     _at_least("config.data.image_size", data.image_size, 1)
 
 
@@ -134,9 +132,7 @@ def _check_stage(name: str, s: StageConfig) -> None:
     if s.batch_size % s.accum:
         raise ConfigError(f"{path}.batch_size {s.batch_size} is not divisible by {path}.accum {s.accum}")
     if s.epochs <= 0 or not 0 <= s.warmup_epochs <= s.epochs:
-        raise ConfigError(
-            f"{path}: epochs {s.epochs} must be positive, warmup_epochs {s.warmup_epochs} within"
-        )
+        raise ConfigError(f"{path}: epochs {s.epochs} must be positive, warmup_epochs {s.warmup_epochs} within")
     _between(f"{path}.drop_path_rate", s.drop_path_rate, 0.0, 0.999)
     if isinstance(s, MaeConfig):
         _between(f"{path}.mask_ratio", s.mask_ratio, 0.01, 0.99)
@@ -146,13 +142,9 @@ def _check_stage(name: str, s: StageConfig) -> None:
         if s.labeled_mixup and s.mixup_alpha <= 0 and s.cutmix_alpha <= 0:
             raise ConfigError(f"{path}.labeled_mixup is on: mixup_alpha or cutmix_alpha must be above 0")
         if s.mixup_group_size < 2 or s.mixup_group_size % 2:
-            raise ConfigError(
-                f"{path}.mixup_group_size is {s.mixup_group_size}; it must be even and at least 2"
-            )
+            raise ConfigError(f"{path}.mixup_group_size is {s.mixup_group_size}; it must be even and at least 2")
         if s.labeled_mixup and s.batch_size // s.accum % 2:
-            raise ConfigError(
-                f"{path}: labeled_mixup needs an even micro-batch, got {s.batch_size // s.accum}"
-            )
+            raise ConfigError(f"{path}: labeled_mixup needs an even micro-batch, got {s.batch_size // s.accum}")
     if isinstance(s, SemiConfig):
         _one_of(f"{path}.teacher", s.teacher, ("ema", "student"))
         _one_of(f"{path}.pseudo_mixup", s.pseudo_mixup, ("none", "mixup", "mixup_confident", "prob"))

@@ -86,9 +86,7 @@ def _decode_with_pillow(data: bytes, *, exif_rotation: bool, max_pixels: int) ->
 
 def _check_size(*, width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
-        raise BadImage(
-            f"image of {width} x {height} = {width * height} pixels is over the limit of {max_pixels}"
-        )
+        raise BadImage(f"image of {width} x {height} = {width * height} pixels is over the limit of {max_pixels}")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -111,8 +111,7 @@ def train_batches(
     """
     if spec.batch_size % (spec.accum * process_count):
         raise ValueError(
-            f"batch_size {spec.batch_size} is not divisible by {spec.accum} micro-steps times "
-            f"{process_count} processes"
+            f"batch_size {spec.batch_size} is not divisible by {spec.accum} micro-steps times {process_count} processes"
         )
     in_memory = fits_in_memory(task.train, data)
     reader_of = _memory_readers(task, data) if in_memory else _decoding_readers(task, data, spec.stage)

@@ -147,6 +147,4 @@ def unchanged(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def all_bad(stream: Stream) -> TooManyBadRecords:
-    return TooManyBadRecords(
-        f"none of the {len(stream.indices)} images of the stream {stream.name!r} can be read"
-    )
+    return TooManyBadRecords(f"none of the {len(stream.indices)} images of the stream {stream.name!r} can be read")

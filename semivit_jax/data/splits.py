@@ -63,8 +63,7 @@ def choose_split(
     """
     if (labels_per_class > 0) == (label_fraction > 0):
         raise SplitError(
-            f"labels_per_class is {labels_per_class} and label_fraction {label_fraction}; exactly one must "
-            "be above 0"
+            f"labels_per_class is {labels_per_class} and label_fraction {label_fraction}; exactly one must be above 0"
         )
     members = _members_by_class(labels, len(class_names))
     num_validation = _apportion(validation_share, [len(indices) for indices in members])
