@@ -25,9 +25,7 @@ NUM_CLASSES = 1000
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dir", type=Path, required=True, help="scratch folder")
     parser.add_argument("--images", type=int, default=1_281_167)
     parser.add_argument("--kinds", default="folder,tfds")
@@ -46,12 +44,8 @@ def main() -> None:
         for index in ("made", "found"):
             command = [sys.executable, __file__, f"--dir={arguments.dir}", f"--start={kind}"]
             environment = os.environ | {"XDG_CACHE_HOME": str(arguments.dir / "cache")}
-            measured = json.loads(
-                subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE).stdout
-            )
-            print(
-                json.dumps({"kind": kind, "images": arguments.images, "index": index, **measured}), flush=True
-            )
+            measured = json.loads(subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE).stdout)
+            print(json.dumps({"kind": kind, "images": arguments.images, "index": index, **measured}), flush=True)
 
 
 def _build_folder(root: Path, num_images: int) -> float:
@@ -123,9 +117,7 @@ def _start(kind: str, directory: Path) -> dict[str, float]:
         "folder": {"dataset": "own_folder", "root": str(directory / "folder"), "train_split": ""},
         "tfds": {"dataset": "scale", "data_dir": str(directory / "tfds")},
     }[kind]
-    data = dataclasses.replace(
-        config.data, **place, eval_split="", labels_per_class=10, validation_share=0.01
-    )
+    data = dataclasses.replace(config.data, **place, eval_split="", labels_per_class=10, validation_share=0.01)
     task = open_task(dataclasses.replace(config, data=data), workdir=None)
     opened = time.perf_counter()
     spec = BatchSpec("semi", batch_size=128, unlabeled_ratio=5, accum=1, seed=0)

@@ -131,15 +131,11 @@ def _open(data: DataConfig, split: str, *, class_names: Sequence[str] | None) ->
         digits.prepare(data_dir)
     source = tfds_source.open_split(data.dataset, split, data_dir=data_dir, cache_dir=cache_dir())
     if class_names is not None and source.listing.class_names != tuple(class_names):
-        raise DatasetError(
-            f"the splits {data.train_split!r} and {split!r} of {data.dataset!r} have different classes"
-        )
+        raise DatasetError(f"the splits {data.train_split!r} and {split!r} of {data.dataset!r} have different classes")
     return ImageSet(source.records, source.listing.names, source.listing.labels), source.listing
 
 
-def _open_own_folder(
-    data: DataConfig, split: str, *, class_names: Sequence[str] | None
-) -> tuple[ImageSet, Listing]:
+def _open_own_folder(data: DataConfig, split: str, *, class_names: Sequence[str] | None) -> tuple[ImageSet, Listing]:
     """`split` is a sub-folder of the root, '' the root itself; evaluation folders have class sub-folders."""
     if not data.root:
         raise DatasetError("config.data.root is empty; give the folder of images")

@@ -62,12 +62,9 @@ def open_folder(
         _log.warning("%s", line)
     if labels.errors:
         raise DatasetError(
-            f"{len(labels.errors)} problems with the labels of {str(root)!r}:\n"
-            + "\n".join(_cut(labels.errors))
+            f"{len(labels.errors)} problems with the labels of {str(root)!r}:\n" + "\n".join(_cut(labels.errors))
         )
-    return FolderSet(
-        FolderRecords(root, found.names), Listing(found.names, labels.labels, labels.class_names)
-    )
+    return FolderSet(FolderRecords(root, found.names), Listing(found.names, labels.labels, labels.class_names))
 
 
 def _report(root: Path, found: Scan, warnings: Sequence[str]) -> list[str]:

@@ -123,9 +123,7 @@ def _walk(root: Path, problems: list[str]) -> Iterator[tuple[str, int, list[str]
             continue
         inside = [entry.name for entry in entries if entry.is_dir()]
         yield directory, status.st_mtime_ns, [entry.name for entry in entries if not entry.is_dir()]
-        waiting += [
-            (f"{directory}/{name}" if directory else name, above | {identity}) for name in reversed(inside)
-        ]
+        waiting += [(f"{directory}/{name}" if directory else name, above | {identity}) for name in reversed(inside)]
 
 
 def _complaint(root: Path, name: str) -> str:
@@ -161,8 +159,7 @@ def _load(path: Path, root: Path) -> Scan | None:
         return None
     with np.load(path, allow_pickle=False) as saved:
         tables = {
-            key: NameTable(saved[f"{key}_block"], saved[f"{key}_ends"])
-            for key in ("names", "directories", "problems")
+            key: NameTable(saved[f"{key}_block"], saved[f"{key}_ends"]) for key in ("names", "directories", "problems")
         }
         times, ignored = saved["times"], int(saved["ignored"])
     for directory, modified in zip(tables["directories"], times, strict=True):

@@ -68,9 +68,7 @@ def test_class_folders_label_their_own_images_only(listed):
     folder = listed()
     assert folder.listing.class_names == ("ant", "bee", "cat")
     assert labels_of(folder) == {
-        f"{name}/{number}.png": name
-        for name, count in (("ant", 4), ("bee", 3), ("cat", 2))
-        for number in range(count)
+        f"{name}/{number}.png": name for name, count in (("ant", 4), ("bee", 3), ("cat", 2)) for number in range(count)
     }
     assert len(folder.listing.names) == 13
     assert list(folder.listing.names) == sorted(folder.listing.names)
@@ -290,9 +288,7 @@ def test_files_that_vanish_while_training_are_bad_records(root):
     for name in task.train.names[:3]:
         (root / name).unlink()
     spec = pipeline.BatchSpec("mae", 4, 1, 1, 0)
-    batches = pipeline.train_batches(
-        task, config_for(root).data, spec, position=0, process_index=0, process_count=1
-    )
+    batches = pipeline.train_batches(task, config_for(root).data, spec, position=0, process_index=0, process_count=1)
     for _ in range(10):
         next(batches)
     assert batches.bad_records > 0
@@ -307,6 +303,4 @@ def test_a_set_smaller_than_a_batch_is_refused(root, stage, batch_size, message)
     task = open_task(config_for(root), workdir=None)
     spec = pipeline.BatchSpec(stage, batch_size, unlabeled_ratio=3, accum=1, seed=0)
     with pytest.raises(ValueError, match=message):
-        pipeline.train_batches(
-            task, config_for(root).data, spec, position=0, process_index=0, process_count=1
-        )
+        pipeline.train_batches(task, config_for(root).data, spec, position=0, process_index=0, process_count=1)

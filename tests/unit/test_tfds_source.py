@@ -67,8 +67,7 @@ def test_more_than_one_label_is_refused(tmp_path):
 
 def test_sub_splits_have_their_own_listing(built, tmp_path):
     first, rest = (
-        open_split("digits", split, data_dir=built, cache_dir=tmp_path)
-        for split in ("train[:100]", "train[100:]")
+        open_split("digits", split, data_dir=built, cache_dir=tmp_path) for split in ("train[:100]", "train[100:]")
     )
     assert (len(first.records), len(rest.records)) == (100, 1337)
     assert not set(first.listing.names) & set(rest.listing.names)
