@@ -1,0 +1,127 @@
+"""Semi-ViT on scikit-learn's handwritten digits: the demo, all three stages on two CPU cores.
+
+semivit train --config=configs/digits.py --workdir=runs/digits
+semivit train --config=configs/digits.py:labels_per_class=1,seed=3 --workdir=runs/digits_1
+"""
+
+from ml_collections import ConfigDict
+
+from semivit_jax.configs import arguments
+
+
+def get_config(text: str = "") -> ConfigDict:
+    args = arguments.parse(text, labels_per_class=4, seed=0)
+    adamw = dict(accum=1, lr_rule="per_256", schedule="cosine", eps=1e-8, weight_decay=0.05,
+                 clip_norm=0.0, drop_path_rate=0.0)  # fmt: skip
+    light = dict(degrees=5.0, shift=0.05, scale=(0.95, 1.05), shear=0.05)
+    strong = dict(degrees=20.0, shift=0.15, scale=(0.8, 1.2), shear=0.2)
+    supervised = dict(
+        adamw,
+        batch_size=40,
+        betas=(0.9, 0.999),
+        min_lr=1e-6,
+        layer_decay=0.75,
+        ema_decay=0.99,
+        label_smoothing=0.1,
+        labeled_mixup=True,
+        mixup_alpha=0.8,
+        cutmix_alpha=0.0,
+        mixup_prob=1.0,
+        cutmix_switch_prob=0.0,
+        mixup_group_size=10,
+        erase_prob=0.0,
+        head_lr_scale=1.0,
+        published_acc1=0.0,
+    )
+    return ConfigDict(
+        dict(
+            seed=args.seed,
+            stages=("mae", "finetune", "semi"),
+            init_from="",
+            data=dict(
+                dataset="digits",
+                data_dir="",
+                root="",
+                labels="",
+                train_split="train",
+                eval_split="test",
+                labels_per_class=args.labels_per_class,
+                label_fraction=0.0,
+                label_list="",
+                validation_share=0.0,
+                image_size=8,
+                eval_crop_fraction=1.0,
+                interpolation="bicubic",
+                mean=(0.3, 0.3, 0.3),
+                std=(0.38, 0.38, 0.38),
+                affine_views=dict(mae=light, labeled=strong, weak=light, strong=strong),
+                exif_rotation=False,
+                max_pixels=10_000,
+                max_bad_share=0.0,
+                threads=0,
+                workers=0,
+                prefetch_batches=2,
+            ),
+            model=dict(
+                variant="vit_digits",
+                pool="mean",
+                posemb="learned",
+                head_init_std=2e-5,
+                dtype="float32",
+                attention="xla",
+                remat="none",
+                unroll=1,
+            ),
+            mae=dict(
+                adamw,
+                epochs=200.0,
+                batch_size=256,
+                base_lr=1e-3,
+                min_lr=0.0,
+                warmup_epochs=10.0,
+                betas=(0.9, 0.95),
+                layer_decay=1.0,
+                mask_ratio=0.75,
+                norm_pix_loss=True,
+                decoder_width=32,
+                decoder_depth=2,
+                decoder_num_heads=2,
+            ),
+            finetune=dict(supervised, epochs=300.0, base_lr=5e-3, warmup_epochs=20.0),
+            semi=dict(
+                supervised,
+                epochs=200.0,
+                base_lr=5e-3,
+                warmup_epochs=5.0,
+                unlabeled_ratio=5,
+                unlabeled_weight=5.0,
+                teacher="ema",
+                pseudo_label_rule="fixed",
+                confidence_threshold=0.8,
+                pseudo_mixup="prob",
+            ),
+            train=dict(
+                eval_every_epochs=50.0,
+                eval_batch_size=360,
+                max_images_per_device=0,
+                deterministic=False,
+                compilation_cache=True,
+                agree_every_steps=10,
+                max_nonfinite_in_a_row=10,
+                collapse_window_steps=50,
+                collapse_mask_rate_share=0.1,
+                collapse_accuracy_share=0.5,
+                on_collapse="stop",
+                max_rollbacks=3,
+            ),
+            mesh=dict(
+                fsdp=1,
+                coordinator_address="",
+                num_processes=0,
+                process_id=-1,
+                coordinator_timeout_seconds=300.0,
+            ),
+            checkpoint=dict(save_every_steps=200, keep=2),
+            log=dict(every_steps=20, tensorboard=True, recipe="digits", origin="ours"),
+        )
+    )

@@ -1,0 +1,168 @@
+"""The border of a run: raw config in, `config.Config` out, or a `ConfigError` that names the key."""
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from semivit_jax.config import (
+    STAGES,
+    Config,
+    ConfigError,
+    DataConfig,
+    FinetuneConfig,
+    MaeConfig,
+    SemiConfig,
+    StageConfig,
+    flatten,
+)
+
+
+def check(raw: Mapping[str, Any]) -> Config:
+    """Converts a ConfigDict (or nested dict) to a `Config`, or raises `ConfigError` naming the key."""
+    config = _build(Config, raw, "config")
+    _check_values(config)
+    return config
+
+
+def _build(cls: type, raw: Any, path: str) -> Any:
+    if not isinstance(raw, Mapping) and not hasattr(raw, "items"):
+        raise ConfigError(f"{path} is {raw!r}; it must be a section with the keys {_names(cls)}")
+    given = dict(raw.items())
+    hints = typing.get_type_hints(cls)
+    for key in given:
+        if key not in hints:
+            close = difflib.get_close_matches(key, hints, n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise ConfigError(f"unknown key {path}.{key}; {hint}legal keys: {_names(cls)}")
+    missing = [key for key, hint in hints.items() if key not in given and not _optional(hint)]
+    if missing:
+        raise ConfigError(f"{path} lacks the keys {', '.join(missing)}")
+    return cls(**{key: _convert(hint, given.get(key), f"{path}.{key}") for key, hint in hints.items()})
+
+
+def _names(cls: type) -> str:
+    return ", ".join(field.name for field in dataclasses.fields(cls))
+
+
+def _optional(hint: Any) -> bool:
+    return isinstance(hint, types.UnionType) and type(None) in hint.__args__
+
+
+def _convert(hint: Any, value: Any, path: str) -> Any:
+    if _optional(hint):
+        if value is None:
+            return None
+        (hint,) = (h for h in hint.__args__ if h is not type(None))
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return _build(hint, value, path)
+    if typing.get_origin(hint) is tuple:
+        return _convert_tuple(typing.get_args(hint), value, path)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise ConfigError(f"{path} is {value!r}; it must be of type {hint.__name__}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{path} is {value!r}; it must be finite")
+    return value
+
+
+def _convert_tuple(args: tuple[Any, ...], value: Any, path: str) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise ConfigError(f"{path} is {value!r}; it must be a tuple")
+    kinds = [args[0]] * len(value) if args[-1] is Ellipsis else list(args)
+    if len(kinds) != len(value):
+        raise ConfigError(f"{path} is {value!r}; it must have {len(kinds)} values")
+    return tuple(_convert(k, v, f"{path}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
+
+
+def _check_values(c: Config) -> None:
+    """Values that are legal alone but not together, and closed sets of words."""
+    for stage in c.stages:
+        _one_of("config.stages", stage, STAGES)
+        if getattr(c, stage) is None:
+            raise ConfigError(f"config.stages names {stage!r}, but the section config.{stage} is absent")
+    if not c.stages or list(c.stages) != [s for s in STAGES if s in c.stages]:
+        raise ConfigError(f"config.stages is {c.stages}; it must be one or more of {STAGES}, in this order")
+    _one_of("config.model.pool", c.model.pool, ("mean", "cls"))
+    _one_of("config.model.posemb", c.model.posemb, ("learned", "sincos"))
+    _one_of("config.model.dtype", c.model.dtype, ("auto", "float32", "bfloat16"))
+    _one_of("config.model.attention", c.model.attention, ("auto", "xla", "cudnn"))
+    _one_of("config.model.remat", c.model.remat, ("none", "dots", "full"))
+    _one_of("config.train.on_collapse", c.train.on_collapse, ("stop", "rollback"))
+    _one_of("config.data.interpolation", c.data.interpolation, ("bicubic", "bilinear"))
+    _one_of("config.log.origin", c.log.origin, ("published", "ours"))
+    _check_data(c.data)
+    for stage in STAGES:
+        if (section := getattr(c, stage)) is not None:
+            _check_stage(stage, section)
+    for key in ("model.unroll", "mesh.fsdp", "checkpoint.save_every_steps", "checkpoint.keep",
+                "log.every_steps", "train.eval_batch_size", "train.agree_every_steps",
+                "train.collapse_window_steps", "train.max_nonfinite_in_a_row"):  # fmt: skip
+        _at_least(f"config.{key}", flatten(c)[key], 1)
+
+
+def _check_data(data: DataConfig) -> None:
+    if (data.photo_views is None) == (data.affine_views is None):
+        raise ConfigError("exactly one of config.data.photo_views and config.data.affine_views must be given")
+    if data.photo_views is not None:
+        _one_of("config.data.photo_views.path", data.photo_views.path, ("pillow", "fast"))
+    chosen = [data.labels_per_class > 0, data.label_fraction > 0, bool(data.label_list)]
+    if data.dataset != "own_folder" and sum(chosen) != 1:
+        raise ConfigError(
+            "exactly one of config.data.labels_per_class, label_fraction and label_list must be set; got "
+            f"{data.labels_per_class}, {data.label_fraction} and {data.label_list!r}"
+        )
+    for key in ("label_fraction", "validation_share", "max_bad_share"):
+        _between(f"config.data.{key}", getattr(data, key), 0.0, 1.0)
+    if not data.eval_split and not data.validation_share:
+        raise ConfigError("config.data.eval_split is empty: config.data.validation_share must then be above 0")
+    _at_least("config.data.image_size", data.image_size, 1)
+
+
+def _check_stage(name: str, s: StageConfig) -> None:
+    path = f"config.{name}"
+    _one_of(f"{path}.lr_rule", s.lr_rule, ("per_256", "absolute"))
+    _one_of(f"{path}.schedule", s.schedule, ("cosine", "cosine_inclusive_warmup"))
+    _at_least(f"{path}.batch_size", s.batch_size, 1)
+    _at_least(f"{path}.accum", s.accum, 1)
+    if s.batch_size % s.accum:
+        raise ConfigError(f"{path}.batch_size {s.batch_size} is not divisible by {path}.accum {s.accum}")
+    if s.epochs <= 0 or not 0 <= s.warmup_epochs <= s.epochs:
+        raise ConfigError(f"{path}: epochs {s.epochs} must be positive, warmup_epochs {s.warmup_epochs} within")
+    _between(f"{path}.drop_path_rate", s.drop_path_rate, 0.0, 0.999)
+    if isinstance(s, MaeConfig):
+        _between(f"{path}.mask_ratio", s.mask_ratio, 0.01, 0.99)
+    if isinstance(s, FinetuneConfig):
+        _between(f"{path}.ema_decay", s.ema_decay, 0.0, 1.0)
+        _between(f"{path}.label_smoothing", s.label_smoothing, 0.0, 0.999)
+        if s.labeled_mixup and s.mixup_alpha <= 0 and s.cutmix_alpha <= 0:
+            raise ConfigError(f"{path}.labeled_mixup is on: mixup_alpha or cutmix_alpha must be above 0")
+        if s.mixup_group_size < 2 or s.mixup_group_size % 2:
+            raise ConfigError(f"{path}.mixup_group_size is {s.mixup_group_size}; it must be even and at least 2")
+        if s.labeled_mixup and s.batch_size // s.accum % 2:
+            raise ConfigError(f"{path}: labeled_mixup needs an even micro-batch, got {s.batch_size // s.accum}")
+    if isinstance(s, SemiConfig):
+        _one_of(f"{path}.teacher", s.teacher, ("ema", "student"))
+        _one_of(f"{path}.pseudo_mixup", s.pseudo_mixup, ("none", "mixup", "mixup_confident", "prob"))
+        _at_least(f"{path}.unlabeled_ratio", s.unlabeled_ratio, 1)
+        if s.ema_decay == 0:
+            raise ConfigError(f"{path}.ema_decay is 0; the semi-supervised stage always tracks an EMA")
+
+
+def _one_of(path: str, value: str, legal: tuple[str, ...]) -> None:
+    if value not in legal:
+        raise ConfigError(f"{path} is {value!r}; legal values: {', '.join(legal)}")
+
+
+def _at_least(path: str, value: int, low: int) -> None:
+    if value < low:
+        raise ConfigError(f"{path} is {value}; it must be at least {low}")
+
+
+def _between(path: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ConfigError(f"{path} is {value}; it must be between {low} and {high}")

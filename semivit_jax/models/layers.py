@@ -1,0 +1,139 @@
+"""Transformer layers shared by ViT and MAE. Layers draw nothing: stochastic depth comes in as masks."""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+LAYER_NORM_EPS = 1e-6  # ViT and MAE papers' code; flax defaults to 1e-6 too, stated because parity needs it
+
+Initializer = Callable[..., jax.Array]
+normal_init = nn.initializers.normal(0.02)  # truncation at +-2 absolute, as recorded, never acts
+xavier_init = nn.initializers.xavier_uniform()  # MAE's
+
+
+def fan_in_uniform(fan_in: int) -> Initializer:
+    """U(-1/sqrt(fan_in), 1/sqrt(fan_in)): the patch embedding's default, kernel and bias alike."""
+    limit = fan_in**-0.5
+
+    def init(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
+        return jax.random.uniform(key, shape, dtype, -limit, limit)
+
+    return init
+
+
+def layer_norm(dtype: jnp.dtype | None, name: str | None = None) -> nn.LayerNorm:
+    return nn.LayerNorm(epsilon=LAYER_NORM_EPS, dtype=dtype, name=name)
+
+
+def attend(query: jax.Array, key: jax.Array, value: jax.Array, implementation: str) -> jax.Array:
+    """softmax(q k' / sqrt(head_dim)) v; all (batch, tokens, heads, head_dim).
+
+    The plain path keeps the softmax in at least float32 and never narrows float64, which
+    `jax.nn.dot_product_attention` does: it casts to float32, an error of 4e-9 in float64 parity runs.
+    """
+    if implementation == "cudnn":
+        return jax.nn.dot_product_attention(query, key, value, implementation="cudnn")
+    logits_dtype = jnp.promote_types(query.dtype, jnp.float32)
+    logits = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=logits_dtype)
+    probs = jax.nn.softmax(logits * query.shape[-1] ** -0.5, axis=-1).astype(value.dtype)
+    return jnp.einsum("bhqk,bkhd->bqhd", probs, value)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with one fused projection, (batch, tokens, width) -> same."""
+
+    num_heads: int
+    kernel_init: Initializer
+    dtype: jnp.dtype | None
+    implementation: str  # 'xla' or 'cudnn'
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        batch, tokens, width = x.shape
+        qkv = nn.Dense(3 * width, kernel_init=self.kernel_init, dtype=self.dtype, name="qkv")(x)
+        qkv = qkv.reshape(batch, tokens, 3, self.num_heads, width // self.num_heads)
+        query, key, value = (qkv[:, :, i] for i in range(3))
+        out = attend(query, key, value, self.implementation)
+        out = out.reshape(batch, tokens, width)
+        return nn.Dense(width, kernel_init=self.kernel_init, dtype=self.dtype, name="proj")(out)
+
+
+class Mlp(nn.Module):
+    """Two layers with the exact (erf) GELU between them."""
+
+    mlp_dim: int
+    kernel_init: Initializer
+    dtype: jnp.dtype | None
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        h = nn.Dense(self.mlp_dim, kernel_init=self.kernel_init, dtype=self.dtype, name="fc1")(x)
+        h = jax.nn.gelu(h, approximate=False)
+        return nn.Dense(x.shape[-1], kernel_init=self.kernel_init, dtype=self.dtype, name="fc2")(h)
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block (Dosovitskiy et al. 2021, eq. 2 and 3) with stochastic depth."""
+
+    num_heads: int
+    mlp_dim: int
+    kernel_init: Initializer
+    dtype: jnp.dtype | None
+    attention: str
+
+    @nn.compact
+    def __call__(self, x: jax.Array, drop_path_mask: jax.Array | None) -> tuple[jax.Array, None]:
+        """x (batch, tokens, width); drop_path_mask (2, batch), one row per branch, or None.
+
+        Returns (x, None), the carry and the empty per-layer output that `nn.scan` asks for.
+        """
+        attention = Attention(self.num_heads, self.kernel_init, self.dtype, self.attention, name="attn")
+        mlp = Mlp(self.mlp_dim, self.kernel_init, self.dtype, name="mlp")
+        x = x + _masked(attention(layer_norm(self.dtype, "norm1")(x)), drop_path_mask, 0)
+        x = x + _masked(mlp(layer_norm(self.dtype, "norm2")(x)), drop_path_mask, 1)
+        return x, None
+
+
+def _masked(branch: jax.Array, mask: jax.Array | None, row: int) -> jax.Array:
+    return branch if mask is None else branch * mask[row].astype(branch.dtype)[:, None, None]
+
+
+REMAT_POLICIES = {
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
+
+
+def stacked_blocks(
+    *,
+    depth: int,
+    num_heads: int,
+    mlp_dim: int,
+    kernel_init: Initializer,
+    dtype: jnp.dtype | None,
+    attention: str,
+    remat: str,
+    unroll: int,
+    name: str | None = None,
+) -> nn.Module:
+    """`depth` blocks scanned over a leading layer axis, called with (x, masks (depth, 2, batch) or None)."""
+    block = Block
+    if remat != "none":
+        block = nn.remat(Block, prevent_cse=False, policy=REMAT_POLICIES[remat])
+    scanned = nn.scan(
+        block,
+        variable_axes={"params": 0},
+        split_rngs={"params": True},
+        in_axes=0,
+        length=depth,
+        unroll=unroll,
+    )
+    return scanned(num_heads, mlp_dim, kernel_init, dtype, attention, name=name)
+
+
+def drop_path_rates(rate: float, depth: int) -> np.ndarray:
+    """Rates of a ViT's stochastic depth, linear from 0 to `rate` (Huang et al. 2016), float64 (depth, 2)."""
+    return np.repeat(np.linspace(0.0, rate, depth)[:, None], 2, axis=1)

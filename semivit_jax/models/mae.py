@@ -1,0 +1,191 @@
+"""Masked autoencoder (He et al. 2022, section 3)."""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from semivit_jax.models import posemb as posemb_lib
+from semivit_jax.models.layers import fan_in_uniform, layer_norm, normal_init, stacked_blocks, xavier_init
+
+
+class Masking(NamedTuple):
+    """Which patches of each image are kept.
+
+    Attributes:
+      keep_ids: int (batch, kept), patch indices in the order of the noise.
+      restore_ids: int (batch, patches), position of each patch in [kept, removed].
+      patch_mask: (batch, patches), 1 where removed.
+    """
+
+    keep_ids: jax.Array
+    restore_ids: jax.Array
+    patch_mask: jax.Array
+
+
+class MaeOutput(NamedTuple):
+    """latent (batch, 1 + kept, width), pred (batch, patches, 3 p p), patch_mask (batch, patches)."""
+
+    latent: jax.Array
+    pred: jax.Array
+    patch_mask: jax.Array
+
+
+def random_masking(noise: jax.Array, mask_ratio: float) -> Masking:
+    """Keeps the int(L (1 - mask_ratio)) patches with the smallest noise; noise (batch, L)."""
+    num_kept = int(noise.shape[1] * (1 - mask_ratio))
+    order = jnp.argsort(noise, axis=1)
+    restore_ids = jnp.argsort(order, axis=1)
+    return Masking(order[:, :num_kept], restore_ids, (restore_ids >= num_kept).astype(noise.dtype))
+
+
+def patchify(images: jax.Array, patch_size: int) -> jax.Array:
+    """(batch, h, w, c) -> (batch, patches, patch_size**2 * c), row-major, channel last inside a patch."""
+    batch, height, width, channels = images.shape
+    p = patch_size
+    x = images.reshape(batch, height // p, p, width // p, p, channels)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, -1, p * p * channels)
+
+
+class _Encoder(nn.Module):
+    patch_size: int
+    image_size: int
+    width: int
+    depth: int
+    num_heads: int
+    mlp_dim: int
+    dtype: jnp.dtype | None
+    attention: str
+    remat: str
+    unroll: int
+
+    @nn.compact
+    def __call__(self, images: jax.Array, keep_ids: jax.Array) -> jax.Array:
+        p = self.patch_size
+        x = nn.Conv(
+            self.width,
+            (p, p),
+            (p, p),
+            "VALID",
+            kernel_init=_flat_xavier,
+            bias_init=fan_in_uniform(3 * p * p),
+            dtype=self.dtype,
+            name="patch_embed",
+        )(images)
+        x = x.reshape(x.shape[0], -1, self.width)
+        position = jnp.asarray(posemb_lib.sincos(self.width, self.image_size // p), x.dtype)
+        x = jnp.take_along_axis(x + position[1:], keep_ids[:, :, None], axis=1)
+        cls_token = self.param("cls_token", normal_init, (1, 1, self.width)).astype(x.dtype) + position[:1]
+        x = jnp.concatenate([jnp.broadcast_to(cls_token, (x.shape[0], 1, self.width)), x], axis=1)
+        x, _ = stacked_blocks(
+            depth=self.depth,
+            num_heads=self.num_heads,
+            mlp_dim=self.mlp_dim,
+            kernel_init=xavier_init,
+            dtype=self.dtype,
+            attention=self.attention,
+            remat=self.remat,
+            unroll=self.unroll,
+            name="blocks",
+        )(x, None)  # pyright: ignore[reportCallIssue]
+        return layer_norm(self.dtype, "norm")(x)
+
+
+class _Decoder(nn.Module):
+    patch_size: int
+    image_size: int
+    width: int
+    depth: int
+    num_heads: int
+    dtype: jnp.dtype | None
+    attention: str
+    remat: str
+    unroll: int
+
+    @nn.compact
+    def __call__(self, latent: jax.Array, restore_ids: jax.Array) -> jax.Array:
+        x = nn.Dense(self.width, kernel_init=xavier_init, dtype=self.dtype, name="embed")(latent)
+        mask_token = self.param("mask_token", normal_init, (1, 1, self.width)).astype(x.dtype)
+        batch, num_patches = restore_ids.shape
+        removed = jnp.broadcast_to(mask_token, (batch, num_patches + 1 - x.shape[1], self.width))
+        patches = jnp.concatenate([x[:, 1:], removed], axis=1)
+        patches = jnp.take_along_axis(patches, restore_ids[:, :, None], axis=1)
+        x = jnp.concatenate([x[:, :1], patches], axis=1)
+        x = x + jnp.asarray(posemb_lib.sincos(self.width, self.image_size // self.patch_size), x.dtype)
+        x, _ = stacked_blocks(
+            depth=self.depth,
+            num_heads=self.num_heads,
+            mlp_dim=4 * self.width,
+            kernel_init=xavier_init,
+            dtype=self.dtype,
+            attention=self.attention,
+            remat=self.remat,
+            unroll=self.unroll,
+            name="blocks",
+        )(x, None)  # pyright: ignore[reportCallIssue]
+        x = layer_norm(self.dtype, "norm")(x)
+        pred = nn.Dense(3 * self.patch_size**2, kernel_init=xavier_init, dtype=self.dtype, name="pred")(x)
+        return pred[:, 1:]
+
+
+class Mae(nn.Module):
+    """Encodes the kept patches, decodes all of them. Both position embeddings are frozen sin-cos tables."""
+
+    patch_size: int
+    image_size: int
+    width: int
+    depth: int
+    num_heads: int
+    mlp_dim: int
+    decoder_width: int
+    decoder_depth: int
+    decoder_num_heads: int
+    mask_ratio: float
+    dtype: jnp.dtype | None
+    attention: str
+    remat: str
+    unroll: int
+
+    @nn.compact
+    def __call__(self, images: jax.Array, noise: jax.Array) -> MaeOutput:
+        """images (batch, h, w, 3), normalised; noise (batch, patches) decides which patches are removed."""
+        masking = random_masking(noise, self.mask_ratio)
+        shared = {
+            "patch_size": self.patch_size,
+            "image_size": self.image_size,
+            "dtype": self.dtype,
+            "attention": self.attention,
+            "remat": self.remat,
+            "unroll": self.unroll,
+        }
+        latent = _Encoder(
+            **shared,
+            width=self.width,
+            depth=self.depth,
+            num_heads=self.num_heads,
+            mlp_dim=self.mlp_dim,
+            name="encoder",
+        )(images, masking.keep_ids)
+        pred = _Decoder(
+            **shared,
+            width=self.decoder_width,
+            depth=self.decoder_depth,
+            num_heads=self.decoder_num_heads,
+            name="decoder",
+        )(latent, masking.restore_ids)
+        return MaeOutput(latent, pred, masking.patch_mask)
+
+
+def _flat_xavier(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
+    """Xavier-uniform on the patch kernel seen as a (3 p p, width) matrix."""
+    p, _, channels, width = shape
+    return xavier_init(key, (p * p * channels, width), dtype).reshape(shape)
+
+
+def weight_decays(weight_decay: float) -> tuple[tuple[str, float], ...]:
+    """Weight decay as (path pattern, value): class and mask token are decayed here, unlike in fine-tuning."""
+    return (
+        (r"/(bias|scale)$", 0.0),
+        (r"(/kernel|/cls_token|/mask_token)$", weight_decay),
+    )

@@ -1,0 +1,162 @@
+"""The table of model sizes, and one typed wrapper per model: a `Classifier` or an `Autoencoder`."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from semivit_jax.config import ConfigError, MaeConfig, ModelConfig
+from semivit_jax.models import mae, vit
+from semivit_jax.models.layers import drop_path_rates
+from semivit_jax.models.mae import Mae, MaeOutput
+from semivit_jax.models.vit import ViT
+
+Params = Any
+PathTable = tuple[tuple[str, Any], ...]  # (path pattern, value), first match wins
+
+
+@dataclasses.dataclass(frozen=True)
+class ViTSize:
+    patch_size: int
+    width: int
+    depth: int
+    num_heads: int
+    mlp_dim: int
+
+
+VIT_SIZES = {
+    "vit_s16": ViTSize(16, 384, 12, 6, 1536),
+    "vit_b16": ViTSize(16, 768, 12, 12, 3072),
+    "vit_l16": ViTSize(16, 1024, 24, 16, 4096),
+    "vit_h14": ViTSize(14, 1280, 32, 16, 5120),
+    "vit_h16": ViTSize(16, 1280, 32, 16, 5120),
+    "vit_digits": ViTSize(2, 64, 4, 4, 256),  # 8 x 8 images, the demo
+    "vit_test": ViTSize(8, 48, 3, 3, 192),  # the recorded tiny model
+    "vit_test2": ViTSize(8, 48, 2, 3, 192),  # two blocks: the recorded MAE, and stage tests
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Classifier:
+    """A backbone with its head as pure functions.
+
+    Attributes:
+      init: key -> params.
+      logits: (params, images, drop_path_masks or None) -> (batch, classes).
+      features: (params, images) -> what the head reads, (batch, width), evaluation mode.
+      drop_path_rates: rates of all branches; masks have this shape plus a last batch axis.
+      lr_scales: (layer_decay, head_lr_scale) -> table of learning-rate factors.
+      weight_decays: weight_decay -> table of weight decays.
+    """
+
+    init: Callable[[jax.Array], Params]
+    logits: Callable[[Params, jax.Array, jax.Array | None], jax.Array]
+    features: Callable[[Params, jax.Array], jax.Array]
+    drop_path_rates: np.ndarray
+    lr_scales: Callable[[float, float], PathTable]
+    weight_decays: Callable[[float], PathTable]
+
+
+@dataclasses.dataclass(frozen=True)
+class Autoencoder:
+    """MAE as pure functions: init(key) -> params, apply(params, images, noise) -> MaeOutput."""
+
+    init: Callable[[jax.Array], Params]
+    apply: Callable[[Params, jax.Array, jax.Array], MaeOutput]
+    patch_size: int
+    num_patches: int
+    weight_decays: Callable[[float], PathTable]
+
+
+def classifier(
+    config: ModelConfig, *, image_size: int, num_classes: int, drop_path_rate: float, backend: str
+) -> Classifier:
+    """Builds the classifier a config names.
+
+    Args:
+      config: the model section.
+      image_size: side of the input in pixels.
+      num_classes: outputs.
+      drop_path_rate: rate of the last block.
+      backend: jax backend the model will run on; decides what 'auto' means.
+    """
+    size = _vit_size(config.variant, image_size)
+    model = ViT(
+        **dataclasses.asdict(size),
+        image_size=image_size,
+        num_classes=num_classes,
+        pool=config.pool,
+        posemb=config.posemb,
+        head_init_std=config.head_init_std,
+        **_compute(config, backend),
+    )
+    example = jnp.zeros((1, image_size, image_size, 3))
+
+    def features(params: Params, images: jax.Array) -> jax.Array:
+        return model.apply({"params": params}, images, method=ViT.features)  # pyright: ignore
+
+    def logits(params: Params, images: jax.Array, drop_path_masks: jax.Array | None) -> jax.Array:
+        return model.apply({"params": params}, images, drop_path_masks)  # pyright: ignore
+
+    return Classifier(
+        init=lambda key: model.init(key, example)["params"],
+        logits=logits,
+        features=features,
+        drop_path_rates=drop_path_rates(drop_path_rate, size.depth),
+        lr_scales=lambda layer_decay, head_lr_scale: vit.lr_scales(size.depth, layer_decay, head_lr_scale),
+        weight_decays=vit.weight_decays,
+    )
+
+
+def autoencoder(config: ModelConfig, stage: MaeConfig, *, image_size: int, backend: str) -> Autoencoder:
+    """Builds the masked autoencoder around the backbone a config names."""
+    size = _vit_size(config.variant, image_size)
+    model = Mae(
+        **dataclasses.asdict(size),
+        image_size=image_size,
+        decoder_width=stage.decoder_width,
+        decoder_depth=stage.decoder_depth,
+        decoder_num_heads=stage.decoder_num_heads,
+        mask_ratio=stage.mask_ratio,
+        **_compute(config, backend),
+    )
+    num_patches = (image_size // size.patch_size) ** 2
+    image, noise = jnp.zeros((1, image_size, image_size, 3)), jnp.zeros((1, num_patches))
+
+    def apply(params: Params, images: jax.Array, noise: jax.Array) -> MaeOutput:
+        return model.apply({"params": params}, images, noise)  # pyright: ignore
+
+    return Autoencoder(
+        init=lambda key: model.init(key, image, noise)["params"],
+        apply=apply,
+        patch_size=size.patch_size,
+        num_patches=num_patches,
+        weight_decays=mae.weight_decays,
+    )
+
+
+def _vit_size(variant: str, image_size: int) -> ViTSize:
+    if variant not in VIT_SIZES:
+        raise ConfigError(f"config.model.variant is {variant!r}; legal values: {', '.join(VIT_SIZES)}")
+    size = VIT_SIZES[variant]
+    if image_size % size.patch_size:
+        raise ConfigError(
+            f"config.data.image_size is {image_size}; {variant} needs a multiple of its patch size {size.patch_size}"
+        )
+    return size
+
+
+def _compute(config: ModelConfig, backend: str) -> dict[str, Any]:
+    """How a model computes: activation type, attention kernel, rematerialisation, unrolling."""
+    accelerated = backend in ("gpu", "tpu")
+    bfloat16 = config.dtype == "bfloat16" or (config.dtype == "auto" and accelerated)
+    cudnn = config.attention == "cudnn" or (config.attention == "auto" and backend == "gpu" and bfloat16)
+    return {
+        "dtype": jnp.bfloat16 if bfloat16 else None,  # None computes in the parameters' precision
+        "attention": "cudnn" if cudnn else "xla",
+        "remat": config.remat,
+        "unroll": config.unroll,
+    }

@@ -1,0 +1,135 @@
+"""AdamW with per-parameter policy as ordered (path pattern, value) tables, and the published schedules.
+
+The learning rate is not part of the transformation: the step passes it in, so that it follows
+`TrainState.step` also where an update was dropped.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+Params = Any
+PathTable = Sequence[tuple[str, Any]]
+
+
+class Optimizer(NamedTuple):
+    """init(params) -> opt_state; direction(grads, opt_state, params) -> (direction, opt_state); lr(step)."""
+
+    init: Callable[[Params], Any]
+    direction: Callable[[Params, Any, Params], tuple[Params, Any]]
+    lr: Callable[[jax.Array], jax.Array]
+
+
+def adamw(
+    *,
+    betas: tuple[float, float],
+    eps: float,
+    clip_norm: float,
+    weight_decays: PathTable,
+    lr_scales: PathTable,
+    lr: Callable[[jax.Array], jax.Array],
+) -> Optimizer:
+    """AdamW with decoupled decay (Loshchilov & Hutter 2019) and layer-wise scales (Bao et al. 2022).
+
+    One update is params - lr * lr_scale * (adam + weight_decay * params), eps after bias correction; so
+    lr_scale also scales the decay.
+
+    Args:
+      betas, eps: Adam's.
+      clip_norm: limit of the global gradient norm, 0 for none.
+      weight_decays, lr_scales: (path pattern, value) tables; see `by_path`.
+      lr: step -> learning rate.
+    """
+    adam = optax.scale_by_adam(b1=betas[0], b2=betas[1], eps=eps)
+
+    def direction(grads: Params, opt_state: Any, params: Params) -> tuple[Params, Any]:
+        if clip_norm:
+            grads = clip_by_norm(grads, clip_norm)
+        updates, opt_state = adam.update(grads, opt_state)
+        decay, scale = by_path(weight_decays, params), by_path(lr_scales, params)
+        updates = jax.tree.map(lambda u, p, wd, s: (u + wd * p) * s, updates, params, decay, scale)
+        return updates, opt_state
+
+    return Optimizer(adam.init, direction, lr)
+
+
+def clip_by_norm(grads: Params, clip_norm: float) -> Params:
+    """grads * min(1, clip_norm / (norm + 1e-6)), the recorded rule; norm is the global L2 norm."""
+    factor = jnp.minimum(1.0, clip_norm / (optax.tree.norm(grads) + 1e-6))
+    return jax.tree.map(lambda g: g * factor.astype(g.dtype), grads)
+
+
+def by_path(table: PathTable, params: Params) -> Params:
+    """Value of the first pattern that matches each parameter's path ('blocks/attn/qkv/kernel').
+
+    A list gives one value per layer of stacked blocks, along the leading axis.
+
+    Raises:
+      ValueError: a parameter no pattern matches, or a list of another length than its leading axis.
+    """
+
+    def value(path: Any, leaf: Any) -> Any:
+        name = path_name(path)
+        for pattern, found in table:
+            if re.search(pattern, name):
+                return _per_layer(name, found, leaf) if isinstance(found, list) else found
+        raise ValueError(f"no pattern matches parameter {name!r}; patterns: {[p for p, _ in table]}")
+
+    return jax.tree_util.tree_map_with_path(value, params)
+
+
+def path_name(path: Sequence[Any]) -> str:
+    """Slash-joined name of a leaf's path."""
+    return "/".join(str(getattr(part, "key", part)) for part in path)
+
+
+def _per_layer(name: str, values: list[float], leaf: Any) -> jax.Array:
+    if leaf.shape[0] != len(values):
+        raise ValueError(f"{name} has {leaf.shape[0]} layers, the table {len(values)} values")
+    return jnp.asarray(values, leaf.dtype).reshape(-1, *[1] * (leaf.ndim - 1))
+
+
+def cosine(
+    *,
+    peak_lr: float,
+    min_lr: float,
+    warmup_epochs: float,
+    epochs: float,
+    micro_per_epoch: int,
+    steps_per_epoch: int,
+    accum: int,
+) -> Callable[[jax.Array], jax.Array]:
+    """Linear warm-up from 0, then half a cosine to min_lr, by fractions of an epoch (MAE's schedule).
+
+    The position of update `step` is step // steps_per_epoch + (step % steps_per_epoch) * accum /
+    micro_per_epoch epochs, with the recipe's own accum (contracts: steps, epochs, learning rate).
+    """
+
+    def lr(step: jax.Array) -> jax.Array:
+        within = (step % steps_per_epoch).astype(float) * accum / micro_per_epoch
+        t = step // steps_per_epoch + within  # float: jax's default float type, float64 in parity runs
+        warm = peak_lr * t / max(warmup_epochs, 1e-12)
+        share = (t - warmup_epochs) / max(epochs - warmup_epochs, 1e-12)
+        cold = min_lr + (peak_lr - min_lr) * 0.5 * (1 + jnp.cos(jnp.pi * share))
+        return jnp.where(t < warmup_epochs, warm, cold)
+
+    return lr
+
+
+def cosine_inclusive_warmup(
+    *, peak_lr: float, min_lr: float, warmup_steps: int, total_steps: int
+) -> Callable[[jax.Array], jax.Array]:
+    """ConvNeXt's table: warm-up that reaches the peak, then a cosine that starts at it and never ends at min_lr."""
+
+    def lr(step: jax.Array) -> jax.Array:
+        step = step.astype(float)
+        warm = peak_lr * step / max(warmup_steps - 1, 1)
+        share = (step - warmup_steps) / max(total_steps - warmup_steps, 1)
+        cold = min_lr + (peak_lr - min_lr) * 0.5 * (1 + jnp.cos(jnp.pi * share))
+        return jnp.where(step < warmup_steps, warm, cold)
+
+    return lr

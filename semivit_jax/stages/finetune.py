@@ -1,0 +1,176 @@
+"""Stage 2: supervised fine-tuning on the labeled images."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from semivit_jax import metrics, mixup, rng, state
+from semivit_jax.config import AffineConfig, Config, FinetuneConfig
+from semivit_jax.losses import correct, cross_entropy, smoothed_target
+from semivit_jax.metrics import Metrics
+from semivit_jax.models.variants import Classifier, classifier
+from semivit_jax.plan import Plan
+from semivit_jax.stages import stage as stage_lib
+from semivit_jax.stages.stage import ImageDraws, PyTree, Stage, ViewSpec, masks, see
+from semivit_jax.state import TrainState
+
+
+class FinetuneDraws(NamedTuple):
+    """image: of every labeled image; mix: leaves [accum, groups, ...], None without labeled mixup."""
+
+    image: ImageDraws
+    mix: mixup.GroupDraw | None
+
+
+def build_model(config: Config, section: FinetuneConfig, plan: Plan, *, backend: str) -> Classifier:
+    """The stage's classifier, with its drop path."""
+    return classifier(
+        config.model,
+        image_size=config.data.image_size,
+        num_classes=plan.num_classes,
+        drop_path_rate=section.drop_path_rate,
+        backend=backend,
+    )
+
+
+def build_optimizer(section: FinetuneConfig, plan: Plan, model: Classifier):
+    return stage_lib.make_optimizer(
+        section,
+        plan,
+        weight_decays=model.weight_decays(section.weight_decay),
+        lr_scales=model.lr_scales(section.layer_decay, section.head_lr_scale),
+    )
+
+
+def mix_labeled(images: jax.Array, targets: jax.Array, draw: mixup.GroupDraw | None, group_size: int):
+    """Mixes labeled images (rows, h, w, c) and targets (rows, classes) inside their groups."""
+    if draw is None:
+        return images, targets
+    height, width = images.shape[1:3]
+    partner = mixup.reversed_partner(group_size)
+    mixing = jax.vmap(lambda d: mixup.group_mixing(d, partner, height, width))(draw)
+    return mix_groups(images, targets, mixing, group_size)
+
+
+def mix_groups(images: jax.Array, targets: jax.Array, mixing: mixup.Mixing, group_size: int):
+    """Applies per-group mixings, leaves (groups, size, ...), to rows."""
+    images = jax.vmap(mixup.mix_images)(split(images, group_size), mixing)
+    targets = jax.vmap(mixup.mix_targets)(split(targets, group_size), mixing)
+    return join(images), join(targets)
+
+
+def split(x: jax.Array, group_size: int) -> jax.Array:
+    """(rows, ...) -> (groups, group_size, ...)."""
+    return x.reshape(-1, group_size, *x.shape[1:])
+
+
+def join(x: jax.Array) -> jax.Array:
+    """(groups, size, ...) -> (rows, ...)."""
+    return x.reshape(-1, *x.shape[2:])
+
+
+def make_update(config: Config, plan: Plan, *, backend: str):
+    """Returns (model, optimizer, update); `update(state, batch, draws)` takes recorded batches and draws too."""
+    assert config.finetune is not None
+    section = config.finetune
+    model = build_model(config, section, plan, backend=backend)
+    optimizer = build_optimizer(section, plan, model)
+    spec = labeled_spec(config, section, model)
+
+    def micro_loss(params: PyTree, policy_state: PyTree, batch: PyTree, draws: FinetuneDraws):
+        images = see(batch["image"], draws.image, spec)
+        targets = smoothed_target(batch["label"], plan.num_classes, section.label_smoothing, images.dtype)
+        images, targets = mix_labeled(images, targets, draws.mix, plan.group_size)
+        logits = model.logits(params, images, masks(draws.image))
+        loss = cross_entropy(logits, targets).mean()
+        return loss, (policy_state, {"loss": metrics.of(loss)})
+
+    def update(state: TrainState, batch: PyTree, draws: FinetuneDraws) -> tuple[TrainState, Metrics]:
+        return stage_lib.update(
+            state, batch, draws, micro_loss=micro_loss, optimizer=optimizer, ema_decay=section.ema_decay
+        )
+
+    return model, optimizer, update
+
+
+def make_stage(config: Config, plan: Plan, *, backend: str) -> Stage:
+    """Closes over model and optimizer."""
+    assert config.finetune is not None
+    section = config.finetune
+    model, optimizer, update = make_update(config, plan, backend=backend)
+
+    def init(key: jax.Array) -> TrainState:
+        return state.create(model.init(rng.stream(key, "params")), optimizer, keep_ema=section.ema_decay > 0)
+
+    def sample_draws(key: jax.Array, position: jax.Array) -> FinetuneDraws:
+        spec = labeled_spec(config, section, model)
+        image = stage_lib.stream_draws(key, "labeled", position=position, plan=plan, ratio=1, spec=spec)
+        return FinetuneDraws(image, sample_labeled_mix(key, position, section, plan, config.data.image_size))
+
+    def train_step(state: TrainState, batch: PyTree, key: jax.Array) -> tuple[TrainState, Metrics]:
+        return update(state, batch, sample_draws(key, state.position))
+
+    return Stage("finetune", init, train_step, make_eval_step(config, model), eval_params)
+
+
+def sample_labeled_mix(
+    key: jax.Array, position: jax.Array, section: FinetuneConfig, plan: Plan, image_size: int
+) -> mixup.GroupDraw | None:
+    """One draw per mixing group, leaves [accum, groups, ...]; None where labeled mixup is off."""
+    if not section.labeled_mixup:
+        return None
+    return rng.grouped(
+        lambda k: sample_group_mix(k, section, image_size),
+        rng.stream(key, "labeled_mix"),
+        position=position,
+        accum=plan.accum,
+        groups=plan.groups,
+    )
+
+
+def sample_group_mix(key: jax.Array, section: FinetuneConfig, image_size: int) -> mixup.GroupDraw:
+    """Mixup and cutmix in batch mode, with the stage's values."""
+    return mixup.sample_group(
+        key,
+        image_size=image_size,
+        mixup_alpha=section.mixup_alpha,
+        cutmix_alpha=section.cutmix_alpha,
+        mixup_prob=section.mixup_prob,
+        cutmix_switch_prob=section.cutmix_switch_prob,
+    )
+
+
+def labeled_spec(config: Config, section: FinetuneConfig, model: Classifier) -> ViewSpec:
+    view = config.data.affine_views.labeled if config.data.affine_views else None
+    return train_spec(config, section, model, view)
+
+
+def train_spec(config: Config, section: FinetuneConfig, model: Classifier, view: AffineConfig | None) -> ViewSpec:
+    """View of images the student learns from: erased, and passed with drop path."""
+    data = config.data
+    return ViewSpec(data.mean, data.std, data.image_size, view, section.erase_prob, model.drop_path_rates)
+
+
+def make_eval_step(config: Config, model: Classifier):
+    """Masked sums of loss, top-1 and top-5 over a padded batch."""
+    spec = ViewSpec(config.data.mean, config.data.std, config.data.image_size, None, 0.0, None)
+
+    def eval_step(params: PyTree, batch: PyTree) -> Metrics:
+        logits = model.logits(params, see(batch["image"], ImageDraws(), spec), None)
+        label, mask = batch["label"], batch["mask"].astype(jnp.float32)
+        target = smoothed_target(label, logits.shape[-1], 0.0, logits.dtype)
+        top5 = jax.lax.top_k(logits, min(5, logits.shape[-1]))[1]
+        return {
+            "acc1": metrics.over(correct(logits, label), mask),
+            "acc5": metrics.over((top5 == label[:, None]).any(axis=-1).astype(jnp.float32), mask),
+            "loss": metrics.over(cross_entropy(logits, target), mask),
+        }
+
+    return eval_step
+
+
+def eval_params(state: TrainState) -> dict[str, PyTree]:
+    """The student, and its average where the stage keeps one."""
+    averaged = {} if state.ema_params is None else {"val_ema": state.ema_params}
+    return {"val": state.params, **averaged}

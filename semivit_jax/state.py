@@ -1,0 +1,69 @@
+"""The training state and the two ways it changes: an optimizer update, and the average that follows it."""
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from semivit_jax.optim import Optimizer
+
+PyTree = Any
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Everything a stage carries from update to update; no random key is among it."""
+
+    step: PyTree  # int scalar, optimizer updates so far, dropped ones included
+    position: PyTree  # int scalar, batches consumed since the stage began
+    params: PyTree  # current weights
+    opt_state: PyTree  # Adam moments and their count
+    ema_params: PyTree  # moving average of params, None where the stage keeps none
+    policy_state: PyTree  # of the pseudo-label rule; () where it has none
+
+
+def create(params: PyTree, optimizer: Optimizer, *, keep_ema: bool, policy_state: PyTree = ()) -> TrainState:
+    """State before the first update; ema_params start as a copy, not an alias, so both can be donated."""
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        position=jnp.zeros((), jnp.int32),
+        params=params,
+        opt_state=optimizer.init(params),
+        ema_params=jax.tree.map(jnp.copy, params) if keep_ema else None,
+        policy_state=policy_state,
+    )
+
+
+def apply_gradients(
+    state: TrainState,
+    optimizer: Optimizer,
+    *,
+    grads: PyTree,
+    policy_state: PyTree,
+    ema_decay: float,
+    ok: jax.Array,
+) -> TrainState:
+    """One update: AdamW, then the average of the new params. Where `ok` is false both stay as they were.
+
+    Args:
+      state: before the update.
+      optimizer: direction and learning rate.
+      grads: averaged over micro-steps.
+      policy_state: after the micro-steps.
+      ema_decay: weight of the old average; constant, without warm-up or bias correction.
+      ok: bool scalar; false drops the update (contracts: guard), yet step and position move on.
+    """
+    direction, opt_state = optimizer.direction(grads, state.opt_state, state.params)
+    lr = optimizer.lr(state.step)
+    params = jax.tree.map(lambda p, d: p - (lr * d).astype(p.dtype), state.params, direction)
+    ema_params = None if state.ema_params is None else ema_update(state.ema_params, params, ema_decay)
+    new = state.replace(params=params, opt_state=opt_state, ema_params=ema_params, policy_state=policy_state)
+    kept = jax.tree.map(lambda a, b: jnp.where(ok, a, b), new, state)
+    return kept.replace(step=state.step + 1, position=state.position + 1)
+
+
+def ema_update(ema_params: PyTree, params: PyTree, ema_decay: float) -> PyTree:
+    """ema_decay * ema_params + (1 - ema_decay) * params."""
+    return optax.incremental_update(params, ema_params, 1.0 - ema_decay)
