@@ -18,6 +18,7 @@ their arrays carry a leading axis of length `depths[i]`:
     norm/{scale, bias (W3)}, head/{kernel (W3,K), bias (K)}
 """
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -33,6 +34,19 @@ GAMMA_INIT = 1e-6  # layer scale at the start, section A.1 of the paper
 STRIDE = 32  # of the whole network: 4 in the stem, 2 in each of the three other stages
 
 _LayerNorm = functools.partial(nn.LayerNorm, epsilon=LAYER_NORM_EPS)
+
+
+@dataclasses.dataclass(frozen=True)
+class ConvNeXtSize:
+    depths: tuple[int, ...]
+    widths: tuple[int, ...]
+
+
+CONVNEXT_SIZES = {
+    "convnext_tiny": ConvNeXtSize((3, 3, 9, 3), (96, 192, 384, 768)),
+    "convnext_small": ConvNeXtSize((3, 3, 27, 3), (96, 192, 384, 768)),
+    "convnext_test": ConvNeXtSize((1, 1, 2, 1), (8, 16, 24, 32)),
+}
 
 
 class ConvNeXtBlock(nn.Module):
@@ -192,7 +206,9 @@ def drop_path_rates(rate: float, depths: tuple[int, ...]) -> np.ndarray:
     return np.linspace(0.0, rate, sum(depths))
 
 
-def lr_scales(depths: tuple[int, ...], layer_decay: float) -> tuple[tuple[str, float | list[float]], ...]:
+def lr_scales(
+    depths: tuple[int, ...], layer_decay: float, head_lr_scale: float
+) -> tuple[tuple[str, float | list[float]], ...]:
     """Layer-wise learning-rate factors layer_decay ** (13 - id) (Liu et al. 2022, appendix A.2).
 
     The third stage has a group per three blocks; the groups are published for 27 blocks only, so the
@@ -200,17 +216,18 @@ def lr_scales(depths: tuple[int, ...], layer_decay: float) -> tuple[tuple[str, f
 
     Args:
       depths: blocks per stage.
-      layer_decay: factor from one group to the one below; 1 gives every parameter the factor 1.
+      layer_decay: factor from one group to the one below; 1 makes no difference between them.
+      head_lr_scale: factor of the last group, the final norm and the head.
 
     Returns:
-      Ordered (pattern, factor) pairs, searched in the "/"-joined path; exactly one fits each parameter.
+      Ordered (pattern, factor) pairs, searched in the "/"-joined path; the first that fits counts.
       A list has one factor per block, along the parameter's leading axis.
 
     Raises:
       ValueError: layer_decay is not 1 and the third stage is not 27 blocks long.
     """
     if layer_decay == 1.0:
-        return ((r"", 1.0),)
+        return ((r"^(norm|head)/", head_lr_scale), (r"", 1.0))
     if len(depths) != 4 or depths[2] != 27:
         raise ValueError(
             f"layer_decay {layer_decay} with depths {depths}: the published groups need four stages with "
@@ -223,7 +240,7 @@ def lr_scales(depths: tuple[int, ...], layer_decay: float) -> tuple[tuple[str, f
         (r"^downsample_2/", layer_decay**10),
         (r"^stages_2/", [layer_decay ** (10 - block // 3) for block in range(27)]),
         (r"^(downsample|stages)_3/", layer_decay),
-        (r"^(norm|head)/", 1.0),
+        (r"^(norm|head)/", head_lr_scale),
     )
 
 

@@ -112,9 +112,7 @@ def _join_parts(slot: Slot, parts: tuple[str, ...], read: Callable[[str], np.nda
     return np.ascontiguousarray(pieces[0]) if len(pieces) == 1 else np.concatenate(pieces, axis=-1)
 
 
-def _shape_of_parts(
-    slot: Slot, parts: tuple[str, ...], shape_of: Callable[[str], tuple[int, ...]]
-) -> tuple[int, ...]:
+def _shape_of_parts(slot: Slot, parts: tuple[str, ...], shape_of: Callable[[str], tuple[int, ...]]) -> tuple[int, ...]:
     # Zero-stride stand-ins take the same path as the tensors themselves, without their memory.
     return _join_shape([_to_ours(slot.path, np.broadcast_to(0, shape_of(name))).shape for name in parts])
 

@@ -84,8 +84,11 @@ TIMM_VIT: Table = {
 }
 """timm, MAE, DINO, DINOv2 as published, and the published Semi-ViT checkpoints."""
 
-TIMM_LAYER_SCALE = ("blocks.{block}.ls1.gamma", "blocks.{block}.ls2.gamma")
-"""Factors of the attention and of the MLP branch (DINOv2); folded away on import."""
+TIMM_LAYER_SCALE = {
+    "blocks.{block}.attn.proj": "blocks.{block}.ls1.gamma",
+    "blocks.{block}.mlp.fc2": "blocks.{block}.ls2.gamma",
+}
+"""Last linear layer of each branch -> factor per channel of the branch (DINOv2); folded on import."""
 
 MAE_DECODER: Table = {
     **_dense("embed", "decoder_embed"),
@@ -109,10 +112,10 @@ HUGGING_FACE_DINOV2: Table = {
     **_norm("norm", "layernorm"),
 }
 
-HUGGING_FACE_LAYER_SCALE = (
-    "encoder.layer.{block}.layer_scale1.lambda1",
-    "encoder.layer.{block}.layer_scale2.lambda1",
-)
+HUGGING_FACE_LAYER_SCALE = {
+    "encoder.layer.{block}.attention.output.dense": "encoder.layer.{block}.layer_scale1.lambda1",
+    "encoder.layer.{block}.mlp.fc2": "encoder.layer.{block}.layer_scale2.lambda1",
+}
 
 HUGGING_FACE_MAE_DECODER: Table = {
     **_dense("embed", "decoder.decoder_embed"),
@@ -153,9 +156,9 @@ def _timm_convnext_stage(stage: int) -> dict[str, str]:
 
 
 def _hugging_face_convnext_stage(stage: int) -> dict[str, str]:
-    ours, theirs = f"stages_{stage}", f"convnext.encoder.stages.{stage}"
+    ours, theirs = f"stages_{stage}", f"encoder.stages.{stage}"
     block = f"{theirs}.layers.{{block}}"
-    embeddings = ("convnext.embeddings.patch_embeddings", "convnext.embeddings.layernorm")
+    embeddings = ("embeddings.patch_embeddings", "embeddings.layernorm")
     conv, norm = embeddings if stage == 0 else (f"{theirs}.downsampling_layer.{i}" for i in (1, 0))
     return {
         **_dense(f"downsample_{stage}/conv", conv),
@@ -184,6 +187,7 @@ TIMM_CONVNEXT: Table = {
 
 HUGGING_FACE_CONVNEXT: Table = {
     **{ours: theirs for stage in _STAGES for ours, theirs in _hugging_face_convnext_stage(stage).items()},
-    **_norm("norm", "convnext.layernorm"),
+    **_norm("norm", "layernorm"),
     **_dense("head", "classifier"),
 }
+"""ConvNextModel and ConvNextForImageClassification, without their "convnext." prefix."""

@@ -123,7 +123,7 @@ def test_loss_and_gradient_norms_are_the_published_ones(recorded):
 
 def test_lr_scales_and_weight_decays_are_the_published_ones():
     recorded = json.loads((DATA / "convnext_small_layer_decay.json").read_text())
-    lr_scales = convnext.lr_scales(DEPTHS["convnext_small"], layer_decay=0.8)
+    lr_scales = convnext.lr_scales(DEPTHS["convnext_small"], layer_decay=0.8, head_lr_scale=1.0)
     weight_decays = convnext.weight_decays(0.05)
     ours = {}
     for slot in slots("convnext_small"):
@@ -137,7 +137,7 @@ def test_lr_scales_and_weight_decays_are_the_published_ones():
 
 def test_layer_decay_is_refused_for_the_tiny_model():
     with pytest.raises(ValueError, match=r"layer_decay 0.8 with depths \(3, 3, 9, 3\)"):
-        convnext.lr_scales(DEPTHS["convnext_tiny"], layer_decay=0.8)
+        convnext.lr_scales(DEPTHS["convnext_tiny"], layer_decay=0.8, head_lr_scale=1.0)
 
 
 def test_drop_path_rates_are_the_published_ones():
