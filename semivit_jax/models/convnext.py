@@ -105,9 +105,7 @@ class Downsample(nn.Module):
 
     def setup(self):
         size = (4, 4) if self.is_stem else (2, 2)
-        self.conv = nn.Conv(
-            self.width, size, strides=size, padding="VALID", kernel_init=normal_init, dtype=self.dtype
-        )
+        self.conv = nn.Conv(self.width, size, strides=size, padding="VALID", kernel_init=normal_init, dtype=self.dtype)
         self.norm = _LayerNorm(dtype=self.dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -138,9 +136,7 @@ class ConvNeXt(nn.Module):
         return sum(self.depths)
 
     def setup(self):
-        self.downsample = [
-            Downsample(width, is_stem=i == 0, dtype=self.dtype) for i, width in enumerate(self.widths)
-        ]
+        self.downsample = [Downsample(width, is_stem=i == 0, dtype=self.dtype) for i, width in enumerate(self.widths)]
         self.stages = [
             _scanned_blocks(width, depth=depth, unroll=self.unroll, dtype=self.dtype)
             for depth, width in zip(self.depths, self.widths, strict=True)

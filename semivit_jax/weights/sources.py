@@ -56,16 +56,14 @@ def recognise(tensors: Tensors, configs: Mapping[str, Mapping]) -> Source:
       ValueError: a layout that is not known, or a variant the models here cannot represent, by name.
     """
     config = configs.get("config.json", {})
-    if "pretrained_cfg" in config:  # timm's own hub format, and its wrapper in transformers
-        return _timm(tensors.without_prefix("timm_model."), config)
-    if "model_type" in config:
+    if config.get("model_type", "timm_wrapper") != "timm_wrapper":
         return _hugging_face(tensors, config, configs.get("preprocessor_config.json"))
     if any("patch_embeddings" in name for name in tensors.shapes):
         raise ValueError(
             "Hugging Face weights without their config.json: give the folder or the hub name, because "
             "the number of heads and the LayerNorm eps stand there alone"
         )
-    return _timm(tensors, {})
+    return _timm(tensors.without_prefix("timm_model."), config if "pretrained_cfg" in config else {})
 
 
 def _timm(tensors: Tensors, config: Mapping) -> Source:
@@ -114,7 +112,7 @@ def _hugging_face(tensors: Tensors, config: Mapping, preprocessor: Mapping | Non
     if kind == "convnext":
         _check_layer_norm_eps(config)
         tensors = tensors.without_prefix("convnext.")
-        preprocessing = from_hugging_face(preprocessor) if preprocessor else IMAGENET_224
+        preprocessing = _hugging_face_preprocessing(config, preprocessor)
         table = names.HUGGING_FACE_CONVNEXT
         return _convnext("Hugging Face convnext", tensors, table, preprocessing, _class_names(config))
     if kind not in ("vit", "vit_mae", "dinov2"):
@@ -127,11 +125,6 @@ def _hugging_face(tensors: Tensors, config: Mapping, preprocessor: Mapping | Non
     table = names.HUGGING_FACE_DINOV2 if kind == "dinov2" else names.HUGGING_FACE_VIT
     folded = fold_layer_scale(tensors, names.HUGGING_FACE_LAYER_SCALE)
     has_decoder = "decoder.decoder_embed.weight" in tensors.shapes
-    preprocessing = (
-        from_hugging_face(preprocessor)
-        if preprocessor
-        else dataclasses.replace(IMAGENET_224, image_size=config["image_size"])
-    )
     return Source(
         kind=f"Hugging Face {kind}",
         family="vit",
@@ -143,9 +136,18 @@ def _hugging_face(tensors: Tensors, config: Mapping, preprocessor: Mapping | Non
         pool="cls",
         num_heads=config["num_attention_heads"],
         decoder_num_heads=config["decoder_num_attention_heads"] if has_decoder else None,
-        preprocessing=preprocessing,
+        preprocessing=_hugging_face_preprocessing(config, preprocessor),
         class_names=_class_names(config),
     )
+
+
+def _hugging_face_preprocessing(config: Mapping, preprocessor: Mapping | None) -> Preprocessing:
+    """From the preprocessor beside the weights, or from timm's part of the config where that is the one."""
+    if "pretrained_cfg" in config:
+        return from_timm(config["pretrained_cfg"])
+    if preprocessor is not None:
+        return from_hugging_face(preprocessor)
+    return dataclasses.replace(IMAGENET_224, image_size=config["image_size"])
 
 
 def _convnext(

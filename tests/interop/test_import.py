@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import pathlib
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from semivit_jax.models import posemb
 from semivit_jax.models.variants import VIT_SIZES
 from semivit_jax.weights import import_weights, load_imported
 from semivit_jax.weights.command import command
+from semivit_jax.weights.preprocessing import IMAGENET_224
+from semivit_jax.weights.report import Status
 
 pytestmark = pytest.mark.interop
 
@@ -227,6 +230,57 @@ def test_dino_training_checkpoint_gives_the_teacher(tmp_path, images):
     torch.save(content, tmp_path / "dino.pth")
     result = imported(tmp_path / "dino.pth")
     np.testing.assert_allclose(our_features(result, images), torch_output(teacher, images), atol=TOLERANCE)
+
+
+@pytest.fixture(scope="module")
+def published_mae(tmp_path_factory):
+    """A file with the names and shapes of the published ViT-B pre-training checkpoint, random values."""
+    import torch
+
+    shapes = json.loads((pathlib.Path(__file__).parent / "mae_vit_base_patch16_shapes.json").read_text())
+    generator = torch.Generator().manual_seed(0)
+    tensors = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    for name in ("pos_embed", "decoder_pos_embed"):
+        tensors[name] = torch.from_numpy(posemb.sincos(shapes[name][-1], 14)[None]).float()
+    path = tmp_path_factory.mktemp("mae") / "mae_pretrain_vit_base_full.pth"
+    torch.save({"model": tensors}, path)
+    return path, tensors
+
+
+def test_published_mae_without_its_decoder(published_mae):
+    path, tensors = published_mae
+    result = imported(path, "vit_b16", image_size=None)
+    assert names_in(result.report) == tensors.keys()
+    left_over = [row.names[0] for row in result.report.params if row.status is Status.LEFT_OVER]
+    assert all(name.startswith(("decoder_", "mask_token")) for name in left_over)
+    np.testing.assert_array_equal(
+        result.params["blocks"]["attn"]["qkv"]["kernel"][11], tensors["blocks.11.attn.qkv.weight"].T
+    )
+    assert result.preprocessing == IMAGENET_224
+    assert (result.facts.pool, result.facts.num_classes) == ("cls", 0)
+
+
+def test_published_mae_for_mean_pooling_gets_a_new_norm_and_keeps_its_table(published_mae):
+    path, _ = published_mae
+    result = imported(path, "vit_b16", pool="mean", image_size=112)
+    fresh = [row.path for row in result.report.params if row.status is Status.REINITIALISED]
+    assert fresh == ["fc_norm/bias", "fc_norm/scale", "head/kernel", "head/bias"]
+    assert np.all(result.params["fc_norm"]["scale"] == 1)
+    (resized,) = [row for row in result.report.params if row.status is Status.RESIZED]
+    assert (resized.path, resized.source_shape, resized.shape) == ("posemb", (1, 197, 768), (1, 50, 768))
+
+
+def test_published_mae_with_its_decoder(published_mae):
+    path, tensors = published_mae
+    result = imported(path, "vit_b16", image_size=None, decoder=True)
+    assert names_in(result.report) == tensors.keys()
+    left_over = {row.names[0] for row in result.report.params if row.status is Status.LEFT_OVER}
+    assert left_over == {"pos_embed", "decoder_pos_embed"}
+    decoder = result.params["decoder"]
+    np.testing.assert_array_equal(decoder["pred"]["kernel"], tensors["decoder_pred.weight"].T)
+    np.testing.assert_array_equal(decoder["mask_token"], tensors["mask_token"])
+    sizes = (result.facts.decoder_width, result.facts.decoder_depth, result.facts.decoder_num_heads)
+    assert sizes == (512, 8, 16)
 
 
 class RunsOnLoad:
