@@ -185,7 +185,7 @@ class MeshConfig:
 
     fsdp: int  # devices that share one copy of the parameters; the others hold further copies
     coordinator_address: str  # 'host:port'; '' finds the cluster from the environment
-    num_processes: int  # 0 finds it from the environment
+    num_processes: int  # -1 finds it from the environment
     process_id: int  # -1 finds it from the environment
     coordinator_timeout_seconds: float
 

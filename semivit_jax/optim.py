@@ -83,8 +83,12 @@ def by_path(table: PathTable, params: Params) -> Params:
 
 
 def path_name(path: Sequence[Any]) -> str:
-    """Slash-joined name of a leaf's path."""
-    return "/".join(str(getattr(part, "key", part)) for part in path)
+    """Slash-joined name of a leaf's path: dict keys, attributes and indices."""
+    return "/".join(str(_part(p)) for p in path)
+
+
+def _part(entry: Any) -> Any:
+    return next(getattr(entry, a) for a in ("key", "name", "idx") if hasattr(entry, a))
 
 
 def _per_layer(name: str, values: list[float], leaf: Any) -> jax.Array:

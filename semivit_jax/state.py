@@ -1,5 +1,6 @@
 """The training state and the two ways it changes: an optimizer update, and the average that follows it."""
 
+import dataclasses
 from typing import Any
 
 import flax.struct
@@ -59,9 +60,11 @@ def apply_gradients(
     lr = optimizer.lr(state.step)
     params = jax.tree.map(lambda p, d: p - (lr * d).astype(p.dtype), state.params, direction)
     ema_params = None if state.ema_params is None else ema_update(state.ema_params, params, ema_decay)
-    new = state.replace(params=params, opt_state=opt_state, ema_params=ema_params, policy_state=policy_state)
+    new = dataclasses.replace(
+        state, params=params, opt_state=opt_state, ema_params=ema_params, policy_state=policy_state
+    )
     kept = jax.tree.map(lambda a, b: jnp.where(ok, a, b), new, state)
-    return kept.replace(step=state.step + 1, position=state.position + 1)
+    return dataclasses.replace(kept, step=state.step + 1, position=state.position + 1)
 
 
 def ema_update(ema_params: PyTree, params: PyTree, ema_decay: float) -> PyTree:

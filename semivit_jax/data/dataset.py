@@ -1,0 +1,151 @@
+"""Opens what a config names: training set, evaluation set, and the split between labeled and unlabeled."""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from semivit_jax.config import Config, DataConfig
+from semivit_jax.data import digits, splits, tfds_source
+from semivit_jax.data.listing import Listing
+from semivit_jax.data.splits import Split
+
+
+class Records(Protocol):
+    """Encoded images by position; can be pickled, and opens its files in the process that reads them."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> bytes: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Subset:
+    """Some of the records of another set."""
+
+    records: Records
+    indices: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int, /) -> bytes:
+        return self.records[int(self.indices[index])]
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageSet:
+    """Images with their names and labels."""
+
+    records: Records
+    names: Sequence[str]
+    labels: np.ndarray  # int32 [n], -1 where not known
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, indices: np.ndarray) -> "ImageSet":
+        """The images at the given positions, in that order."""
+        names = [self.names[int(index)] for index in indices]
+        return ImageSet(Subset(self.records, indices), names, self.labels[indices])
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskData:
+    """Everything a run needs to know about its images."""
+
+    train: ImageSet  # labeled, unlabeled and validation images; `split` says which is which
+    eval: ImageSet
+    class_names: tuple[str, ...]
+    split: Split
+    listing_hash: str  # of names, labels and classes of both sets
+    split_hash: str
+
+
+def open_task(config: Config, *, workdir: Path | None) -> TaskData:
+    """Opens the images of a config and draws its split.
+
+    Writes `split.csv` and `listing.json` into `workdir`, or checks that the split there is this one; with
+    workdir None nothing is written.
+
+    Raises:
+      DatasetError: if the data set is not there (the message says where it was looked for and how to prepare
+        it) or cannot be used.
+      SplitError: if the split cannot be made, or the workdir holds another one.
+    """
+    data = config.data
+    train, train_listing = _open(data, data.train_split)
+    split = _choose_split(train_listing, data, seed=config.seed)
+    hashes = [train_listing.content_hash()]
+    if data.eval_split:
+        evaluation, eval_listing = _open(data, data.eval_split)
+        hashes.append(eval_listing.content_hash())
+    else:
+        evaluation = train.subset(split.validation)
+    listing_hash = hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+    task = TaskData(
+        train=train,
+        eval=evaluation,
+        class_names=train_listing.class_names,
+        split=split,
+        listing_hash=listing_hash,
+        split_hash=splits.split_hash(split, listing_hash),
+    )
+    if workdir is not None:
+        splits.write_or_compare(workdir / "split.csv", split, names=train.names, labels=train.labels)
+        _write_summary(workdir / "listing.json", task)
+    return task
+
+
+def describe(task: TaskData) -> str:
+    """One paragraph for people: sizes of the split, number of classes and their names."""
+    names = ", ".join(task.class_names[:20]) + (", ..." if len(task.class_names) > 20 else "")
+    split = task.split
+    return (
+        f"{len(split.labeled)} labeled, {len(split.unlabeled)} unlabeled, {len(split.validation)} validation "
+        f"and {len(task.eval)} evaluation images; {len(task.class_names)} classes: {names}"
+    )
+
+
+def cache_dir() -> Path:
+    """The user's cache folder of this project."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "semivit_jax"
+
+
+def _open(data: DataConfig, split: str) -> tuple[ImageSet, Listing]:
+    data_dir = Path(data.data_dir).expanduser() if data.data_dir else cache_dir() / "tfds"
+    if data.dataset == "digits":
+        digits.prepare(data_dir)
+    source = tfds_source.open_split(data.dataset, split, data_dir=data_dir, cache_dir=cache_dir())
+    return ImageSet(source.records, source.listing.names, source.listing.labels), source.listing
+
+
+def _choose_split(listing: Listing, data: DataConfig, *, seed: int) -> Split:
+    return splits.choose_split(
+        listing.labels,
+        labels_per_class=data.labels_per_class,
+        label_fraction=data.label_fraction,
+        validation_share=data.validation_share,
+        seed=seed,
+        class_names=listing.class_names,
+    )
+
+
+def _write_summary(path: Path, task: TaskData) -> None:
+    summary = {
+        "listing_hash": task.listing_hash,
+        "split_hash": task.split_hash,
+        "class_names": list(task.class_names),
+        "num_train": len(task.train),
+        "num_labeled": len(task.split.labeled),
+        "num_unlabeled": len(task.split.unlabeled),
+        "num_validation": len(task.split.validation),
+        "num_eval": len(task.eval),
+    }
+    building = path.with_name(f".{path.name}.{os.getpid()}")
+    building.write_text(json.dumps(summary, indent=2) + "\n")
+    building.replace(path)

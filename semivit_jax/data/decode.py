@@ -1,0 +1,119 @@
+"""Encoded bytes to a uint8 RGB array, with one exception for everything that cannot be shown as a picture.
+
+JPEG, PNG, WebP, GIF (first frame) and BMP are read. Pillow decides what is a readable image; on the `fast` path
+simplejpeg decodes the ordinary JPEG files (both sit on libjpeg-turbo and give the same pixels) and whatever it
+declines goes to Pillow, so that both paths accept the same files.
+"""
+
+import io
+
+import numpy as np
+import simplejpeg
+from PIL import Image
+
+from semivit_jax.data.image_types import ImagePath
+
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+_JPEG_START = b"\xff\xd8\xff"
+_ORIENTATION_TAG = 0x0112  # EXIF 2.3, section 4.6.4
+
+
+class BadImage(ValueError):
+    """The bytes are no image that can be used; the message says why."""
+
+
+def decode(data: bytes, *, path: ImagePath, exif_rotation: bool, max_pixels: int) -> np.ndarray:
+    """Decodes one image file.
+
+    Grey, palette and CMYK images become RGB, alpha is dropped (the colour below it stays), 16-bit grey keeps its
+    high byte as 16-bit colour does.
+
+    Args:
+      data: the whole file.
+      path: `fast` decodes plain JPEG with simplejpeg, `pillow` never does.
+      exif_rotation: turn the image as its EXIF orientation asks, the same way on both paths.
+      max_pixels: largest accepted width * height, checked before any pixel is decoded. Pillow's own limit
+        (`PIL.Image.MAX_IMAGE_PIXELS`) holds beside it.
+
+    Returns:
+      uint8 [height, width, 3]; it may be read-only.
+
+    Raises:
+      BadImage: empty, truncated, damaged, too large, or not an image of these formats.
+    """
+    if not data:
+        raise BadImage("empty file (0 bytes)")
+    if path == "fast" and data.startswith(_JPEG_START):
+        image = _decode_plain_jpeg(data, max_pixels=max_pixels)
+        if image is not None:
+            may_be_rotated = exif_rotation and (b"Exif\x00" in data or b"tiff:Orientation" in data)
+            return _upright(image, _jpeg_orientation(data)) if may_be_rotated else image
+    return _decode_with_pillow(data, exif_rotation=exif_rotation, max_pixels=max_pixels)
+
+
+def _decode_plain_jpeg(data: bytes, *, max_pixels: int) -> np.ndarray | None:
+    """Decodes with simplejpeg; None for what it declines (CMYK, any damage), which Pillow then judges."""
+    try:
+        height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
+        _check_size(width=width, height=height, max_pixels=max_pixels)
+        return None if colorspace == "CMYK" else simplejpeg.decode_jpeg(data, "RGB")
+    except BadImage:
+        raise
+    except ValueError:
+        return None
+
+
+def _decode_with_pillow(data: bytes, *, exif_rotation: bool, max_pixels: int) -> np.ndarray:
+    # Decoders meet hostile bytes here and raise whatever their parsing trips over (OSError, SyntaxError,
+    # struct.error, IndexError, ...). All of it means the same thing: this file is no usable image.
+    try:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            _check_size(width=image.width, height=image.height, max_pixels=max_pixels)
+            pixels = np.asarray(_to_rgb(image))
+            orientation = image.getexif().get(_ORIENTATION_TAG, 1) if exif_rotation else 1
+    except (BadImage, MemoryError):
+        raise
+    except Image.UnidentifiedImageError as error:
+        raise BadImage(
+            f"not an image of a known format ({', '.join(_FORMATS)}): {len(data)} bytes, starting with {data[:8]!r}"
+        ) from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise BadImage(f"too many pixels, refused before decoding (limit {max_pixels}): {error}") from error
+    except Exception as error:
+        raise BadImage(f"damaged image: {type(error).__name__}: {error}") from error
+    return _upright(pixels, orientation)
+
+
+def _check_size(*, width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise BadImage(f"image of {width} x {height} = {width * height} pixels is over the limit of {max_pixels}")
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion would clip at 255
+        high_byte = np.clip(np.asarray(image).astype(np.int64), 0, 65535) >> 8
+        image = Image.fromarray(high_byte.astype(np.uint8))
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # converted to RGB at once, Pillow warns about the lost transparency
+    return image.convert("RGB")
+
+
+def _jpeg_orientation(data: bytes) -> int:
+    try:
+        with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
+            return image.getexif().get(_ORIENTATION_TAG, 1)
+    except MemoryError:
+        raise
+    except Exception as error:  # as in _decode_with_pillow
+        raise BadImage(f"damaged image: {type(error).__name__}: {error}") from error
+
+
+def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Undoes an EXIF orientation (1 to 8; unknown values leave the image alone)."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)

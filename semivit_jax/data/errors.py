@@ -1,0 +1,5 @@
+"""Errors of this package that a user can act on."""
+
+
+class DatasetError(ValueError):
+    """A data set that is missing or cannot be used; the message says where it should be and what to do."""

@@ -1,0 +1,109 @@
+"""Batches for evaluation: padded and masked, every image exactly once over all hosts."""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from semivit_jax.config import DataConfig
+from semivit_jax.data import host_views
+from semivit_jax.data.bad_records import WINDOW, BadRecord, BadRecordCount
+from semivit_jax.data.dataset import ImageSet
+from semivit_jax.data.order import HostRows
+from semivit_jax.data.read_ahead import num_blocks, read_ahead
+from semivit_jax.data.rows import Arrays, DecodedSet, Rows, decode_all, fits_in_memory, read_image
+
+
+class EvalBatches:
+    """The batches of one host, in the order of the set; iterate as often as you like.
+
+    Each is {image: uint8 [b, size, size, 3], label: int32 [b], mask: float32 [b]}; mask is 0 in padding rows
+    and for images that cannot be read, whose rows are black with label -1. Every host has the same number of
+    batches.
+    """
+
+    def __init__(self, images: ImageSet, data: DataConfig, rows: HostRows):
+        self._images = images
+        self._data = data
+        self._rows = rows
+        self._decoded: DecodedSet | None = None
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._images) / self._rows.global_rows)
+
+    def __iter__(self) -> Iterator[Arrays]:
+        # The share of bad records is that of this evaluation: each one starts to count anew.
+        bad = BadRecordCount(
+            self._images.names, max_bad_share=self._data.max_bad_share, window=min(WINDOW, len(self._images))
+        )
+        if fits_in_memory(self._images, self._data) and self._decoded is None:
+            self._decoded = decode_all(self._images, self._data)
+        view = host_views.eval_view_of(self._data)
+        local_rows = self._rows.local_rows
+        per_batch = num_blocks(local_rows, images=local_rows) if self._decoded is None else 1
+        source = _EvalBlocks(self._images, self._data, view, self._rows, self._decoded, per_batch, len(self))
+        if self._decoded is None:
+            # Threads only: starting worker processes takes seconds, each time.
+            blocks = read_ahead(source, start=0, ahead=self._data.prefetch_batches * per_batch,
+                                threads=self._data.threads, workers=0)  # fmt: skip
+        else:
+            blocks = (source[block] for block in range(len(source)))
+        try:
+            for _ in range(len(self)):
+                parts = [next(blocks) for _ in range(per_batch)]
+                for part in parts:
+                    bad.add(len(part.arrays["label"]), part.bad)
+                yield {key: np.concatenate([part.arrays[key] for part in parts]) for key in parts[0].arrays}
+        finally:
+            blocks.close()
+
+
+def eval_batches(
+    images: ImageSet, data: DataConfig, *, batch_size: int, process_index: int, process_count: int
+) -> EvalBatches:
+    """Evaluation batches of one host; `batch_size` counts the images of all hosts.
+
+    Raises:
+      ValueError: if `batch_size` is not divisible by `process_count`.
+    """
+    return EvalBatches(images, data, HostRows(batch_size, process_index, process_count))
+
+
+@dataclasses.dataclass(frozen=True)
+class _EvalBlocks:
+    """Random access to equal blocks of this host's rows, padding included."""
+
+    images: ImageSet
+    data: DataConfig
+    view: host_views.EvalView
+    rows: HostRows
+    decoded: DecodedSet | None
+    blocks_per_batch: int
+    num_batches: int
+
+    def __len__(self) -> int:
+        return self.num_batches * self.blocks_per_batch
+
+    def __getitem__(self, index: int) -> Rows:
+        count = self.rows.local_rows // self.blocks_per_batch
+        positions = self.rows.stream_positions(index * count, count)
+        size = self.data.image_size
+        image = np.zeros((count, size, size, 3), np.uint8)
+        label = np.full(count, -1, np.int32)
+        mask = np.zeros(count, np.float32)
+        bad = []
+        for row in np.flatnonzero(positions < len(self.images)):
+            position = int(positions[row])
+            found = self._image(position)
+            if isinstance(found, BadRecord):
+                bad.append(found)
+            else:
+                image[row], label[row], mask[row] = found, self.images.labels[position], 1
+        return Rows({"image": image, "label": label, "mask": mask}, tuple(bad))
+
+    def _image(self, index: int) -> np.ndarray | BadRecord:
+        if self.decoded is not None:
+            return self.decoded.bad.get(index, self.decoded.images[index])
+        image = read_image(self.images, index, self.data, path="pillow")  # evaluation is always exact
+        return image if isinstance(image, BadRecord) else self.view(image)

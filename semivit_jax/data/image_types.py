@@ -1,0 +1,12 @@
+"""Words shared by the host-side image functions. Images are uint8 RGB arrays [height, width, 3] throughout."""
+
+from typing import Literal
+
+ImagePath = Literal["pillow", "fast"]
+"""Which implementation transforms images: `pillow` is exact, `fast` is for training (OpenCV and lookup tables)."""
+
+Interpolation = Literal["bicubic", "bilinear"]
+"""Kernel of resizing and of the geometric operators."""
+
+Rgb = tuple[int, int, int]
+"""A colour, each channel 0 to 255."""

@@ -1,0 +1,175 @@
+"""Which training images are labeled, unlabeled or kept back for validation.
+
+A split is a pure function of the labels and a seed, so every host works out the same one. Each class has its
+own random order, keyed by (seed, class): the labeled images are its beginning and the validation images its
+end. Hence 4 labels per class include the 1 label per class of the same seed, and a validation share does not
+move them.
+"""
+
+import csv
+import dataclasses
+import hashlib
+import itertools
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+_COLUMNS = ["role", "index", "name", "label"]
+
+
+class SplitError(ValueError):
+    """A split that cannot be made, or one that differs from the split a workdir was started with."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Sorted int64 positions in the training set; the three are disjoint, and together all of it."""
+
+    labeled: np.ndarray
+    unlabeled: np.ndarray
+    validation: np.ndarray
+
+    @property
+    def training(self) -> np.ndarray:
+        """All images that training may see: labeled and unlabeled ones, sorted."""
+        return np.sort(np.concatenate([self.labeled, self.unlabeled]))
+
+
+def choose_split(
+    labels: np.ndarray,
+    *,
+    labels_per_class: int = 0,
+    label_fraction: float = 0.0,
+    validation_share: float,
+    seed: int,
+    class_names: Sequence[str],
+) -> Split:
+    """Draws a class-balanced split.
+
+    Args:
+      labels: int [n], class of every training image; -1 where it is not known. Such images are unlabeled.
+      labels_per_class: labeled images per class; 0 when `label_fraction` says how many.
+      label_fraction: share of a class's images, after validation images are taken, that is labeled; at least
+        one image.
+      validation_share: share of the images with known labels that is kept back, spread over the classes as
+        evenly as whole images allow. A class always keeps one image for training.
+      seed: of the draw.
+      class_names: name of every class, for messages.
+
+    Raises:
+      SplitError: if a class has fewer images than `labels_per_class`, naming the class and its size.
+    """
+    if (labels_per_class > 0) == (label_fraction > 0):
+        raise SplitError(
+            f"labels_per_class is {labels_per_class} and label_fraction {label_fraction}; exactly one must be above 0"
+        )
+    members = _members_by_class(labels, len(class_names))
+    num_validation = _apportion(validation_share, [len(indices) for indices in members])
+    labeled, validation = [], []
+    for class_id, (indices, kept_back) in enumerate(zip(members, num_validation, strict=True)):
+        available = len(indices) - kept_back
+        if labels_per_class > available:
+            rest = f" ({kept_back} of them kept back for validation)" if kept_back else ""
+            raise SplitError(
+                f"labels_per_class is {labels_per_class}, but class {class_names[class_id]!r} has "
+                f"{len(indices)} images with a known label{rest}; at most {available} are possible"
+            )
+        count = labels_per_class or max(1, round(label_fraction * available)) if available else 0
+        order = np.random.default_rng((seed, class_id)).permutation(indices)
+        labeled.append(order[:count])
+        validation.append(order[available:])
+    return split_from_roles(len(labels), labeled=np.concatenate(labeled), validation=np.concatenate(validation))
+
+
+def split_from_roles(num_images: int, *, labeled: np.ndarray, validation: np.ndarray) -> Split:
+    """Split with the given labeled and validation positions; every other image is unlabeled."""
+    unlabeled = np.ones(num_images, bool)
+    unlabeled[labeled] = False
+    unlabeled[validation] = False
+    return Split(
+        labeled=np.sort(labeled).astype(np.int64),
+        unlabeled=np.flatnonzero(unlabeled),
+        validation=np.sort(validation).astype(np.int64),
+    )
+
+
+def split_hash(split: Split, listing_hash: str) -> str:
+    """Content hash: the roles of all images of one listing."""
+    digest = hashlib.sha256(listing_hash.encode())
+    for indices in (split.labeled, split.unlabeled, split.validation):
+        digest.update(indices.astype("<i8").tobytes())
+        digest.update(b"|")
+    return digest.hexdigest()
+
+
+def write_or_compare(path: Path, split: Split, *, names: Sequence[str], labels: np.ndarray) -> None:
+    """Writes `split.csv`, or checks that the one already there holds the same split.
+
+    The columns are role, index, name and label, one row per labeled and validation image; every image not
+    listed is unlabeled. The file appears whole, by rename, so hosts that share a file system may all call
+    this.
+
+    Raises:
+      SplitError: if the file there holds another split; it is left as it is.
+    """
+    if path.exists():
+        found = _read_rows(path)
+        wanted = _rows(split, names, labels)
+        if found != wanted:
+            raise SplitError(_difference(path, found, wanted))
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    building = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(building, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        writer = csv.writer(file)
+        writer.writerow(_COLUMNS)
+        writer.writerows(_rows(split, names, labels))
+    building.replace(path)
+
+
+def _rows(split: Split, names: Sequence[str], labels: np.ndarray) -> list[list[str]]:
+    return [
+        [role, str(index), names[int(index)], str(labels[index])]
+        for role, indices in (("labeled", split.labeled), ("validation", split.validation))
+        for index in indices
+    ]
+
+
+def _read_rows(path: Path) -> list[list[str]]:
+    with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
+        rows = list(csv.reader(file))
+    if not rows or rows[0] != _COLUMNS:
+        raise SplitError(f"{path} is not a split file: its first line must be {','.join(_COLUMNS)}")
+    return rows[1:]
+
+
+def _difference(path: Path, found: list[list[str]], wanted: list[list[str]]) -> str:
+    found_rows, wanted_rows = {tuple(row) for row in found}, {tuple(row) for row in wanted}
+    only_found, only_wanted = sorted(found_rows - wanted_rows), sorted(wanted_rows - found_rows)
+    examples = [f"only in the file: {row}" for row in only_found[:3]]
+    examples += [f"only in this run: {row}" for row in only_wanted[:3]]
+    return (
+        f"{path} holds another split ({len(found)} rows) than this run draws ({len(wanted)} rows), so the "
+        f"seed, the data set or the label counts have changed. Use another workdir, or the old settings. "
+        f"{'; '.join(examples)}"
+    )
+
+
+def _members_by_class(labels: np.ndarray, num_classes: int) -> list[np.ndarray]:
+    """Sorted positions of each class; one stable sort, so a thousand classes cost no thousand passes."""
+    order = np.argsort(labels, kind="stable")
+    bounds = np.searchsorted(labels[order], np.arange(num_classes + 1))
+    return [order[start:stop] for start, stop in itertools.pairwise(bounds)]
+
+
+def _apportion(share: float, sizes: Sequence[int]) -> list[int]:
+    """Whole numbers near share * size that sum to round(share * total), each below its size."""
+    exact = share * np.asarray(sizes)
+    counts = np.floor(exact).astype(int)
+    missing = round(share * sum(sizes)) - int(counts.sum())
+    # Largest remainders first; equal ones go to the earlier class.
+    by_remainder = np.argsort(counts - exact, kind="stable")
+    counts[by_remainder[:missing]] += 1
+    return [min(int(count), max(size - 1, 0)) for count, size in zip(counts, sizes, strict=True)]

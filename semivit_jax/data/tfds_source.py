@@ -1,0 +1,132 @@
+"""TFDS classification datasets that are on disk in array_record format, read without TensorFlow.
+
+Images stay encoded (`SkipDecoding`): tensorflow-datasets decodes some PNG files to four channels, our decoder
+never does.
+"""
+
+import dataclasses
+import hashlib
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from rich.console import Console
+from rich.progress import track
+from tensorflow_datasets.core import read_only_builder
+
+from semivit_jax.data import listing
+from semivit_jax.data.errors import DatasetError
+from semivit_jax.data.listing import Listing
+
+_log = logging.getLogger(__name__)
+_NAME_FEATURES = ("file_name", "filename", "image/filename", "id")
+
+
+@dataclasses.dataclass(frozen=True)
+class TfdsRecords:
+    """Encoded images of one split; opened lazily by array_record in the process that reads."""
+
+    source: Sequence[Any]
+    image_key: str
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int, /) -> bytes:
+        return self.source[index][self.image_key]
+
+
+@dataclasses.dataclass(frozen=True)
+class TfdsSplit:
+    records: TfdsRecords
+    listing: Listing
+
+
+def open_split(name: str, split: str, *, data_dir: Path, cache_dir: Path) -> TfdsSplit:
+    """Opens one split (tfds notation, such as `train` or `train[:80%]`) of a prepared dataset.
+
+    Labels and names are read once from all records, then kept beside the data, or in `cache_dir` when the
+    data cannot be written.
+
+    Raises:
+      DatasetError: if the dataset or split is not there or cannot be used.
+    """
+    builder = _find(name, data_dir)
+    image_key, label_key = _keys(name, builder)
+    try:
+        source = builder.as_data_source(split=split, decoders={image_key: tfds.decode.SkipDecoding()})
+    except ValueError as error:
+        raise DatasetError(
+            f"dataset {name!r} in {data_dir} has no split {split!r}; it has: {', '.join(builder.info.splits)}"
+        ) from error
+    keep_in = listing.cache_file(
+        Path(builder.data_dir), name=hashlib.sha256(split.encode()).hexdigest()[:8], cache_dir=cache_dir
+    )
+    fingerprint = _fingerprint(builder, split)
+    found = listing.load(keep_in, fingerprint=fingerprint)
+    if found is None:
+        found = _read_listing(builder, split, source, label_key)
+        listing.save(keep_in, found, fingerprint=fingerprint)
+    return TfdsSplit(TfdsRecords(source, image_key), found)
+
+
+def _find(name: str, data_dir: Path) -> Any:
+    try:
+        builder = read_only_builder.builder_from_files(name, data_dir=data_dir)
+    except tfds.core.DatasetNotFoundError as error:
+        raise DatasetError(
+            f"dataset {name!r} is not in {data_dir}. Prepare it there with `semivit prepare`, or with "
+            f"`tfds build {name} --file_format=array_record --data_dir={data_dir}`, "
+            "or set config.data.data_dir to where it is"
+        ) from error
+    if builder.info.file_format is not tfds.core.FileFormat.ARRAY_RECORD:
+        raise DatasetError(
+            f"dataset {name!r} in {builder.data_dir} is stored as {builder.info.file_format}, which needs "
+            "TensorFlow or pyarrow to read; convert it once with `tfds convert_format "
+            "--out_file_format=array_record`, or build it with --file_format=array_record"
+        )
+    return builder
+
+
+def _keys(name: str, builder: Any) -> tuple[str, str]:
+    features = builder.info.features
+    images = [key for key, value in features.items() if isinstance(value, tfds.features.Image)]
+    labels = [key for key, value in features.items() if isinstance(value, tfds.features.ClassLabel)]
+    supervised = builder.info.supervised_keys or ()
+    image = [key for key in images if key in supervised] or images
+    label = [key for key in labels if key in supervised] or labels
+    if len(image) != 1 or len(label) != 1:
+        raise DatasetError(
+            f"dataset {name!r} is not an image classification dataset: it must have one image and one class "
+            f"label, and has images {images} and class labels {labels} among the features {list(features)}"
+        )
+    return image[0], label[0]
+
+
+def _fingerprint(builder: Any, split: str) -> str:
+    files = [Path(path) for info in builder.info.splits.values() for path in info.filepaths]
+    described = [f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files]
+    return hashlib.sha256("\n".join([split, *described]).encode()).hexdigest()
+
+
+def _read_listing(builder: Any, split: str, source: Sequence[Any], label_key: str) -> Listing:
+    features = builder.info.features
+    name_key = next((key for key in _NAME_FEATURES if key in features), None)
+    console = Console(stderr=True)
+    _log.info("reading names and labels of %d records of %s, once", len(source), builder.info.full_name)
+    names, labels = [], np.empty(len(source), np.int32)
+    progress = track(
+        range(len(source)), "reading labels", console=console, transient=True, disable=not console.is_terminal
+    )
+    for index in progress:
+        record = source[index]
+        labels[index] = record[label_key]
+        names.append(_text(record[name_key]) if name_key else f"{split}/{index}")
+    return Listing(listing.NameTable.pack(names), labels, tuple(features[label_key].names))
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,103 @@
+"""The guard: notices updates that had to be dropped, and a semi-supervised run that collapses.
+
+Pure functions on a small JSON-ready history, which travels in every checkpoint.
+"""
+
+import dataclasses
+
+from semivit_jax.config import TrainConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class History:
+    """What the guard remembers.
+
+    Attributes:
+      dropped: updates dropped so far.
+      dropped_in_a_row: of them, up to now without an interruption.
+      first_dropped_step: start of the present row, -1 when there is none.
+      mask_rates: mask_rate of the last steps, at most the window's length.
+      best_mask_rate: best windowed mean so far.
+      best_teacher_acc1: best validation accuracy of the teacher so far.
+      low_evaluations: evaluations in a row with the teacher below its share of that.
+      low_since_step: step of the first of them, -1 when there is none.
+    """
+
+    dropped: int = 0
+    dropped_in_a_row: int = 0
+    first_dropped_step: int = -1
+    mask_rates: tuple[float, ...] = ()
+    best_mask_rate: float = 0.0
+    best_teacher_acc1: float = 0.0
+    low_evaluations: int = 0
+    low_since_step: int = -1
+
+
+def load(stored: dict) -> History:
+    """History from a checkpoint's facts."""
+    return History(**{**stored, "mask_rates": tuple(stored["mask_rates"])})
+
+
+def after_step(
+    history: History, *, step: int, dropped: bool, mask_rate: float | None, armed: bool, config: TrainConfig
+) -> tuple[History, str | None]:
+    """Takes in one update; returns (history, complaint or None).
+
+    Args:
+      history: before the update.
+      step: number of the update.
+      dropped: whether its loss or gradient was not finite.
+      mask_rate: of this update, None outside the semi stage.
+      armed: whether warm-up is over; before, confidences are still low by nature.
+      config: limits.
+    """
+    if dropped:
+        first = history.first_dropped_step if history.dropped_in_a_row else step
+        history = dataclasses.replace(
+            history,
+            dropped=history.dropped + 1,
+            dropped_in_a_row=history.dropped_in_a_row + 1,
+            first_dropped_step=first,
+        )
+        if history.dropped_in_a_row >= config.max_nonfinite_in_a_row:
+            return history, (
+                f"loss or gradient was not finite in {history.dropped_in_a_row} updates in a row, since step {first}"
+            )
+        return history, None
+    history = dataclasses.replace(history, dropped_in_a_row=0, first_dropped_step=-1)
+    if mask_rate is None or not armed:
+        return history, None
+    window = (*history.mask_rates, mask_rate)[-config.collapse_window_steps :]
+    history = dataclasses.replace(history, mask_rates=window)
+    if len(window) < config.collapse_window_steps:
+        return history, None
+    mean = sum(window) / len(window)
+    history = dataclasses.replace(history, best_mask_rate=max(history.best_mask_rate, mean))
+    if mean < config.collapse_mask_rate_share * history.best_mask_rate:
+        return history, (
+            f"mask_rate collapsed: its mean over the last {len(window)} steps is {mean:.4f}, "
+            f"its best was {history.best_mask_rate:.4f}; it fell since about step {step - len(window)}"
+        )
+    return history, None
+
+
+def after_evaluation(
+    history: History, *, step: int, teacher_acc1: float, armed: bool, config: TrainConfig
+) -> tuple[History, str | None]:
+    """Takes in the teacher's validation accuracy; returns (history, complaint or None)."""
+    if not armed:
+        return history, None
+    best = max(history.best_teacher_acc1, teacher_acc1)
+    low = teacher_acc1 < config.collapse_accuracy_share * best
+    history = dataclasses.replace(
+        history,
+        best_teacher_acc1=best,
+        low_evaluations=history.low_evaluations + 1 if low else 0,
+        low_since_step=(history.low_since_step if history.low_evaluations else step) if low else -1,
+    )
+    if history.low_evaluations >= 2:
+        return history, (
+            f"the teacher's accuracy collapsed: {teacher_acc1:.4f}, its best was {best:.4f}; "
+            f"low since step {history.low_since_step}"
+        )
+    return history, None

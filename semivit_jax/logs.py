@@ -1,0 +1,140 @@
+"""What a run tells people: JSON lines, TensorBoard, and one line of progress, all with the same numbers."""
+
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from tensorboardX import SummaryWriter
+
+from semivit_jax.metrics import Mean
+
+# Long tables and warnings must not be cut where output goes to a file.
+console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+
+
+class Window:
+    """Sums and counts of metrics since the last reset; survives a restart as plain numbers."""
+
+    def __init__(self, stored: Mapping[str, list[float]] | None = None):
+        self._sums = {k: (float(total), float(count)) for k, (total, count) in (stored or {}).items()}
+
+    def add(self, found: Mapping[str, Mean]) -> None:
+        """Adds one update's metrics, micro-steps summed."""
+        for key, metric in found.items():
+            total, count = self._sums.get(key, (0.0, 0.0))
+            self._sums[key] = (total + float(np.sum(metric.total)), count + float(np.sum(metric.count)))
+
+    def means(self) -> dict[str, float]:
+        """Divides once; an empty mean is 0."""
+        return {k: total / count if count else 0.0 for k, (total, count) in self._sums.items()}
+
+    def state(self) -> dict[str, list[float]]:
+        return {k: [total, count] for k, (total, count) in self._sums.items()}
+
+    def reset(self) -> None:
+        self._sums = {}
+
+
+class MetricWriter:
+    """Writes a stage's metrics.jsonl and TensorBoard files; a silent one on all hosts but the first."""
+
+    def __init__(self, folder: Path, *, active: bool, tensorboard: bool, restored_step: int | None):
+        """Args: restored_step, lines after it are removed; None where the stage starts."""
+        self._path = folder / "metrics.jsonl"
+        self._active, self._board = active, None
+        if not active:
+            return
+        _truncate_after(self._path, -1 if restored_step is None else restored_step)
+        self._file = open(self._path, "a")  # noqa: SIM115 - lives as long as the writer
+        if tensorboard:
+            purge = None if restored_step is None else restored_step + 1
+            self._board = SummaryWriter(str(folder / "tb"), purge_step=purge)
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """One line; a number that is not finite is written as a string, since JSON has none."""
+        if not self._active:
+            return
+        line = {"step": step, **{k: v if np.isfinite(v) else str(v) for k, v in values.items()}}
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+        if self._board is not None:
+            for key, value in values.items():
+                self._board.add_scalar(key, value, step)
+
+    def close(self) -> None:
+        if self._active:
+            self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+
+def _truncate_after(path: Path, step: int) -> None:
+    """Removes lines after `step`, by rename; a half-written last line goes too."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            break
+        if entry["step"] <= step:
+            kept.append(line)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text("".join(f"{line}\n" for line in kept))
+    os.replace(temporary, path)
+
+
+class ProgressLine:
+    """A bar on a terminal; elsewhere a plain line, at most one every few seconds."""
+
+    SECONDS_BETWEEN_PLAIN_LINES = 10.0
+
+    def __init__(self, stage: str, total_steps: int, *, active: bool):
+        self._stage, self._total, self._active = stage, total_steps, active
+        self._bar, self._last = None, 0.0
+        if active and console.is_terminal:
+            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+            self._bar = Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[text]}"), console=console)
+            self._bar.start()
+            self._task = self._bar.add_task(stage, total=total_steps, text="")
+
+    def show(self, step: int, values: Mapping[str, float]) -> None:
+        """Shows the step and the numbers just logged."""
+        if not self._active:
+            return
+        text = "  ".join(f"{k.removeprefix('train/')} {v:.4g}" for k, v in values.items() if k in _SHOWN)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step, text=text)
+        elif time.monotonic() - self._last >= self.SECONDS_BETWEEN_PLAIN_LINES or step >= self._total:
+            self._last = time.monotonic()
+            say(f"{self._stage} {step}/{self._total}  {text}")
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+
+_SHOWN = ("train/loss", "train/mask_rate", "train/pseudo_label_acc", "val/acc1", "val_ema/acc1", "perf/images_per_sec")
+
+
+class _NoMissingMetadata(logging.Filter):
+    """Orbax warns that single items of its own composite checkpoints lack a file which it never writes there."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "Metadata file does not exist" not in record.getMessage()
+
+
+logging.getLogger("absl").addFilter(_NoMissingMetadata())
+
+
+def say(line: str) -> None:
+    """Prints one line, on the first host."""
+    console.print(line, soft_wrap=True, markup=False)

@@ -1,0 +1,68 @@
+"""The device mesh, and where batches and state live on it."""
+
+import math
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from semivit_jax.config import ConfigError
+from semivit_jax.optim import path_name
+
+PyTree = Any
+ROWS = ("data", "fsdp")  # every batch is spread over all devices, whatever the mesh's shape
+SMALLEST_SHARDED = 2**14  # elements; biases and norms are cheaper to copy than to gather
+
+
+def make_mesh(fsdp: int, devices: list[Any] | None = None) -> Mesh:
+    """Mesh (data, fsdp) over all devices, hosts in order, so that host p holds rows [p*b, (p+1)*b) of a batch.
+
+    Args:
+      fsdp: devices that share one copy of the parameters.
+      devices: all devices of all hosts by default.
+    """
+    devices = sorted(devices or jax.devices(), key=lambda d: (d.process_index, d.id))
+    if len(devices) % fsdp:
+        legal = [n for n in range(1, len(devices) + 1) if len(devices) % n == 0]
+        raise ConfigError(f"config.mesh.fsdp is {fsdp}; {len(devices)} devices allow {legal}")
+    # Auto axes: the default, Explicit, refuses the gathers of masking and mixing.
+    return Mesh(np.array(devices).reshape(-1, fsdp), ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def train_batch(mesh: Mesh) -> NamedSharding:
+    """Leaves [accum, rows, ...]."""
+    return NamedSharding(mesh, PartitionSpec(None, ROWS))
+
+
+def eval_batch(mesh: Mesh) -> NamedSharding:
+    """Leaves [rows, ...]."""
+    return NamedSharding(mesh, PartitionSpec(ROWS))
+
+
+def put(batch: PyTree, sharding: NamedSharding) -> PyTree:
+    """This host's rows, numpy -> global arrays."""
+    return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, leaf), batch)
+
+
+def state_shardings(mesh: Mesh, abstract_state: PyTree) -> PyTree:
+    """A sharding per leaf of the described state: along one dimension over `fsdp`, replicated where small.
+
+    The dimension is the largest one that divides; the layer axis of stacked blocks is never cut, since
+    the scan over depth slices it.
+    """
+    fsdp = mesh.shape["fsdp"]
+
+    def place(path: Any, leaf: Any) -> NamedSharding:
+        first = 1 if "blocks/" in f"{path_name(path)}/" else 0
+        sizes = {axis: n for axis, n in enumerate(leaf.shape) if axis >= first and n % fsdp == 0}
+        if fsdp == 1 or not sizes or math.prod(leaf.shape) < SMALLEST_SHARDED:
+            return replicated(mesh)
+        axis = max(sizes, key=lambda a: sizes[a])
+        return NamedSharding(mesh, PartitionSpec(*[None] * axis, "fsdp"))
+
+    return jax.tree_util.tree_map_with_path(place, abstract_state)

@@ -1,0 +1,107 @@
+"""Parameters carried from one stage to the next, with every tensor accounted for."""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from semivit_jax import checkpoint
+from semivit_jax.checkpoint import CheckpointError
+
+PyTree = Any
+
+# What each transition may leave behind or start anew, as path patterns; anything else is refused.
+# MAE's decoder has done its work. The head is new, and so is fc_norm (pool 'mean'), while MAE's norm
+# serves pool 'cls'. A learned posemb starts as the sin-cos table that MAE used.
+DROPPED = {"mae": (r"^decoder\.", r"^norm\."), "finetune": (), "semi": ()}
+REINITIALISED = {"mae": (r"^head\.", r"^fc_norm\.", r"^posemb$"), "finetune": (), "semi": ()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Transfer:
+    """Which tensors were loaded, which start afresh, which were left behind; dotted names."""
+
+    source: str
+    loaded: tuple[str, ...]
+    reinitialised: tuple[str, ...]
+    dropped: tuple[str, ...]
+
+    def lines(self) -> list[str]:
+        """Three lines for people."""
+        return [
+            f"warm start from {self.source}",
+            f"  loaded ({len(self.loaded)}): {_short(self.loaded)}",
+            f"  re-initialised ({len(self.reinitialised)}): {_short(self.reinitialised)}",
+            f"  dropped ({len(self.dropped)}): {_short(self.dropped)}",
+        ]
+
+
+def plan_transfer(source: str, available: Mapping[str, Any], wanted: Mapping[str, Any], *, from_stage: str) -> Transfer:
+    """Decides what is carried over, before anything is read.
+
+    Args:
+      source: where the tensors come from, for messages.
+      available: {name: anything with a shape} of the source, MAE's encoder without its prefix.
+      wanted: the same of the new model.
+      from_stage: whose declarations apply.
+
+    Raises:
+      CheckpointError: a tensor is missing, left over or of another shape without being declared.
+    """
+    loaded = tuple(n for n in wanted if n in available)
+    reinitialised = tuple(n for n in wanted if n not in available)
+    dropped = tuple(n for n in available if n not in wanted)
+    complaints = [f"{n} is not in {source}" for n in reinitialised if not _declared(n, REINITIALISED[from_stage])]
+    undeclared = [n for n in dropped if not _declared(n, DROPPED[from_stage])]
+    complaints += [f"{n} of {source} has no place in the model" for n in undeclared]
+    complaints += [
+        f"{n} has shape {tuple(available[n].shape)} in {source}, the model needs {tuple(wanted[n].shape)}"
+        for n in loaded
+        if tuple(available[n].shape) != tuple(wanted[n].shape)
+    ]
+    if complaints:
+        raise CheckpointError("cannot start from earlier weights: " + "; ".join(complaints))
+    return Transfer(source, loaded, reinitialised, dropped)
+
+
+def from_checkpoint(directory: Path, params: PyTree, shardings: PyTree, *, from_stage: str, tree: str):
+    """Loads one tree ('params' or 'ema_params') of a checkpoint into freshly initialised params.
+
+    Args:
+      directory: a good checkpoint.
+      params: what the new stage would start from; re-initialised tensors are kept from here.
+      shardings: one per leaf of params.
+      from_stage: stage that wrote the checkpoint.
+      tree: which of its trees.
+
+    Returns:
+      (params, Transfer).
+    """
+    shapes = checkpoint.array_shapes(directory)
+    prefix = f"{tree}.encoder." if from_stage == "mae" else f"{tree}."
+    stored = {n: s for n, s in shapes.items() if n.startswith(f"{tree}.")}
+    names = {n: n.removeprefix(prefix).removeprefix(f"{tree}.") for n in stored}
+    available = {names[n]: jax.ShapeDtypeStruct(s, "float32") for n, s in stored.items()}
+    wanted, places = checkpoint.flat(params), checkpoint.flat(shardings)
+    transfer = plan_transfer(f"{directory} ({tree})", available, wanted, from_stage=from_stage)
+    original = {new: old for old, new in names.items()}
+    targets = {
+        original[n]: jax.ShapeDtypeStruct(wanted[n].shape, wanted[n].dtype, sharding=places[n]) for n in transfer.loaded
+    }
+    arrays = checkpoint.restore_arrays(directory, targets)
+    leaves = [arrays[original[n]] if n in transfer.loaded else leaf for n, leaf in wanted.items()]
+    return jax.tree.unflatten(jax.tree.structure(params), leaves), transfer
+
+
+def _declared(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(re.search(p, name) for p in patterns)
+
+
+def _short(names: tuple[str, ...]) -> str:
+    """Names with the blocks' tensors counted instead of listed."""
+    blocks = sum(n.startswith(("blocks.", "decoder.blocks.")) for n in names)
+    others = [n for n in names if not n.startswith(("blocks.", "decoder.blocks."))]
+    return ", ".join(others + ([f"{blocks} tensors of the blocks"] if blocks else [])) or "none"

@@ -1,0 +1,61 @@
+"""The run folder: whose run it is, what is finished, and the refusal to mix two runs in one folder.
+
+config.json split.csv listing.json summary.json DONE
+{mae,finetune,semi}/{checkpoints/,metrics.jsonl,tb/,report.json,DONE}
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from semivit_jax import config_check
+from semivit_jax.config import Config, ConfigError, differences, flatten, identity, to_dict
+from semivit_jax.manifest import write_json
+
+STAGE_ORDER = ("mae", "finetune", "semi")
+
+
+def claim(workdir: Path, config: Config, *, first_host: bool, say: Any) -> None:
+    """Makes the folder this run's, or checks that it already is.
+
+    Raises:
+      ConfigError: the folder belongs to another config; lists the keys that differ.
+    """
+    path = workdir / "config.json"
+    if path.exists():
+        stored = load_config(workdir)
+        different = differences(identity(stored), identity(config))
+        if different:
+            raise ConfigError(
+                f"{workdir} belongs to a run with another config; use another --workdir, or set back:\n  "
+                + "\n  ".join(different)
+            )
+        if stored != config:
+            say("changed since the last start: " + "; ".join(differences(flatten(stored), flatten(config))))
+    if first_host:
+        workdir.mkdir(parents=True, exist_ok=True)
+        write_json(path, to_dict(config))
+
+
+def load_config(workdir: Path) -> Config:
+    """The config stored in a workdir."""
+    path = workdir / "config.json"
+    if not path.exists():
+        raise ConfigError(f"{workdir} is not a run folder: it has no config.json")
+    return config_check.check(json.loads(path.read_text()))
+
+
+def is_done(folder: Path) -> bool:
+    return (folder / "DONE").exists()
+
+
+def mark_done(folder: Path) -> None:
+    (folder / "DONE").touch()
+
+
+def latest_stage(workdir: Path) -> str:
+    """Latest stage that has written a checkpoint."""
+    found = [s for s in STAGE_ORDER if any((workdir / s / "checkpoints").glob("*/MANIFEST.json"))]
+    if not found:
+        raise ConfigError(f"{workdir} holds no finished checkpoint of any stage yet")
+    return found[-1]

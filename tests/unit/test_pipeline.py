@@ -1,0 +1,305 @@
+"""Batches: the same for every way of reading them, resumable, complete, and safe from bad records."""
+
+import dataclasses
+import io
+import itertools
+import logging
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from configs import digits as digits_config
+from semivit_jax.config_check import check
+from semivit_jax.data import bad_records, pipeline, rows
+from semivit_jax.data.bad_records import BadRecord, BadRecordCount, TooManyBadRecords
+from semivit_jax.data.dataset import ImageSet, TaskData
+from semivit_jax.data.eval_pipeline import eval_batches
+from semivit_jax.data.order import HostRows, Stream
+from semivit_jax.data.splits import split_from_roles
+
+NUM_IMAGES = 50
+SIZE = 8
+STAGES = ("mae", "finetune", "semi")
+
+
+def number_of(images: np.ndarray) -> np.ndarray:
+    """Which image of the set this is: the generated images carry their number in every pixel."""
+    return images[..., 0, 0, 0].astype(int)
+
+
+def encoded(number: int) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.full((SIZE, SIZE, 3), number, np.uint8)).save(file, format="PNG")
+    return file.getvalue()
+
+
+def make_task(bad=()) -> TaskData:
+    records = [b"not an image" if number in bad else encoded(number) for number in range(NUM_IMAGES)]
+    labels = np.arange(NUM_IMAGES, dtype=np.int32) % 5
+    images = ImageSet(records, [f"image {number}" for number in range(NUM_IMAGES)], labels)
+    split = split_from_roles(NUM_IMAGES, labeled=np.arange(3, 15), validation=np.arange(3))
+    return TaskData(images, images.subset(split.validation), tuple("abcde"), split, "listing", "split")
+
+
+@pytest.fixture(scope="module")
+def task():
+    return make_task()
+
+
+@pytest.fixture(scope="module")
+def data():
+    return dataclasses.replace(check(digits_config.get_config()).data, max_bad_share=0.01)
+
+
+@pytest.fixture
+def decode_each_time(monkeypatch):
+    monkeypatch.setattr(rows, "MEMORY_LIMIT_BYTES", 0)
+
+
+def spec_of(stage, *, batch_size=8, ratio=2, accum=1, seed=0):
+    return pipeline.BatchSpec(stage, batch_size, ratio, accum, seed)
+
+
+def read(task, data, spec, count, *, position=0, process_index=0, process_count=1):
+    batches = pipeline.train_batches(
+        task, data, spec, position=position, process_index=process_index, process_count=process_count
+    )
+    try:
+        return list(itertools.islice(batches, count))
+    finally:
+        batches.close()
+
+
+def flat(batch, prefix=""):
+    """{'labeled/image': array, ...}"""
+    leaves = {}
+    for key, value in batch.items():
+        leaves |= flat(value, f"{key}/") if isinstance(value, dict) else {prefix + key: value}
+    return leaves
+
+
+def assert_same(left, right):
+    assert len(left) == len(right)
+    for a, b in zip(left, right, strict=True):
+        a, b = flat(a), flat(b)
+        assert a.keys() == b.keys()
+        for key in a:
+            np.testing.assert_array_equal(a[key], b[key], err_msg=key)
+            assert a[key].dtype == b[key].dtype
+
+
+def global_rows(host_batches):
+    """Joins the batches of all hosts and undoes the accumulation axis."""
+    joined = {key: np.concatenate([flat(b)[key] for b in host_batches], axis=1) for key in flat(host_batches[0])}
+    return {key: value.reshape(-1, *value.shape[2:]) for key, value in joined.items()}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_leaves(task, data, stage):
+    batch = flat(read(task, data, spec_of(stage, accum=2), 1)[0])
+    image, label = ((2, 4, SIZE, SIZE, 3), np.uint8), ((2, 4), np.int32)
+    unlabeled = {
+        "unlabeled/image": ((2, 8, SIZE, SIZE, 3), np.uint8),
+        "unlabeled/label": ((2, 8), np.int32),
+    }
+    wanted = {
+        "mae": {"image": image},
+        "finetune": {"image": image, "label": label},
+        "semi": {"labeled/image": image, "labeled/label": label, **unlabeled},
+    }
+    assert {key: (value.shape, value.dtype) for key, value in batch.items()} == wanted[stage]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("process_count", [1, 2, 4])
+@pytest.mark.parametrize("accum", [1, 2])
+def test_global_batches_do_not_depend_on_hosts_or_accumulation(task, data, stage, process_count, accum):
+    reference = read(task, data, spec_of(stage), 12)
+    hosts = [
+        read(task, data, spec_of(stage, accum=accum), 12, process_index=p, process_count=process_count)
+        for p in range(process_count)
+    ]
+    for step in range(12):
+        assert_same([global_rows([reference[step]])], [global_rows([host[step] for host in hosts])])
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_memory_and_decoding_give_the_same(task, data, stage, monkeypatch):
+    from_memory = read(task, data, spec_of(stage, batch_size=24, accum=2), 5)
+    monkeypatch.setattr(rows, "MEMORY_LIMIT_BYTES", 0)
+    assert_same(from_memory, read(task, data, spec_of(stage, batch_size=24, accum=2), 5))
+
+
+@pytest.mark.usefixtures("decode_each_time")
+@pytest.mark.parametrize("threads", [1, 3])
+def test_threads_and_read_ahead_change_nothing(task, data, threads):
+    spec = spec_of("semi", batch_size=24)
+    other = dataclasses.replace(data, threads=threads, prefetch_batches=5)
+    assert_same(read(task, data, spec, 4), read(task, other, spec, 4))
+
+
+@pytest.mark.usefixtures("decode_each_time")
+def test_workers_change_nothing_and_resume_exactly(data):
+    task = make_task(bad=[20])
+    spec = spec_of("semi", batch_size=24)
+    in_process = read(task, data, spec, 6)
+    in_workers = pipeline.train_batches(
+        task, dataclasses.replace(data, workers=2), spec, position=2, process_index=0, process_count=1
+    )
+    assert_same(in_process[2:], list(itertools.islice(in_workers, 4)))
+    assert in_workers.bad_records > 0
+    in_workers.close()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("limit", [0, rows.MEMORY_LIMIT_BYTES])
+def test_resuming_equals_not_stopping(task, data, stage, limit, monkeypatch):
+    monkeypatch.setattr(rows, "MEMORY_LIMIT_BYTES", limit)
+    spec = spec_of(stage, accum=2)
+    assert_same(read(task, data, spec, 9)[4:], read(task, data, spec, 5, position=4))
+
+
+def test_every_pass_holds_every_image_once_in_a_new_order(task, data):
+    batches = read(task, data, spec_of("semi", batch_size=6, ratio=3), 10)
+    for stream, indices in (("labeled", task.split.labeled), ("unlabeled", task.split.unlabeled)):
+        seen = np.concatenate([number_of(batch[stream]["image"]).ravel() for batch in batches])
+        passes = [seen[start : start + len(indices)] for start in range(0, len(seen), len(indices))]
+        whole = [one for one in passes if len(one) == len(indices)]
+        assert len(whole) >= 2
+        for one in whole:
+            np.testing.assert_array_equal(np.sort(one), indices)
+        assert not np.array_equal(whole[0], whole[1])
+
+
+def test_labels_belong_to_their_images(task, data):
+    for batch in read(task, data, spec_of("semi"), 10):
+        for stream in batch.values():
+            np.testing.assert_array_equal(stream["label"], task.train.labels[number_of(stream["image"])])
+
+
+def test_mae_sees_everything_but_validation(task, data):
+    seen = {n for batch in read(task, data, spec_of("mae"), 20) for n in number_of(batch["image"]).ravel()}
+    assert seen == set(range(NUM_IMAGES)) - set(task.split.validation)
+
+
+def test_seeds_stages_and_streams_have_their_own_orders(task, data):
+    def first(stage, seed):
+        return number_of(read(task, data, spec_of(stage, seed=seed), 1)[0]["image"]).ravel().tolist()
+
+    assert first("finetune", 0) != first("finetune", 1)
+    indices = np.arange(30)
+    orders = [Stream(indices, 0, name).index_at(indices) for name in ("semi/labeled", "semi/unlabeled")]
+    assert not np.array_equal(*orders)
+
+
+def test_random_numbers_of_a_row_depend_on_its_position_only():
+    indices = np.arange(10)
+    draws = [Stream(indices, 3, "mae/images").generator_at(position).random() for position in (4, 14, 4)]
+    assert draws[0] == draws[2]
+    assert draws[0] != draws[1]  # the next pass draws anew
+    assert Stream(indices, 3, "semi/labeled").generator_at(4).random() != draws[0]
+
+
+def test_host_rows_formula():
+    global_rows, process_count, accum = 12, 3, 2
+    host = HostRows(global_rows, 1, process_count)
+    b = global_rows // process_count
+    wanted = [(t * accum + m) * global_rows + 1 * b + i for t in range(3) for m in range(accum) for i in range(b)]
+    np.testing.assert_array_equal(host.stream_positions(0, len(wanted)), wanted)
+    np.testing.assert_array_equal(host.stream_positions(5, 4), wanted[5:9])
+
+
+def test_indivisible_batches_are_refused(task, data):
+    with pytest.raises(ValueError, match=r"batch_size 6 is not divisible by 2 micro-steps times 2 processes"):
+        read(task, data, spec_of("mae", batch_size=6, accum=2), 1, process_count=2)
+
+
+# ---- bad records
+
+
+@pytest.mark.parametrize("limit", [0, rows.MEMORY_LIMIT_BYTES])
+def test_a_bad_record_is_replaced_by_the_next_of_the_stream(data, limit, monkeypatch, caplog):
+    monkeypatch.setattr(rows, "MEMORY_LIMIT_BYTES", limit)
+    bad = {20, 33}
+    spec = spec_of("mae", batch_size=8)
+    good_batches = read(make_task(), data, spec, 12)
+    with caplog.at_level(logging.WARNING, logger=bad_records.__name__):
+        batches = pipeline.train_batches(make_task(bad), data, spec, position=0, process_index=0, process_count=1)
+        found = np.concatenate([number_of(next(batches)["image"]).ravel() for _ in range(11)])
+        batches.close()
+    order = np.concatenate([number_of(batch["image"]).ravel() for batch in good_batches])
+    wanted = [next(n for n in order[position:] if n not in bad) for position in range(len(found))]
+    np.testing.assert_array_equal(found, wanted)
+    assert batches.bad_records == np.isin(order[: len(found)], list(bad)).sum() > 2
+    assert sorted(record.args[0] for record in caplog.records) == ["image 20", "image 33"]  # named once each
+
+
+def test_too_many_bad_records_stop_the_run(task, data):
+    strict = dataclasses.replace(data, max_bad_share=0.0)
+    with pytest.raises(TooManyBadRecords, match=r"'image 20'.*max_bad_share = 0.0"):
+        read(make_task(bad=[20]), strict, spec_of("mae"), 10)
+    with pytest.raises(TooManyBadRecords, match="none of the 12 images of the stream 'finetune/labeled'"):
+        read(make_task(bad=range(3, 15)), data, spec_of("finetune"), 1)
+
+
+def test_the_share_is_that_of_the_last_records():
+    count = BadRecordCount(["x"], max_bad_share=0.002)
+    for _ in range(100):  # one in a thousand for ever is fine
+        count.add(1000, [BadRecord(0, "broken")])
+    assert count.total == 100
+    with pytest.raises(TooManyBadRecords, match="last 10000 records"):
+        count.add(1000, [BadRecord(0, "broken")] * 12)
+
+
+def test_a_record_that_vanishes_is_a_bad_record(data, monkeypatch):
+    class Vanishing(list):
+        def __getitem__(self, index):
+            if index == 20:
+                raise FileNotFoundError("no such file: image 20")
+            return super().__getitem__(index)
+
+    task = make_task()
+    task = dataclasses.replace(task, train=dataclasses.replace(task.train, records=Vanishing(task.train.records)))
+    monkeypatch.setattr(rows, "MEMORY_LIMIT_BYTES", 0)
+    seen = np.concatenate([number_of(b["image"]).ravel() for b in read(task, data, spec_of("mae"), 12)])
+    assert 20 not in seen
+
+
+# ---- evaluation
+
+
+@pytest.mark.parametrize("limit", [0, rows.MEMORY_LIMIT_BYTES])
+@pytest.mark.parametrize("process_count", [1, 2, 4])
+@pytest.mark.parametrize("batch_size", [4, 20, 64])
+def test_evaluation_sees_every_image_once(task, data, process_count, batch_size, limit, monkeypatch):
+    monkeypatch.setattr(rows, "MEMORY_LIMIT_BYTES", limit)
+    hosts = [
+        eval_batches(task.train, data, batch_size=batch_size, process_index=p, process_count=process_count)
+        for p in range(process_count)
+    ]
+    assert len({len(host) for host in hosts}) == 1
+    for _ in range(2):  # iterating again starts again
+        seen = []
+        for batch in itertools.chain.from_iterable(hosts):
+            assert batch["image"].shape == (batch_size // process_count, SIZE, SIZE, 3)
+            real = batch["mask"] == 1
+            seen.extend(number_of(batch["image"])[real])
+            np.testing.assert_array_equal(batch["label"][real], task.train.labels[number_of(batch["image"])[real]])
+            assert (batch["label"][~real] == -1).all()
+        assert sorted(seen) == list(range(NUM_IMAGES))
+
+
+def test_a_bad_evaluation_image_is_masked(data):
+    lenient = dataclasses.replace(data, max_bad_share=0.1)
+    task = make_task(bad=[7])
+    (batch,) = eval_batches(task.train, lenient, batch_size=NUM_IMAGES, process_index=0, process_count=1)
+    np.testing.assert_array_equal(np.flatnonzero(batch["mask"] == 0), [7])
+    with pytest.raises(TooManyBadRecords, match="image 7"):
+        list(eval_batches(task.train, data, batch_size=NUM_IMAGES, process_index=0, process_count=1))
+
+
+def test_an_image_of_another_size_is_refused(data):
+    task = make_task()
+    with pytest.raises(ValueError, match=r"shape \(8, 8, 3\).*image_size = 9"):
+        read(task, dataclasses.replace(data, image_size=9), spec_of("mae"), 1)

@@ -1,0 +1,125 @@
+"""The split: balanced, repeatable, nested, and refused when it cannot be or has changed."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from semivit_jax.data import splits
+
+CLASSES = ("ant", "bee", "cat")
+LABELS = np.repeat(np.array([0, 1, 2, -1], np.int32), [10, 20, 30, 40])[np.random.default_rng(0).permutation(100)]
+
+
+def choose(labels=LABELS, *, seed=0, validation_share=0.0, labels_per_class=0, label_fraction=0.0):
+    return splits.choose_split(
+        labels,
+        labels_per_class=labels_per_class,
+        label_fraction=label_fraction,
+        validation_share=validation_share,
+        seed=seed,
+        class_names=CLASSES,
+    )
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    labels=st.lists(st.integers(-1, 2), min_size=12, max_size=200),
+    share=st.floats(0, 0.9),
+    fraction=st.floats(0.01, 1.0),
+    seed=st.integers(0, 2**32),
+)
+def test_roles_are_disjoint_sorted_and_complete(labels, share, fraction, seed):
+    labels = np.array(labels)
+    split = choose(labels, label_fraction=fraction, validation_share=share, seed=seed)
+    roles = [split.labeled, split.unlabeled, split.validation]
+    for role in roles:
+        np.testing.assert_array_equal(role, np.unique(role))
+    np.testing.assert_array_equal(np.sort(np.concatenate(roles)), np.arange(len(labels)))
+    np.testing.assert_array_equal(split.training, np.sort(np.concatenate(roles[:2])))
+    assert set(np.flatnonzero(labels < 0)) <= set(split.unlabeled)
+    # A class that has images is never without a labeled one.
+    assert set(labels[split.labeled]) == set(labels[labels >= 0])
+
+
+def test_every_class_gets_the_same_number_of_labels():
+    split = choose(labels_per_class=7)
+    np.testing.assert_array_equal(np.bincount(LABELS[split.labeled]), [7, 7, 7])
+
+
+def test_a_fraction_follows_class_sizes():
+    split = choose(label_fraction=0.1)
+    np.testing.assert_array_equal(np.bincount(LABELS[split.labeled]), [1, 2, 3])
+
+
+def test_the_whole_fraction_labels_all_that_is_not_kept_back():
+    split = choose(label_fraction=1.0, validation_share=0.1)
+    np.testing.assert_array_equal(np.bincount(LABELS[split.validation]), [1, 2, 3])
+    np.testing.assert_array_equal(np.bincount(LABELS[split.labeled]), [9, 18, 27])
+
+
+def test_validation_share_is_met_in_total():
+    labels = np.repeat(np.arange(3), 7)
+    assert len(choose(labels, labels_per_class=1, validation_share=0.25).validation) == round(21 * 0.25)
+
+
+def test_seeds_differ_and_repeat():
+    first, again, other = (choose(labels_per_class=4, seed=seed) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first.labeled, again.labeled)
+    assert set(first.labeled) != set(other.labeled)
+
+
+def test_fewer_labels_are_part_of_more_and_validation_does_not_move_them():
+    few, more = choose(labels_per_class=1), choose(labels_per_class=4, validation_share=0.3)
+    assert set(few.labeled) < set(more.labeled)
+
+
+def test_a_class_does_not_depend_on_the_others():
+    alone = np.where(LABELS == 1, 1, -1)
+    both = choose(labels_per_class=4).labeled
+    np.testing.assert_array_equal(choose(alone, label_fraction=0.2).labeled, both[LABELS[both] == 1])
+
+
+def test_too_many_labels_name_the_class_and_its_size():
+    with pytest.raises(splits.SplitError, match=r"labels_per_class is 15, but class 'ant' has 10 images"):
+        choose(labels_per_class=15)
+    with pytest.raises(splits.SplitError, match=r"'ant' has 10 .*2 of them kept back.*at most 8"):
+        choose(labels_per_class=9, validation_share=0.2)
+
+
+@pytest.mark.parametrize(("count", "fraction"), [(0, 0.0), (3, 0.5)])
+def test_exactly_one_rule_must_be_given(count, fraction):
+    with pytest.raises(splits.SplitError, match="exactly one"):
+        choose(labels_per_class=count, label_fraction=fraction)
+
+
+def test_file_is_written_once_and_compared_afterwards(tmp_path):
+    path = tmp_path / "run" / "split.csv"
+    names = [f"a b,\n\udcff{i}" for i in range(len(LABELS))]  # comma, newline, and a byte that is not UTF-8
+    split = choose(labels_per_class=4, validation_share=0.1)
+    splits.write_or_compare(path, split, names=names, labels=LABELS)
+    written = path.read_bytes()
+    splits.write_or_compare(path, split, names=names, labels=LABELS)
+    with pytest.raises(splits.SplitError, match=r"another split .*only in the file: .*only in this run"):
+        splits.write_or_compare(
+            path, choose(labels_per_class=4, validation_share=0.1, seed=1), names=names, labels=LABELS
+        )
+    assert path.read_bytes() == written
+    assert [p.name for p in path.parent.iterdir()] == ["split.csv"]
+
+
+def test_a_file_that_is_no_split_is_refused(tmp_path):
+    path = tmp_path / "split.csv"
+    path.write_text("hello\n")
+    with pytest.raises(splits.SplitError, match=r"is not a split file.*role,index,name,label"):
+        splits.write_or_compare(path, choose(labels_per_class=1), names=["x"] * 100, labels=LABELS)
+
+
+def test_hash_tells_roles_and_listings_apart():
+    split = choose(labels_per_class=4, validation_share=0.1)
+    swapped = dataclasses.replace(split, labeled=split.validation, validation=split.labeled)
+    hashes = {splits.split_hash(split, "a"), splits.split_hash(split, "b"), splits.split_hash(swapped, "a")}
+    assert len(hashes) == 3
+    assert splits.split_hash(choose(labels_per_class=4, validation_share=0.1), "a") in hashes
