@@ -111,7 +111,7 @@ def vit_params(dtype, pool, head_scale, model):
     head = recorded.formula_float64("head.weight", weights["head.weight"].shape) * head_scale
     weights["head.weight"] = head.astype(np.float32)
     template = jax.eval_shape(model.init, jax.random.key(0))
-    return jax.tree.map(jnp.asarray, recorded.build({k: v.astype(dtype) for k, v in weights.items()}, template))
+    return recorded.build({k: v.astype(dtype) for k, v in weights.items()}, template)
 
 
 def supervised(stage, **changes):
@@ -245,7 +245,7 @@ def test_mae(variant, dtype):
             make=make,
             batch_at=lambda s: {"image": recorded.images(data["x_q"][s], dtype)},
             draws_at=lambda s: mae.MaeDraws(ImageDraws(), data["noise"][s]),
-            params=jax.tree.map(jnp.asarray, params),
+            params=params,
             keep_ema=False,
             dtype=dtype,
         )
