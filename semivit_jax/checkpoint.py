@@ -52,7 +52,15 @@ class Checkpoints:
         self._aside = self._directory.with_name(f"{directory.name}_set_aside")
         self._unsealed: dict[int, Future[None] | None] = {}
         self._hasher = ThreadPoolExecutor(max_workers=1)
-        options = ocp.CheckpointManagerOptions(max_to_keep=None, create=True, enable_async_checkpointing=True)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=None,
+            create=True,
+            enable_async_checkpointing=True,
+            # Two folders are written at the same time; their hosts must not take each other's barriers for theirs.
+            multiprocessing_options=ocp.options.MultiprocessingOptions(
+                barrier_sync_key_prefix=f"{directory.parent.name}_{directory.name}"
+            ),
+        )
         self._manager = ocp.CheckpointManager(self._directory, options=options)
 
     @property
@@ -206,6 +214,7 @@ def flat(tree: PyTree) -> dict[str, Any]:
 
 def newest_good(directory: Path) -> Path | None:
     """Newest good checkpoint of a folder, for reading alone: nothing is moved or removed."""
+    directory = directory.resolve()  # orbax finds no metadata under a relative path
     candidates = (directory / str(s) for s in reversed(_steps(directory)))
     return next((d for d in candidates if not manifest.problems(d)), None)
 
