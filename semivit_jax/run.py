@@ -13,7 +13,6 @@ from semivit_jax.data.dataset import open_task
 from semivit_jax.plan import DataFacts, make_plan
 from semivit_jax.train import Run, compile_stage, evaluate_params, run_stage
 
-
 FEW_FOR_MAE = 10_000  # images; below, pre-training on own photos alone rarely pays (contracts: data)
 
 
