@@ -9,13 +9,14 @@ import numpy as np
 from semivit_jax import guard, logs, rollback, sharding, workdir
 from semivit_jax.checkpoint import Checkpoints
 from semivit_jax.cluster import any_host, from_first_host, same_on_every_host
+from semivit_jax.compiled import Compiled, compile_stage, stage_key
 from semivit_jax.data.eval_pipeline import eval_batches
 from semivit_jax.data.pipeline import BatchSpec, TrainBatches, train_batches
 from semivit_jax.evaluate import evaluate
 from semivit_jax.laps import Laps
 from semivit_jax.progress import Progress, facts, write_report
 from semivit_jax.rollback import Collapsed
-from semivit_jax.setup_stage import Compiled, Run, compile_stage, plan_stage, stage_key
+from semivit_jax.setup_stage import Run, plan_stage
 from semivit_jax.start import start_state
 from semivit_jax.state import TrainState
 from semivit_jax.stopping import INTERRUPTED, PREEMPTED, Stopped
@@ -79,7 +80,9 @@ class Loop:
         self.run, self.compiled, self.plan = run, compiled, compiled.plan
         self.checkpoints, self.best, self.writer, self.line = checkpoints, best, writer, line
         self.progress, self.clock, self.position, self.skipped = progress, started, 0, 0
-        self.key = jax.device_put(stage_key(run.config, compiled.stage.name), sharding.replicated(run.mesh))
+        # Made on the mesh by jit: device_put refuses keys on devices of other hosts.
+        make_key = jax.jit(lambda: stage_key(run.config, self.plan.stage), out_shardings=sharding.replicated(run.mesh))
+        self.key = make_key()
         self.images_per_update = self.plan.batch_size * (1 + self.plan.unlabeled_ratio)
         self.input_wait, self.log_started, self.images_since_log = 0.0, time.monotonic(), 0
 
