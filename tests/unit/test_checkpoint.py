@@ -1,0 +1,181 @@
+"""Checkpoints under faults of storage: fall back to the last good one, or say so; never lose one."""
+
+import resource
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from semivit_jax.checkpoint import CheckpointError, Checkpoints, newest_good
+
+NOISE = np.random.default_rng(0).random((64, 64), np.float32)  # so that the arrays are the largest file
+
+
+def state_of(step):
+    return {"params": {"kernel": jnp.asarray(NOISE + step)}, "step": jnp.asarray(step, jnp.int32)}
+
+
+@pytest.fixture
+def target():
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    described = jax.eval_shape(lambda: state_of(0))
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here), described)
+
+
+class Folder:
+    """A folder of checkpoints that can be opened again, as a restart does."""
+
+    def __init__(self, path):
+        self.path, self.said, self.opened = path, [], []
+
+    def open(self, keep=2):
+        self.opened.append(Checkpoints(self.path, keep=keep, say=self.said.append))
+        return self.opened[-1]
+
+    def save(self, *steps, keep=2):
+        checkpoints = self.open(keep)
+        for step in steps:
+            checkpoints.save(step, state_of(step), {"step": step})
+            checkpoints.wait()
+        return checkpoints
+
+    def largest_file(self, step):
+        files = [f for f in (self.path / str(step)).rglob("*") if f.is_file()]
+        return max(files, key=lambda f: f.stat().st_size)
+
+    def steps(self):
+        return sorted(int(p.name) for p in self.path.iterdir())
+
+
+@pytest.fixture
+def folder(tmp_path):
+    found = Folder(tmp_path / "checkpoints")
+    yield found
+    for checkpoints in found.opened:
+        checkpoints.close()
+
+
+def save_and_wait(checkpoints, step):
+    """The error of a failed save comes from whichever call meets it first."""
+    checkpoints.save(step, state_of(step), {})
+    checkpoints.wait()
+
+
+def truncate(path):
+    with open(path, "r+b") as file:
+        file.truncate(path.stat().st_size // 2)
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+
+FAULTS = pytest.mark.parametrize("damage", [truncate, flip, lambda path: path.unlink()], ids=["cut", "flip", "gone"])
+
+
+def test_what_was_saved_comes_back(folder, target):
+    folder.save(1, 2)
+    found = folder.open().restore_latest(target)
+    assert found is not None
+    assert (found.step, found.facts) == (2, {"step": 2})
+    np.testing.assert_array_equal(found.state["params"]["kernel"], NOISE + 2)
+
+
+def test_donating_the_state_right_after_saving_changes_nothing(folder, target):
+    step = jax.jit(lambda state: jax.tree.map(lambda leaf: leaf + 1, state), donate_argnums=0)
+    checkpoints, state = folder.open(), state_of(1)
+    checkpoints.save(1, state, {})
+    for _ in range(50):
+        state = step(state)
+    checkpoints.wait()
+    found = checkpoints.restore_latest(target)
+    np.testing.assert_array_equal(found.state["params"]["kernel"], NOISE + 1)
+
+
+@FAULTS
+def test_a_damaged_checkpoint_is_passed_over_and_kept_aside(folder, target, damage):
+    folder.save(1, 2)
+    damage(folder.largest_file(2))
+    found = folder.open().restore_latest(target)
+    assert found.step == 1
+    assert "passed over" in folder.said[0]
+    assert (folder.path.with_name("checkpoints_set_aside") / "2.0").exists()
+
+
+@FAULTS
+def test_with_no_good_one_left_it_does_not_start_afresh(folder, target, damage):
+    folder.save(1)
+    damage(folder.largest_file(1))
+    for _ in range(2):  # the second start finds the damaged one set aside, and must not forget
+        with pytest.raises(CheckpointError, match=r"good checkpoint at step 1, and none is left"):
+            folder.open().restore_latest(target)
+
+
+def test_deleted_checkpoints_are_missed(folder, target):
+    folder.save(1)
+    shutil.rmtree(folder.path)
+    with pytest.raises(CheckpointError, match="step 1"):
+        folder.open().restore_latest(target)
+
+
+def test_without_its_manifest_a_whole_checkpoint_is_still_good(folder, target):
+    """The process ended, or a file was lost, between the last two files of a checkpoint."""
+    folder.save(1)
+    (folder.path / "1" / "MANIFEST.json").unlink()
+    assert folder.open().restore_latest(target).step == 1
+
+
+def test_an_interrupted_save_is_removed(folder, target):
+    folder.save(1)
+    (folder.path / "2" / "state").mkdir(parents=True)
+    (folder.path / "3.orbax-checkpoint-tmp-0").mkdir()
+    (folder.path / "0.removed").mkdir()
+    assert folder.open().restore_latest(target).step == 1
+    assert folder.steps() == [1]
+
+
+def test_a_fresh_folder_is_no_error(folder, target):
+    assert folder.open().restore_latest(target) is None
+
+
+def test_only_the_newest_good_ones_are_kept(folder):
+    folder.save(1, 2, 3, 4, keep=2)
+    assert folder.steps() == [3, 4]
+
+
+def test_a_save_that_fails_deletes_nothing(folder, target):
+    """As on a full disk: no file may grow, so writing the arrays fails."""
+    checkpoints = folder.save(1, keep=1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2048, hard))
+    try:
+        with pytest.raises(CheckpointError, match="the last good checkpoint is step 1"):
+            save_and_wait(checkpoints, 2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        folder.opened.clear()  # it failed, and closing it would say so again
+    assert folder.open().restore_latest(target).step == 1
+    assert folder.steps() == [1]
+
+
+def test_going_back_sets_newer_ones_aside(folder, target):
+    checkpoints = folder.save(10, 20, 30, keep=3)
+    assert checkpoints.newest_healthy(25) == 20
+    assert checkpoints.newest_healthy(5) == 10
+    checkpoints.set_aside_after(20)
+    assert checkpoints.restore_latest(target).step == 20
+    checkpoints.save(30, state_of(31), {})  # the same step can be saved again
+    checkpoints.wait()
+    np.testing.assert_array_equal(checkpoints.restore_latest(target).state["params"]["kernel"], NOISE + 31)
+    assert (folder.path.with_name("checkpoints_set_aside") / "30.0").exists()
+
+
+def test_reading_alone_moves_nothing(folder):
+    folder.save(1, 2)
+    flip(folder.largest_file(2))
+    assert newest_good(folder.path) == folder.path / "1"
+    assert folder.steps() == [1, 2]
