@@ -1,0 +1,71 @@
+"""What is logged survives restarts: lines after the restored step go, windows continue."""
+
+import json
+
+import numpy as np
+import pytest
+
+from semivit_jax.logs import MetricWriter, Window
+from semivit_jax.metrics import Mean
+
+
+def write(folder, steps, *, restored_step):
+    writer = MetricWriter(folder, active=True, tensorboard=False, restored_step=restored_step)
+    for step in steps:
+        writer.write(step, {"train/loss": float(step)})
+    writer.close()
+
+
+def steps_in(folder):
+    return [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize(("restored", "left"), [(4, [2, 4]), (3, [2]), (6, [2, 4, 6]), (None, [])])
+def test_lines_after_the_restored_step_are_removed(tmp_path, restored, left):
+    write(tmp_path, [2, 4, 6], restored_step=None)
+    write(tmp_path, [], restored_step=restored)
+    assert steps_in(tmp_path) == left
+
+
+def test_a_half_written_line_is_removed(tmp_path):
+    write(tmp_path, [2, 4], restored_step=None)
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 4, "train/lo')
+    write(tmp_path, [6], restored_step=4)
+    assert steps_in(tmp_path) == [2, 4, 6]
+
+
+def test_numbers_json_does_not_know_become_strings(tmp_path):
+    writer = MetricWriter(tmp_path, active=True, tensorboard=False, restored_step=None)
+    writer.write(1, {"train/loss": float("nan")})
+    writer.close()
+    assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"step": 1, "train/loss": "nan"}
+
+
+def test_other_hosts_write_nothing(tmp_path):
+    writer = MetricWriter(tmp_path, active=False, tensorboard=True, restored_step=None)
+    writer.write(1, {"train/loss": 1.0})
+    writer.close()
+    assert not list(tmp_path.iterdir())
+
+
+def update(value, count=1.0):
+    return {"loss": Mean(np.asarray([value, value]), np.asarray([count, count]))}
+
+
+def test_a_window_goes_on_over_a_restart():
+    whole, first = Window(), Window()
+    for window in (whole, first):
+        window.add(update(0.1))
+    second = Window(json.loads(json.dumps(first.state())))
+    for window in (whole, second):
+        window.add(update(0.7, count=3.0))
+    assert second.means() == whole.means() == {"loss": (0.2 + 1.4) / 8}
+
+
+def test_a_dropped_update_does_not_spoil_the_means():
+    window = Window()
+    window.add(update(1.0))
+    window.add(update(float("nan")))
+    window.add(update(float("inf")))
+    assert window.means() == {"loss": 1.0}

@@ -1,0 +1,49 @@
+"""A run folder belongs to one experiment."""
+
+import pytest
+
+from semivit_jax import workdir
+from semivit_jax.config import ConfigError
+from tests.configs import small_config
+
+
+def claim(folder, said=None, **changes):
+    workdir.claim(folder, small_config(**changes), first_host=True, say=(said if said is not None else []).append)
+
+
+def test_another_experiment_is_refused_and_every_difference_named(tmp_path):
+    claim(tmp_path)
+    before = (tmp_path / "config.json").read_bytes()
+    with pytest.raises(ConfigError) as refused:
+        claim(tmp_path, **{"seed": 1, "semi.confidence_threshold": 0.9})
+    assert "seed: 0 -> 1" in str(refused.value)
+    assert "semi.confidence_threshold: 0.7 -> 0.9" in str(refused.value)
+    assert (tmp_path / "config.json").read_bytes() == before
+
+
+def test_what_does_not_change_results_may_change_and_is_told(tmp_path):
+    said = []
+    claim(tmp_path)
+    claim(tmp_path, said, **{"checkpoint.keep": 5, "mesh.fsdp": 2})
+    assert said == ["changed since the last start: checkpoint.keep: 2 -> 5; mesh.fsdp: 1 -> 2"]
+    assert workdir.load_config(tmp_path).checkpoint.keep == 5
+
+
+def test_other_hosts_write_nothing(tmp_path):
+    workdir.claim(tmp_path, small_config(), first_host=False, say=print)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"no config\.json"):
+        workdir.load_config(tmp_path)
+    with pytest.raises(ConfigError, match="no finished checkpoint"):
+        workdir.latest_stage(tmp_path)
+
+
+def test_the_latest_stage_is_the_last_with_a_sealed_checkpoint(tmp_path):
+    for stage, name in (("mae", "1/MANIFEST.json"), ("finetune", "2/MANIFEST.json"), ("semi", "1/state")):
+        path = tmp_path / stage / "checkpoints" / name
+        path.parent.mkdir(parents=True)
+        path.touch()
+    assert workdir.latest_stage(tmp_path) == "finetune"
