@@ -63,6 +63,7 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         return _convert_tuple(typing.get_args(hint), value, path)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
+    assert isinstance(hint, type)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise ConfigError(f"{path} is {value!r}; it must be of type {hint.__name__}")
     if isinstance(value, float) and not math.isfinite(value):

@@ -9,7 +9,8 @@ import threading
 import time
 
 import pytest
-from launching import LAUNCH, Stage
+
+from tests.e2e.launching import LAUNCH, Stage
 
 SCRIPTS = sorted([*LAUNCH.glob("*.sh"), *LAUNCH.glob("*.sbatch")])
 RUN = ("--config=digits", "--workdir=runs/a b")
@@ -121,9 +122,7 @@ def test_slurm_job_requeues_after_preemption_and_counts_crashes(stage, srun, sta
     stage.stand_in("scontrol", "exit 0")
     ended, output = stage.run("slurm.sbatch", "--max-crashes=2", *RUN)
     assert ended == code, output
-    assert stage.calls("srun") == runs * [
-        ["srun", "--kill-on-bad-exit=1", "--label", "semivit", "train", *RUN]
-    ]
+    assert stage.calls("srun") == runs * [["srun", "--kill-on-bad-exit=1", "--label", "semivit", "train", *RUN]]
     assert stage.calls("scontrol") == requeues * [["scontrol", "requeue", "17"]]
 
 
@@ -164,9 +163,7 @@ def verbs(stage: Stage) -> list[str]:
         words = " ".join(call)
         verb = next((short for word, short in known.items() if word in call), None)
         if verb is None:
-            part = (
-                "install" if "worker.sh install" in words else "train" if "worker.sh train" in words else ""
-            )
+            part = "install" if "worker.sh install" in words else "train" if "worker.sh train" in words else ""
             verb = part or "look for DONE"
         asked.append(verb)
     return [verb for verb in asked if verb]
@@ -233,9 +230,7 @@ def test_tpu_vm_takes_the_workers_word_over_gclouds_exit_code(stage):
         ([], "STOPPED", 2, 0),
     ],
 )
-def test_tpu_vm_gives_up_on_errors_on_many_crashes_and_on_a_vm_it_may_not_create(
-    stage, runs, state, code, trainings
-):
+def test_tpu_vm_gives_up_on_errors_on_many_crashes_and_on_a_vm_it_may_not_create(stage, runs, state, code, trainings):
     ended, output = train_on_tpu(stage, runs=runs, state=state)
     assert ended == code, output
     assert verbs(stage).count("train") == trainings
@@ -263,9 +258,7 @@ def test_tpu_worker_reports_the_exit_code_and_ends_a_run_that_was_left_behind(st
         left_behind.kill()
     assert left_behind.returncode == 75
     assert code == 3
-    assert {"got train --config=digits --workdir=runs/a b", "semivit worker exit code 3"} <= set(
-        output.splitlines()
-    )
+    assert {"got train --config=digits --workdir=runs/a b", "semivit worker exit code 3"} <= set(output.splitlines())
     assert "got train" in (stage.folder / "semivit.log").read_text()
 
 

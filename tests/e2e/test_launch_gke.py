@@ -6,7 +6,8 @@ import pathlib
 import jsonschema
 import pytest
 import yaml
-from launching import Stage
+
+from tests.e2e.launching import Stage
 
 SCHEMA = json.loads((pathlib.Path(__file__).parent / "data" / "jobset_v1alpha2.json").read_text())
 RUN = ("--config=digits", "--workdir=runs/a b")
@@ -29,9 +30,7 @@ def manifest_of(stage: Stage, *options: str) -> dict:
 
 
 def test_gke_manifest_of_a_tpu_slice(stage):
-    manifest = manifest_of(
-        stage, "--accelerator=tpu-v5-lite-podslice", "--topology=4x8", "--max-restarts=5", *RUN
-    )
+    manifest = manifest_of(stage, "--accelerator=tpu-v5-lite-podslice", "--topology=4x8", "--max-restarts=5", *RUN)
     job = manifest["spec"]["replicatedJobs"][0]["template"]["spec"]
     pod = job["template"]["spec"]
     assert job["parallelism"] == job["completions"] == 8
