@@ -20,7 +20,8 @@ def digits_baselines(task: TaskData, data: DataConfig) -> dict[str, dict[str, fl
     labeled = np.full(len(task.train), -1)
     labeled[task.split.labeled] = task.train.labels[task.split.labeled]
     seen = task.split.training
-    spreading = LabelSpreading(kernel="rbf", gamma=0.25, max_iter=100).fit(pixels[seen], labeled[seen])
+    spreading = LabelSpreading(kernel="rbf", gamma=0.25, max_iter=100)  # pyright: ignore[reportArgumentType]
+    spreading.fit(pixels[seen], labeled[seen])
     svm = SVC(C=10, gamma="scale").fit(pixels[task.split.labeled] / MAX_RAW, task.train.labels[task.split.labeled])
     return {
         "label_spreading": {"acc1": float(np.mean(spreading.predict(test) == task.eval.labels))},

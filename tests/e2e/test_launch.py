@@ -9,7 +9,8 @@ import threading
 import time
 
 import pytest
-from launching import LAUNCH, Stage
+
+from tests.e2e.launching import LAUNCH, Stage
 
 SCRIPTS = sorted([*LAUNCH.glob("*.sh"), *LAUNCH.glob("*.sbatch")])
 RUN = ("--config=digits", "--workdir=runs/a b")

@@ -6,7 +6,8 @@ import pathlib
 import jsonschema
 import pytest
 import yaml
-from launching import Stage
+
+from tests.e2e.launching import Stage
 
 SCHEMA = json.loads((pathlib.Path(__file__).parent / "data" / "jobset_v1alpha2.json").read_text())
 RUN = ("--config=digits", "--workdir=runs/a b")

@@ -7,7 +7,8 @@ import textwrap
 import time
 
 import pytest
-from launching import Stage
+
+from tests.e2e.launching import Stage
 
 TWO = ("--processes=2", "--cpu-devices=2", "--config=digits", "--workdir=run")
 
