@@ -1,5 +1,7 @@
 """Properties of the fine-tuning step and of the exact, padded evaluation."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -76,15 +78,13 @@ def test_evaluation_ignores_padding():
     assert 0 <= whole["acc1"].total <= whole["acc5"].total <= 12
 
 
-def test_accuracies_of_known_logits(monkeypatch):
-    model = finetune.build_model(
-        small.stage_config("finetune"), small.stage_config("finetune").finetune, small.stage_plan("finetune"),
-        backend="cpu",
-    )  # fmt: skip
+def test_accuracies_of_known_logits():
+    config = small.stage_config("finetune")
+    model = finetune.build_model(config, config.finetune, small.stage_plan("finetune"), backend="cpu")
     ranked = np.tile(np.arange(10.0), (4, 1))  # class 9 first, class 5 fifth, class 4 sixth
-    stub = model.__class__(**{**vars(model), "logits": lambda *_: jnp.asarray(ranked)})
-    evaluate = finetune.make_eval_step(small.stage_config("finetune"), stub)
-    found = evaluate(None, {"image": small.images(0, 4), "label": np.asarray([9, 5, 4, 9]), "mask": [1, 1, 1, 0]})
+    stub = dataclasses.replace(model, logits=lambda *_: jnp.asarray(ranked))
+    batch = {"image": small.images(0, 4), "label": np.asarray([9, 5, 4, 9]), "mask": np.arange(4) < 3}
+    found = finetune.make_eval_step(config, stub)(None, batch)
     assert metrics.compute(found)["acc1"] == pytest.approx(1 / 3)
     assert metrics.compute(found)["acc5"] == pytest.approx(2 / 3)
 

@@ -124,12 +124,14 @@ def test_four_micro_steps_equal_one():
 
 def test_every_position_draws_anew():
     first, second, again = (small.semi_draws(position=p) for p in (0, 1, 0))
-    small.assert_equal(jax.tree.map(_data, first), jax.tree.map(_data, again))
+    first, second, again = (jax.tree.map(plain, draws) for draws in (first, second, again))
+    small.assert_equal(first, again)
     for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
-        assert (_data(a) != _data(b)).any()
+        assert a.dtype == bool or (a != b).any()  # four coins may well fall alike twice
 
 
-def _data(leaf):
+def plain(leaf):
+    """Keys as numbers."""
     return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
 
 
