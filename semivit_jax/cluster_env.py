@@ -182,9 +182,7 @@ def _tpu_vm(read_metadata: ReadMetadata) -> Membership | None:
         return None
     # An entry is a host name, or, on older images, "name:id:ip".
     hosts = [entry.split(":")[-1] for entry in endpoints.split(",")]
-    tpu_env = dict(
-        re.findall(r"^\s*(MEGASCALE_\w+)\s*:\s*'?([^'\n]*)'?\s*$", read_metadata("tpu-env") or "", re.M)
-    )
+    tpu_env = dict(re.findall(r"^\s*(MEGASCALE_\w+)\s*:\s*'?([^'\n]*)'?\s*$", read_metadata("tpu-env") or "", re.M))
     return _slice_member(
         hosts=hosts,
         worker=integer({"agent-worker-number": worker}, "agent-worker-number"),

@@ -93,7 +93,7 @@ class ModelConfig:
 
     variant: str  # a row of models/variants.py
     pool: str  # 'mean' or 'cls'
-    posemb: str  # 'learned' or 'sincos' (frozen) in the supervised stages
+    posemb: str  # 'learned' or 'sincos' (frozen) in the supervised stages; 'none' for ConvNeXt
     head_init_std: float
     dtype: str  # activations: 'float32', 'bfloat16', or 'auto' (bfloat16 on an accelerator)
     attention: str  # 'auto', 'xla' or 'cudnn'
@@ -185,7 +185,7 @@ class MeshConfig:
 
     fsdp: int  # devices that share one copy of the parameters; the others hold further copies
     coordinator_address: str  # 'host:port'; '' finds the cluster from the environment
-    num_processes: int  # 0 finds it from the environment
+    num_processes: int  # -1 finds it from the environment
     process_id: int  # -1 finds it from the environment
     coordinator_timeout_seconds: float
 

@@ -83,9 +83,7 @@ def wait_until_reachable(
     while True:
         left = timeout_seconds - (time.monotonic() - started)
         try:
-            with socket.create_connection(
-                (address.host, address.port), timeout=max(0.1, min(_CONNECT_SECONDS, left))
-            ):
+            with socket.create_connection((address.host, address.port), timeout=max(0.1, min(_CONNECT_SECONDS, left))):
                 return
         except OSError as error:
             waited = time.monotonic() - started

@@ -38,7 +38,9 @@ def load(stored: dict) -> History:
     return History(**{**stored, "mask_rates": tuple(stored["mask_rates"])})
 
 
-def after_step(history: History, *, step: int, dropped: bool, mask_rate: float | None, armed: bool, config: TrainConfig):
+def after_step(
+    history: History, *, step: int, dropped: bool, mask_rate: float | None, armed: bool, config: TrainConfig
+) -> tuple[History, str | None]:
     """Takes in one update; returns (history, complaint or None).
 
     Args:
@@ -79,7 +81,9 @@ def after_step(history: History, *, step: int, dropped: bool, mask_rate: float |
     return history, None
 
 
-def after_evaluation(history: History, *, step: int, teacher_acc1: float, armed: bool, config: TrainConfig):
+def after_evaluation(
+    history: History, *, step: int, teacher_acc1: float, armed: bool, config: TrainConfig
+) -> tuple[History, str | None]:
     """Takes in the teacher's validation accuracy; returns (history, complaint or None)."""
     if not armed:
         return history, None

@@ -1,6 +1,7 @@
 """What a run tells people: JSON lines, TensorBoard, and one line of progress, all with the same numbers."""
 
 import json
+import logging
 import os
 import sys
 import time
@@ -122,6 +123,16 @@ class ProgressLine:
 
 
 _SHOWN = ("train/loss", "train/mask_rate", "train/pseudo_label_acc", "val/acc1", "val_ema/acc1", "perf/images_per_sec")
+
+
+class _NoMissingMetadata(logging.Filter):
+    """Orbax warns that single items of its own composite checkpoints lack a file which it never writes there."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "Metadata file does not exist" not in record.getMessage()
+
+
+logging.getLogger("absl").addFilter(_NoMissingMetadata())
 
 
 def say(line: str) -> None:

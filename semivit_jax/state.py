@@ -61,7 +61,8 @@ def apply_gradients(
     params = jax.tree.map(lambda p, d: p - (lr * d).astype(p.dtype), state.params, direction)
     ema_params = None if state.ema_params is None else ema_update(state.ema_params, params, ema_decay)
     new = dataclasses.replace(
-        state, params=params, opt_state=opt_state, ema_params=ema_params, policy_state=policy_state)
+        state, params=params, opt_state=opt_state, ema_params=ema_params, policy_state=policy_state
+    )
     kept = jax.tree.map(lambda a, b: jnp.where(ok, a, b), new, state)
     return dataclasses.replace(kept, step=state.step + 1, position=state.position + 1)
 

@@ -1,7 +1,7 @@
 """The run folder: whose run it is, what is finished, and the refusal to mix two runs in one folder.
 
-    config.json split.csv listing.json summary.json DONE
-    {mae,finetune,semi}/{checkpoints/,metrics.jsonl,tb/,report.json,DONE}
+config.json split.csv listing.json summary.json DONE
+{mae,finetune,semi}/{checkpoints/,metrics.jsonl,tb/,report.json,DONE}
 """
 
 import json

@@ -29,9 +29,7 @@ class BadRecordCount:
         self._names = names
         self._max_bad_share = max_bad_share
         self._window = window
-        self._recent: collections.deque[tuple[int, int]] = (
-            collections.deque()
-        )  # (records, bad ones) per reading
+        self._recent: collections.deque[tuple[int, int]] = collections.deque()  # (records, bad ones) per reading
         self._recent_records = 0
         self._recent_bad = 0
         self._logged: set[int] = set()

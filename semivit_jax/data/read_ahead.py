@@ -23,9 +23,7 @@ def num_blocks(rows: int, *, images: int) -> int:
     return next((count for count in range(wanted, rows) if rows % count == 0), rows)
 
 
-def read_ahead(
-    source: Blocks, *, start: int, ahead: int, threads: int, workers: int
-) -> grain.DatasetIterator[Any]:
+def read_ahead(source: Blocks, *, start: int, ahead: int, threads: int, workers: int) -> grain.DatasetIterator[Any]:
     """The blocks from `start` on.
 
     Args:
@@ -44,7 +42,5 @@ def read_ahead(
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()  # grain 0.2.18 reads a flag first (google/grain#1355)
         buffer = math.ceil(ahead / workers)
-        dataset = dataset.mp_prefetch(
-            grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=buffer)
-        )
+        dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=buffer))
     return iter(dataset)

@@ -34,8 +34,15 @@ class ViT(nn.Module):
     def setup(self):
         grid_size, p = self.image_size // self.patch_size, self.patch_size
         patch_init = fan_in_uniform(3 * p * p)
-        init = {"kernel_init": patch_init, "bias_init": patch_init}
-        self.patch_embed = nn.Conv(self.width, (p, p), (p, p), "VALID", dtype=self.dtype, **init)
+        self.patch_embed = nn.Conv(
+            self.width,
+            (p, p),
+            (p, p),
+            "VALID",
+            dtype=self.dtype,
+            kernel_init=patch_init,
+            bias_init=patch_init,
+        )
         self.cls_token = self.param("cls_token", normal_init, (1, 1, self.width))
         table = posemb_lib.sincos(self.width, grid_size)[None]
         if self.posemb == "learned":

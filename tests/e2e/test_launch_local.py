@@ -7,7 +7,8 @@ import textwrap
 import time
 
 import pytest
-from launching import Stage
+
+from tests.e2e.launching import Stage
 
 TWO = ("--processes=2", "--cpu-devices=2", "--config=digits", "--workdir=run")
 
@@ -28,9 +29,7 @@ def test_each_process_gets_its_place_and_the_run_goes_on_until_done(stage):
     code, output = stage.run("local.sh", *TWO, "--port=9000", "--", "--config.seed=1")
     assert code == 0, output
     assert output.count("preempted; starting again") == 2
-    assert stage.calls("semivit") == 6 * [
-        ["semivit", "train", "--config=digits", "--workdir=run", "--config.seed=1"]
-    ]
+    assert stage.calls("semivit") == 6 * [["semivit", "train", "--config=digits", "--workdir=run", "--config.seed=1"]]
     place = "127.0.0.1:9000 2 {} cpu --xla_force_host_platform_device_count=2"
     assert output.splitlines().count(place.format(0)) == 3
     assert output.splitlines().count("[1] " + place.format(1)) == 3

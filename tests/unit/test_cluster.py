@@ -127,9 +127,7 @@ def test_a_process_whose_coordinator_has_an_unknown_name_fails_at_once():
 
 
 def test_a_process_that_fails_alone_does_not_wait_for_the_others(free_port):
-    waiting, failing = start_members(
-        FAILS_ALONE, f"127.0.0.1:{free_port}", num_processes=2, process_ids=[0, 1]
-    )
+    waiting, failing = start_members(FAILS_ALONE, f"127.0.0.1:{free_port}", num_processes=2, process_ids=[0, 1])
     try:
         output, _ = failing.communicate(timeout=30)
         assert waiting.poll() is None

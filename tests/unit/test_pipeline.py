@@ -91,9 +91,7 @@ def assert_same(left, right):
 
 def global_rows(host_batches):
     """Joins the batches of all hosts and undoes the accumulation axis."""
-    joined = {
-        key: np.concatenate([flat(b)[key] for b in host_batches], axis=1) for key in flat(host_batches[0])
-    }
+    joined = {key: np.concatenate([flat(b)[key] for b in host_batches], axis=1) for key in flat(host_batches[0])}
     return {key: value.reshape(-1, *value.shape[2:]) for key, value in joined.items()}
 
 
@@ -128,15 +126,15 @@ def test_global_batches_do_not_depend_on_hosts_or_accumulation(task, data, stage
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_memory_and_decoding_give_the_same(task, data, stage, monkeypatch):
-    from_memory = read(task, data, spec_of(stage, batch_size=24, accum=2), 5)
+    from_memory = read(task, data, spec_of(stage, batch_size=16, accum=2), 5)
     monkeypatch.setattr(rows, "MEMORY_LIMIT_BYTES", 0)
-    assert_same(from_memory, read(task, data, spec_of(stage, batch_size=24, accum=2), 5))
+    assert_same(from_memory, read(task, data, spec_of(stage, batch_size=16, accum=2), 5))
 
 
 @pytest.mark.usefixtures("decode_each_time")
 @pytest.mark.parametrize("threads", [1, 3])
 def test_threads_and_read_ahead_change_nothing(task, data, threads):
-    spec = spec_of("semi", batch_size=24)
+    spec = spec_of("semi", batch_size=16)
     other = dataclasses.replace(data, threads=threads, prefetch_batches=5)
     assert_same(read(task, data, spec, 4), read(task, other, spec, 4))
 
@@ -144,7 +142,7 @@ def test_threads_and_read_ahead_change_nothing(task, data, threads):
 @pytest.mark.usefixtures("decode_each_time")
 def test_workers_change_nothing_and_resume_exactly(data):
     task = make_task(bad=[20])
-    spec = spec_of("semi", batch_size=24)
+    spec = spec_of("semi", batch_size=16)
     in_process = read(task, data, spec, 6)
     in_workers = pipeline.train_batches(
         task, dataclasses.replace(data, workers=2), spec, position=2, process_index=0, process_count=1
@@ -197,7 +195,7 @@ def test_seeds_stages_and_streams_have_their_own_orders(task, data):
 
 def test_random_numbers_of_a_row_depend_on_its_position_only():
     indices = np.arange(10)
-    draws = [Stream(indices, 3, "mae/images").generator_at(position).random() for position in (4, 14, 4)]
+    draws = [Stream(indices, 3, "mae/training").generator_at(position).random() for position in (4, 14, 4)]
     assert draws[0] == draws[2]
     assert draws[0] != draws[1]  # the next pass draws anew
     assert Stream(indices, 3, "semi/labeled").generator_at(4).random() != draws[0]
@@ -207,9 +205,7 @@ def test_host_rows_formula():
     global_rows, process_count, accum = 12, 3, 2
     host = HostRows(global_rows, 1, process_count)
     b = global_rows // process_count
-    wanted = [
-        (t * accum + m) * global_rows + 1 * b + i for t in range(3) for m in range(accum) for i in range(b)
-    ]
+    wanted = [(t * accum + m) * global_rows + 1 * b + i for t in range(3) for m in range(accum) for i in range(b)]
     np.testing.assert_array_equal(host.stream_positions(0, len(wanted)), wanted)
     np.testing.assert_array_equal(host.stream_positions(5, 4), wanted[5:9])
 
@@ -229,9 +225,7 @@ def test_a_bad_record_is_replaced_by_the_next_of_the_stream(data, limit, monkeyp
     spec = spec_of("mae", batch_size=8)
     good_batches = read(make_task(), data, spec, 12)
     with caplog.at_level(logging.WARNING, logger=bad_records.__name__):
-        batches = pipeline.train_batches(
-            make_task(bad), data, spec, position=0, process_index=0, process_count=1
-        )
+        batches = pipeline.train_batches(make_task(bad), data, spec, position=0, process_index=0, process_count=1)
         found = np.concatenate([number_of(next(batches)["image"]).ravel() for _ in range(11)])
         batches.close()
     order = np.concatenate([number_of(batch["image"]).ravel() for batch in good_batches])
@@ -266,9 +260,7 @@ def test_a_record_that_vanishes_is_a_bad_record(data, monkeypatch):
             return super().__getitem__(index)
 
     task = make_task()
-    task = dataclasses.replace(
-        task, train=dataclasses.replace(task.train, records=Vanishing(task.train.records))
-    )
+    task = dataclasses.replace(task, train=dataclasses.replace(task.train, records=Vanishing(task.train.records)))
     monkeypatch.setattr(rows, "MEMORY_LIMIT_BYTES", 0)
     seen = np.concatenate([number_of(b["image"]).ravel() for b in read(task, data, spec_of("mae"), 12)])
     assert 20 not in seen
@@ -293,9 +285,7 @@ def test_evaluation_sees_every_image_once(task, data, process_count, batch_size,
             assert batch["image"].shape == (batch_size // process_count, SIZE, SIZE, 3)
             real = batch["mask"] == 1
             seen.extend(number_of(batch["image"])[real])
-            np.testing.assert_array_equal(
-                batch["label"][real], task.train.labels[number_of(batch["image"])[real]]
-            )
+            np.testing.assert_array_equal(batch["label"][real], task.train.labels[number_of(batch["image"])[real]])
             assert (batch["label"][~real] == -1).all()
         assert sorted(seen) == list(range(NUM_IMAGES))
 

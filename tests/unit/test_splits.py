@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 from semivit_jax.data import splits
 
 CLASSES = ("ant", "bee", "cat")
-LABELS = np.repeat(np.array([0, 1, 2, -1], np.int32), [10, 20, 30, 40])[
-    np.random.default_rng(0).permutation(100)
-]
+LABELS = np.repeat(np.array([0, 1, 2, -1], np.int32), [10, 20, 30, 40])[np.random.default_rng(0).permutation(100)]
 
 
 def choose(labels=LABELS, *, seed=0, validation_share=0.0, labels_per_class=0, label_fraction=0.0):

@@ -1,0 +1,39 @@
+"""The `semivit` command: parses, calls, and turns errors into messages and exit codes."""
+
+import importlib
+import sys
+from collections.abc import Callable
+
+COMMANDS = {
+    "train": ("semivit_jax.commands:train", "run the stages of a config: --config=FILE[:ARGS] --workdir=DIR"),
+    "eval": ("semivit_jax.commands:evaluate", "evaluate the latest stage of a run: --workdir=DIR"),
+}
+BAD_USAGE = 2
+
+
+def main(argv: list[str]) -> int:
+    """Runs one subcommand; returns its exit code (0 done, 1 error, 2 bad usage, 75 preempted, 130 Ctrl-C)."""
+    if len(argv) < 2 or argv[1] in ("-h", "--help", "help"):
+        print(usage(), file=sys.stderr if len(argv) < 2 else sys.stdout)
+        return BAD_USAGE if len(argv) < 2 else 0
+    name = argv[1]
+    if name not in COMMANDS:
+        print(f"semivit: unknown command {name!r}\n{usage()}", file=sys.stderr)
+        return BAD_USAGE
+    module, function = COMMANDS[name][0].split(":")
+    command: Callable[[list[str]], int] = getattr(importlib.import_module(module), function)
+    return command(argv[2:])
+
+
+def usage() -> str:
+    rows = "\n".join(f"  {name:<8} {text}" for name, (_, text) in COMMANDS.items())
+    return f"usage: semivit COMMAND [flags]\n{rows}"
+
+
+def run() -> None:
+    """Entry point of the console script."""
+    sys.exit(main(sys.argv))
+
+
+if __name__ == "__main__":
+    run()

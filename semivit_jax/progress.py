@@ -1,0 +1,75 @@
+"""What a stage remembers besides its state, and what it writes about itself: checkpoint facts and report."""
+
+import dataclasses
+import importlib.metadata
+from pathlib import Path
+
+from semivit_jax import __version__, checkpoint, config, guard, logs
+from semivit_jax.config import FinetuneConfig
+from semivit_jax.manifest import write_json
+from semivit_jax.plan import Plan
+from semivit_jax.setup_stage import Run
+
+
+@dataclasses.dataclass
+class Progress:
+    """What changes while a stage runs, besides the state; all of it travels in checkpoints."""
+
+    history: guard.History
+    window: logs.Window  # metrics since the last log line
+    last_epoch: logs.Window  # metrics of the final epoch
+    seconds: float  # spent in this stage, over all starts
+    best_acc1: float
+    evaluation: dict[str, float]  # of the latest evaluation
+
+
+def fresh_progress() -> Progress:
+    return Progress(guard.History(), logs.Window(), logs.Window(), 0.0, 0.0, {})
+
+
+def facts(run: Run, plan: Plan, step: int, position: int, progress: Progress) -> checkpoint.Facts:
+    """What a checkpoint's numbers belong to, and where everything but the state stood."""
+    data = run.config.data
+    packages = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+    return {
+        "stage": plan.stage,
+        "step": step,
+        "position": position,
+        "identity": config.identity(run.config),
+        "config": config.to_dict(run.config),
+        "plan": dataclasses.asdict(plan),
+        "class_names": list(run.task.class_names),
+        "preprocessing": {
+            "mean": list(data.mean),
+            "std": list(data.std),
+            "image_size": data.image_size,
+            "crop_fraction": data.eval_crop_fraction,
+            "interpolation": data.interpolation,
+        },
+        "split_hash": run.task.split_hash,
+        "listing_hash": run.task.listing_hash,
+        "versions": {p: importlib.metadata.version(p) for p in packages} | {"semivit_jax": __version__},
+        "history": dataclasses.asdict(progress.history),
+        "window": progress.window.state(),
+        "last_epoch": progress.last_epoch.state(),
+        "seconds": progress.seconds,
+        "best_acc1": progress.best_acc1,
+        "evaluation": progress.evaluation,
+    }
+
+
+def write_report(run: Run, plan: Plan, folder: Path, progress: Progress) -> None:
+    """report.json of a finished stage: final accuracy, means over the last epoch, time."""
+    section, means = run.config.stage(plan.stage), progress.last_epoch.means()
+    report = {
+        "stage": plan.stage,
+        "steps": plan.total_steps,
+        "seconds": progress.seconds,
+        "best_acc1": progress.best_acc1,
+        "dropped_updates": progress.history.dropped,
+        "published_acc1": section.published_acc1 if isinstance(section, FinetuneConfig) else 0.0,
+        **progress.evaluation,
+        **{f"last_epoch/{k}": v for k, v in means.items()},
+    }
+    if run.first_host:
+        write_json(folder / "report.json", report)

@@ -1,0 +1,93 @@
+"""What a finished run tells: summary.json and one table."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from semivit_jax import logs
+from semivit_jax.baselines import digits_baselines
+from semivit_jax.config import Config
+from semivit_jax.data.dataset import TaskData
+from semivit_jax.manifest import write_json
+
+# Keys of a stage's entry in summary.json -> keys of its report.json; accuracies in [0, 1].
+_ENTRIES = {
+    "mae": {"loss": "last_epoch/loss"},
+    "finetune": {"acc1": "val/acc1", "ema_acc1": "val_ema/acc1"},
+    "semi": {
+        "acc1": "val/acc1",
+        "ema_acc1": "val_ema/acc1",
+        "mask_rate": "last_epoch/mask_rate",
+        "pseudo_label_acc": "last_epoch/pseudo_label_acc",
+    },
+}
+
+
+def summarise(config: Config, task: TaskData, folder: Path) -> dict[str, Any]:
+    """Writes and returns summary.json; the digits come with two baselines on the same split."""
+    reports = {s: json.loads((folder / s / "report.json").read_text()) for s in config.stages}
+    entries = {s: {k: r[name] for k, name in _ENTRIES[s].items() if name in r} for s, r in reports.items()}
+    for stage, found in reports.items():
+        if found["published_acc1"]:
+            entries[stage]["published_acc1"] = found["published_acc1"] / 100
+    seconds = {s: r["seconds"] for s, r in reports.items()}
+    summary = {
+        "dataset": config.data.dataset,
+        "recipe": config.log.recipe,
+        "recipe_origin": config.log.origin,
+        "labels_per_class": config.data.labels_per_class,
+        "seed": config.seed,
+        "num_train": len(task.split.training) + len(task.split.validation),
+        "num_labeled": len(task.split.labeled),
+        "num_test": len(task.eval),
+        "stages": entries,
+        "baselines": digits_baselines(task, config.data) if config.data.dataset == "digits" else {},
+        "seconds": {**seconds, "total": sum(seconds.values())},
+    }
+    write_json(folder / "summary.json", summary)
+    return summary
+
+
+def print_summary(summary: dict[str, Any]) -> None:
+    """The table a run ends with."""
+    stages, table = summary["stages"], Table()
+    published = any("published_acc1" in entry for entry in stages.values())
+    for column in ("method", "accuracy %", *(["published %"] if published else [])):
+        table.add_column(column, justify="left" if column == "method" else "right")
+
+    def row(name: str, entry: dict[str, float], key: str = "acc1") -> None:
+        if key in entry:
+            told = [f"{100 * entry['published_acc1']:.1f}" if "published_acc1" in entry else ""] if published else []
+            table.add_row(name, f"{100 * entry[key]:.1f}", *told)
+
+    row("fine-tuning only", stages.get("finetune", {}))
+    row("Semi-ViT, student", stages.get("semi", {}))
+    row("Semi-ViT, teacher (EMA)", stages.get("semi", {}), "ema_acc1")
+    row("LabelSpreading", summary["baselines"].get("label_spreading", {}))
+    row("SVM on the labeled images", summary["baselines"].get("svm_labeled_only", {}))
+    logs.say(_title(summary))
+    logs.console.print(table)
+    seconds = "  ".join(f"{k} {v:.0f}" for k, v in summary["seconds"].items())
+    logs.say(f"seconds: {seconds}")
+
+
+def print_evaluation(stage: str, step: int, found: dict[str, dict[str, float]]) -> None:
+    """Table of `semivit eval`."""
+    table = Table(title=f"{stage}, step {step}", title_justify="left")
+    table.add_column("weights")
+    columns = list(next(iter(found.values()), {}))
+    for column in columns:
+        table.add_column(column, justify="right")
+    names = {"val": "params", "val_ema": "ema_params"}
+    for prefix, values in found.items():
+        table.add_row(names[prefix], *(f"{values[c]:.4f}" for c in columns))
+    logs.console.print(table)
+
+
+def _title(summary: dict[str, Any]) -> str:
+    return (
+        f"{summary['dataset']}: {summary['num_labeled']} labeled of {summary['num_train']} training images, "
+        f"{summary['num_test']} test images, seed {summary['seed']}"
+    )

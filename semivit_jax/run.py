@@ -1,0 +1,107 @@
+"""A whole run: hosts together, data open, workdir claimed, stages in order, results told."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import jax
+
+from semivit_jax import checkpoint, cluster, logs, report, sharding, stopping, workdir
+from semivit_jax.compiled import compile_stage
+from semivit_jax.config import Config, identity
+from semivit_jax.data.dataset import open_task
+from semivit_jax.plan import DataFacts, make_plan
+from semivit_jax.setup_stage import Run
+from semivit_jax.train import evaluate_params, run_stage
+
+FEW_FOR_MAE = 10_000  # images; below, pre-training on own photos alone rarely pays (contracts: data)
+
+
+def train(config: Config, folder: Path) -> None:
+    """Trains every stage of the config that is not finished, and prints the result.
+
+    Raises:
+      Stopped: asked to stop, after saving. Other errors as the parts raise them.
+    """
+    prepare_process(config)
+    first_host = jax.process_index() == 0
+    if workdir.is_done(folder):
+        workdir.claim(folder, config, first_host=False, say=logs.say)
+        report.print_summary(json.loads((folder / "summary.json").read_text()))
+        return
+    workdir.claim(folder, config, first_host=first_host, say=logs.say)
+    task = open_task(config, workdir=folder)
+    cluster.same_on_every_host(
+        {
+            "config": json.dumps(identity(config), sort_keys=True, default=list),
+            "data listing": task.listing_hash,
+            "split": task.split_hash,
+            "code": code_hash(),
+        }
+    )
+    own = config.data.dataset == "own_folder" and "mae" in config.stages and not config.init_from
+    if own and len(task.split.training) < FEW_FOR_MAE:
+        logs.say(
+            f"warning: {len(task.split.training)} images are few for MAE pre-training from scratch; imported "
+            "weights usually do better (semivit import, then --config.init_from)"
+        )
+    with stopping.listening() as stop:
+        one = Run(config, folder, task, sharding.make_mesh(config.mesh.fsdp), stop)
+        for stage in config.stages:
+            run_stage(one, stage)
+    if first_host:
+        summary = report.summarise(config, task, folder)
+        report.print_summary(summary)
+        workdir.mark_done(folder)
+
+
+def evaluate(folder: Path) -> dict[str, dict[str, float]]:
+    """Evaluates every set of weights of the latest stage, prints and returns the metrics."""
+    config = workdir.load_config(folder)
+    prepare_process(config)
+    stage = workdir.latest_stage(folder)
+    source = checkpoint.newest_good(folder / stage / "checkpoints")
+    if source is None:
+        raise checkpoint.CheckpointError(f"{folder / stage} has no good checkpoint")
+    task = open_task(config, workdir=None)
+    split = task.split
+    facts = DataFacts(len(split.training), len(split.labeled), len(split.unlabeled), len(task.class_names))
+    mesh = sharding.make_mesh(config.mesh.fsdp)
+    group = json.loads((folder / stage / "plan.json").read_text())["group_size"]
+    plan = make_plan(config, stage, facts, num_devices=mesh.size, stored_group_size=group)
+    compiled = compile_stage(config, plan, mesh)
+    with stopping.listening() as stop:
+        one = Run(config, folder, task, mesh, stop)
+        state = checkpoint.restore_tree(source, compiled.target)
+        found = {
+            prefix: evaluate_params(one, compiled.eval_step, params)
+            for prefix, params in compiled.stage.eval_params(state).items()
+        }
+    report.print_evaluation(stage, int(state.step), found)
+    return found
+
+
+def prepare_process(config: Config) -> None:
+    """Everything that must happen before a device is touched: flags, cache, and the other hosts."""
+    if config.train.deterministic:
+        os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_gpu_deterministic_ops=true"
+    if config.train.compilation_cache:
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
+    mesh = config.mesh
+    cluster.start(
+        cluster.Cluster(mesh.coordinator_address, mesh.num_processes, mesh.process_id, mesh.coordinator_timeout_seconds)
+    )
+
+
+def cache_folder() -> Path:
+    """The user's cache folder for this package."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "semivit_jax"
+
+
+def code_hash() -> str:
+    """Hash of the package's source, so that hosts with different code are noticed at the start."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
