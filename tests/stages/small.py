@@ -18,8 +18,8 @@ RATIO = 2
 BATCH = GROUP * GROUPS
 BASE = {"data.image_size": SIDE, "model.variant": "vit_test2"}
 SUPERVISED = {
-    "drop_path_rate": 0.4, "erase_prob": 0.5, "cutmix_alpha": 1.0, "cutmix_switch_prob": 0.5,
-    "ema_decay": 0.9, "warmup_epochs": 0.0, "layer_decay": 0.75,
+    "drop_path_rate": 0.4, "erase_prob": 0.5, "cutmix_alpha": 1.0, "cutmix_switch_prob": 0.5, "ema_decay": 0.9,
+    "warmup_epochs": 0.0,
 }  # fmt: skip
 SEMI = SUPERVISED | {"unlabeled_ratio": RATIO, "confidence_threshold": 0.5}
 KEY = 7

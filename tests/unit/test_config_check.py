@@ -127,8 +127,14 @@ def test_an_illegal_value_is_named_with_the_legal_ones(key, value, legal):
         ({"semi.accum": 3}, ("config.semi.batch_size 40", "config.semi.accum 3")),
         ({"semi.warmup_epochs": 300.0}, ("config.semi", "warmup_epochs 300.0")),
         ({"semi.epochs": 0.0}, ("config.semi", "epochs 0.0")),
-        ({"semi.mixup_alpha": 0.0}, ("config.semi.labeled_mixup", "mixup_alpha or cutmix_alpha")),
-        ({"finetune.batch_size": 39}, ("config.finetune", "even micro-batch", "39")),
+        (
+            {"semi.labeled_mixup": True, "semi.mixup_alpha": 0.0, "semi.cutmix_alpha": 0.0},
+            ("config.semi.labeled_mixup", "mixup_alpha or cutmix_alpha"),
+        ),
+        (
+            {"finetune.batch_size": 39, "finetune.labeled_mixup": True, "finetune.mixup_alpha": 0.8},
+            ("config.finetune", "even micro-batch", "39"),
+        ),
         ({"data.labels_per_class": 0}, ("labels_per_class, label_fraction and label_list",)),
         ({"data.label_fraction": 0.1}, ("labels_per_class, label_fraction and label_list", "0.1")),
         ({"data.eval_split": ""}, ("config.data.eval_split", "validation_share")),

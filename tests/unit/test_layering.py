@@ -14,7 +14,7 @@ LEAVES = ("losses", "mixup", "rng", "erasing", "affine", "metrics", "pseudo_labe
 LOOP = ("train", "data", "checkpoint", "sharding", "main", "evaluate", "report", "guard", "logs", "workdir", "cluster",
         "warm_start", "manifest", "weights")  # fmt: skip
 ALLOWED = {
-    **{leaf: () for leaf in LEAVES},
+    **dict.fromkeys(LEAVES, ()),
     "models.vit": ("models.posemb", "models.layers"),
     "models.mae": ("models.posemb", "models.layers"),
     "config_check": ("config",),
