@@ -71,8 +71,6 @@ def _label_list(recipe: Recorded) -> str:
     return f"imagenet_subsets/{recipe['label_percent']}percent.txt"
 
 
-
-
 CONV_ONLY = "ConvNeXt has no such choice"
 VIT_ONLY = "a choice of the ConvNeXt scripts"
 DEVICES = "devices are those at hand; times the per-GPU batch they give batch_size, which is carried"
