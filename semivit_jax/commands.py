@@ -12,6 +12,7 @@ from ml_collections import config_flags
 from semivit_jax import cluster, config_check, logs, run, split_report, stopping
 from semivit_jax.checkpoint import CheckpointError
 from semivit_jax.config import Config, ConfigError
+from semivit_jax.data.bad_records import TooManyBadRecords
 from semivit_jax.data.errors import DatasetError
 from semivit_jax.data.splits import SplitError
 from semivit_jax.rollback import Collapsed
@@ -20,7 +21,16 @@ from semivit_jax.weights.folder import is_import, load_preprocessing
 CONFIGS = Path(__file__).parent / "configs"
 BAD_USAGE = 2
 USAGE_ERRORS = (flags.Error, ConfigError, AttributeError, KeyError, ValueError, FileNotFoundError)
-EXPECTED_ERRORS = (ConfigError, DatasetError, SplitError, CheckpointError, Collapsed, cluster.ClusterError, OSError)
+EXPECTED_ERRORS = (
+    ConfigError,
+    DatasetError,
+    SplitError,
+    TooManyBadRecords,
+    CheckpointError,
+    Collapsed,
+    cluster.ClusterError,
+    OSError,
+)
 
 
 def train(argv: list[str]) -> int:
@@ -108,6 +118,8 @@ def _with_path(argument: str) -> str:
 def _usage_error(command: str, error: Exception) -> int:
     # ml_collections puts its hint into an argument of the error, whose own text would be quoted.
     text = error.args[0] if error.args and isinstance(error.args[0], str) else str(error)
+    if "Traceback (most recent call last)" in text:  # a config file that raised; its last line is the message
+        text = text.strip().splitlines()[-1].partition(": ")[2]
     print(f"semivit {command}: {text}", file=sys.stderr)
     return BAD_USAGE
 
@@ -116,6 +128,7 @@ def _guarded(action: Any) -> int:
     """Runs the command; expected errors become one message, all others keep their traceback."""
     # grain's workers read absl's flags, which only absl.app would have parsed.
     flags.FLAGS.mark_as_parsed()
+    logs.show_warnings()
     try:
         action()
     except stopping.Stopped as stopped:
