@@ -20,7 +20,7 @@ from semivit_jax.configs import _base, arguments
 
 
 class Dataset(NamedTuple):
-    """Batches fit the labeled images of 1 %: at least one per class."""
+    """Batches that the labeled images of 1 % fill."""
 
     eval_split: str
     finetune_batch_size: int
@@ -29,9 +29,9 @@ class Dataset(NamedTuple):
 
 DATASETS = {
     #                           evaluated on  finetune  semi
-    "food101":          Dataset("validation", 128,      64),  # 757 labeled images at 1 %, 101 classes
-    "i_naturalist2018": Dataset("validation", 512,      128),  # 8,142 classes
-    "cars196":          Dataset("test",       64,       32),  # 196 labeled images at 1 %, one per class
+    "food101":          Dataset("validation", 128,      64),  # 8 labeled images of each of 101 classes at 1 %
+    "i_naturalist2018": Dataset("validation", 512,      128),  # mostly 1 of each of 8,142 classes
+    "cars196":          Dataset("test",       64,       32),  # 1 of each of 196 classes
     "own_folder":       Dataset("test",       64,       32),
 }  # fmt: skip
 
@@ -47,7 +47,7 @@ def get_config(text: str = "") -> ConfigDict:
         if getattr(args, key) not in legal:
             raise ValueError(f"config argument {key}={getattr(args, key)}: legal values are {', '.join(legal)}")
     dataset = DATASETS[args.dataset]
-    mixed = dict(labeled_mixup=True, erase_prob=0.25, drop_path_rate=0.1, layer_decay=0.75, mixup_group_size=16)
+    mixed = dict(labeled_mixup=True, erase_prob=0.25, drop_path_rate=0.1, layer_decay=0.75, mixup_group_size=8)
     return ConfigDict(
         dict(
             seed=0,
