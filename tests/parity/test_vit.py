@@ -8,6 +8,7 @@ import pytest
 from semivit_jax.losses import cross_entropy
 from semivit_jax.models import posemb
 from semivit_jax.models.layers import Block, normal_init
+from semivit_jax.models.patches import patchify
 from semivit_jax.models.vit import ViT
 from tests.parity import recorded
 
@@ -59,7 +60,7 @@ def test_outputs_and_gradient_norms(pool, dtype, suffix, rtol):
 def test_block_outputs_of_the_scan_equal_blocks_applied_one_by_one():
     with jax.enable_x64(True):
         data, _, model, params, images = tiny_run("mean", np.float64)
-        x = model.apply({"params": params}, images, method=lambda m, x: m.patch_embed(x)).reshape(4, 16, 48)
+        x = model.apply({"params": params}, images, method=lambda m, x: m.patch_embed(patchify(x, 8)))
         x = jnp.concatenate([jnp.broadcast_to(params["cls_token"], (4, 1, 48)), x], axis=1) + params["posemb"]
         block = Block(3, 192, normal_init, None, "xla")
         for i in range(3):
