@@ -14,7 +14,7 @@ def get_config(text: str = "") -> ConfigDict:
     adamw = dict(accum=1, lr_rule="per_256", schedule="cosine", eps=1e-8, weight_decay=0.05,
                  clip_norm=0.0, drop_path_rate=0.0)  # fmt: skip
     light = dict(degrees=5.0, shift=0.0625, scale=(0.95, 1.05), shear=0.05)
-    strong = dict(degrees=20.0, shift=0.125, scale=(0.85, 1.15), shear=0.25)
+    strong = dict(degrees=20.0, shift=0.125, scale=(0.86, 1.16), shear=0.25)
     supervised = dict(
         adamw,
         batch_size=40,
@@ -25,7 +25,7 @@ def get_config(text: str = "") -> ConfigDict:
         mixup_alpha=0.8,
         cutmix_alpha=1.0,
         mixup_prob=1.0,
-        cutmix_switch_prob=0.3,
+        cutmix_switch_prob=0.5,
         mixup_group_size=10,
         erase_prob=0.0,
         head_lr_scale=1.0,
@@ -88,9 +88,9 @@ def get_config(text: str = "") -> ConfigDict:
             finetune=dict(supervised, epochs=300.0, base_lr=1e-2, warmup_epochs=30.0, layer_decay=0.75, ema_decay=0.98),
             semi=dict(
                 supervised,
-                epochs=100.0,
+                epochs=150.0,
                 base_lr=3e-2,
-                warmup_epochs=10.0,
+                warmup_epochs=15.0,
                 layer_decay=0.9,
                 ema_decay=0.99,
                 unlabeled_ratio=5,

@@ -11,7 +11,8 @@ from typing import Protocol
 import numpy as np
 
 from semivit_jax.config import Config, DataConfig
-from semivit_jax.data import digits, splits, tfds_source
+from semivit_jax.data import digits, folder, splits, tfds_source
+from semivit_jax.data.errors import DatasetError
 from semivit_jax.data.listing import Listing
 from semivit_jax.data.splits import Split
 
@@ -78,11 +79,16 @@ def open_task(config: Config, *, workdir: Path | None) -> TaskData:
       SplitError: if the split cannot be made, or the workdir holds another one.
     """
     data = config.data
-    train, train_listing = _open(data, data.train_split)
+    train, train_listing = _open(data, data.train_split, class_names=None)
+    if not train_listing.class_names and config.stages != ("mae",):
+        raise DatasetError(
+            "no image has a label: give config.data.labels, a CSV file of path,label, or put labeled images "
+            "into one sub-folder per class; without labels only config.stages = ('mae',) can run"
+        )
     split = _choose_split(train_listing, data, seed=config.seed)
     hashes = [train_listing.content_hash()]
     if data.eval_split:
-        evaluation, eval_listing = _open(data, data.eval_split)
+        evaluation, eval_listing = _open(data, data.eval_split, class_names=train_listing.class_names)
         hashes.append(eval_listing.content_hash())
     else:
         evaluation = train.subset(split.validation)
@@ -116,19 +122,41 @@ def cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "semivit_jax"
 
 
-def _open(data: DataConfig, split: str) -> tuple[ImageSet, Listing]:
+def _open(data: DataConfig, split: str, *, class_names: Sequence[str] | None) -> tuple[ImageSet, Listing]:
+    """Images and listing of one split; `class_names` are those of training, None for training."""
+    if data.dataset == "own_folder":
+        return _open_own_folder(data, split, class_names=class_names)
     data_dir = Path(data.data_dir).expanduser() if data.data_dir else cache_dir() / "tfds"
     if data.dataset == "digits":
         digits.prepare(data_dir)
     source = tfds_source.open_split(data.dataset, split, data_dir=data_dir, cache_dir=cache_dir())
+    if class_names is not None and source.listing.class_names != tuple(class_names):
+        raise DatasetError(f"the splits {data.train_split!r} and {split!r} of {data.dataset!r} have different classes")
     return ImageSet(source.records, source.listing.names, source.listing.labels), source.listing
 
 
+def _open_own_folder(data: DataConfig, split: str, *, class_names: Sequence[str] | None) -> tuple[ImageSet, Listing]:
+    """`split` is a sub-folder of the root, '' the root itself; evaluation folders have class sub-folders."""
+    if not data.root:
+        raise DatasetError("config.data.root is empty; give the folder of images")
+    root = Path(data.root).expanduser() / split
+    for_training = class_names is None
+    opened = folder.open_folder(
+        root,
+        labels_csv=Path(data.labels).expanduser() if data.labels and for_training else None,
+        class_names=class_names,
+        cache_dir=cache_dir(),
+    )
+    return ImageSet(opened.records, opened.listing.names, opened.listing.labels), opened.listing
+
+
 def _choose_split(listing: Listing, data: DataConfig, *, seed: int) -> Split:
+    """The split of the config; an own folder with no rule of its own uses every label there is."""
+    takes_all = data.dataset == "own_folder" and not (data.labels_per_class or data.label_fraction)
     return splits.choose_split(
         listing.labels,
         labels_per_class=data.labels_per_class,
-        label_fraction=data.label_fraction,
+        label_fraction=1.0 if takes_all else data.label_fraction,
         validation_share=data.validation_share,
         seed=seed,
         class_names=listing.class_names,

@@ -1,8 +1,8 @@
 """Encoded bytes to a uint8 RGB array, with one exception for everything that cannot be shown as a picture.
 
-JPEG, PNG, WebP, GIF (first frame) and BMP are read. Pillow decides what is a readable image; on the `fast` path
-simplejpeg decodes the ordinary JPEG files (both sit on libjpeg-turbo and give the same pixels) and whatever it
-declines goes to Pillow, so that both paths accept the same files.
+JPEG, PNG, WebP, GIF (first frame) and BMP are read. Pillow decides what is a readable image; on the `fast`
+path simplejpeg decodes the ordinary JPEG files (both sit on libjpeg-turbo and give the same pixels) and
+whatever it declines goes to Pillow, so that both paths accept the same files.
 """
 
 import io
@@ -25,8 +25,8 @@ class BadImage(ValueError):
 def decode(data: bytes, *, path: ImagePath, exif_rotation: bool, max_pixels: int) -> np.ndarray:
     """Decodes one image file.
 
-    Grey, palette and CMYK images become RGB, alpha is dropped (the colour below it stays), 16-bit grey keeps its
-    high byte as 16-bit colour does.
+    Grey, palette and CMYK images become RGB, alpha is dropped (the colour below it stays), 16-bit grey
+    keeps its high byte as 16-bit colour does.
 
     Args:
       data: the whole file.
@@ -55,7 +55,7 @@ def _decode_plain_jpeg(data: bytes, *, max_pixels: int) -> np.ndarray | None:
     """Decodes with simplejpeg; None for what it declines (CMYK, any damage), which Pillow then judges."""
     try:
         height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
-        _check_size(width=width, height=height, max_pixels=max_pixels)
+        _check_size(width=int(width), height=int(height), max_pixels=max_pixels)
         return None if colorspace == "CMYK" else simplejpeg.decode_jpeg(data, "RGB")
     except BadImage:
         raise

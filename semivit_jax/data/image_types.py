@@ -1,9 +1,9 @@
-"""Words shared by the host-side image functions. Images are uint8 RGB arrays [height, width, 3] throughout."""
+"""Words shared by the host-side image functions. Images are uint8 RGB arrays [height, width, 3]."""
 
 from typing import Literal
 
 ImagePath = Literal["pillow", "fast"]
-"""Which implementation transforms images: `pillow` is exact, `fast` is for training (OpenCV and lookup tables)."""
+"""Which implementation transforms images: `pillow` is exact, `fast` (OpenCV, tables) is for training."""
 
 Interpolation = Literal["bicubic", "bilinear"]
 """Kernel of resizing and of the geometric operators."""

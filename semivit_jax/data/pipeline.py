@@ -79,7 +79,7 @@ class TrainBatches(Iterator[dict[str, Any]]):
         streams = {name: self._join([block[name] for block in blocks]) for name in blocks[0]}
         match self._stage:
             case "mae":
-                return {"image": streams["images"]["image"]}
+                return {"image": streams["training"]["image"]}
             case "finetune":
                 return streams["labeled"]
             case _:
@@ -106,7 +106,8 @@ def train_batches(
     """Batches of one host, beginning with update `position`; starting there equals having read that far.
 
     Raises:
-      ValueError: if the batch cannot be cut into equal micro-batches per host, or a stream has no images.
+      ValueError: if the batch cannot be cut into equal micro-batches per host, or a stream has too few
+        images.
     """
     if spec.batch_size % (spec.accum * process_count):
         raise ValueError(
@@ -116,8 +117,7 @@ def train_batches(
     reader_of = _memory_readers(task, data) if in_memory else _decoding_readers(task, data, spec.stage)
     parts = {}
     for name, (indices, images_per_row) in _streams(task, spec).items():
-        if not len(indices):
-            raise ValueError(f"stage {spec.stage!r} has no {name} to read")
+        _check_size(len(indices), spec.batch_size * images_per_row, name, spec)
         stream = Stream(indices, spec.seed, f"{spec.stage}/{name}")
         rows = HostRows(spec.batch_size // spec.accum * images_per_row, process_index, process_count)
         parts[name] = _Part(reader_of(name, stream), rows)
@@ -155,6 +155,17 @@ class _Blocks:
         return rows
 
 
+def _check_size(num_images: int, per_update: int, name: str, spec: BatchSpec) -> None:
+    if num_images == 0:
+        raise ValueError(f"stage {spec.stage!r} needs {name} images, and there is none")
+    # Labeled images are few by nature and may stand in a batch more than once; the others must fill one.
+    if name != "labeled" and num_images < per_update:
+        raise ValueError(
+            f"stage {spec.stage!r} takes {per_update} {name} images per update, and there are only "
+            f"{num_images} images: lower config.{spec.stage}.batch_size, now {spec.batch_size}"
+        )
+
+
 def _memory_readers(task: TaskData, data: DataConfig) -> Callable[[str, Stream], RowReader]:
     decoded = decode_all(task.train, data)
     return lambda _, stream: MemoryRows(decoded, task.train.labels, stream)
@@ -186,7 +197,7 @@ def _streams(task: TaskData, spec: BatchSpec) -> dict[str, tuple[np.ndarray, int
     """Images of each stream of a stage, and how many of them stand beside one image of `batch_size`."""
     match spec.stage:
         case "mae":
-            return {"images": (task.split.training, 1)}
+            return {"training": (task.split.training, 1)}
         case "finetune":
             return {"labeled": (task.split.labeled, 1)}
         case "semi":

@@ -80,7 +80,7 @@ def choose_split(
         order = np.random.default_rng((seed, class_id)).permutation(indices)
         labeled.append(order[:count])
         validation.append(order[available:])
-    return split_from_roles(len(labels), labeled=np.concatenate(labeled), validation=np.concatenate(validation))
+    return split_from_roles(len(labels), labeled=_join(labeled), validation=_join(validation))
 
 
 def split_from_roles(num_images: int, *, labeled: np.ndarray, validation: np.ndarray) -> Split:
@@ -162,6 +162,10 @@ def _members_by_class(labels: np.ndarray, num_classes: int) -> list[np.ndarray]:
     order = np.argsort(labels, kind="stable")
     bounds = np.searchsorted(labels[order], np.arange(num_classes + 1))
     return [order[start:stop] for start, stop in itertools.pairwise(bounds)]
+
+
+def _join(parts: Sequence[np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.empty(0, np.int64), *parts])  # there may be no class at all
 
 
 def _apportion(share: float, sizes: Sequence[int]) -> list[int]:

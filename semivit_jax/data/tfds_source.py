@@ -24,6 +24,22 @@ from semivit_jax.data.listing import Listing
 _log = logging.getLogger(__name__)
 _NAME_FEATURES = ("file_name", "filename", "image/filename", "id")
 
+# Builders of tensorflow-datasets 4.9.10 that cannot be used as they are, and the way round.
+_NEEDS_TENSORFLOW = (
+    " Its builder in tensorflow-datasets 4.9.10 needs TensorFlow: use `semivit prepare`, or build it once "
+    "in another environment that has TensorFlow and importlib_resources, and copy the folder here."
+)
+_KNOWN_PROBLEMS = {
+    "imagenet2012": _NEEDS_TENSORFLOW,
+    "imagenet2012_subset": _NEEDS_TENSORFLOW,
+    "i_naturalist2018": _NEEDS_TENSORFLOW,
+    "cars196": _NEEDS_TENSORFLOW + " Its download addresses have been reported dead.",
+    "i_naturalist2021": (
+        " Its builder in tensorflow-datasets 4.9.10 cannot be created (the file of its labels is not "
+        "packaged): unpack its archives and use `semivit prepare` on the class folders."
+    ),
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class TfdsRecords:
@@ -78,15 +94,16 @@ def _find(name: str, data_dir: Path) -> Any:
         builder = read_only_builder.builder_from_files(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError as error:
         raise DatasetError(
-            f"dataset {name!r} is not in {data_dir}. Prepare it there with `semivit prepare`, or with "
-            f"`tfds build {name} --file_format=array_record --data_dir={data_dir}`, "
-            "or set config.data.data_dir to where it is"
+            f"dataset {name!r} is not in {data_dir}. Prepare it there with `semivit prepare` from image "
+            f"files, or with tfds.builder({name!r}, data_dir={str(data_dir)!r}, "
+            f"file_format='array_record').download_and_prepare() in Python, or set config.data.data_dir to "
+            f"where it is.{_KNOWN_PROBLEMS.get(name.split('/')[0], '')}"
         ) from error
     if builder.info.file_format is not tfds.core.FileFormat.ARRAY_RECORD:
         raise DatasetError(
-            f"dataset {name!r} in {builder.data_dir} is stored as {builder.info.file_format}, which needs "
-            "TensorFlow or pyarrow to read; convert it once with `tfds convert_format "
-            "--out_file_format=array_record`, or build it with --file_format=array_record"
+            f"dataset {name!r} in {builder.data_dir} is stored as {builder.info.file_format}, not as "
+            "array_record; build it again with file_format='array_record', or convert it where TensorFlow is "
+            "installed with `tfds convert_format --out_file_format=array_record`"
         )
     return builder
 

@@ -1,5 +1,6 @@
 """Reading recorded numbers: formula weights, recorded parameter names, and our parameter trees."""
 
+import functools
 import json
 import re
 import zlib
@@ -10,10 +11,17 @@ import numpy as np
 DATA = Path(__file__).parent / "data"
 
 
+@functools.cache
 def load(name):
-    """Arrays of one fixture; JSON strings are parsed."""
+    """Arrays of one fixture, read once and not to be written to; JSON strings are parsed."""
     with np.load(DATA / f"{name}.npz", allow_pickle=False) as arrays:
         return {k: _parsed(v) for k, v in arrays.items()}
+
+
+@functools.cache
+def load_json(name):
+    """Contents of one JSON fixture, not to be written to."""
+    return json.loads((DATA / f"{name}.json").read_text())
 
 
 def _parsed(array):
@@ -118,3 +126,26 @@ def unbuild(tree):
         else:
             named[name] = to_recorded(value)
     return named
+
+
+def box_center(box, half_height, half_width):
+    """Centre (row, column) of a box of twice the half sides that was clipped to the image's border.
+
+    A side that starts at 0 may have been cut there, so it is measured from its high end.
+    """
+    y_low, y_high, x_low, x_high = (int(v) for v in box)
+    y = y_low + half_height if y_low else y_high - half_height
+    x = x_low + half_width if x_low else x_high - half_width
+    return [y, x]
+
+
+def cut_half(mixup_lambda, side):
+    """Half the side of the square box that a lambda asks for, in whole pixels."""
+    return int(side * np.sqrt(1.0 - mixup_lambda)) // 2
+
+
+def box_centers(boxes, mixup_lambdas, use_cutmix, side):
+    """Centres (n, 2) of one box per image; 0 where an image has none."""
+    halves = [cut_half(lam, side) for lam in np.asarray(mixup_lambdas, np.float64)]
+    rows = zip(boxes, halves, use_cutmix, strict=True)
+    return np.asarray([box_center(box, h, h) if cut else [0, 0] for box, h, cut in rows], np.int32)

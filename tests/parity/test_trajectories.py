@@ -9,6 +9,7 @@ from semivit_jax import state
 from semivit_jax.mixup import GroupDraw, ProbDraw
 from semivit_jax.stages import finetune, mae, semi
 from semivit_jax.stages.stage import ImageDraws
+from tests.compiled import quick_jit
 from tests.configs import small_config, small_plan
 from tests.parity import recorded
 
@@ -24,22 +25,15 @@ def group_draw(lam, use_cutmix, box):
     y_low, y_high, x_low, x_high = (int(v) for v in box)
     half = max((y_high - y_low + 1) // 2, (x_high - x_low + 1) // 2)
     lam = 1 - ((2 * half + 0.5) / SIDE) ** 2
-    return GroupDraw(np.asarray([lam]), np.asarray([True]), np.asarray([_center(box, half)], np.int32))
-
-
-def _center(box, half):
-    """Centre of a box that was clipped to the image."""
-    y_low, y_high, x_low, x_high = (int(v) for v in box)
-    return [y_low + half if y_low else y_high - half, x_low + half if x_low else x_high - half]
+    center = recorded.box_center(box, half, half)
+    return GroupDraw(np.asarray([lam]), np.asarray([True]), np.asarray([center], np.int32))
 
 
 def prob_draw(data, variant, s):
     lam = data[f"{variant}_u_lam_before_f64"][s]
-    boxes, use_cutmix = data[f"{variant}_u_bbox"][s], data[f"{variant}_u_cutmix"][s]
-    halves = (SIDE * np.sqrt(1 - lam)).astype(int) // 2
-    pairs = zip(boxes, halves, use_cutmix, strict=True)
-    centers = [_center(b, h) if cut else [0, 0] for b, h, cut in pairs]
-    return ProbDraw(data[f"{variant}_u_perm"][s][None], use_cutmix[None], np.asarray([centers], np.int32))
+    use_cutmix = data[f"{variant}_u_cutmix"][s]
+    centers = recorded.box_centers(data[f"{variant}_u_bbox"][s], lam, use_cutmix, SIDE)
+    return ProbDraw(data[f"{variant}_u_perm"][s][None], use_cutmix[None], centers[None])
 
 
 def stacked(items, dtype):
@@ -60,8 +54,8 @@ def per_iteration(found, key):
 def run(data, variant, *, accum, make, batch_at, draws_at, params, keep_ema, dtype):
     """Replays the trajectory; returns the final state and {metric: value per iteration or update}."""
     _, optimizer, update = make
-    train_state = state.create(params, optimizer, keep_ema=keep_ema)
-    step = jax.jit(update)
+    train_state = quick_jit(lambda p: state.create(p, optimizer, keep_ema=keep_ema))(params)
+    step = quick_jit(update)
     logged = {}
 
     def log(key, values):
@@ -117,7 +111,7 @@ def vit_params(dtype, pool, head_scale, model):
     head = recorded.formula_float64("head.weight", weights["head.weight"].shape) * head_scale
     weights["head.weight"] = head.astype(np.float32)
     template = jax.eval_shape(model.init, jax.random.key(0))
-    return jax.tree.map(jnp.asarray, recorded.build({k: v.astype(dtype) for k, v in weights.items()}, template))
+    return recorded.build({k: v.astype(dtype) for k, v in weights.items()}, template)
 
 
 def supervised(stage, **changes):
@@ -251,7 +245,7 @@ def test_mae(variant, dtype):
             make=make,
             batch_at=lambda s: {"image": recorded.images(data["x_q"][s], dtype)},
             draws_at=lambda s: mae.MaeDraws(ImageDraws(), data["noise"][s]),
-            params=jax.tree.map(jnp.asarray, params),
+            params=params,
             keep_ema=False,
             dtype=dtype,
         )

@@ -10,6 +10,7 @@ from semivit_jax.models import posemb
 from semivit_jax.models.layers import Block, normal_init
 from semivit_jax.models.patches import patchify
 from semivit_jax.models.vit import ViT
+from tests.compiled import quick_jit
 from tests.parity import recorded
 
 
@@ -40,13 +41,17 @@ def test_outputs_and_gradient_norms(pool, dtype, suffix, rtol):
         target = jax.nn.one_hot(data["labels"], 10, dtype=dtype)
 
         def loss(params):
-            return cross_entropy(model.apply({"params": params}, images), target).mean()
+            logits = model.apply({"params": params}, images)
+            return cross_entropy(logits, target).mean(), logits
 
-        features = model.apply({"params": params}, images, method=ViT.features)
+        @quick_jit
+        def run(params):
+            features = model.apply({"params": params}, images, method=ViT.features)
+            return features, jax.value_and_grad(loss, has_aux=True)(params)
+
+        features, ((value, logits), grads) = run(params)
         np.testing.assert_allclose(features, data[f"{mode}_features{suffix}"], rtol=rtol, atol=rtol)
-        logits = model.apply({"params": params}, images)
         np.testing.assert_allclose(logits, data[f"{mode}_logits{suffix}"], rtol=rtol, atol=rtol)
-        value, grads = jax.value_and_grad(loss)(params)
         np.testing.assert_allclose(value, data[f"{mode}_loss{suffix}"], rtol=rtol)
         grads = recorded.unbuild(grads)
         norms = [np.linalg.norm(grads[str(n)]) for n in data[f"{mode}_param_names"]]
@@ -60,20 +65,27 @@ def test_outputs_and_gradient_norms(pool, dtype, suffix, rtol):
 def test_block_outputs_of_the_scan_equal_blocks_applied_one_by_one():
     with jax.enable_x64(True):
         data, _, model, params, images = tiny_run("mean", np.float64)
-        x = model.apply({"params": params}, images, method=lambda m, x: m.patch_embed(patchify(x, 8)))
-        x = jnp.concatenate([jnp.broadcast_to(params["cls_token"], (4, 1, 48)), x], axis=1) + params["posemb"]
         block = Block(3, 192, normal_init, None, "xla")
-        for i in range(3):
-            layer = jax.tree.map(lambda leaf, i=i: leaf[i], params["blocks"])
-            x, _ = block.apply({"params": layer}, x, None)
-            np.testing.assert_allclose(x, data["block_outputs"][i], atol=2e-6)
+
+        @quick_jit
+        def tokens_after_every_block(params):
+            x = model.apply({"params": params}, images, method=lambda m, x: m.patch_embed(patchify(x, 8)))
+            x = jnp.concatenate([jnp.broadcast_to(params["cls_token"], (4, 1, 48)), x], axis=1) + params["posemb"]
+            tokens = []
+            for i in range(3):
+                layer = jax.tree.map(lambda leaf, i=i: leaf[i], params["blocks"])
+                x, _ = block.apply({"params": layer}, x, None)
+                tokens.append(x)
+            return jnp.stack(tokens)
+
+        np.testing.assert_allclose(tokens_after_every_block(params), data["block_outputs"], rtol=0, atol=2e-6)
 
 
 def test_frozen_sincos_table():
     with jax.enable_x64(True):
         data, _, _, params, images = tiny_run("mean", np.float64, tiny("mean", "sincos"))
         np.testing.assert_allclose(posemb.sincos(48, 4)[None], data["gap_fixedpos_pos_embed"], atol=2e-6)
-        logits = tiny("mean", "sincos").apply({"params": params}, images)
+        logits = quick_jit(lambda p: tiny("mean", "sincos").apply({"params": p}, images))(params)
         np.testing.assert_allclose(logits, data["gap_fixedpos_logits"], atol=2e-6)
 
 
@@ -82,20 +94,23 @@ def test_remat_and_unroll_change_rounding_only(change):
     with jax.enable_x64(True):
         _, _, model, params, images = tiny_run("mean", np.float64)
 
-        def loss(params, model):
-            return jnp.square(model.apply({"params": params}, images)).mean()
+        def value_and_grad(model):
+            def loss(params):
+                return jnp.square(model.apply({"params": params}, images)).mean()
 
-        plain = jax.value_and_grad(loss)(params, model)
-        changed = jax.value_and_grad(loss)(params, tiny("mean", **change))
+            return quick_jit(jax.value_and_grad(loss))(params)
+
+        plain, changed = value_and_grad(model), value_and_grad(tiny("mean", **change))
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-13), plain, changed)
 
 
 def test_drop_path_masks_scale_each_branch():
     _, _, model, params, images = tiny_run("mean", np.float32)
-    same = model.apply({"params": params}, images, jnp.ones((3, 2, 4)))
-    np.testing.assert_allclose(same, model.apply({"params": params}, images), rtol=1e-6, atol=1e-7)
+    apply = quick_jit(lambda masks: model.apply({"params": params}, images, masks))
+    same = apply(jnp.ones((3, 2, 4)))
+    np.testing.assert_allclose(same, apply(None), rtol=1e-6, atol=1e-7)
     for branch in range(2):
         dropped = jnp.ones((3, 2, 4)).at[1, branch, 2].set(0.0)
-        changed = np.abs(model.apply({"params": params}, images, dropped) - same).max(axis=1)
+        changed = np.abs(apply(dropped) - same).max(axis=1)
         assert changed[2] > 1e-4
         assert changed[[0, 1, 3]].max() == 0

@@ -126,15 +126,15 @@ def test_global_batches_do_not_depend_on_hosts_or_accumulation(task, data, stage
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_memory_and_decoding_give_the_same(task, data, stage, monkeypatch):
-    from_memory = read(task, data, spec_of(stage, batch_size=24, accum=2), 5)
+    from_memory = read(task, data, spec_of(stage, batch_size=16, accum=2), 5)
     monkeypatch.setattr(rows, "MEMORY_LIMIT_BYTES", 0)
-    assert_same(from_memory, read(task, data, spec_of(stage, batch_size=24, accum=2), 5))
+    assert_same(from_memory, read(task, data, spec_of(stage, batch_size=16, accum=2), 5))
 
 
 @pytest.mark.usefixtures("decode_each_time")
 @pytest.mark.parametrize("threads", [1, 3])
 def test_threads_and_read_ahead_change_nothing(task, data, threads):
-    spec = spec_of("semi", batch_size=24)
+    spec = spec_of("semi", batch_size=16)
     other = dataclasses.replace(data, threads=threads, prefetch_batches=5)
     assert_same(read(task, data, spec, 4), read(task, other, spec, 4))
 
@@ -142,7 +142,7 @@ def test_threads_and_read_ahead_change_nothing(task, data, threads):
 @pytest.mark.usefixtures("decode_each_time")
 def test_workers_change_nothing_and_resume_exactly(data):
     task = make_task(bad=[20])
-    spec = spec_of("semi", batch_size=24)
+    spec = spec_of("semi", batch_size=16)
     in_process = read(task, data, spec, 6)
     in_workers = pipeline.train_batches(
         task, dataclasses.replace(data, workers=2), spec, position=2, process_index=0, process_count=1
@@ -195,7 +195,7 @@ def test_seeds_stages_and_streams_have_their_own_orders(task, data):
 
 def test_random_numbers_of_a_row_depend_on_its_position_only():
     indices = np.arange(10)
-    draws = [Stream(indices, 3, "mae/images").generator_at(position).random() for position in (4, 14, 4)]
+    draws = [Stream(indices, 3, "mae/training").generator_at(position).random() for position in (4, 14, 4)]
     assert draws[0] == draws[2]
     assert draws[0] != draws[1]  # the next pass draws anew
     assert Stream(indices, 3, "semi/labeled").generator_at(4).random() != draws[0]

@@ -1,0 +1,82 @@
+"""Image sets in a user's own folder: any nesting, labels for a few of the images."""
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from semivit_jax.data import folder_labels
+from semivit_jax.data.errors import DatasetError
+from semivit_jax.data.folder_scan import Scan, scan
+from semivit_jax.data.listing import Listing
+
+_log = logging.getLogger(__name__)
+_MOST_LINES = 20  # of one kind of problem in a message
+
+
+@dataclasses.dataclass(frozen=True)
+class FolderRecords:
+    """The files themselves, opened when they are read."""
+
+    root: Path
+    names: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int, /) -> bytes:
+        return (self.root / self.names[index]).read_bytes()
+
+
+@dataclasses.dataclass(frozen=True)
+class FolderSet:
+    records: FolderRecords
+    listing: Listing
+
+
+def open_folder(
+    root: Path, *, labels_csv: Path | None, class_names: Sequence[str] | None, cache_dir: Path
+) -> FolderSet:
+    """Lists a folder and its labels.
+
+    Files that are no usable images are left out and reported; mistakes in the labels are errors, reported
+    together.
+
+    Args:
+      root: folder of images.
+      labels_csv: file of path,label; None reads class sub-folders.
+      class_names: classes of the training images when this is an evaluation folder; None takes those found.
+      cache_dir: where the scan is kept.
+
+    Raises:
+      DatasetError: if the folder or its labels cannot be used.
+    """
+    found = scan(root, cache_dir=cache_dir)
+    if labels_csv is None:
+        labels = folder_labels.from_class_folders(names=found.names, directories=found.directories)
+    else:
+        labels = folder_labels.from_csv(labels_csv, root=root, names=found.names, left_out=found.problems)
+    if class_names is not None:
+        labels = folder_labels.renumber(labels, class_names)
+    for line in _report(root, found, labels.warnings):
+        _log.warning("%s", line)
+    if labels.errors:
+        raise DatasetError(
+            f"{len(labels.errors)} problems with the labels of {str(root)!r}:\n" + "\n".join(_cut(labels.errors))
+        )
+    return FolderSet(FolderRecords(root, found.names), Listing(found.names, labels.labels, labels.class_names))
+
+
+def _report(root: Path, found: Scan, warnings: Sequence[str]) -> list[str]:
+    lines = []
+    if len(found.problems):
+        lines.append(f"{len(found.problems)} files or folders in {str(root)!r} are left out:")
+        lines += _cut(found.problems)
+    if found.ignored:
+        lines.append(f"{found.ignored} files in {str(root)!r} are no images by their ending")
+    return lines + _cut(warnings)
+
+
+def _cut(lines: Sequence[str]) -> list[str]:
+    rest = len(lines) - _MOST_LINES
+    return [*lines[:_MOST_LINES], *([f"... and {rest} more"] if rest > 0 else [])]

@@ -1,0 +1,129 @@
+"""Labels of the images of a folder: from a CSV file, or from the names of class sub-folders."""
+
+import csv
+import dataclasses
+import posixpath
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+UNLABELED_FOLDER = "unlabeled"  # a sub-folder of this name is no class
+_COLUMNS = ("path", "label")
+
+
+@dataclasses.dataclass(frozen=True)
+class FolderLabels:
+    """Labels, and what is wrong with them."""
+
+    labels: np.ndarray  # int32 [n], -1 where not known
+    class_names: tuple[str, ...]  # sorted
+    errors: tuple[str, ...]  # one line each; training must not begin
+    warnings: tuple[str, ...]
+
+
+def from_csv(path: Path, *, root: Path, names: Sequence[str], left_out: Sequence[str]) -> FolderLabels:
+    """Reads a CSV file with the columns `path` (relative to `root`) and `label`, in any order.
+
+    Args:
+      path: the file, UTF-8.
+      root: folder of the images.
+      names: the images.
+      left_out: what the scan says about files that it left out, to explain why a path is not among the
+        images.
+    """
+    errors: list[str] = []
+    rows = _read_csv(path, errors)
+    positions = {name: index for index, name in enumerate(names)} if rows else {}
+    label_of: dict[int, str] = {}
+    line_of: dict[int, int] = {}
+    for line, given, label in rows:
+        where = f"{path.name} line {line}"
+        name = _relative(given, root)
+        if name is None:
+            errors.append(f"{where}: {given!r} is outside the folder {str(root)!r}")
+        elif not label:
+            errors.append(f"{where}: {given!r} has an empty label")
+        elif name not in positions:
+            reason = next((text for text in left_out if text.startswith(f"{name!r} ")), None)
+            errors.append(f"{where}: {reason or f'there is no image {given!r} in {str(root)!r}'}")
+        elif positions[name] in label_of:
+            errors.append(f"{where}: {given!r} is already in line {line_of[positions[name]]}")
+        else:
+            label_of[positions[name]] = label
+            line_of[positions[name]] = line
+    class_names = tuple(sorted(set(label_of.values())))
+    labels = np.full(len(names), -1, np.int32)
+    number = {name: index for index, name in enumerate(class_names)}
+    for index, label in label_of.items():
+        labels[index] = number[label]
+    if not rows and not errors:
+        errors.append(f"{path.name} has no rows")
+    return FolderLabels(labels, class_names, tuple(errors), _used_once(labels, class_names))
+
+
+def from_class_folders(*, names: Sequence[str], directories: Sequence[str]) -> FolderLabels:
+    """Images directly inside a sub-folder carry its name as label; all others are unlabeled.
+
+    A sub-folder without any image below it is an error, because its class could never be learned; one that
+    only has images in deeper folders, or is called `unlabeled`, is no class.
+    """
+    parents = [name.rpartition("/")[0] for name in names]  # '' for images in the root
+    folders = set(parents)
+    class_names = tuple(sorted(f for f in folders if f and "/" not in f and f != UNLABELED_FOLDER))
+    number = dict.fromkeys(folders, -1) | {name: index for index, name in enumerate(class_names)}
+    labels = np.fromiter((number[folder] for folder in parents), np.int32, count=len(parents))
+    top = {directory for directory in directories if directory and "/" not in directory}
+    empty = sorted(top - {folder.partition("/")[0] for folder in folders})
+    errors = [f"the class folder {name!r} has no image" for name in empty if name != UNLABELED_FOLDER]
+    return FolderLabels(labels, class_names, tuple(errors), _used_once(labels, class_names))
+
+
+def renumber(found: FolderLabels, class_names: Sequence[str]) -> FolderLabels:
+    """The same labels numbered as in another list of classes; a class that is not in it is an error."""
+    unknown = [name for name in found.class_names if name not in class_names]
+    errors = [f"the class {name!r} is not among those of the training images" for name in unknown]
+    number = {name: index for index, name in enumerate(class_names)}
+    table = np.array([number.get(name, -1) for name in found.class_names] + [-1], np.int32)
+    return FolderLabels(table[found.labels], tuple(class_names), (*found.errors, *errors), found.warnings)
+
+
+def _read_csv(path: Path, errors: list[str]) -> list[tuple[int, str, str]]:
+    """(line number, path, label) of every row."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            columns = reader.fieldnames or []
+            if sorted(columns) != sorted(_COLUMNS):
+                errors.append(f"{path.name} has the columns {', '.join(columns)}; it must have path,label")
+                return []
+            rows = []
+            for row in reader:
+                if None in row or None in row.values():
+                    errors.append(f"{path.name} line {reader.line_num}: it must have two values")
+                else:
+                    rows.append((reader.line_num, row["path"], row["label"].strip()))
+            return rows
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        errors.append(f"the labels {str(path)!r} cannot be read: {error}")
+        return []
+
+
+def _relative(given: str, root: Path) -> str | None:
+    """The path relative to the root, in its simplest form; None if it leads out of it."""
+    if given.startswith("/"):
+        if not Path(given).is_relative_to(root.absolute()):
+            return None
+        given = Path(given).relative_to(root.absolute()).as_posix()
+    simple = posixpath.normpath(given)
+    return None if simple == ".." or simple.startswith("../") else simple
+
+
+def _used_once(labels: np.ndarray, class_names: Sequence[str]) -> tuple[str, ...]:
+    counts = Counter(labels[labels >= 0].tolist())
+    return tuple(
+        f"the label {name!r} is used once; is it spelled as meant?"
+        for index, name in enumerate(class_names)
+        if counts[index] == 1
+    )

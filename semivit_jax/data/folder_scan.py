@@ -1,0 +1,171 @@
+"""Finds the image files of a folder, once: later starts only look whether a directory has changed.
+
+A file counts as an image by its ending and its first bytes; the others are left out and reported. The result
+is kept in the user's cache, never in the folder itself. It is used again as long as every directory has its
+old modification time, which changes when a file in it appears, disappears or is renamed. A file that changes
+its content meanwhile is a bad record when training reads it.
+"""
+
+import dataclasses
+import hashlib
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from semivit_jax.data.errors import DatasetError
+from semivit_jax.data.listing import NameTable
+
+ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
+_STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"RIFF")
+_HEAD_BYTES = 12  # up to the word WEBP of a RIFF file
+_CHUNK = 1000  # files per task of a checking thread
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scan:
+    """What a folder holds; all paths are relative to it, with `/`."""
+
+    names: Sequence[str]  # usable images, sorted
+    directories: Sequence[str]  # all directories, the folder itself as ''
+    problems: Sequence[str]  # one line per file or link that was left out, and why
+    ignored: int  # files with other endings
+
+
+def scan(root: Path, *, cache_dir: Path) -> Scan:
+    """The images below `root`, from the cache if nothing has changed.
+
+    Raises:
+      DatasetError: if `root` is not a folder or holds no image.
+    """
+    if not root.is_dir():
+        raise DatasetError(f"{str(root)!r} is not a folder; config.data.root must be a folder of images")
+    place = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
+    saved = cache_dir / f"folder_{place}.npz"
+    found = _load(saved, root)
+    if found is None:
+        _log.info("looking for images in %s, once", root)
+        found, times = _scan(root)
+        _save(saved, found, times)
+    if not len(found.names):
+        raise DatasetError(
+            "\n".join([f"no images in {str(root)!r} (endings {', '.join(ENDINGS)})", *found.problems[:10]])
+        )
+    return found
+
+
+def _scan(root: Path) -> tuple[Scan, list[int]]:
+    candidates: list[str] = []
+    directories: list[tuple[str, int]] = []
+    problems: list[str] = []
+    ignored = 0
+    for directory, modified, files in _walk(root, problems):
+        directories.append((directory, modified))
+        images = [name for name in files if name.lower().endswith(ENDINGS)]
+        ignored += len(files) - len(images)
+        candidates += [f"{directory}/{name}" if directory else name for name in images]
+    candidates.sort(key=os.fsencode)
+    console = Console(stderr=True)
+    chunks = [candidates[start : start + _CHUNK] for start in range(0, len(candidates), _CHUNK)]
+    names: list[str] = []
+    # Opening files waits for the disk or the network, not for the processor: more threads than cores.
+    with ThreadPoolExecutor(16) as threads:
+        checks = threads.map(lambda chunk: [_complaint(root, name) for name in chunk], chunks)
+        progress = track(
+            zip(chunks, checks, strict=True),
+            f"checking {len(candidates):,} files",
+            total=len(chunks),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        for chunk, complaints in progress:
+            names += [name for name, complaint in zip(chunk, complaints, strict=True) if not complaint]
+            problems += [complaint for complaint in complaints if complaint]
+    found = Scan(
+        names=NameTable.pack(names),
+        directories=NameTable.pack(directory for directory, _ in directories),
+        problems=NameTable.pack(problems),
+        ignored=ignored,
+    )
+    return found, [modified for _, modified in directories]
+
+
+def _walk(root: Path, problems: list[str]) -> Iterator[tuple[str, int, list[str]]]:
+    """(directory, its modification time, names of its files) of the whole tree, following links but no loops.
+
+    Hidden files and directories are passed over: tools keep thumbnails and locks there.
+    """
+    waiting: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
+    while waiting:
+        directory, above = waiting.pop()
+        path = root / directory
+        try:
+            status = path.stat()
+            with os.scandir(path) as listed:
+                entries = sorted(
+                    (entry for entry in listed if not entry.name.startswith(".")),
+                    key=lambda entry: os.fsencode(entry.name),
+                )
+        except OSError as error:
+            problems.append(f"{directory!r} cannot be listed: {error.strerror}")
+            continue
+        identity = (status.st_dev, status.st_ino)
+        if identity in above:
+            problems.append(f"{directory!r} is a link to a folder that contains it; not followed")
+            continue
+        inside = [entry.name for entry in entries if entry.is_dir()]
+        yield directory, status.st_mtime_ns, [entry.name for entry in entries if not entry.is_dir()]
+        waiting += [(f"{directory}/{name}" if directory else name, above | {identity}) for name in reversed(inside)]
+
+
+def _complaint(root: Path, name: str) -> str:
+    """Why a file is not usable as an image, from its first bytes; '' if it looks like one."""
+    try:
+        with open(root / name, "rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError as error:
+        return f"{name!r} cannot be read: {error.strerror}"
+    if not head:
+        return f"{name!r} is empty"
+    if not head.startswith(_STARTS) or (head.startswith(b"RIFF") and not head.endswith(b"WEBP")):
+        return f"{name!r} is not an image of a known format; it begins with {head!r}"
+    return ""
+
+
+def _save(path: Path, found: Scan, times: Sequence[int]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    building = path.with_name(f".{path.name}.{os.getpid()}")
+    tables = {"names": found.names, "directories": found.directories, "problems": found.problems}
+    arrays = {}
+    for key, table in tables.items():
+        assert isinstance(table, NameTable)
+        arrays |= {f"{key}_block": table.block, f"{key}_ends": table.ends}
+    with open(building, "wb") as file:
+        np.savez(file, **arrays, times=np.array(times, np.int64), ignored=np.array(found.ignored))
+    building.replace(path)
+
+
+def _load(path: Path, root: Path) -> Scan | None:
+    """The saved scan if every directory still has the modification time it had then."""
+    if not path.exists():
+        return None
+    with np.load(path, allow_pickle=False) as saved:
+        tables = {
+            key: NameTable(saved[f"{key}_block"], saved[f"{key}_ends"]) for key in ("names", "directories", "problems")
+        }
+        times, ignored = saved["times"], int(saved["ignored"])
+    for directory, modified in zip(tables["directories"], times, strict=True):
+        try:
+            if (root / directory).stat().st_mtime_ns != modified:
+                return None
+        except OSError:
+            return None
+    return Scan(**tables, ignored=ignored)

@@ -1,0 +1,168 @@
+"""RandAugment with random magnitudes (`rand-m9-mstd0.5-inc1`), drawn first and applied afterwards.
+
+Cubuk et al. 2020, in the variant of the published recipes: 15 operators, drawn uniformly and with
+replacement, each left out with probability 1 - `apply_prob`, magnitude clip(N(magnitude, magnitude_std), 0,
+10), and operators whose strength always grows with the magnitude ("increasing").
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from semivit_jax.data import fast_ops, fast_warps, pillow_ops
+from semivit_jax.data.image_types import ImagePath, Interpolation, Rgb
+
+OPERATORS = (
+    "AutoContrast",
+    "Equalize",
+    "Invert",
+    "Rotate",
+    "PosterizeIncreasing",
+    "SolarizeIncreasing",
+    "SolarizeAdd",
+    "ColorIncreasing",
+    "ContrastIncreasing",
+    "BrightnessIncreasing",
+    "SharpnessIncreasing",
+    "ShearX",
+    "ShearY",
+    "TranslateXRel",
+    "TranslateYRel",
+)
+_WITHOUT_ARGUMENT = frozenset({"AutoContrast", "Equalize", "Invert"})
+_SIGNED = frozenset(
+    {"Rotate", "ShearX", "ShearY", "TranslateXRel", "TranslateYRel"}
+    | {"ColorIncreasing", "ContrastIncreasing", "BrightnessIncreasing", "SharpnessIncreasing"}
+)
+_MAX_MAGNITUDE = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandAugmentSpec:
+    """The distribution of operators.
+
+    Attributes:
+      num_ops: operators drawn per image.
+      magnitude: mean strength, 0 to 10.
+      magnitude_std: standard deviation of the strength.
+      apply_prob: probability that a drawn operator is applied.
+    """
+
+    num_ops: int
+    magnitude: float
+    magnitude_std: float
+    apply_prob: float
+
+    def __post_init__(self):
+        if self.num_ops < 0:
+            raise ValueError(f"randaugment.num_ops must be 0 or more, got {self.num_ops}")
+        if not 0 <= self.magnitude <= _MAX_MAGNITUDE:
+            raise ValueError(f"randaugment.magnitude must be within 0 and 10, got {self.magnitude}")
+        if self.magnitude_std < 0:
+            raise ValueError(f"randaugment.magnitude_std must be 0 or more, got {self.magnitude_std}")
+        if not 0 <= self.apply_prob <= 1:
+            raise ValueError(f"randaugment.apply_prob must be within 0 and 1, got {self.apply_prob}")
+
+
+class AppliedOperator(NamedTuple):
+    """One operator with the number it needs: degrees, bits, threshold, factor or share of the side."""
+
+    name: str
+    argument: float | None = None
+
+
+def sample_randaugment(generator: np.random.Generator, spec: RandAugmentSpec) -> list[AppliedOperator]:
+    """Draws the operators that will be applied to one image, in order."""
+    applied = []
+    for index in generator.integers(len(OPERATORS), size=spec.num_ops):
+        if generator.random() >= spec.apply_prob:
+            continue
+        name = OPERATORS[index]
+        if name in _WITHOUT_ARGUMENT:
+            applied.append(AppliedOperator(name))
+            continue
+        magnitude = min(max(generator.normal(spec.magnitude, spec.magnitude_std), 0.0), _MAX_MAGNITUDE)
+        sign = -1.0 if name in _SIGNED and generator.random() < 0.5 else 1.0
+        applied.append(AppliedOperator(name, operator_argument(name, magnitude=magnitude, sign=sign)))
+    return applied
+
+
+def operator_argument(name: str, *, magnitude: float, sign: float) -> float:
+    """The number an operator takes at a magnitude of 0 to 10; `sign` is +1 or -1."""
+    match name:
+        case "Rotate":
+            return sign * 3.0 * magnitude
+        case "PosterizeIncreasing":
+            return 4 - int(0.4 * magnitude)
+        case "SolarizeIncreasing":
+            return 256 - int(25.6 * magnitude)
+        case "SolarizeAdd":
+            return int(11.0 * magnitude)
+        case "ColorIncreasing" | "ContrastIncreasing" | "BrightnessIncreasing" | "SharpnessIncreasing":
+            return 1.0 + sign * 0.09 * magnitude
+        case "ShearX" | "ShearY":
+            return sign * 0.03 * magnitude
+        case "TranslateXRel" | "TranslateYRel":
+            return sign * 0.045 * magnitude
+    raise ValueError(f"{name!r} takes no magnitude; those that do: {sorted(set(OPERATORS) - _WITHOUT_ARGUMENT)}")
+
+
+def apply_randaugment(
+    image: np.ndarray,
+    operators: Sequence[AppliedOperator],
+    *,
+    fill_rgb: Rgb,
+    interpolation: Interpolation,
+    path: ImagePath,
+) -> np.ndarray:
+    """Applies drawn operators in order.
+
+    Args:
+      image: uint8 [height, width, 3].
+      operators: what `sample_randaugment` returned.
+      fill_rgb: colour where a geometric operator moved the image away.
+      interpolation: kernel of the geometric operators.
+      path: `pillow` is exact; `fast` equals it on all but the geometric operators, where it is close.
+
+    Returns:
+      uint8 [height, width, 3].
+    """
+    apply = pillow_ops.apply_operator if path == "pillow" else _apply_fast
+    for name, argument in operators:
+        image = apply(image, name, argument, fill_rgb=fill_rgb, interpolation=interpolation)
+    return image
+
+
+def _apply_fast(
+    image: np.ndarray, name: str, argument: float | None, *, fill_rgb: Rgb, interpolation: Interpolation
+) -> np.ndarray:
+    if name in _FAST_GEOMETRIC:
+        return _FAST_GEOMETRIC[name](image, argument, fill_rgb=fill_rgb, interpolation=interpolation)
+    if argument is None:
+        return _FAST_WITHOUT_ARGUMENT[name](image)
+    return _FAST_POINTWISE[name](image, argument)
+
+
+_FAST_WITHOUT_ARGUMENT = {
+    "AutoContrast": fast_ops.auto_contrast,
+    "Equalize": fast_ops.equalize,
+    "Invert": fast_ops.invert,
+}
+_FAST_POINTWISE = {
+    "PosterizeIncreasing": fast_ops.posterize,
+    "SolarizeIncreasing": fast_ops.solarize,
+    "SolarizeAdd": fast_ops.solarize_add,
+    "ColorIncreasing": fast_ops.color,
+    "ContrastIncreasing": fast_ops.contrast,
+    "BrightnessIncreasing": fast_ops.brightness,
+    "SharpnessIncreasing": fast_ops.sharpness,
+}
+_FAST_GEOMETRIC = {
+    "Rotate": fast_warps.rotate,
+    "ShearX": fast_warps.shear_x,
+    "ShearY": fast_warps.shear_y,
+    "TranslateXRel": fast_warps.translate_x,
+    "TranslateYRel": fast_warps.translate_y,
+}

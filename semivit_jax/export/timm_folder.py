@@ -1,0 +1,77 @@
+"""A folder that timm reads: `timm.create_model("local-dir:DIR", pretrained=True)`."""
+
+import json
+import pathlib
+
+import safetensors.numpy
+
+from semivit_jax.export.bundle import Bundle
+from semivit_jax.weights import names
+from semivit_jax.weights.facts import VitFacts
+
+# The architecture says which function builds the model; its sizes are spelled out in `model_args`.
+_ARCHITECTURES = {
+    "vit_s16": "vit_small_patch16_224",
+    "vit_b16": "vit_base_patch16_224",
+    "vit_l16": "vit_large_patch16_224",
+    "vit_h14": "vit_huge_patch14_224",
+    "convnext_tiny": "convnext_tiny",
+    "convnext_small": "convnext_small",
+}
+_POOLS = {"mean": "avg", "cls": "token"}
+
+
+def export_timm(folder: pathlib.Path, bundle: Bundle) -> None:
+    """Writes model.safetensors and config.json in timm's hub format."""
+    safetensors.numpy.save_file(timm_tensors(bundle), folder / "model.safetensors", {"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(timm_config(bundle), indent=2) + "\n")
+
+
+def timm_tensors(bundle: Bundle) -> dict:
+    """The parameters under timm's names."""
+    is_vit = isinstance(bundle.model, VitFacts)
+    return bundle.state_dict(names.TIMM_VIT if is_vit else names.TIMM_CONVNEXT)
+
+
+def timm_config(bundle: Bundle) -> dict:
+    """timm's config.json: which model to build, and how its input is prepared."""
+    model = bundle.model
+    is_vit = isinstance(model, VitFacts)
+    architecture = _ARCHITECTURES.get(model.variant, "vit_base_patch16_224" if is_vit else "convnext_tiny")
+    return {
+        "architecture": architecture,
+        "num_classes": model.num_classes,
+        "num_features": model.width if isinstance(model, VitFacts) else model.widths[-1],
+        "global_pool": _POOLS[model.pool] if isinstance(model, VitFacts) else "avg",
+        "model_args": _model_args(bundle),
+        "label_names": list(bundle.class_names),
+        "pretrained_cfg": {
+            "architecture": architecture,
+            "input_size": [3, model.image_size, model.image_size],
+            "fixed_input_size": is_vit,
+            "interpolation": bundle.preprocessing.interpolation,
+            "crop_pct": bundle.preprocessing.crop_fraction,
+            "crop_mode": "center",
+            "mean": list(bundle.preprocessing.mean),
+            "std": list(bundle.preprocessing.std),
+            "num_classes": model.num_classes,
+            "pool_size": None if is_vit else [model.image_size // 32] * 2,
+            "first_conv": "patch_embed.proj" if is_vit else "stem.0",
+            "classifier": "head" if is_vit else "head.fc",
+        },
+    }
+
+
+def _model_args(bundle: Bundle) -> dict:
+    model = bundle.model
+    if not isinstance(model, VitFacts):
+        return {"depths": list(model.depths), "dims": list(model.widths)}
+    return {
+        "img_size": model.image_size,
+        "patch_size": model.patch_size,
+        "embed_dim": model.width,
+        "depth": model.depth,
+        "num_heads": model.num_heads,
+        "mlp_ratio": model.mlp_dim / model.width,
+        "global_pool": _POOLS[model.pool],
+    }

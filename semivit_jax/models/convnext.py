@@ -1,0 +1,251 @@
+"""ConvNeXt-T and ConvNeXt-S (Liu et al., "A ConvNet for the 2020s", 2022, section 2 and appendix A).
+
+Four stages of residual blocks. The stem is a 4x4 convolution of stride 4 followed by LayerNorm; the
+other stages begin with LayerNorm and a 2x2 convolution of stride 2. A block is
+
+    x + drop_path(gamma * fc2(gelu(fc1(norm(dwconv(x))))))
+
+with a 7x7 depthwise convolution, the exact (erf) GELU and one learned factor per channel, gamma.
+The head reads LayerNorm of the global mean. Every LayerNorm works on channels with eps 1e-6.
+
+Parameters are a nested dict in the parameters' dtype. The blocks of a stage are one scanned module, so
+their arrays carry a leading axis of length `depths[i]`:
+
+    downsample_0       conv/{kernel (4,4,3,W0), bias}, norm/{scale, bias}
+    downsample_1..3    norm/{scale, bias}, conv/{kernel (2,2,W_{i-1},W_i), bias}
+    stages_0..3        dwconv/{kernel (d,7,7,1,W), bias (d,W)}, norm/{scale, bias (d,W)},
+                       fc1/{kernel (d,W,4W), bias (d,4W)}, fc2/{kernel (d,4W,W), bias (d,W)}, gamma (d,W)
+    norm/{scale, bias (W3)}, head/{kernel (W3,K), bias (K)}
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from semivit_jax.models.layers import LAYER_NORM_EPS, normal_init
+
+MLP_RATIO = 4
+GAMMA_INIT = 1e-6  # layer scale at the start, section A.1 of the paper
+STRIDE = 32  # of the whole network: 4 in the stem, 2 in each of the three other stages
+
+_LayerNorm = functools.partial(nn.LayerNorm, epsilon=LAYER_NORM_EPS)
+
+
+@dataclasses.dataclass(frozen=True)
+class ConvNeXtSize:
+    depths: tuple[int, ...]
+    widths: tuple[int, ...]
+
+
+CONVNEXT_SIZES = {
+    "convnext_tiny": ConvNeXtSize((3, 3, 9, 3), (96, 192, 384, 768)),
+    "convnext_small": ConvNeXtSize((3, 3, 27, 3), (96, 192, 384, 768)),
+    "convnext_test": ConvNeXtSize((1, 1, 2, 1), (8, 16, 24, 32)),
+}
+
+
+class ConvNeXtBlock(nn.Module):
+    """One residual block. Called as the body of a scan: `(x, keep) -> (x, None)`.
+
+    Attributes:
+      width: channels W.
+      dtype: of the activations; None takes the promoted type of inputs and parameters.
+    """
+
+    width: int
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, keep: jax.Array) -> tuple[jax.Array, None]:
+        """Applies the block.
+
+        Args:
+          x: (batch, height, width, W).
+          keep: (batch,) factor of the branch: 0 drops it, 1/(1-rate) keeps it, 1 in evaluation.
+
+        Returns:
+          (array of the shape and dtype of x, None).
+        """
+        dense = functools.partial(nn.Dense, kernel_init=normal_init, dtype=self.dtype)
+        branch = nn.Conv(
+            self.width,
+            (7, 7),
+            padding=3,
+            feature_group_count=self.width,
+            kernel_init=normal_init,
+            dtype=self.dtype,
+            name="dwconv",
+        )(x)
+        branch = _LayerNorm(dtype=self.dtype, name="norm")(branch)
+        branch = dense(MLP_RATIO * self.width, name="fc1")(branch)
+        branch = nn.gelu(branch, approximate=False)
+        branch = dense(self.width, name="fc2")(branch)
+        gamma = self.param("gamma", nn.initializers.constant(GAMMA_INIT), (self.width,))
+        branch = branch * gamma.astype(branch.dtype)
+        return x + branch * keep[:, None, None, None].astype(branch.dtype), None
+
+
+class Downsample(nn.Module):
+    """What stands before the blocks of a stage: the stem, or LayerNorm and a 2x2 convolution of stride 2.
+
+    Attributes:
+      width: channels out.
+      is_stem: 4x4 convolution of stride 4, then LayerNorm; otherwise LayerNorm, then the 2x2 convolution.
+      dtype: of the activations.
+    """
+
+    width: int
+    is_stem: bool
+    dtype: Any = None
+
+    def setup(self):
+        size = (4, 4) if self.is_stem else (2, 2)
+        self.conv = nn.Conv(self.width, size, strides=size, padding="VALID", kernel_init=normal_init, dtype=self.dtype)
+        self.norm = _LayerNorm(dtype=self.dtype)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """(batch, height, width, channels) to (batch, height/s, width/s, W) with s the stride."""
+        return self.norm(self.conv(x)) if self.is_stem else self.conv(self.norm(x))
+
+
+class ConvNeXt(nn.Module):
+    """Image classifier; the head of this file lists its parameters.
+
+    Attributes:
+      depths: blocks per stage, (3, 3, 9, 3) for -T and (3, 3, 27, 3) for -S.
+      widths: channels per stage, (96, 192, 384, 768) for both.
+      num_classes: K.
+      dtype: of the activations; None takes the promoted type of inputs and parameters.
+      unroll: blocks of a stage unrolled per scan step; changes rounding only.
+    """
+
+    depths: tuple[int, ...]
+    widths: tuple[int, ...]
+    num_classes: int
+    dtype: Any = None
+    unroll: int = 1
+
+    @property
+    def num_blocks(self) -> int:
+        """Residual blocks in all stages: the first axis of `drop_path_masks`."""
+        return sum(self.depths)
+
+    def setup(self):
+        self.downsample = [Downsample(width, is_stem=i == 0, dtype=self.dtype) for i, width in enumerate(self.widths)]
+        self.stages = [
+            _scanned_blocks(width, depth=depth, unroll=self.unroll, dtype=self.dtype)
+            for depth, width in zip(self.depths, self.widths, strict=True)
+        ]
+        self.norm = _LayerNorm(dtype=self.dtype)
+        self.head = nn.Dense(self.num_classes, kernel_init=normal_init)
+
+    def features(self, images: jax.Array, drop_path_masks: jax.Array | None = None) -> jax.Array:
+        """What the head reads: the normalised global mean of the last stage.
+
+        Args:
+          images: (batch, height, width, 3), normalised; both sides multiples of 32.
+          drop_path_masks: (num_blocks, batch) factor of each block's branch, 0 where dropped and
+            1/(1-rate) where kept; None in evaluation. Drawn by the caller: models hold no randomness.
+
+        Returns:
+          (batch, widths[-1]).
+
+        Raises:
+          ValueError: a side that is not a multiple of 32, or masks of another shape.
+        """
+        _check_inputs(images, drop_path_masks, num_blocks=self.num_blocks)
+        if drop_path_masks is None:
+            drop_path_masks = jnp.ones((self.num_blocks, images.shape[0]), images.dtype)
+        x, first_block = images, 0
+        for downsample, blocks, depth in zip(self.downsample, self.stages, self.depths, strict=True):
+            x, _ = blocks(downsample(x), drop_path_masks[first_block : first_block + depth])
+            first_block += depth
+        return self.norm(x.mean(axis=(1, 2)))
+
+    def __call__(self, images: jax.Array, drop_path_masks: jax.Array | None = None) -> jax.Array:
+        """Logits (batch, num_classes), at least float32; the arguments are those of `features`."""
+        features = self.features(images, drop_path_masks)
+        return self.head(features.astype(jnp.promote_types(features.dtype, jnp.float32)))
+
+
+def _scanned_blocks(width: int, *, depth: int, unroll: int, dtype: Any) -> nn.Module:
+    """`depth` blocks as one module whose parameters and drop-path factors have a leading block axis."""
+    blocks = nn.scan(
+        ConvNeXtBlock,
+        variable_axes={"params": 0},
+        split_rngs={"params": True},
+        in_axes=0,
+        length=depth,
+        unroll=unroll,
+    )
+    return blocks(width=width, dtype=dtype)
+
+
+def _check_inputs(images: jax.Array, drop_path_masks: jax.Array | None, *, num_blocks: int) -> None:
+    batch, height, width, _ = images.shape
+    if height % STRIDE or width % STRIDE:
+        raise ValueError(f"image of {height} x {width} pixels: both sides must be multiples of {STRIDE}")
+    if drop_path_masks is not None and drop_path_masks.shape != (num_blocks, batch):
+        raise ValueError(
+            f"drop_path_masks of shape {drop_path_masks.shape}: expected {(num_blocks, batch)}, "
+            "one factor per block and image"
+        )
+
+
+def drop_path_rates(rate: float, depths: tuple[int, ...]) -> np.ndarray:
+    """Stochastic-depth rate per block, linear from 0 to `rate` over all stages, float64 (num_blocks,)."""
+    return np.linspace(0.0, rate, sum(depths))
+
+
+def lr_scales(
+    depths: tuple[int, ...], layer_decay: float, head_lr_scale: float
+) -> tuple[tuple[str, float | list[float]], ...]:
+    """Layer-wise learning-rate factors layer_decay ** (13 - id) (Liu et al. 2022, appendix A.2).
+
+    The third stage has a group per three blocks; the groups are published for 27 blocks only, so the
+    tiny model takes layer decay 1 alone.
+
+    Args:
+      depths: blocks per stage.
+      layer_decay: factor from one group to the one below; 1 makes no difference between them.
+      head_lr_scale: factor of the last group, the final norm and the head.
+
+    Returns:
+      Ordered (pattern, factor) pairs, searched in the "/"-joined path; the first that fits counts.
+      A list has one factor per block, along the parameter's leading axis.
+
+    Raises:
+      ValueError: layer_decay is not 1 and the third stage is not 27 blocks long.
+    """
+    if layer_decay == 1.0:
+        return ((r"^(norm|head)/", head_lr_scale), (r"", 1.0))
+    if len(depths) != 4 or depths[2] != 27:
+        raise ValueError(
+            f"layer_decay {layer_decay} with depths {depths}: the published groups need four stages with "
+            "27 blocks in the third; use layer_decay 1.0"
+        )
+    return (
+        (r"^downsample_0/", layer_decay**13),
+        (r"^stages_0/", layer_decay**12),
+        (r"^(downsample|stages)_1/", layer_decay**11),
+        (r"^downsample_2/", layer_decay**10),
+        (r"^stages_2/", [layer_decay ** (10 - block // 3) for block in range(27)]),
+        (r"^(downsample|stages)_3/", layer_decay),
+        (r"^(norm|head)/", head_lr_scale),
+    )
+
+
+def weight_decays(weight_decay: float) -> tuple[tuple[str, float], ...]:
+    """Weight decay as (path pattern, value): none for biases, norms and gamma.
+
+    By name, because the vectors of scanned blocks are matrices here.
+    """
+    return (
+        (r"/(bias|scale|gamma)$", 0.0),
+        (r"/kernel$", weight_decay),
+    )

@@ -1,0 +1,57 @@
+"""`semivit import SOURCE --model MODEL --out DIR`: published weights into a folder that runs start from."""
+
+import argparse
+from collections.abc import Sequence
+
+import rich.console
+
+from semivit_jax.models.convnext import CONVNEXT_SIZES
+from semivit_jax.models.variants import VIT_SIZES
+from semivit_jax.weights.folder import save_imported
+from semivit_jax.weights.importing import import_weights
+from semivit_jax.weights.targets import POOLS
+
+EXIT_ERROR = 1
+
+
+def command(argv: Sequence[str]) -> int:
+    """Runs the command with the arguments after `semivit import`.
+
+    Prints one row per tensor and what travels along. Returns the exit code: 0, or 1 with one line that says
+    what is wrong with the source; a wrong command line exits with 2.
+    """
+    arguments = _parser().parse_args(argv)
+    console = rich.console.Console()
+    try:
+        imported = import_weights(
+            arguments.source,
+            variant=arguments.model,
+            pool=arguments.pool,
+            image_size=arguments.image_size,
+            decoder=arguments.decoder,
+        )
+        save_imported(arguments.out, imported)
+    except (OSError, ValueError, ImportError) as error:
+        rich.console.Console(stderr=True).print(f"semivit import: {error}", style="red", markup=False)
+        return EXIT_ERROR
+    for table in imported.report.tables():
+        console.print(table)
+    console.print(f"model: {imported.facts}", markup=False)
+    console.print(f"preprocessing: {imported.preprocessing}", markup=False)
+    console.print(f"written to {arguments.out}", markup=False)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="semivit import", description="Import published weights.")
+    parser.add_argument(
+        "source", help="file (.safetensors, .pth, .pt, .bin), folder in Hugging Face layout, or hf://org/name"
+    )
+    parser.add_argument("--model", required=True, choices=(*VIT_SIZES, *CONVNEXT_SIZES))
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder to write")
+    parser.add_argument("--pool", choices=POOLS, help="what the head reads (default: as in the source)")
+    parser.add_argument("--image_size", type=int, metavar="PIXELS", help="default: as in the source")
+    parser.add_argument(
+        "--decoder", action="store_true", help="import an MAE's decoder too, to continue its pre-training"
+    )
+    return parser

@@ -1,0 +1,149 @@
+"""Fills a parameter tree from a state dict and accounts for every tensor of both."""
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from semivit_jax.weights import layout
+from semivit_jax.weights.names import Table
+from semivit_jax.weights.report import Row, Status
+from semivit_jax.weights.tensors import Tensors
+
+
+@dataclasses.dataclass(frozen=True)
+class Resizer:
+    """How a parameter is fitted to another size.
+
+    Attributes:
+      axes: axes that may differ.
+      apply: (array, shape wanted) -> array.
+    """
+
+    axes: tuple[int, ...]
+    apply: Callable[[np.ndarray, tuple[int, ...]], np.ndarray]
+
+    def fits(self, shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+        """Whether the shapes differ in the axes alone that may."""
+        others = [axis for axis in range(len(wanted)) if axis not in self.axes]
+        return len(shape) == len(wanted) and all(shape[axis] == wanted[axis] for axis in others)
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """The tree to be filled.
+
+    Attributes:
+      shapes: path -> shape, every parameter of the model.
+      table: path -> source names; may name more than the model has.
+      resizers: path -> (array, shape wanted) -> array, for the parameters that may be resized.
+      fresh: path -> value at the start of training, for parameters that the source may lack.
+      drawn: paths that are not in `shapes`, because the run starting from here draws them itself.
+      expendable: (pattern, reason) of the source tensors, and of our paths, that may be left over.
+    """
+
+    shapes: Mapping[str, tuple[int, ...]]
+    table: Table
+    resizers: Mapping[str, Resizer]
+    fresh: Mapping[str, float]
+    drawn: Sequence[str]
+    expendable: Sequence[tuple[str, str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Filled:
+    """Flat parameters by path, and one row per parameter and left-over tensor."""
+
+    params: dict[str, np.ndarray]
+    rows: tuple[Row, ...]
+
+
+def fill(tensors: Tensors, target: Target) -> Filled:
+    """Reads every parameter of `target` from the source.
+
+    Raises:
+      ValueError: shapes that do not fit (both are named), parameters the source lacks, or tensors the
+        model has no place for.
+    """
+    found, lacking = _find(tensors, target)
+    shapes = {path: layout.our_shape(slot, tensors.shapes.__getitem__) for path, slot in found.items()}
+    _check_fit(shapes, lacking, target)
+    params, rows = {}, []
+    for path, shape in target.shapes.items():
+        if path in found:
+            array = layout.join(found[path], tensors.read)
+            fits = array.shape == shape
+            params[path] = array if fits else target.resizers[path].apply(array, shape)
+            status = Status.LOADED if fits else Status.RESIZED
+            rows.append(Row(status, path, found[path].all_names, shapes[path], shape, ""))
+        else:
+            params[path] = np.full(shape, target.fresh[path], np.float32)
+            note = f"the source has none: starts at {target.fresh[path]:g}"
+            rows.append(Row(Status.REINITIALISED, path, (), None, shape, note))
+    for path in target.drawn:
+        rows.append(Row(Status.REINITIALISED, path, (), None, None, "drawn by the run that starts from here"))
+    return Filled(params=params, rows=(*rows, *_left_over(tensors, found, target)))
+
+
+def _find(tensors: Tensors, target: Target) -> tuple[dict[str, layout.Slot], list[str]]:
+    """Slots the source has in full, and the names lacking from those it has in part or must have."""
+    all_slots = layout.slots(target.table, depths=_depths(tensors, target.table))
+    found, lacking = {}, []
+    for slot in all_slots:
+        absent = [name for name in slot.all_names if name not in tensors.shapes]
+        if slot.all_names and not absent:
+            found[slot.path] = slot
+        elif len(absent) < len(slot.all_names) or _is_required(slot.path, target):
+            lacking += absent or [str(target.table[slot.path])]
+    return found, lacking
+
+
+def _is_required(path: str, target: Target) -> bool:
+    return path in target.shapes and path not in target.fresh
+
+
+def _depths(tensors: Tensors, table: Table) -> dict[str, int]:
+    """Blocks the source has under each of our stacks."""
+    depths: dict[str, int] = {}
+    for path, parts in table.items():
+        name = parts if isinstance(parts, str) else parts[0]
+        if layout.BLOCK in name:
+            prefix = path[: re.match(r".*?(blocks|stages_\d)(?=/)", path).end()]  # pyright: ignore
+            pattern = re.compile(re.escape(name).replace(re.escape(layout.BLOCK), r"(\d+)"))
+            numbers = [int(match[1]) for match in map(pattern.fullmatch, tensors.shapes) if match]
+            depths[prefix] = max([depths.get(prefix, 0), *(number + 1 for number in numbers)])
+    return depths
+
+
+def _check_fit(shapes: Mapping[str, tuple[int, ...]], lacking: list[str], target: Target) -> None:
+    if lacking:
+        raise ValueError(f"the source lacks {len(lacking)} tensors the model needs: {', '.join(lacking[:5])}")
+    misfits = [
+        f"{path}: the source has {shapes[path]}, the model {shape}"
+        for path, shape in target.shapes.items()
+        if path in shapes and not _fits(path, shapes[path], shape, target)
+    ]
+    if misfits:
+        raise ValueError(f"{len(misfits)} shapes do not fit (in our layout, blocks first): " + "; ".join(misfits[:5]))
+
+
+def _fits(path: str, shape: tuple[int, ...], wanted: tuple[int, ...], target: Target) -> bool:
+    resizer = target.resizers.get(path)
+    return shape == wanted or (resizer is not None and resizer.fits(shape, wanted))
+
+
+def _left_over(tensors: Tensors, found: Mapping[str, layout.Slot], target: Target) -> list[Row]:
+    used = {name for path, slot in found.items() if path in target.shapes for name in slot.all_names}
+    rows, homeless = [], []
+    for name, shape in tensors.shapes.items():
+        if name in used:
+            continue
+        reason = next((reason for pattern, reason in target.expendable if re.match(pattern, name)), None)
+        if reason is None:
+            homeless.append(f"{name} {shape}")
+        else:
+            rows.append(Row(Status.LEFT_OVER, "", (name,), shape, None, reason))
+    if homeless:
+        raise ValueError(f"the model has no place for {len(homeless)} tensors of the source: {', '.join(homeless[:5])}")
+    return rows

@@ -1,0 +1,73 @@
+"""The folder that `semivit import` writes: params.safetensors, ema_params.safetensors, import.json."""
+
+import json
+import pathlib
+
+import safetensors.numpy
+
+from semivit_jax.weights import facts, layout
+from semivit_jax.weights.importing import Imported
+from semivit_jax.weights.preprocessing import Preprocessing
+from semivit_jax.weights.report import ImportReport
+
+RECORD_FILE = "import.json"
+PARAMS_FILE = "params.safetensors"
+EMA_PARAMS_FILE = "ema_params.safetensors"
+
+
+def save_imported(folder: str | pathlib.Path, imported: Imported) -> None:
+    """Writes the arrays under their "/"-joined paths, and everything else as JSON, which comes last.
+
+    Raises:
+      FileExistsError: the folder already holds an import.
+    """
+    folder = pathlib.Path(folder)
+    if (folder / RECORD_FILE).exists():
+        raise FileExistsError(f"{folder}: already holds an import, give another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    safetensors.numpy.save_file(layout.flatten(imported.params), folder / PARAMS_FILE)
+    if imported.ema_params is not None:
+        safetensors.numpy.save_file(layout.flatten(imported.ema_params), folder / EMA_PARAMS_FILE)
+    record = {
+        "facts": facts.to_json(imported.facts),
+        "preprocessing": imported.preprocessing.to_json(),
+        "class_names": imported.class_names,
+        "has_ema_params": imported.ema_params is not None,
+        "report": imported.report.to_json(),
+    }
+    (folder / RECORD_FILE).write_text(json.dumps(record, indent=1) + "\n")
+
+
+def is_import(folder: str | pathlib.Path) -> bool:
+    """Whether a folder holds a finished import."""
+    return (pathlib.Path(folder) / RECORD_FILE).is_file()
+
+
+def load_preprocessing(folder: str | pathlib.Path) -> Preprocessing:
+    """What the weights of an import expect their images to look like."""
+    return Preprocessing.from_json(json.loads((pathlib.Path(folder) / RECORD_FILE).read_text())["preprocessing"])
+
+
+def load_imported(folder: str | pathlib.Path) -> Imported:
+    """Inverse of `save_imported`.
+
+    Raises:
+      FileNotFoundError: the folder holds no import, or an unfinished one.
+    """
+    folder = pathlib.Path(folder)
+    if not (folder / RECORD_FILE).is_file():
+        raise FileNotFoundError(f"{folder}: no {RECORD_FILE} here; `semivit import` writes such folders")
+    record = json.loads((folder / RECORD_FILE).read_text())
+    names = record["class_names"]
+    return Imported(
+        facts=facts.from_json(record["facts"]),
+        params=_read(folder / PARAMS_FILE),
+        ema_params=_read(folder / EMA_PARAMS_FILE) if record["has_ema_params"] else None,
+        preprocessing=Preprocessing.from_json(record["preprocessing"]),
+        class_names=None if names is None else tuple(names),
+        report=ImportReport.from_json(record["report"]),
+    )
+
+
+def _read(path: pathlib.Path) -> dict:
+    return layout.unflatten(safetensors.numpy.load_file(path))

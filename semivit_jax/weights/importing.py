@@ -1,0 +1,77 @@
+"""Weights from elsewhere as parameters of ours, with everything that must travel with them."""
+
+import dataclasses
+
+from semivit_jax.weights import layout
+from semivit_jax.weights.facts import ModelFacts
+from semivit_jax.weights.files import locate
+from semivit_jax.weights.fill import Filled, fill
+from semivit_jax.weights.preprocessing import Preprocessing
+from semivit_jax.weights.report import ImportReport, Row, Status
+from semivit_jax.weights.sources import Source, recognise
+from semivit_jax.weights.targets import choose_facts, target_for
+from semivit_jax.weights.tensors import open_weights
+
+
+@dataclasses.dataclass(frozen=True)
+class Imported:
+    """Weights in our layout and what belongs to them.
+
+    Attributes:
+      facts: the model that `params` fit; num_classes 0 where the source brought no head that fits.
+      params: nested dict of float32 numpy arrays; without "head" where num_classes is 0.
+      ema_params: moving average of params, where the source has both.
+      preprocessing: mean, std, size, crop and interpolation that the weights expect.
+      class_names: where the source stores them.
+      report: what became of every tensor.
+    """
+
+    facts: ModelFacts
+    params: dict
+    ema_params: dict | None
+    preprocessing: Preprocessing
+    class_names: tuple[str, ...] | None
+    report: ImportReport
+
+
+def import_weights(source: str, *, variant: str, pool: str | None, image_size: int | None, decoder: bool) -> Imported:
+    """Reads published weights into one of our models.
+
+    Args:
+      source: a file, a folder, or "hf://org/name".
+      variant: a row of the model tables, such as "vit_b16" or "convnext_tiny".
+      pool: "mean" or "cls"; None keeps the source's own.
+      image_size: pixels; None keeps the source's own. Position embeddings are resized to fit.
+      decoder: import encoder and decoder of an MAE, to continue its pre-training.
+
+    Raises:
+      FileNotFoundError, ImportError: the source cannot be read (see `files` and `tensors`).
+      ValueError: the source is not known, not representable, or does not fit the variant.
+    """
+    files = locate(source)
+    state_dicts = open_weights(files.weights)
+    found = recognise(state_dicts.params, files.configs)
+    size = found.preprocessing.image_size if image_size is None else image_size
+    facts = choose_facts(found, variant=variant, pool=pool, image_size=size, decoder=decoder)
+    filled = _fill(found, facts)
+    ema = None
+    if state_dicts.ema_params is not None:
+        ema = _fill(recognise(state_dicts.ema_params, files.configs), facts)
+    return Imported(
+        facts=facts,
+        params=layout.unflatten(filled.params),
+        ema_params=None if ema is None else layout.unflatten(ema.params),
+        preprocessing=dataclasses.replace(found.preprocessing, image_size=size),
+        class_names=found.class_names if "head/kernel" in filled.params else None,
+        report=ImportReport(source, found.kind, filled.rows, None if ema is None else ema.rows),
+    )
+
+
+def _fill(source: Source, facts: ModelFacts) -> Filled:
+    """Fills the tree of `facts`; folded tensors get a row of their own, so that every tensor has one."""
+    filled = fill(source.tensors, target_for(source, facts))
+    if not source.folded:
+        return filled
+    note = "layer scale, folded into attn/proj and mlp/fc2"
+    row = Row(Status.LOADED, "blocks", source.folded, None, None, note)
+    return dataclasses.replace(filled, rows=(*filled.rows, row))

@@ -1,0 +1,76 @@
+"""Small models of the libraries whose weights come in and go out, with random values."""
+
+import ctypes
+import importlib.util
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+from semivit_jax.weights import Imported
+
+PIXELS = 32  # side of the test images; vit_test has patches of 8
+
+
+def _declare_operators_of_unloadable_torchvision() -> None:
+    """Lets timm import a CUDA build of torchvision beside a CPU build of torch.
+
+    Package indexes hand out such pairs. The compiled half of torchvision does not load then, and the
+    Python half, which is all that is used here, stops at two operators unless they are declared.
+    """
+    torchvision = importlib.util.find_spec("torchvision")
+    if torchvision is None or torchvision.origin is None:
+        return
+    import torch
+
+    try:
+        ctypes.CDLL(str(pathlib.Path(torchvision.origin).with_name("_C.so")))
+    except OSError:
+        library = torch.library.Library("torchvision", "DEF")
+        for operator in ("nms", "qnms"):
+            library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _KEPT_ALIVE.append(library)  # the declaration ends with the object
+
+
+_KEPT_ALIVE: list = []
+
+
+def pytest_collection_modifyitems(items) -> None:
+    if any(item.get_closest_marker("interop") for item in items):
+        _declare_operators_of_unloadable_torchvision()
+
+
+@pytest.fixture
+def images() -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((3, PIXELS, PIXELS, 3)).astype(np.float32)
+
+
+def randomised(module):
+    """The module with every parameter drawn, so that no bias, gain or token is trivially 0 or 1."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return module.eval()
+
+
+def torch_output(module, images: np.ndarray) -> np.ndarray:
+    """Output of a module that takes (batch, 3, height, width)."""
+    import torch
+
+    with torch.no_grad():
+        output = module(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()))
+    return (output if isinstance(output, torch.Tensor) else output.logits).numpy()
+
+
+def our_logits(imported: Imported, images: np.ndarray) -> np.ndarray:
+    return np.asarray(jax.jit(imported.facts.module().apply)({"params": imported.params}, images))
+
+
+def our_features(imported: Imported, images: np.ndarray) -> np.ndarray:
+    module = imported.facts.module()
+    return np.asarray(module.apply({"params": imported.params}, images, method="features"))

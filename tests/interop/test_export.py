@@ -1,0 +1,154 @@
+"""Every export is read by the tool it is made for and gives our logits, preprocessing included."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import zipfile
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from semivit_jax.export import Bundle, export
+from semivit_jax.export.bundle import normalise
+from semivit_jax.models.convnext import CONVNEXT_SIZES
+from semivit_jax.models.variants import VIT_SIZES
+from semivit_jax.weights import Preprocessing, layout
+from semivit_jax.weights.facts import ConvNextFacts, VitFacts, param_shapes
+
+pytestmark = pytest.mark.interop
+
+TOLERANCE = 1e-4
+IMAGE_SIZE = 64
+CLASS_NAMES = ("cat", "dog", "owl", "fox", "newt")
+VIEW = Preprocessing(
+    image_size=IMAGE_SIZE, crop_fraction=0.875, interpolation="bicubic", mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3)
+)
+MODELS = {
+    "mean": VitFacts(
+        "vit_test",
+        **dataclasses.asdict(VIT_SIZES["vit_test"]),
+        image_size=IMAGE_SIZE,
+        pool="mean",
+        posemb="learned",
+        num_classes=5,
+    ),
+    "sincos": VitFacts(
+        "vit_test",
+        **dataclasses.asdict(VIT_SIZES["vit_test"]),
+        image_size=IMAGE_SIZE,
+        pool="mean",
+        posemb="sincos",
+        num_classes=5,
+    ),
+    "cls": VitFacts(
+        "vit_test",
+        **dataclasses.asdict(VIT_SIZES["vit_test"]),
+        image_size=IMAGE_SIZE,
+        pool="cls",
+        posemb="learned",
+        num_classes=5,
+    ),
+    "convnext": ConvNextFacts(
+        "convnext_test", **dataclasses.asdict(CONVNEXT_SIZES["convnext_test"]), image_size=IMAGE_SIZE, num_classes=5
+    ),
+}
+
+
+@pytest.fixture(params=MODELS)
+def bundle(request) -> Bundle:
+    model, generator = MODELS[request.param], np.random.default_rng(0)
+    flat = {
+        path: ((path.endswith(("scale", "gamma"))) + 0.1 * generator.standard_normal(shape)).astype(np.float32)
+        for path, shape in param_shapes(model).items()
+    }
+    return Bundle(model=model, params=layout.unflatten(flat), class_names=CLASS_NAMES, preprocessing=VIEW)
+
+
+def synthetic_photo(width: int, height: int, seed: int) -> Image.Image:
+    """Smooth colours with edges and some noise, not square."""
+    generator = np.random.default_rng(seed)
+    coarse = generator.integers(0, 256, (9, 12, 3), np.uint8)
+    smooth = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC), np.int16)
+    smooth[height // 3 :, : width // 2] //= 2
+    noisy = smooth + generator.integers(-8, 9, smooth.shape)
+    return Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8))
+
+
+def real_photos() -> list[Image.Image]:
+    shared = pathlib.Path(os.environ.get("SEMIVIT_SHARED", pathlib.Path(__file__).parents[2] / ".." / "shared"))
+    archive = shared / "data" / "imagenet_photos_300.zip"
+    if not archive.is_file():
+        pytest.skip(f"no real photos at {archive}")
+    with zipfile.ZipFile(archive) as files:
+        names = [name for name in sorted(files.namelist()) if name.lower().endswith((".jpg", ".jpeg"))]
+        return [Image.open(files.open(name)).convert("RGB") for name in names[:8]]
+
+
+@pytest.fixture(params=["synthetic", "real"])
+def photos(request) -> list[Image.Image]:
+    if request.param == "real":
+        return real_photos()
+    return [synthetic_photo(150, 100, 0), synthetic_photo(90, 201, 1)]
+
+
+def evaluation_view(photo: Image.Image) -> np.ndarray:
+    """Our view: the short side resized (bicubic, rounded down), the centre cropped, uint8."""
+    scale = VIEW.resize_size / min(photo.size)
+    width, height = (VIEW.resize_size if side == min(photo.size) else int(side * scale) for side in photo.size)
+    resized = photo.resize((width, height), Image.Resampling.BICUBIC)
+    left, top = round((width - IMAGE_SIZE) / 2), round((height - IMAGE_SIZE) / 2)
+    return np.asarray(resized.crop((left, top, left + IMAGE_SIZE, top + IMAGE_SIZE)))
+
+
+def expected_logits(bundle: Bundle, pixels: np.ndarray) -> np.ndarray:
+    images = normalise(pixels, bundle.preprocessing)
+    return np.asarray(jax.jit(bundle.model.module().apply)({"params": bundle.params}, images))
+
+
+def test_timm_reads_its_folder(tmp_path, bundle, photos):
+    import timm
+    import torch
+
+    export(tmp_path / "out", "timm", bundle)
+    model = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True).eval()
+    config = timm.data.resolve_model_data_config(model)
+    transform = timm.data.create_transform(**config, is_training=False)
+    with torch.no_grad():
+        logits = model(torch.stack([transform(photo) for photo in photos])).numpy()
+    pixels = np.stack([evaluation_view(photo) for photo in photos])
+    np.testing.assert_allclose(logits, expected_logits(bundle, pixels), atol=TOLERANCE)
+    assert tuple(model.pretrained_cfg["label_names"]) == CLASS_NAMES
+
+
+def test_transformers_reads_its_folder(tmp_path, bundle, photos):
+    import torch
+    from transformers import AutoImageProcessor, AutoModelForImageClassification
+
+    export(tmp_path / "out", "hugging_face", bundle)
+    model = AutoModelForImageClassification.from_pretrained(tmp_path / "out").eval()
+    processor = AutoImageProcessor.from_pretrained(tmp_path / "out")
+    with torch.no_grad():
+        logits = model(**processor(photos, return_tensors="pt")).logits.numpy()
+    pixels = np.stack([evaluation_view(photo) for photo in photos])
+    np.testing.assert_allclose(logits, expected_logits(bundle, pixels), atol=TOLERANCE)
+    assert tuple(model.config.id2label.values()) == CLASS_NAMES
+    expected_class = {"cls": "ViTForImageClassification", "mean": "TimmWrapperForImageClassification"}
+    pool = getattr(bundle.model, "pool", None)
+    assert type(model).__name__ == expected_class.get(pool, "ConvNextForImageClassification")
+
+
+def test_onnxruntime_reads_its_file(tmp_path, bundle, photos):
+    import onnxruntime
+
+    export(tmp_path / "out", "onnx", bundle)
+    session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx", providers=["CPUExecutionProvider"])
+    pixels = np.stack([evaluation_view(photo) for photo in photos])
+    for batch in (pixels, pixels[:1]):
+        (logits,) = session.run(None, {"images": batch})
+        np.testing.assert_allclose(logits, expected_logits(bundle, batch), atol=TOLERANCE)
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert tuple(json.loads(metadata["class_names"])) == CLASS_NAMES
+    assert Preprocessing.from_json(json.loads(metadata["preprocessing"])) == VIEW

@@ -1,0 +1,105 @@
+"""The ConvNeXt module: initial values, stochastic depth, shapes at its border."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from semivit_jax.models.convnext import ConvNeXt
+
+DEPTHS, WIDTHS = (1, 1, 2, 1), (8, 16, 24, 32)
+
+
+@pytest.fixture(scope="module")
+def params():
+    rng = jax.random.key(0, impl="rbg")  # compiles faster than the default
+    return jax.jit(tiny().init)(rng, jnp.zeros((1, 32, 32, 3)))["params"]
+
+
+@pytest.fixture(scope="module")
+def visible(params):
+    """Parameters with gamma large enough for every branch to show in the output."""
+    stages = {
+        name: stage | {"gamma": jnp.ones_like(stage["gamma"])}
+        for name, stage in params.items()
+        if name.startswith("stages")
+    }
+    return params | stages
+
+
+@pytest.fixture(scope="module")
+def images():
+    return jax.random.normal(jax.random.key(1), (2, 32, 32, 3))
+
+
+def tiny(**changes) -> ConvNeXt:
+    return ConvNeXt(**{"depths": DEPTHS, "widths": WIDTHS, "num_classes": 100, **changes})
+
+
+def logits_of(params, images, masks=None, **changes) -> jax.Array:
+    return jax.jit(tiny(**changes).apply)({"params": params}, images, masks)
+
+
+def without_block(params, stage: int, index: int):
+    """Parameters whose block `index` of `stage` adds nothing."""
+    blocks = params[f"stages_{stage}"]
+    return params | {f"stages_{stage}": blocks | {"gamma": blocks["gamma"].at[index].set(0)}}
+
+
+def test_initial_values_are_the_recorded_ones(params):
+    kernels = [
+        params["stages_3"]["fc1"],
+        params["downsample_3"]["conv"],
+        params["stages_3"]["dwconv"],
+        params["head"],
+    ]
+    for dense in kernels:
+        assert np.std(dense["kernel"]) == pytest.approx(0.02, rel=0.1)
+        assert not np.any(dense["bias"])
+    assert np.all(params["stages_2"]["gamma"] == np.float32(1e-6))
+
+
+def test_blocks_of_one_stage_start_different(params):
+    first, second = params["stages_2"]["fc1"]["kernel"]
+    assert not np.allclose(first, second)
+
+
+def test_a_dropped_block_is_left_out_for_its_image_only(visible, images):
+    masks = jnp.ones((5, 2)).at[3, 0].set(0)  # second block of the third stage, first image
+    dropped = logits_of(visible, images, masks)
+    all_kept = logits_of(visible, images)
+    left_out = logits_of(without_block(visible, 2, 1), images)
+    np.testing.assert_allclose(dropped[0], left_out[0], rtol=1e-6)
+    np.testing.assert_allclose(dropped[1], all_kept[1], rtol=1e-6)
+    assert not np.allclose(dropped[0], all_kept[0], rtol=1e-3)
+
+
+def test_a_mask_scales_the_branch(visible, images):
+    stage = visible["stages_0"]
+    doubled = visible | {"stages_0": stage | {"gamma": 2 * stage["gamma"]}}
+    masks = jnp.ones((5, 2)).at[0].set(2)
+    np.testing.assert_allclose(
+        logits_of(visible, images, masks),
+        logits_of(doubled, images),
+        rtol=1e-5,
+    )
+
+
+def test_unroll_changes_rounding_only(visible, images):
+    unrolled = logits_of(visible, images, unroll=2)
+    np.testing.assert_allclose(unrolled, logits_of(visible, images), rtol=1e-5)
+
+
+def test_bfloat16_activations_give_float32_logits(params, images):
+    logits = logits_of(params, images, dtype=jnp.bfloat16)
+    assert logits.dtype == jnp.float32
+
+
+def test_an_image_that_does_not_divide_is_refused(params):
+    with pytest.raises(ValueError, match="40 x 32 pixels: both sides must be multiples of 32"):
+        logits_of(params, jnp.zeros((1, 40, 32, 3)))
+
+
+def test_masks_of_another_shape_are_refused(params, images):
+    with pytest.raises(ValueError, match=r"shape \(4, 2\): expected \(5, 2\)"):
+        logits_of(params, images, jnp.ones((4, 2)))

@@ -1,0 +1,256 @@
+"""Decoding: every kind of image gives RGB, everything else one exception that says why."""
+
+import io
+import time
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from semivit_jax.data.decode import BadImage, decode
+
+PATHS = ["pillow", "fast"]
+PHOTO = np.random.default_rng(0).integers(0, 256, (6, 8, 3)).astype(np.uint8).repeat(6, 0).repeat(6, 1)
+HEIGHT, WIDTH = PHOTO.shape[:2]
+ORIENTATION = 0x0112
+
+
+def encoded(image, kind, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def photo(mode="RGB"):
+    return Image.fromarray(PHOTO).convert(mode)
+
+
+def read(data, path, *, exif_rotation=False, max_pixels=10**6):
+    return decode(data, path=path, exif_rotation=exif_rotation, max_pixels=max_pixels)
+
+
+def exif(orientation):
+    tags = Image.Exif()
+    tags[ORIENTATION] = orientation
+    return tags.tobytes()
+
+
+def transparent_palette():
+    picture = photo("P")
+    picture.info["transparency"] = bytes(range(256))
+    return picture
+
+
+GOOD = {
+    "jpeg": encoded(photo(), "JPEG"),
+    "jpeg progressive 4:2:0": encoded(photo(), "JPEG", progressive=True, subsampling=2),
+    "jpeg 4:4:4": encoded(photo(), "JPEG", subsampling=0, quality=95),
+    "jpeg grey": encoded(photo("L"), "JPEG"),
+    "jpeg cmyk": encoded(photo("CMYK"), "JPEG"),
+    "png": encoded(photo(), "PNG"),
+    "png grey": encoded(photo("L"), "PNG"),
+    "png grey with alpha": encoded(photo("LA"), "PNG"),
+    "png with alpha": encoded(photo("RGBA"), "PNG"),
+    "png palette": encoded(photo("P"), "PNG"),
+    "png palette with transparency": encoded(transparent_palette(), "PNG", transparency=bytes(range(256))),
+    "png one bit": encoded(photo("1"), "PNG"),
+    "webp": encoded(photo(), "WEBP", lossless=True),
+    "webp with alpha": encoded(photo("RGBA"), "WEBP", lossless=True),
+    "gif": encoded(photo("P"), "GIF"),
+    "bmp": encoded(photo(), "BMP"),
+}
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("kind", GOOD)
+def test_every_kind_of_image_becomes_rgb(kind, path):
+    image = read(GOOD[kind], path)
+    assert image.dtype == np.uint8
+    assert image.shape == (HEIGHT, WIDTH, 3)
+    assert image.flags.c_contiguous
+    with Image.open(io.BytesIO(GOOD[kind])) as picture:
+        np.testing.assert_array_equal(image, np.asarray(picture.convert("RGBA").convert("RGB")))
+
+
+@pytest.mark.parametrize("kind", ["png", "png with alpha", "webp", "webp with alpha", "bmp"])
+def test_lossless_images_keep_their_pixels_and_lose_only_alpha(kind):
+    np.testing.assert_array_equal(read(GOOD[kind], "fast"), PHOTO)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_transparent_pixels_keep_their_colour(path):
+    pixels = np.zeros((4, 4, 4), np.uint8)
+    pixels[..., :3] = (10, 20, 30)  # alpha 0 everywhere
+    data = encoded(Image.fromarray(pixels), "PNG")
+    np.testing.assert_array_equal(read(data, path), np.full((4, 4, 3), (10, 20, 30)))
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_16_bit_grey_is_scaled_not_clipped(path):
+    levels = np.array([[0, 255, 256, 32768, 65280, 65535]], np.uint16)
+    image = read(encoded(Image.fromarray(levels), "PNG"), path)
+    np.testing.assert_array_equal(image[0, :, 0], [0, 0, 1, 128, 255, 255])
+    np.testing.assert_array_equal(image[..., 0], image[..., 2])
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_of_an_animation_the_first_frame_counts(path):
+    frames = [Image.new("RGB", (5, 4), colour) for colour in ((255, 0, 0), (0, 255, 0))]
+    for kind, options in (("GIF", {}), ("WEBP", {"lossless": True})):
+        data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], duration=10, **options)
+        np.testing.assert_array_equal(read(data, path), np.full((4, 5, 3), (255, 0, 0)))
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_exif_rotation_is_applied_on_request(kind, orientation, path):
+    data = encoded(photo(), kind, exif=exif(orientation))
+    with Image.open(io.BytesIO(data)) as picture:
+        upright = np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+    np.testing.assert_array_equal(read(data, path, exif_rotation=True), upright)
+    assert read(data, path).shape == PHOTO.shape
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_an_unknown_exif_orientation_leaves_the_image_alone(orientation, path):
+    data = encoded(photo(), "JPEG", exif=exif(orientation))
+    np.testing.assert_array_equal(read(data, path, exif_rotation=True), read(data, path))
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_an_empty_file(path):
+    with pytest.raises(BadImage, match="empty file"):
+        read(b"", path)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(
+    "data",
+    [b"hello, I am a text file named photo.jpg", b"\x00" * 500, b"%PDF-1.7\n", b"<svg></svg>", b"PK\x03\x04"],
+)
+def test_bytes_that_are_no_image(data, path):
+    with pytest.raises(BadImage, match="not an image of a known format"):
+        read(data, path)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_jpeg_start_without_a_jpeg(path):
+    with pytest.raises(BadImage):
+        read(b"\xff\xd8\xff" + b"nothing that follows", path)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("kind", ["jpeg", "jpeg progressive 4:2:0", "png", "webp", "gif", "bmp"])
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.6])
+def test_truncated_files(kind, share, path):
+    data = GOOD[kind][: int(share * len(GOOD[kind]))]
+    with pytest.raises(BadImage):
+        read(data, path)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_formats_that_can_run_other_programs_are_not_opened(path):
+    with pytest.raises(BadImage, match="not an image of a known format"):
+        read(encoded(photo(), "EPS"), path)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "gif", "bmp"])
+def test_too_many_pixels_are_refused_with_the_size_and_the_limit(kind, path):
+    with pytest.raises(BadImage, match=rf"{WIDTH} x {HEIGHT} = {WIDTH * HEIGHT} .* limit of 1000"):
+        read(GOOD[kind], path, max_pixels=1000)
+    assert read(GOOD[kind], path, max_pixels=WIDTH * HEIGHT).shape == PHOTO.shape
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.filterwarnings("default")
+def test_a_decompression_bomb_is_refused_before_it_is_decoded(path):
+    bomb = encoded(Image.new("1", (30_000, 30_000)), "PNG")
+    assert len(bomb) < 200_000
+    start = time.perf_counter()
+    with pytest.raises(BadImage, match="limit"):
+        read(bomb, path, max_pixels=10**7)
+    assert time.perf_counter() - start < 1
+
+
+def test_a_bad_image_is_a_value_error_with_its_cause():
+    with pytest.raises(ValueError, match="damaged image") as caught:
+        read(GOOD["png"][:-40], "pillow")
+    assert caught.value.__cause__ is not None
+
+
+# --- mutated bytes
+
+
+def mutated(data, generator):
+    """`data` with one to four random changes: bytes, runs of bytes, lengths, the end cut off."""
+    changed = bytearray(data)
+    for _ in range(generator.integers(1, 5)):
+        at = int(generator.integers(len(changed)))
+        length = int(generator.integers(1, 20))
+        match generator.integers(6):
+            case 0:
+                changed[at] ^= 1 << int(generator.integers(8))
+            case 1:
+                changed[at : at + length] = generator.bytes(len(changed[at : at + length]))
+            case 2:
+                del changed[at : at + length]
+            case 3:
+                changed[at:at] = generator.bytes(length)
+            case 4:
+                changed[at : at + length] = bytes([int(generator.choice([0, 1, 127, 128, 255]))]) * length
+            case 5:
+                del changed[max(16, at) :]
+        if not changed:
+            break
+    return bytes(changed)
+
+
+def outcome(data, path):
+    """The image, or None for a bad one; anything else is an error, and so is a decoder that hangs."""
+    start = time.perf_counter()
+    try:
+        image = read(data, path, exif_rotation=True)
+    except BadImage:
+        return None
+    finally:
+        assert time.perf_counter() - start < 5
+    assert image.dtype == np.uint8
+    assert image.ndim == 3
+    assert image.shape[2] == 3
+    return image
+
+
+def fuzz(kinds, count, seed):
+    """Mutates good files; both paths must accept the same ones and see the same pixels in them."""
+    generator = np.random.default_rng(seed)
+    accepted = 0
+    for index in range(count):
+        data = mutated(GOOD_WITH_EXIF[kinds[index % len(kinds)]], generator)
+        pillow, fast = outcome(data, "pillow"), outcome(data, "fast")
+        assert (pillow is None) == (fast is None), data.hex()
+        if pillow is not None:
+            np.testing.assert_array_equal(fast, pillow, err_msg=data.hex())
+            accepted += 1
+    assert 0 < accepted < count  # neither harmless nor hopeless changes alone
+
+
+GOOD_WITH_EXIF = GOOD | {"jpeg rotated": encoded(photo(), "JPEG", exif=exif(6))}
+JPEGS = [kind for kind in GOOD_WITH_EXIF if kind.startswith("jpeg")]
+PNGS = [kind for kind in GOOD_WITH_EXIF if kind.startswith("png")]
+OTHERS = [kind for kind in GOOD_WITH_EXIF if kind not in JPEGS + PNGS]
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("kinds", [JPEGS, PNGS, OTHERS], ids=["jpeg", "png", "others"])
+def test_mutated_files_are_images_or_bad_images(kinds):
+    fuzz(kinds, count=300, seed=0)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("kinds", [JPEGS, PNGS, OTHERS], ids=["jpeg", "png", "others"])
+def test_many_mutated_files_are_images_or_bad_images(kinds):
+    fuzz(kinds, count=12_000, seed=1)

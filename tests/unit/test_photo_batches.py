@@ -1,0 +1,143 @@
+"""Batches of photographs: random views depend on the position in the stream alone, and go to the right streams."""
+
+import dataclasses
+import io
+import itertools
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from semivit_jax.config import PhotoViewsConfig, RandAugmentConfig
+from semivit_jax.data import host_views, pipeline
+from semivit_jax.data.dataset import ImageSet, TaskData
+from semivit_jax.data.decode import decode
+from semivit_jax.data.eval_pipeline import eval_batches
+from semivit_jax.data.order import Stream
+from semivit_jax.data.splits import split_from_roles
+from tests.configs import small_config
+from tests.unit.test_pipeline import assert_same, flat, global_rows, read, spec_of
+
+NUM_IMAGES = 24
+SIZE = 16
+
+
+def photo(number: int) -> bytes:
+    """A smooth random picture of its own size."""
+    generator = np.random.default_rng(number)
+    small = Image.fromarray(generator.integers(0, 256, (4, 4, 3), np.uint8))
+    file = io.BytesIO()
+    small.resize((30 + number, 40)).save(file, format="JPEG", quality=95)
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def task():
+    labels = np.arange(NUM_IMAGES, dtype=np.int32) % 3
+    images = ImageSet([photo(n) for n in range(NUM_IMAGES)], [str(n) for n in range(NUM_IMAGES)], labels)
+    split = split_from_roles(NUM_IMAGES, labeled=np.arange(4), validation=np.arange(4, 6))
+    return TaskData(images, images.subset(split.validation), tuple("abc"), split, "listing", "split")
+
+
+@pytest.fixture(scope="module", params=["fast", "pillow"])
+def data(request):
+    views = PhotoViewsConfig(
+        crop_scale=(0.08, 1.0),
+        mae_crop_scale=(0.2, 1.0),
+        flip_prob=0.5,
+        color_jitter=0.4,
+        randaugment=RandAugmentConfig(num_ops=2, magnitude=9.0, magnitude_std=0.5, apply_prob=0.5),
+        path=request.param,
+    )
+    return dataclasses.replace(
+        small_config().data, photo_views=views, affine_views=None, image_size=SIZE, threads=2, eval_crop_fraction=0.875
+    )
+
+
+@pytest.mark.parametrize("stage", ["mae", "finetune", "semi"])
+def test_leaves(task, data, stage):
+    shapes = {key: value.shape for key, value in flat(read(task, data, spec_of(stage, batch_size=4), 1)[0]).items()}
+    image = (1, 4, SIZE, SIZE, 3)
+    wide = (1, 8, SIZE, SIZE, 3)
+    assert (
+        shapes
+        == {
+            "mae": {"image": image},
+            "finetune": {"image": image, "label": (1, 4)},
+            "semi": {
+                "labeled/image": image,
+                "labeled/label": (1, 4),
+                "unlabeled/weak": wide,
+                "unlabeled/strong": wide,
+                "unlabeled/label": (1, 8),
+            },
+        }[stage]
+    )
+
+
+@pytest.mark.parametrize(("process_count", "accum"), [(2, 1), (4, 1), (1, 4), (2, 2)])
+def test_views_do_not_depend_on_hosts_or_accumulation(task, data, process_count, accum):
+    reference = read(task, data, spec_of("semi"), 4)
+    spec = spec_of("semi", accum=accum)
+    hosts = [read(task, data, spec, 4, process_index=p, process_count=process_count) for p in range(process_count)]
+    for step in range(4):
+        assert_same([global_rows([reference[step]])], [global_rows([host[step] for host in hosts])])
+
+
+@pytest.mark.parametrize("threads", [1, 5])
+def test_views_do_not_depend_on_threads_or_the_start(task, data, threads):
+    other = dataclasses.replace(data, threads=threads, prefetch_batches=1)
+    assert_same(read(task, data, spec_of("semi"), 5)[2:], read(task, other, spec_of("semi"), 3, position=2))
+
+
+def test_passes_differ(task, data):
+    batches = read(task, data, spec_of("finetune", batch_size=4), 2)  # a pass each
+    order = [np.argsort(batch["label"].ravel(), kind="stable") for batch in batches]
+    assert not np.array_equal(*(batch["image"][0, o] for batch, o in zip(batches, order, strict=True)))
+
+
+def test_rows_are_the_views_of_their_images(task, data):
+    """Row by row, from the parts: order, decoding, random numbers and views, and nothing besides."""
+    (batch,) = read(task, data, spec_of("semi", batch_size=6, ratio=3), 1, position=2)
+    for name, indices, count in (("labeled", task.split.labeled, 6), ("unlabeled", task.split.unlabeled, 18)):
+        stream = Stream(indices, 0, f"semi/{name}")
+        view = host_views.view_of(data, stage="semi", stream=name)
+        for row in range(count):
+            position = 2 * count + row
+            index = int(stream.index_at(np.array(position)))
+            image = decode(photo(index), path=host_views.path_of(data), exif_rotation=False, max_pixels=10_000)
+            wanted = view(image, stream.generator_at(position)) | {"label": task.train.labels[index]}
+            assert wanted.keys() == batch[name].keys()
+            for key in wanted:
+                np.testing.assert_array_equal(batch[name][key][0, row], wanted[key])
+
+
+def test_each_stream_has_its_published_view(data):
+    mae = host_views.view_of(data, stage="mae", stream="training").keywords["spec"]
+    labeled = host_views.view_of(data, stage="finetune", stream="labeled").keywords["spec"]
+    pair = host_views.view_of(data, stage="semi", stream="unlabeled").keywords["spec"]
+    assert host_views.view_of(data, stage="semi", stream="labeled").keywords["spec"] == labeled == pair.strong
+    assert (mae.crop_scale, mae.color_jitter, mae.randaugment) == ((0.2, 1.0), 0.0, None)
+    assert (pair.weak.crop_scale, pair.weak.color_jitter, pair.weak.randaugment) == ((0.08, 1.0), 0.4, None)
+    assert (labeled.crop_scale, labeled.color_jitter) == ((0.08, 1.0), 0.0)
+    assert dataclasses.asdict(labeled.randaugment) == dataclasses.asdict(data.photo_views.randaugment)
+    assert {spec.flip_prob for spec in (mae, labeled, pair.weak)} == {0.5}
+
+
+def test_evaluation_is_the_same_on_both_paths(task, data):
+    views = data.photo_views
+    paths = [dataclasses.replace(data, photo_views=dataclasses.replace(views, path=p)) for p in ("fast", "pillow")]
+    first, second = (list(eval_batches(task.train, d, batch_size=10, process_index=0, process_count=1)) for d in paths)
+    assert_same(first, second)
+    assert sum(batch["mask"].sum() for batch in first) == NUM_IMAGES
+
+
+def test_workers_give_the_same_views(task, data):
+    if data.photo_views.path == "pillow":
+        pytest.skip("workers take seconds to start; one path is enough")
+    spec = spec_of("semi")
+    batches = pipeline.train_batches(
+        task, dataclasses.replace(data, workers=2), spec, position=0, process_index=0, process_count=1
+    )
+    assert_same(read(task, data, spec, 3), list(itertools.islice(batches, 3)))
+    batches.close()

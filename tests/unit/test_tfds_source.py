@@ -1,0 +1,117 @@
+"""TFDS datasets on disk: names and labels are read once; what cannot be used is refused with a way round."""
+
+import os
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from semivit_jax.data import digits, tfds_source
+from semivit_jax.data.errors import DatasetError
+from semivit_jax.data.tfds_source import open_split
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    path = tmp_path_factory.mktemp("tfds")
+    digits.prepare(path)
+    return path
+
+
+class Unnamed(tfds.core.GeneratorBasedBuilder):
+    """A dataset whose features are not called what ours are, without file names."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    NUM_LABELS = 1
+
+    def _info(self):
+        labels = {f"kind{n}": tfds.features.ClassLabel(names=["a", "b"]) for n in range(self.NUM_LABELS)}
+        features = tfds.features.FeaturesDict(
+            {"picture": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"), **labels}
+        )
+        return tfds.core.DatasetInfo(builder=self, features=features)
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        for number in range(4):
+            labels = {f"kind{n}": number % 2 for n in range(self.NUM_LABELS)}
+            yield number, {"picture": Image.new("RGB", (3 + number, 5)), **labels}
+
+
+class TwoLabels(Unnamed):
+    NUM_LABELS = 2
+
+
+def build(builder_class, data_dir):
+    tfds.disable_progress_bar()
+    builder_class(data_dir=data_dir, file_format="array_record").download_and_prepare()
+
+
+def test_any_feature_names(tmp_path):
+    build(Unnamed, tmp_path)
+    opened = open_split("unnamed", "train", data_dir=tmp_path, cache_dir=tmp_path)
+    assert opened.listing.class_names == ("a", "b")
+    assert sorted(opened.listing.labels) == [0, 0, 1, 1]
+    assert list(opened.listing.names) == [f"train/{n}" for n in range(4)]
+    assert opened.records[0].startswith(b"\xff\xd8")
+
+
+def test_more_than_one_label_is_refused(tmp_path):
+    build(TwoLabels, tmp_path)
+    with pytest.raises(DatasetError, match=r"not an image classification dataset.*\['kind0', 'kind1'\]"):
+        open_split("two_labels", "train", data_dir=tmp_path, cache_dir=tmp_path)
+
+
+def test_sub_splits_have_their_own_listing(built, tmp_path):
+    first, rest = (
+        open_split("digits", split, data_dir=built, cache_dir=tmp_path) for split in ("train[:100]", "train[100:]")
+    )
+    assert (len(first.records), len(rest.records)) == (100, 1337)
+    assert not set(first.listing.names) & set(rest.listing.names)
+
+
+def test_labels_are_read_once_and_again_after_a_change(built, tmp_path, monkeypatch):
+    data_dir = tmp_path / "copy"
+    shutil.copytree(built, data_dir)
+    first = open_split("digits", "test", data_dir=data_dir, cache_dir=tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(tfds_source, "_read_listing", lambda *_: pytest.fail("read again"))
+        again = open_split("digits", "test", data_dir=data_dir, cache_dir=tmp_path)
+    np.testing.assert_array_equal(first.listing.labels, again.listing.labels)
+    assert list(first.listing.names) == list(again.listing.names)
+    (shard,) = (data_dir / "digits" / "1.0.0").glob("*test*")
+    os.utime(shard, ns=(1, 1))
+    monkeypatch.setattr(tfds_source, "_read_listing", lambda *_: pytest.fail("read again"))
+    with pytest.raises(pytest.fail.Exception, match="read again"):
+        open_split("digits", "test", data_dir=data_dir, cache_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("food101", r"semivit prepare.*tfds.builder\('food101'.*config.data.data_dir to where it is\.$"),
+        ("imagenet2012_subset/1pct", "needs TensorFlow: use `semivit prepare`"),
+        ("i_naturalist2021", "cannot be created .* not packaged"),
+        ("cars196", "reported dead"),
+    ],
+)
+def test_a_missing_dataset_says_where_and_how(tmp_path, name, hint):
+    with pytest.raises(DatasetError, match=rf"{name}' is not in {tmp_path}.*{hint}"):
+        open_split(name, "train", data_dir=tmp_path, cache_dir=tmp_path)
+
+
+def test_a_missing_split_names_those_there_are(built, tmp_path):
+    with pytest.raises(DatasetError, match=r"no split 'validation'; it has: .*train"):
+        open_split("digits", "validation", data_dir=built, cache_dir=tmp_path)
+
+
+def test_tfrecord_is_refused_with_the_way_round(built, tmp_path):
+    shutil.copytree(built, tmp_path / "copy")
+    info = tmp_path / "copy" / "digits" / "1.0.0" / "dataset_info.json"
+    info.write_text(info.read_text().replace('"array_record"', '"tfrecord"'))
+    with pytest.raises(DatasetError, match=r"tfrecord.*convert_format"):
+        open_split("digits", "test", data_dir=tmp_path / "copy", cache_dir=tmp_path)
