@@ -18,7 +18,7 @@ PRECISIONS = pytest.mark.parametrize(("dtype", "suffix", "rtol"), [(np.float64, 
 
 def tiny():
     """The recorded model: two blocks of width 48, a decoder of two blocks of width 32."""
-    config = small_config(**{"data.image_size": 32, "model.variant": "vit_test2"})
+    config = small_config(**{"data.image_size": 32, "model.variant": "vit_test2", "mae.decoder_depth": 2})
     return autoencoder(config.model, config.mae, image_size=32, backend="cpu")
 
 
