@@ -93,7 +93,7 @@ def per_update(config: Config, plan: Plan) -> Flops:
         raise ConfigError(
             f"FLOPs are counted for {', '.join(VIT_SIZES)}; config.model.variant is {config.model.variant!r}"
         )
-    size, image_size = VIT_SIZES[config.model.variant], config.data.image_size
+    size = VIT_SIZES[variant]
     section = config.stage(plan.stage)
     if isinstance(section, MaeConfig):
         return autoencoder(size, section, image_size=image_size).times(plan.batch_size)
