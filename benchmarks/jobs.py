@@ -95,7 +95,7 @@ def parts(model: str, fitted: dict[tuple[str, str], int]) -> dict[str, Any]:
 
 def cpu_jobs() -> Iterator[Job]:
     """Tiny cases, so that the command is exercised wherever tests run."""
-    for stage in ("semi", "mae", "finetune"):
+    for stage in ("semi", "mae"):
         yield Job(f"{stage} vit_test2", lambda s=stage: record("case", measure(cases.tiny(s), steps=3)))
     yield Job("parts of semi vit_test2", lambda: record("parts", measure_parts(cases.tiny("semi"), steps=3)))
     for kind in ("tuned", "as usual"):
