@@ -136,5 +136,9 @@ def _guarded(action: Any) -> int:
         return stopped.exit_code
     except EXPECTED_ERRORS as error:
         print(f"semivit: error: {error}", file=sys.stderr)
+        cluster.leave_alone(exit_code=1)
         return 1
+    except BaseException:
+        cluster.leave_alone(exit_code=1)
+        raise
     return 0

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import jax
 import numpy as np
 from rich.console import Console
 from rich.logging import RichHandler
@@ -27,10 +28,17 @@ class Window:
         self._sums = {k: (float(total), float(count)) for k, (total, count) in (stored or {}).items()}
 
     def add(self, found: Mapping[str, Mean]) -> None:
-        """Adds one update's metrics, micro-steps summed."""
+        """Adds one update's metrics, micro-steps summed.
+
+        A sum that is not finite is left out, so that a dropped update does not spoil the means of the others;
+        the guard counts it.
+        """
         for key, metric in found.items():
+            added, more = float(np.sum(metric.total)), float(np.sum(metric.count))
+            if not np.isfinite(added):
+                continue
             total, count = self._sums.get(key, (0.0, 0.0))
-            self._sums[key] = (total + float(np.sum(metric.total)), count + float(np.sum(metric.count)))
+            self._sums[key] = (total + added, count + more)
 
     def means(self) -> dict[str, float]:
         """Divides once; an empty mean is 0."""
@@ -148,4 +156,6 @@ def show_warnings() -> None:
 
 def say(line: str) -> None:
     """Prints one line, on the first host."""
+    if jax.process_index():
+        return
     console.print(line, soft_wrap=True, markup=False)
