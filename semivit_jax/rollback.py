@@ -9,8 +9,9 @@ import numpy as np
 
 from semivit_jax import logs
 from semivit_jax.checkpoint import Checkpoints
+from semivit_jax.compiled import Compiled
 from semivit_jax.manifest import write_json
-from semivit_jax.setup_stage import Compiled, Run
+from semivit_jax.setup_stage import Run
 from semivit_jax.state import TrainState
 
 

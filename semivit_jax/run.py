@@ -8,10 +8,12 @@ from pathlib import Path
 import jax
 
 from semivit_jax import checkpoint, cluster, logs, report, sharding, stopping, workdir
+from semivit_jax.compiled import compile_stage
 from semivit_jax.config import Config, identity
 from semivit_jax.data.dataset import open_task
 from semivit_jax.plan import DataFacts, make_plan
-from semivit_jax.train import Run, compile_stage, evaluate_params, run_stage
+from semivit_jax.setup_stage import Run
+from semivit_jax.train import evaluate_params, run_stage
 
 
 def train(config: Config, folder: Path) -> None:

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 
 from semivit_jax import checkpoint, guard, logs, rollback, warm_start, workdir
 from semivit_jax.checkpoint import Checkpoints
+from semivit_jax.compiled import Compiled, stage_key
 from semivit_jax.progress import Progress, fresh_progress
-from semivit_jax.setup_stage import Compiled, Run, stage_key
+from semivit_jax.setup_stage import Run
 from semivit_jax.state import TrainState
 
 

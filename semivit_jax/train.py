@@ -9,12 +9,13 @@ import numpy as np
 from semivit_jax import guard, logs, rollback, sharding, workdir
 from semivit_jax.checkpoint import Checkpoints
 from semivit_jax.cluster import any_host
+from semivit_jax.compiled import Compiled, compile_stage, stage_key
 from semivit_jax.data.eval_pipeline import eval_batches
 from semivit_jax.data.pipeline import BatchSpec, TrainBatches, train_batches
 from semivit_jax.evaluate import evaluate
 from semivit_jax.progress import Progress, facts, write_report
 from semivit_jax.rollback import Collapsed
-from semivit_jax.setup_stage import Compiled, Run, compile_stage, plan_stage, stage_key
+from semivit_jax.setup_stage import Run, plan_stage
 from semivit_jax.start import start_state
 from semivit_jax.state import TrainState
 from semivit_jax.stopping import INTERRUPTED, PREEMPTED, Stopped

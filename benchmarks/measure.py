@@ -1,0 +1,137 @@
+"""Describing, compiling and timing one case."""
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from benchmarks.cases import Case, config_of, plan_of, random_batch
+from semivit_jax import flops, sharding
+from semivit_jax.compiled import Compiled, compile_stage, stage_key
+
+PyTree = Any
+WARMUP_STEPS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """One case's numbers. Times in seconds, memory in bytes, rates per second; JSON-ready by `asdict`.
+
+    Attributes:
+      step_seconds: median over `steps`, each with the host waiting for its metrics.
+      step_seconds_in_flight: total over the same number of steps dispatched back to back, per step.
+      model_flops: counted analytically, see `semivit_jax.flops`.
+      program_bytes: arguments, outputs and temporaries of the compiled step, donated buffers counted once.
+      peak_bytes_in_use: largest the process has seen on the device so far; None where not reported.
+    """
+
+    case: Case
+    mixing_group: int
+    compile_seconds: float
+    steps: int
+    step_seconds: float
+    step_seconds_in_flight: float
+    labeled_per_second: float
+    unlabeled_per_second: float
+    model_flops: int
+    model_flops_per_second: float
+    program_bytes: int
+    temporary_bytes: int
+    peak_bytes_in_use: int | None
+
+
+def describe(case: Case) -> tuple[Compiled, tuple[PyTree, PyTree, PyTree]]:
+    """The case's jitted functions, and its step's inputs as shapes: enough to lower and compile."""
+    config, mesh = config_of(case), sharding.make_mesh(1)
+    compiled = compile_stage(config, plan_of(config, case, num_devices=mesh.size), mesh)
+    batch = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), random_batch(case, 0))
+    return compiled, (compiled.target, batch, jax.eval_shape(lambda: jax.random.key(0)))
+
+
+def program_bytes(program: Any) -> tuple[int, int]:
+    """(all bytes of a compiled program, temporaries alone), per device; donated arguments are counted once."""
+    memory = program.memory_analysis()
+    held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+    return held + memory.temp_size_in_bytes, memory.temp_size_in_bytes
+
+
+def measure(case: Case, *, steps: int) -> Measured:
+    """Compiles and times the case on every device there is.
+
+    Raises:
+      jax.errors.JaxRuntimeError: the device is out of memory, among other things.
+    """
+    compiled, inputs = describe(case)
+    started = time.perf_counter()
+    program = compiled.train_step.lower(*inputs).compile()
+    compile_seconds = time.perf_counter() - started
+    mesh = sharding.make_mesh(1)
+    key = jax.device_put(stage_key(config_of(case), case.stage), sharding.replicated(mesh))
+    batch = sharding.put(random_batch(case, 0), sharding.train_batch(mesh))
+    state = compiled.init(key)
+
+    def step(state: PyTree) -> tuple[PyTree, PyTree]:
+        return program(state, batch, key)
+
+    one_by_one, in_flight = time_state_step(step, state, steps=steps)
+    counted = flops.per_update(config_of(case), compiled.plan).total
+    total, temporary = program_bytes(program)
+    return Measured(
+        case=case,
+        mixing_group=compiled.plan.group_size,
+        compile_seconds=compile_seconds,
+        steps=steps,
+        step_seconds=one_by_one,
+        step_seconds_in_flight=in_flight,
+        labeled_per_second=case.labeled / one_by_one,
+        unlabeled_per_second=case.unlabeled / one_by_one,
+        model_flops=counted,
+        model_flops_per_second=counted / one_by_one,
+        program_bytes=total,
+        temporary_bytes=temporary,
+        peak_bytes_in_use=peak_bytes_in_use(),
+    )
+
+
+def time_state_step(step: Callable[[PyTree], tuple[PyTree, PyTree]], state: PyTree, *, steps: int):
+    """Times state -> (state, metrics); the state may be donated, so each step takes the last one's.
+
+    Returns:
+      (median seconds of steps waited for one by one, mean seconds of steps dispatched back to back).
+    """
+    for _ in range(WARMUP_STEPS):
+        state, found = step(state)
+        jax.block_until_ready(found)
+    seconds = []
+    for _ in range(steps):
+        started = time.perf_counter()
+        state, found = step(state)
+        jax.block_until_ready(found)
+        seconds.append(time.perf_counter() - started)
+    started = time.perf_counter()
+    for _ in range(steps):
+        state, found = step(state)
+    jax.block_until_ready(found)
+    return statistics.median(seconds), (time.perf_counter() - started) / steps
+
+
+def median_seconds(function: Callable[[], Any], *, repeats: int) -> float:
+    """Median time of a call whose result is waited for."""
+    for _ in range(WARMUP_STEPS):
+        jax.block_until_ready(function())
+    seconds = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        jax.block_until_ready(function())
+        seconds.append(time.perf_counter() - started)
+    return float(np.median(seconds))
+
+
+def peak_bytes_in_use() -> int | None:
+    """The first device's peak so far; None where the backend does not report it (CPU)."""
+    statistics_ = jax.local_devices()[0].memory_stats()
+    return None if statistics_ is None else statistics_.get("peak_bytes_in_use")

@@ -1,0 +1,48 @@
+"""A stage's functions, jitted and placed on a mesh. The only place where jit, shardings and donation appear."""
+
+import dataclasses
+from typing import Any
+
+import jax
+
+from semivit_jax import rng, sharding
+from semivit_jax.config import Config
+from semivit_jax.plan import Plan
+from semivit_jax.stages import make_stage
+from semivit_jax.stages.stage import Stage
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """A stage's functions, jitted and placed on the mesh."""
+
+    stage: Stage
+    plan: Plan
+    target: Any  # described state with shardings
+    init: Any
+    train_step: Any
+    eval_step: Any
+
+
+def compile_stage(config: Config, plan: Plan, mesh: jax.sharding.Mesh) -> Compiled:
+    """Describes the state, shards the description, and jits: nothing exists unsharded first."""
+    stage = make_stage(config, plan, backend=jax.default_backend())
+    described = jax.eval_shape(stage.init, jax.random.key(0))
+    places = sharding.state_shardings(mesh, described)
+    target = jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), described, places)
+    everywhere = sharding.replicated(mesh)
+    train_step = jax.jit(
+        stage.train_step,
+        in_shardings=(places, sharding.train_batch(mesh), everywhere),
+        out_shardings=(places, everywhere),
+        donate_argnums=0,
+    )
+    eval_step = jax.jit(
+        stage.eval_step, in_shardings=(places.params, sharding.eval_batch(mesh)), out_shardings=everywhere
+    )
+    return Compiled(stage, plan, target, jax.jit(stage.init, out_shardings=places), train_step, eval_step)
+
+
+def stage_key(config: Config, stage: str) -> jax.Array:
+    """Key of a stage; every draw of the stage derives from it."""
+    return rng.stream(jax.random.key(config.seed), stage)
