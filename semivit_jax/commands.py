@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from semivit_jax.checkpoint import CheckpointError
 from semivit_jax.config import ConfigError
 from semivit_jax.data.errors import DatasetError
 from semivit_jax.data.splits import SplitError
-from semivit_jax.train import Collapsed
+from semivit_jax.rollback import Collapsed
+from semivit_jax.weights.folder import is_import, load_preprocessing
 
 CONFIGS = Path(__file__).parent / "configs"
 BAD_USAGE = 2
@@ -30,7 +32,8 @@ def train(argv: list[str]) -> int:
         raw: Any = values["config"].value
         if rest or not values["workdir"].value or raw is None:
             raise flags.Error(f"need --config=FILE and --workdir=DIR, and nothing else; got {argv}")
-        config = config_check.check(raw)
+        overridden = config_flags.get_override_values(values["config"])
+        config = config_check.check(with_preprocessing(raw, overridden))
     except (flags.Error, ConfigError, AttributeError, ValueError, FileNotFoundError) as error:
         return _usage_error("train", error)
     return _guarded(lambda: run.train(config, Path(values["workdir"].value)))
@@ -47,6 +50,25 @@ def evaluate(argv: list[str]) -> int:
     except flags.Error as error:
         return _usage_error("eval", error)
     return _guarded(lambda: run.evaluate(Path(values["workdir"].value)))
+
+
+def with_preprocessing(raw: Any, overridden: Collection[str]) -> Any:
+    """Mean, std, size, crop and interpolation of imported weights, for every key not set on the command line."""
+    if not raw.get("init_from") or not is_import(raw.init_from):
+        return raw
+    found = load_preprocessing(raw.init_from)
+    adopted = {
+        "mean": found.mean,
+        "std": found.std,
+        "image_size": found.image_size,
+        "eval_crop_fraction": found.crop_fraction,
+        "interpolation": found.interpolation,
+    }
+    for key, value in adopted.items():
+        if f"data.{key}" not in overridden and raw.data[key] != value:
+            logs.say(f"config.data.{key} = {value}, from the imported weights (the config says {raw.data[key]})")
+            raw.data[key] = value
+    return raw
 
 
 def _with_path(argument: str) -> str:

@@ -15,6 +15,8 @@ from semivit_jax.plan import DataFacts, make_plan
 from semivit_jax.setup_stage import Run
 from semivit_jax.train import evaluate_params, run_stage
 
+FEW_FOR_MAE = 10_000  # images; below, pre-training on own photos alone rarely pays (contracts: data)
+
 
 def train(config: Config, folder: Path) -> None:
     """Trains every stage of the config that is not finished, and prints the result.
@@ -38,6 +40,12 @@ def train(config: Config, folder: Path) -> None:
             "code": code_hash(),
         }
     )
+    own = config.data.dataset == "own_folder" and "mae" in config.stages and not config.init_from
+    if own and len(task.split.training) < FEW_FOR_MAE:
+        logs.say(
+            f"warning: {len(task.split.training)} images are few for MAE pre-training from scratch; imported "
+            "weights usually do better (semivit import, then --config.init_from)"
+        )
     with stopping.listening() as stop:
         one = Run(config, folder, task, sharding.make_mesh(config.mesh.fsdp), stop)
         for stage in config.stages:

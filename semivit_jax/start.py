@@ -12,6 +12,7 @@ from semivit_jax.compiled import Compiled, stage_key
 from semivit_jax.progress import Progress, fresh_progress
 from semivit_jax.setup_stage import Run
 from semivit_jax.state import TrainState
+from semivit_jax.weights.folder import is_import, load_imported
 
 
 def start_state(run: Run, compiled: Compiled, checkpoints: Checkpoints, folder: Path):
@@ -40,6 +41,9 @@ def start_state(run: Run, compiled: Compiled, checkpoints: Checkpoints, folder: 
 
 def inherit(run: Run, compiled: Compiled, state: TrainState) -> TrainState:
     """Weights of the previous stage of this run, or of config.init_from; none leaves the state fresh."""
+    origin = Path(run.config.init_from)
+    if not earlier_stages(run, compiled.stage.name) and run.config.init_from and is_import(origin):
+        return inherit_import(origin, compiled, state)
     source = find_source(run, compiled.stage.name)
     if source is None:
         return state
@@ -60,10 +64,33 @@ def inherit(run: Run, compiled: Compiled, state: TrainState) -> TrainState:
     return dataclasses.replace(state, ema_params=ema_params)
 
 
+def inherit_import(folder: Path, compiled: Compiled, state: TrainState) -> TrainState:
+    """Weights that `semivit import` wrote; the teacher starts from their average where they have one."""
+    imported = load_imported(folder)
+    places = jax.tree.map(lambda leaf: leaf.sharding, compiled.target.params)
+    source = f"{folder} ({imported.facts.variant})"
+    params, transfer = warm_start.from_arrays(imported.params, state.params, places, source=source)
+    for text in transfer.lines():
+        logs.say(text)
+    state = dataclasses.replace(state, params=params)
+    if state.ema_params is None:
+        return state
+    if imported.ema_params is not None:
+        ema_params, _ = warm_start.from_arrays(imported.ema_params, state.ema_params, places, source=source)
+    else:
+        ema_params = jax.tree.map(jnp.copy, params)
+    return dataclasses.replace(state, ema_params=ema_params)
+
+
+def earlier_stages(run: Run, stage: str) -> list[str]:
+    """Stages of this run that come before `stage`."""
+    earlier = workdir.STAGE_ORDER[: workdir.STAGE_ORDER.index(stage)]
+    return [s for s in earlier if s in run.config.stages]
+
+
 def find_source(run: Run, stage: str) -> Path | None:
     """Newest good checkpoint of the stage before, here or in the workdir that config.init_from names."""
-    earlier = workdir.STAGE_ORDER[: workdir.STAGE_ORDER.index(stage)]
-    here = [s for s in earlier if s in run.config.stages]
+    here = earlier_stages(run, stage)
     if here:
         found = checkpoint.newest_good(run.workdir / here[-1] / "checkpoints")
         if found is None:

@@ -16,8 +16,19 @@ PyTree = Any
 # What each transition may leave behind or start anew, as path patterns; anything else is refused.
 # MAE's decoder has done its work. The head is new, and so is fc_norm (pool 'mean'), while MAE's norm
 # serves pool 'cls'. A learned posemb starts as the sin-cos table that MAE used.
-DROPPED = {"mae": (r"^decoder\.", r"^norm\."), "finetune": (), "semi": ()}
-REINITIALISED = {"mae": (r"^head\.", r"^fc_norm\.", r"^posemb$"), "finetune": (), "semi": ()}
+# Imported weights may lack what their source never had.
+DROPPED = {
+    "mae": (r"^decoder\.", r"^norm\."),
+    "finetune": (),
+    "semi": (),
+    "import": (r"^decoder\.", r"^norm\.", r"^posemb$"),
+}
+REINITIALISED = {
+    "mae": (r"^head\.", r"^fc_norm\.", r"^posemb$"),
+    "finetune": (),
+    "semi": (),
+    "import": (r"^head\.", r"^fc_norm\.", r"^posemb$", r"^decoder\."),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +104,21 @@ def from_checkpoint(directory: Path, params: PyTree, shardings: PyTree, *, from_
     }
     arrays = checkpoint.restore_arrays(directory, targets)
     leaves = [arrays[original[n]] if n in transfer.loaded else leaf for n, leaf in wanted.items()]
+    return jax.tree.unflatten(jax.tree.structure(params), leaves), transfer
+
+
+def from_arrays(arrays: PyTree, params: PyTree, shardings: PyTree, *, source: str):
+    """Puts imported arrays (nested dict of numpy) into freshly initialised params; returns (params, Transfer)."""
+    wanted, places = checkpoint.flat(params), checkpoint.flat(shardings)
+    available = checkpoint.flat(arrays)
+    if not any(n.startswith("encoder.") for n in wanted):  # MAE's encoder serves a classifier
+        available = {n.removeprefix("encoder."): a for n, a in available.items()}
+    transfer = plan_transfer(source, available, wanted, from_stage="import")
+    loaded = set(transfer.loaded)
+    leaves = [
+        jax.device_put(available[n].astype(leaf.dtype), places[n]) if n in loaded else leaf
+        for n, leaf in wanted.items()
+    ]
     return jax.tree.unflatten(jax.tree.structure(params), leaves), transfer
 
 

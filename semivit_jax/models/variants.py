@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from semivit_jax.config import ConfigError, MaeConfig, ModelConfig
-from semivit_jax.models import mae, vit
+from semivit_jax.models import convnext, mae, vit
+from semivit_jax.models.convnext import CONVNEXT_SIZES, ConvNeXt
 from semivit_jax.models.layers import drop_path_rates
 from semivit_jax.models.mae import Mae, MaeOutput
 from semivit_jax.models.vit import ViT
@@ -83,6 +84,8 @@ def classifier(
       drop_path_rate: rate of the last block.
       backend: jax backend the model will run on; decides what 'auto' means.
     """
+    if config.variant in CONVNEXT_SIZES:
+        return _convnext(config, image_size, num_classes, drop_path_rate, backend)
     size = _vit_size(config.variant, image_size)
     model = ViT(
         **dataclasses.asdict(size),
@@ -93,10 +96,44 @@ def classifier(
         head_init_std=config.head_init_std,
         **_compute(config, backend),
     )
+    return _wrap(
+        model,
+        image_size=image_size,
+        rates=drop_path_rates(drop_path_rate, size.depth),
+        lr_scales=lambda layer_decay, head_lr_scale: vit.lr_scales(size.depth, layer_decay, head_lr_scale),
+        weight_decays=vit.weight_decays,
+    )
+
+
+def _convnext(
+    config: ModelConfig, image_size: int, num_classes: int, drop_path_rate: float, backend: str
+) -> Classifier:
+    size = CONVNEXT_SIZES[config.variant]
+    if image_size % convnext.STRIDE:
+        raise ConfigError(f"config.data.image_size is {image_size}; ConvNeXt needs a multiple of {convnext.STRIDE}")
+    model = ConvNeXt(size.depths, size.widths, num_classes, _dtype(config, backend), config.unroll)
+    return _wrap(
+        model,
+        image_size=image_size,
+        rates=convnext.drop_path_rates(drop_path_rate, size.depths),
+        lr_scales=lambda layer_decay, head_lr_scale: convnext.lr_scales(size.depths, layer_decay, head_lr_scale),
+        weight_decays=convnext.weight_decays,
+    )
+
+
+def _wrap(
+    model: ViT | ConvNeXt,
+    *,
+    image_size: int,
+    rates: np.ndarray,
+    lr_scales: Callable[[float, float], PathTable],
+    weight_decays: Callable[[float], PathTable],
+) -> Classifier:
+    """The one place where a module's untyped `apply` is called."""
     example = jnp.zeros((1, image_size, image_size, 3))
 
     def features(params: Params, images: jax.Array) -> jax.Array:
-        return model.apply({"params": params}, images, method=ViT.features)  # pyright: ignore
+        return model.apply({"params": params}, images, method=type(model).features)  # pyright: ignore
 
     def logits(params: Params, images: jax.Array, drop_path_masks: jax.Array | None) -> jax.Array:
         return model.apply({"params": params}, images, drop_path_masks)  # pyright: ignore
@@ -105,9 +142,9 @@ def classifier(
         init=lambda key: model.init(key, example)["params"],
         logits=logits,
         features=features,
-        drop_path_rates=drop_path_rates(drop_path_rate, size.depth),
-        lr_scales=lambda layer_decay, head_lr_scale: vit.lr_scales(size.depth, layer_decay, head_lr_scale),
-        weight_decays=vit.weight_decays,
+        drop_path_rates=rates,
+        lr_scales=lr_scales,
+        weight_decays=weight_decays,
     )
 
 
@@ -140,7 +177,9 @@ def autoencoder(config: ModelConfig, stage: MaeConfig, *, image_size: int, backe
 
 def _vit_size(variant: str, image_size: int) -> ViTSize:
     if variant not in VIT_SIZES:
-        raise ConfigError(f"config.model.variant is {variant!r}; legal values: {', '.join(VIT_SIZES)}")
+        raise ConfigError(
+            f"config.model.variant is {variant!r}; legal values: {', '.join((*VIT_SIZES, *CONVNEXT_SIZES))}"
+        )
     size = VIT_SIZES[variant]
     if image_size % size.patch_size:
         raise ConfigError(
@@ -151,12 +190,17 @@ def _vit_size(variant: str, image_size: int) -> ViTSize:
 
 def _compute(config: ModelConfig, backend: str) -> dict[str, Any]:
     """How a model computes: activation type, attention kernel, rematerialisation, unrolling."""
-    accelerated = backend in ("gpu", "tpu")
-    bfloat16 = config.dtype == "bfloat16" or (config.dtype == "auto" and accelerated)
-    cudnn = config.attention == "cudnn" or (config.attention == "auto" and backend == "gpu" and bfloat16)
+    dtype = _dtype(config, backend)
+    cudnn = config.attention == "cudnn" or (config.attention == "auto" and backend == "gpu" and dtype is not None)
     return {
-        "dtype": jnp.bfloat16 if bfloat16 else None,  # None computes in the parameters' precision
+        "dtype": dtype,
         "attention": "cudnn" if cudnn else "xla",
         "remat": config.remat,
         "unroll": config.unroll,
     }
+
+
+def _dtype(config: ModelConfig, backend: str) -> Any:
+    """bfloat16, or None, which computes in the parameters' precision."""
+    bfloat16 = config.dtype == "bfloat16" or (config.dtype == "auto" and backend in ("gpu", "tpu"))
+    return jnp.bfloat16 if bfloat16 else None

@@ -38,6 +38,16 @@ def save_imported(folder: str | pathlib.Path, imported: Imported) -> None:
     (folder / RECORD_FILE).write_text(json.dumps(record, indent=1) + "\n")
 
 
+def is_import(folder: str | pathlib.Path) -> bool:
+    """Whether a folder holds a finished import."""
+    return (pathlib.Path(folder) / RECORD_FILE).is_file()
+
+
+def load_preprocessing(folder: str | pathlib.Path) -> Preprocessing:
+    """What the weights of an import expect their images to look like."""
+    return Preprocessing.from_json(json.loads((pathlib.Path(folder) / RECORD_FILE).read_text())["preprocessing"])
+
+
 def load_imported(folder: str | pathlib.Path) -> Imported:
     """Inverse of `save_imported`.
 

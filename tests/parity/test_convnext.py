@@ -61,9 +61,7 @@ def formula_params(name: str) -> dict:
 def formula_images(size: int, offset: float) -> np.ndarray:
     b = np.arange(1, 3).reshape(2, 1, 1, 1)
     i, j, c = (np.arange(n).reshape(shape) for n, shape in ((size, (-1, 1, 1)), (size, (-1, 1)), (3, (-1,))))
-    x = np.sin(0.05 * b * i + 0.03 * (c + 1) * j + 0.5 * c + offset) + 0.5 * np.cos(
-        0.11 * (i - j) / b + offset
-    )
+    x = np.sin(0.05 * b * i + 0.03 * (c + 1) * j + 0.5 * c + offset) + 0.5 * np.cos(0.11 * (i - j) / b + offset)
     return x.astype(np.float32).astype(np.float64)
 
 
@@ -112,9 +110,7 @@ def test_loss_and_gradient_norms_are_the_published_ones(recorded):
         for slot in slots("convnext_tiny")
         for theirs, tensor in layout.split(slot, flat[slot.path]).items()
     }
-    expected = dict(
-        zip(recorded["convnext_tiny_param_names"], recorded["convnext_tiny_64_grad_norms"], strict=True)
-    )
+    expected = dict(zip(recorded["convnext_tiny_param_names"], recorded["convnext_tiny_64_grad_norms"], strict=True))
     assert relative_error(value, recorded["convnext_tiny_64_loss"]) < FLOAT32_TOLERANCE
     assert norms.keys() == expected.keys()
     worst = max(abs(norms[name] / expected[name] - 1) for name in expected)
