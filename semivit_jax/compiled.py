@@ -26,7 +26,8 @@ class Compiled:
 
 def compile_stage(config: Config, plan: Plan, mesh: jax.sharding.Mesh) -> Compiled:
     """Describes the state, shards the description, and jits: nothing exists unsharded first."""
-    stage = make_stage(config, plan, backend=jax.default_backend())
+    # The mesh's own platform, not the process's: a step is also compiled for slices that are elsewhere.
+    stage = make_stage(config, plan, backend=mesh.devices.flat[0].platform)
     described = jax.eval_shape(stage.init, jax.random.key(0))
     places = sharding.state_shardings(mesh, described)
     target = jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), described, places)
