@@ -112,7 +112,7 @@ def _start(kind: str, directory: Path) -> dict[str, float]:
     from semivit_jax.data.pipeline import BatchSpec, train_batches
 
     imported = time.perf_counter()
-    config = check(digits.get_config())
+    config = check(digits.get_config().to_dict())
     place: dict[str, Any] = {
         "folder": {"dataset": "own_folder", "root": str(directory / "folder"), "train_split": ""},
         "tfds": {"dataset": "scale", "data_dir": str(directory / "tfds")},

@@ -93,7 +93,7 @@ class ModelConfig:
 
     variant: str  # a row of models/variants.py
     pool: str  # 'mean' or 'cls'
-    posemb: str  # 'learned' or 'sincos' (frozen) in the supervised stages
+    posemb: str  # 'learned' or 'sincos' (frozen) in the supervised stages; 'none' for ConvNeXt
     head_init_std: float
     dtype: str  # activations: 'float32', 'bfloat16', or 'auto' (bfloat16 on an accelerator)
     attention: str  # 'auto', 'xla' or 'cudnn'

@@ -15,6 +15,7 @@ from semivit_jax.config import (
     DataConfig,
     FinetuneConfig,
     MaeConfig,
+    ModelConfig,
     SemiConfig,
     StageConfig,
     flatten,
@@ -89,7 +90,7 @@ def _check_values(c: Config) -> None:
     if not c.stages or list(c.stages) != [s for s in STAGES if s in c.stages]:
         raise ConfigError(f"config.stages is {c.stages}; it must be one or more of {STAGES}, in this order")
     _one_of("config.model.pool", c.model.pool, ("mean", "cls"))
-    _one_of("config.model.posemb", c.model.posemb, ("learned", "sincos"))
+    _check_posemb(c.model)
     _one_of("config.model.dtype", c.model.dtype, ("auto", "float32", "bfloat16"))
     _one_of("config.model.attention", c.model.attention, ("auto", "xla", "cudnn"))
     _one_of("config.model.remat", c.model.remat, ("none", "dots", "full"))
@@ -104,6 +105,11 @@ def _check_values(c: Config) -> None:
                 "log.every_steps", "train.eval_batch_size", "train.agree_every_steps",
                 "train.collapse_window_steps", "train.max_nonfinite_in_a_row"):  # fmt: skip
         _at_least(f"config.{key}", flatten(c)[key], 1)
+
+
+def _check_posemb(model: ModelConfig) -> None:
+    convnext = model.variant.startswith("convnext")
+    _one_of("config.model.posemb", model.posemb, ("none",) if convnext else ("learned", "sincos"))
 
 
 def _check_data(data: DataConfig) -> None:

@@ -69,13 +69,13 @@ def from_class_folders(*, names: Sequence[str], directories: Sequence[str]) -> F
     A sub-folder without any image below it is an error, because its class could never be learned; one that
     only has images in deeper folders, or is called `unlabeled`, is no class.
     """
-    parents = [name.split("/") for name in names]
-    direct = [parts[0] if len(parts) == 2 and parts[0] != UNLABELED_FOLDER else "" for parts in parents]
-    class_names = tuple(sorted(set(direct) - {""}))
-    number = {name: index for index, name in enumerate(class_names)} | {"": -1}
-    labels = np.fromiter((number[name] for name in direct), np.int32, count=len(direct))
+    parents = [name.rpartition("/")[0] for name in names]  # '' for images in the root
+    folders = set(parents)
+    class_names = tuple(sorted(f for f in folders if f and "/" not in f and f != UNLABELED_FOLDER))
+    number = dict.fromkeys(folders, -1) | {name: index for index, name in enumerate(class_names)}
+    labels = np.fromiter((number[folder] for folder in parents), np.int32, count=len(parents))
     top = {directory for directory in directories if directory and "/" not in directory}
-    empty = sorted(top - {parts[0] for parts in parents})
+    empty = sorted(top - {folder.partition("/")[0] for folder in folders})
     errors = [f"the class folder {name!r} has no image" for name in empty if name != UNLABELED_FOLDER]
     return FolderLabels(labels, class_names, tuple(errors), _used_once(labels, class_names))
 

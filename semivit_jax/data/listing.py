@@ -7,7 +7,7 @@ with offsets takes half of that and no time.
 import dataclasses
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import overload
 
@@ -31,6 +31,13 @@ class NameTable(Sequence[str]):
 
     def __len__(self) -> int:
         return len(self.ends)
+
+    def __iter__(self) -> Iterator[str]:
+        """All names; several times faster than one by one."""
+        block, start = self.block.tobytes(), 0
+        for end in self.ends.tolist():
+            yield os.fsdecode(block[start:end])
+            start = end
 
     @overload
     def __getitem__(self, index: int) -> str: ...

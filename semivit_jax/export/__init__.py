@@ -1,20 +1,29 @@
 """Weights out: a trained classifier in the formats other tools read."""
 
+import importlib.util
 import pathlib
 from collections.abc import Callable
 
 from semivit_jax.export.bundle import Bundle
 from semivit_jax.export.hugging_face import export_hugging_face
-from semivit_jax.export.onnx_model import export_onnx
 from semivit_jax.export.stablehlo import export_stablehlo
 from semivit_jax.export.timm_folder import export_timm
 
 __all__ = ["FORMATS", "Bundle", "export"]
 
+
+def _export_onnx(folder: pathlib.Path, bundle: Bundle) -> None:
+    if importlib.util.find_spec("onnx") is None:
+        raise ImportError("writing ONNX needs the onnx package: pip install 'semivit_jax[onnx]'")
+    from semivit_jax.export.onnx_model import export_onnx  # needs onnx, the other formats do not
+
+    export_onnx(folder, bundle)
+
+
 FORMATS: dict[str, Callable[[pathlib.Path, Bundle], None]] = {
     "timm": export_timm,
     "hugging_face": export_hugging_face,
-    "onnx": export_onnx,
+    "onnx": _export_onnx,
     "stablehlo": export_stablehlo,
 }
 """What `semivit export --format` takes."""

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
 
 OPSET = 20  # the first with Gelu; LayerNormalization came with 17
 IR_VERSION = 9  # belongs to opset 20
@@ -27,16 +29,12 @@ class GraphWriter:
 
     def node(self, operator: str, inputs: Sequence[str], **attributes: Any) -> str:
         """Adds a node with one output."""
-        from onnx import helper
-
         output = f"{operator.lower()}_{len(self._nodes)}"
         self._nodes.append(helper.make_node(operator, list(inputs), [output], name=output, **attributes))
         return output
 
     def weight(self, name: str, array: np.ndarray) -> str:
         """Stores an array as float32 in the weights file; returns its name."""
-        from onnx import TensorProto
-
         array = np.ascontiguousarray(array, "<f4")
         self._file.write(b"\0" * (-self._file.tell() % _ALIGNMENT))
         tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=array.shape)
@@ -53,8 +51,6 @@ class GraphWriter:
 
     def constant(self, values: Sequence[int] | Sequence[float]) -> str:
         """A small vector inside the graph: int64 for integers, float32 otherwise. Equal ones are shared."""
-        from onnx import numpy_helper
-
         key = (type(values[0]), *values)
         if key not in self._constants:
             dtype = np.int64 if isinstance(values[0], int) else np.float32
@@ -99,9 +95,6 @@ class GraphWriter:
           num_classes: K.
           metadata: key -> text, stored in the file.
         """
-        import onnx
-        from onnx import TensorProto, helper
-
         nodes = [*self._nodes, helper.make_node("Identity", [logits], ["logits"], name="logits")]
         shape_in, shape_out = ["batch", image_size, image_size, 3], ["batch", num_classes]
         graph = helper.make_graph(

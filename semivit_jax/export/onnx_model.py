@@ -1,10 +1,10 @@
 """ONNX: the graph of a ViT or ConvNeXt, written straight from the parameters."""
 
-import importlib.util
 import json
 import pathlib
 
 import numpy as np
+from onnx import TensorProto
 
 from semivit_jax.export.bundle import Bundle, write_record
 from semivit_jax.export.onnx_graph import GraphWriter
@@ -23,12 +23,7 @@ def export_onnx(folder: pathlib.Path, bundle: Bundle) -> None:
     """Writes model.onnx with its weights beside it, and preprocessing.json.
 
     The input is the uint8 view (batch, size, size, 3), any batch; the graph normalises it itself.
-
-    Raises:
-      ImportError: the onnx package is missing.
     """
-    if importlib.util.find_spec("onnx") is None:
-        raise ImportError("writing ONNX needs the onnx package: pip install 'semivit_jax[onnx]'")
     with (folder / WEIGHTS_FILE).open("wb") as weights_file:
         writer = GraphWriter(weights_file, WEIGHTS_FILE)
         x = _normalised(writer, bundle.preprocessing)
@@ -55,8 +50,6 @@ def export_onnx(folder: pathlib.Path, bundle: Bundle) -> None:
 
 def _normalised(writer: GraphWriter, view: Preprocessing) -> str:
     """uint8 (batch, h, w, 3) to float32 (batch, 3, h, w), normalised."""
-    from onnx import TensorProto
-
     x = writer.node("Cast", [PIXELS], to=TensorProto.FLOAT)
     x = writer.node("Div", [x, writer.constant([255.0])])
     x = writer.node("Sub", [x, writer.constant(list(view.mean))])

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -103,7 +104,7 @@ def from_json(record: Mapping) -> ModelFacts:
     """
     if record["family"] not in _FAMILIES:
         raise ValueError(f"model family {record['family']!r}: must be one of {', '.join(_FAMILIES)}")
-    fields = {
+    fields: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in record.items() if name != "family"
     }
     return _FAMILIES[record["family"]](**fields)

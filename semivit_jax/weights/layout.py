@@ -10,6 +10,7 @@ Our trees travel flat here: {"blocks/attn/qkv/kernel": array, ...}.
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -134,7 +135,7 @@ def _to_theirs(path: str, array: np.ndarray) -> np.ndarray:
     return array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
 
 
-def flatten(tree: Mapping, prefix: str = "") -> dict[str, np.ndarray]:
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """{"head": {"bias": b}} to {"head/bias": b}, in order."""
     flat = {}
     for name, value in tree.items():
@@ -143,9 +144,9 @@ def flatten(tree: Mapping, prefix: str = "") -> dict[str, np.ndarray]:
     return flat
 
 
-def unflatten(flat: Mapping[str, np.ndarray]) -> dict:
+def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
     """{"head/bias": b} to {"head": {"bias": b}}."""
-    tree: dict = {}
+    tree: dict[str, Any] = {}
     for path, value in flat.items():
         *parents, leaf = path.split("/")
         node = tree

@@ -76,6 +76,9 @@ def _as_float32(array: np.ndarray) -> np.ndarray:
     return array.astype(np.float32, copy=False)
 
 
+_CHECKPOINT_KEYS = (("model", "model_ema"), ("state_dict", "state_dict_ema"), ("teacher", ""))  # and its average
+
+
 def _open_torch(path: pathlib.Path) -> StateDicts:
     """Picks the weights out of a plain state dict or of a training checkpoint.
 
@@ -83,7 +86,7 @@ def _open_torch(path: pathlib.Path) -> StateDicts:
     (`teacher`, whose `student` is not read: the published DINO weights are the teacher's).
     """
     content = _load_torch(path)
-    for params_key, ema_key in (("model", "model_ema"), ("state_dict", "state_dict_ema"), ("teacher", None)):
+    for params_key, ema_key in _CHECKPOINT_KEYS:
         if isinstance(content.get(params_key), Mapping):
             ema = content.get(ema_key)
             return StateDicts(

@@ -8,7 +8,6 @@ import pathlib
 import numpy as np
 import pytest
 import safetensors
-from conftest import PIXELS, our_features, our_logits, randomised, torch_output
 
 from semivit_jax.models import posemb
 from semivit_jax.models.variants import VIT_SIZES
@@ -16,6 +15,7 @@ from semivit_jax.weights import import_weights, load_imported
 from semivit_jax.weights.command import command
 from semivit_jax.weights.preprocessing import IMAGENET_224
 from semivit_jax.weights.report import Status
+from tests.interop.conftest import PIXELS, our_features, our_logits, randomised, torch_output
 
 pytestmark = pytest.mark.interop
 

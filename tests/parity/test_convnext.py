@@ -2,9 +2,7 @@
 
 import functools
 import json
-import pathlib
 import re
-import zlib
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +11,8 @@ import pytest
 
 from semivit_jax.models import convnext
 from semivit_jax.weights import layout, names
+from tests.parity import recorded
 
-DATA = pathlib.Path(__file__).parent / "data"
 WIDTHS = (96, 192, 384, 768)
 DEPTHS = {"convnext_tiny": (3, 3, 9, 3), "convnext_small": (3, 3, 27, 3)}
 FLOAT64_TOLERANCE = 1e-9
@@ -22,9 +20,8 @@ FLOAT32_TOLERANCE = 2e-6  # where only the published float32 run was recorded
 
 
 @pytest.fixture(scope="module")
-def recorded():
-    with np.load(DATA / "convnext.npz", allow_pickle=False) as archive:
-        return dict(archive)
+def numbers():
+    return recorded.load("convnext")
 
 
 def model(name: str) -> convnext.ConvNeXt:
@@ -37,11 +34,9 @@ def slots(name: str) -> tuple[layout.Slot, ...]:
 
 
 def formula_tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """The recorded runs' weight: a normal draw keyed by the parameter's name, float32."""
-    draw = np.random.Generator(np.random.Philox(key=zlib.crc32(name.encode()))).standard_normal(shape) * 0.02
+    """The recorded runs' weight: 1 is added to norm gains and 0.01 to gammas."""
     is_norm_gain = name.endswith("weight") and len(shape) == 1
-    offset = 1.0 if is_norm_gain else 0.01 if name.endswith("gamma") else 0.0
-    return (draw + offset).astype(np.float32)
+    return recorded.formula(name, shape, 1.0 if is_norm_gain else 0.01 if name.endswith("gamma") else 0.0)
 
 
 @functools.cache
@@ -75,50 +70,55 @@ def relative_error(actual, expected) -> float:
     return float(np.abs(np.asarray(actual, np.float64) - expected).max() / np.abs(expected).max())
 
 
-@pytest.mark.parametrize("name", DEPTHS)
-def test_logits_and_features_are_the_published_ones(name, recorded):
+def assert_published_outputs(name: str, numbers, features, logits):
+    assert relative_error(logits, numbers[f"{name}_64_logits_f64"]) < FLOAT64_TOLERANCE
+    assert relative_error(features, numbers[f"{name}_64_features"]) < FLOAT32_TOLERANCE
+
+
+def test_outputs_of_the_small_model_are_the_published_ones(numbers):
     with jax.enable_x64(True):
-        apply = jax.jit(functools.partial(model(name).apply, method=features_and_logits))
-        images = formula_images(64, float(recorded["image_offset"]))
-        features, logits = apply({"params": formula_params(name)}, images)
-    assert relative_error(logits, recorded[f"{name}_64_logits_f64"]) < FLOAT64_TOLERANCE
-    assert relative_error(features, recorded[f"{name}_64_features"]) < FLOAT32_TOLERANCE
+        apply = jax.jit(functools.partial(model("convnext_small").apply, method=features_and_logits))
+        images = formula_images(64, float(numbers["image_offset"]))
+        features, logits = apply({"params": formula_params("convnext_small")}, images)
+    assert_published_outputs("convnext_small", numbers, features, logits)
 
 
 @pytest.mark.slow
-def test_logits_at_224_pixels_are_the_published_ones(recorded):
+def test_logits_at_224_pixels_are_the_published_ones(numbers):
     with jax.enable_x64(True):
         apply = jax.jit(model("convnext_tiny").apply)
-        images = formula_images(224, float(recorded["image_offset"]))
+        images = formula_images(224, float(numbers["image_offset"]))
         logits = apply({"params": formula_params("convnext_tiny")}, images)
-    assert relative_error(logits, recorded["convnext_tiny_224_logits"]) < FLOAT32_TOLERANCE
+    assert relative_error(logits, numbers["convnext_tiny_224_logits"]) < FLOAT32_TOLERANCE
 
 
-def test_loss_and_gradient_norms_are_the_published_ones(recorded):
-    labels = recorded["convnext_tiny_64_labels"]
+def test_outputs_loss_and_gradient_norms_of_the_tiny_model_are_the_published_ones(numbers):
+    labels = numbers["convnext_tiny_64_labels"]
 
     def loss(params, images):
-        logits = model("convnext_tiny").apply({"params": params}, images)
-        return -jnp.mean(jax.nn.log_softmax(logits)[jnp.arange(len(labels)), labels])
+        outputs = model("convnext_tiny").apply({"params": params}, images, method=features_and_logits)
+        return -jnp.mean(jax.nn.log_softmax(outputs[1])[jnp.arange(len(labels)), labels]), outputs
 
     with jax.enable_x64(True):
-        images = formula_images(64, float(recorded["image_offset"]))
-        value, gradients = jax.jit(jax.value_and_grad(loss))(formula_params("convnext_tiny"), images)
+        images = formula_images(64, float(numbers["image_offset"]))
+        gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))
+        (value, (features, logits)), gradients = gradient(formula_params("convnext_tiny"), images)
+    assert_published_outputs("convnext_tiny", numbers, features, logits)
     flat = layout.flatten(jax.tree.map(np.asarray, gradients))
     norms = {
         theirs: np.linalg.norm(tensor)
         for slot in slots("convnext_tiny")
         for theirs, tensor in layout.split(slot, flat[slot.path]).items()
     }
-    expected = dict(zip(recorded["convnext_tiny_param_names"], recorded["convnext_tiny_64_grad_norms"], strict=True))
-    assert relative_error(value, recorded["convnext_tiny_64_loss"]) < FLOAT32_TOLERANCE
+    expected = dict(zip(numbers["convnext_tiny_param_names"], numbers["convnext_tiny_64_grad_norms"], strict=True))
+    assert relative_error(value, numbers["convnext_tiny_64_loss"]) < FLOAT32_TOLERANCE
     assert norms.keys() == expected.keys()
     worst = max(abs(norms[name] / expected[name] - 1) for name in expected)
     assert worst < FLOAT32_TOLERANCE
 
 
 def test_lr_scales_and_weight_decays_are_the_published_ones():
-    recorded = json.loads((DATA / "convnext_small_layer_decay.json").read_text())
+    published = json.loads((recorded.DATA / "layer_decay.json").read_text())
     lr_scales = convnext.lr_scales(DEPTHS["convnext_small"], layer_decay=0.8, head_lr_scale=1.0)
     weight_decays = convnext.weight_decays(0.05)
     ours = {}
@@ -128,7 +128,7 @@ def test_lr_scales_and_weight_decays_are_the_published_ones():
         per_block = lr_scale if isinstance(lr_scale, list) else [lr_scale] * len(slot.names)
         for scale, (name,) in zip(per_block, slot.names, strict=True):
             ours[name] = [pytest.approx(scale, rel=1e-12), weight_decay]
-    assert recorded == ours
+    assert published["convnext_small_ld0.8_wd0.05"]["params"] == ours
 
 
 def test_layer_decay_is_refused_for_the_tiny_model():
@@ -137,6 +137,6 @@ def test_layer_decay_is_refused_for_the_tiny_model():
 
 
 def test_drop_path_rates_are_the_published_ones():
-    recorded = json.loads((DATA / "convnext_tiny_drop_path.json").read_text())
+    published = json.loads((recorded.DATA / "convnext_tiny_drop_path.json").read_text())
     rates = convnext.drop_path_rates(0.1, DEPTHS["convnext_tiny"])
-    assert rates == pytest.approx(np.concatenate(recorded), abs=1e-8)
+    assert rates == pytest.approx(np.concatenate(published), abs=1e-8)

@@ -47,6 +47,7 @@ class TwoLabels(Unnamed):
 
 
 def build(builder_class, data_dir):
+    tfds.disable_progress_bar()
     builder_class(data_dir=data_dir, file_format="array_record").download_and_prepare()
 
 

@@ -1,0 +1,148 @@
+"""What the recipes on photographs share. A recipe spells out what varies; these are the values that do not."""
+
+from typing import Any
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def photo_data(**varies: Any) -> dict[str, Any]:
+    """Section `data` with the published views (RandAugment m9-mstd0.5-inc1, jitter 0.4), at 224 pixels."""
+    shared = dict(
+        data_dir="",
+        root="",
+        labels="",
+        labels_per_class=0,
+        label_fraction=0.0,
+        label_list="",
+        validation_share=0.0,
+        image_size=224,
+        eval_crop_fraction=0.875,  # 224 of 256
+        interpolation="bicubic",
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        photo_views=photo_views(),
+        exif_rotation=False,
+        max_pixels=90_000_000,
+        max_bad_share=0.001,
+        threads=0,
+        workers=0,
+        prefetch_batches=2,
+    )
+    return shared | varies
+
+
+def photo_views(**varies: Any) -> dict[str, Any]:
+    """Section `data.photo_views` as published; MAE's crops are larger (He et al. 2022, A.1)."""
+    shared = dict(
+        crop_scale=(0.08, 1.0),
+        mae_crop_scale=(0.2, 1.0),
+        flip_prob=0.5,
+        color_jitter=0.4,
+        randaugment=dict(num_ops=2, magnitude=9.0, magnitude_std=0.5, apply_prob=0.5),
+        path="fast",
+    )
+    return shared | varies
+
+
+def vit(**varies: Any) -> dict[str, Any]:
+    """Section `model`; the head starts at 0.001 times the usual 0.02."""
+    shared = dict(
+        pool="mean",
+        posemb="learned",
+        head_init_std=2e-5,
+        dtype="auto",
+        attention="auto",
+        remat="none",
+        unroll=1,
+    )
+    return shared | varies
+
+
+def mae(**varies: Any) -> dict[str, Any]:
+    """Section `mae` (He et al. 2022, table 8); the batch and the epochs vary."""
+    shared = dict(
+        accum=1,
+        base_lr=1.5e-4,
+        lr_rule="per_256",
+        min_lr=0.0,
+        schedule="cosine",
+        warmup_epochs=40.0,
+        betas=(0.9, 0.95),
+        eps=1e-8,
+        weight_decay=0.05,
+        layer_decay=1.0,
+        clip_norm=0.0,
+        drop_path_rate=0.0,
+        mask_ratio=0.75,
+        norm_pix_loss=True,
+        decoder_width=512,
+        decoder_depth=8,
+        decoder_num_heads=16,
+    )
+    return shared | varies
+
+
+def supervised(**varies: Any) -> dict[str, Any]:
+    """What the sections `finetune` and `semi` have in common."""
+    shared = dict(
+        accum=1,
+        lr_rule="per_256",
+        min_lr=1e-6,
+        schedule="cosine",
+        betas=(0.9, 0.999),
+        eps=1e-8,
+        weight_decay=0.05,
+        clip_norm=0.0,
+        label_smoothing=0.1,
+        mixup_alpha=0.8,
+        cutmix_alpha=1.0,
+        mixup_prob=1.0,
+        cutmix_switch_prob=0.5,
+        head_lr_scale=1.0,
+        published_acc1=0.0,
+    )
+    return shared | varies
+
+
+def semi(**varies: Any) -> dict[str, Any]:
+    """Section `semi`: the paper's EMA teacher and probabilistic pseudo mixup (Cai et al. 2022)."""
+    shared = dict(
+        ema_decay=0.9999,
+        unlabeled_ratio=5,
+        teacher="ema",
+        pseudo_label_rule="fixed",
+        pseudo_mixup="prob",
+    )
+    return supervised() | shared | varies
+
+
+def running(
+    *, recipe: str, origin: str, eval_every_epochs: float, max_images_per_device: int, save_every_steps: int
+) -> dict[str, Any]:
+    """Sections `train`, `mesh`, `checkpoint` and `log`: nothing here changes what is computed."""
+    return dict(
+        train=dict(
+            eval_every_epochs=eval_every_epochs,
+            eval_batch_size=1024,
+            max_images_per_device=max_images_per_device,
+            deterministic=False,
+            compilation_cache=True,
+            agree_every_steps=10,
+            max_nonfinite_in_a_row=10,
+            collapse_window_steps=200,
+            collapse_mask_rate_share=0.1,
+            collapse_accuracy_share=0.5,
+            on_collapse="stop",
+            max_rollbacks=3,
+        ),
+        mesh=dict(
+            fsdp=1,
+            coordinator_address="",
+            num_processes=-1,
+            process_id=-1,
+            coordinator_timeout_seconds=300.0,
+        ),
+        checkpoint=dict(save_every_steps=save_every_steps, keep=2),
+        log=dict(every_steps=40, tensorboard=True, recipe=recipe, origin=origin),
+    )

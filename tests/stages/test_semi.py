@@ -1,0 +1,234 @@
+"""Properties of the semi-supervised update: what the teacher, the labels and the rows may influence."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from semivit_jax import metrics
+from semivit_jax.losses import cross_entropy, smoothed_target
+from semivit_jax.pseudo_label import RULES, PseudoLabels, Rule, fixed_threshold
+from semivit_jax.stages import finetune, semi
+from semivit_jax.stages.stage import masks, see
+from tests.compiled import quick_jit
+from tests.stages import small
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+CONFIDENT = 1e6  # head scale at which the random teacher keeps about half of the images
+
+
+def test_no_gradient_reaches_ema_params():
+    state, batch, draws = small.initial_state("semi", teacher_scale=CONFIDENT), small.semi_batch(), small.semi_draws()
+    update = small.MAKE_UPDATE["semi"](small.stage_config("semi"), small.stage_plan("semi"), backend="cpu")[2]
+
+    def loss(ema_params, params):
+        _, found = update(state.replace(ema_params=ema_params, params=params), small.micro(batch), draws)
+        return found["loss_unlabeled"].total.sum(), found["mask_rate"].total.sum()
+
+    gradient = quick_jit(jax.grad(loss, argnums=(0, 1), has_aux=True))
+    (of_teacher, of_student), mask_rate = gradient(state.ema_params, state.params)
+    assert mask_rate > 0.1  # the teacher's labels do count
+    assert all((leaf == 0).all() for leaf in jax.tree.leaves(of_teacher))
+    assert any((leaf != 0).any() for leaf in jax.tree.leaves(of_student))
+
+
+def without_drop_path(draws):
+    """The same draws with every branch kept, which is how a teacher passes in evaluation mode."""
+    kept = {k: getattr(draws, k) for k in ("labeled", "weak", "strong")}
+    ones = {k: v._replace(drop_path=jnp.ones_like(v.drop_path)) for k, v in kept.items() if v.drop_path is not None}
+    return draws._replace(**ones)
+
+
+def test_no_gradient_flows_through_a_student_that_teaches():
+    """The student as its own teacher learns exactly what an equal EMA would have taught it."""
+    state = small.initial_state("semi", teacher_scale=CONFIDENT)
+    state = state.replace(params=jax.tree.map(jnp.copy, state.ema_params))
+    draws, batch = without_drop_path(small.semi_draws()), small.micro(small.semi_batch())
+    weak = draws.weak._replace(drop_path=jnp.ones((1, small.BATCH * small.RATIO, 2, 2)))
+    taught, found = small.compiled_update("semi")(state, batch, draws)
+    own, own_found = small.compiled_update("semi", teacher="student")(state, batch, draws._replace(weak=weak))
+    assert found["mask_rate"].total.sum() > 0.1
+    small.assert_close(own.opt_state.mu, taught.opt_state.mu)
+    small.assert_close(own_found["loss"], found["loss"])
+
+
+def test_a_student_that_teaches_passes_in_training_mode():
+    state = small.initial_state("semi", teacher_scale=CONFIDENT)
+    state = state.replace(params=jax.tree.map(jnp.copy, state.ema_params))
+    draws, batch = small.semi_draws(), small.micro(small.semi_batch())
+    mask = jnp.ones((1, small.BATCH * small.RATIO, 2, 2))
+    update = small.compiled_update("semi", teacher="student")
+    found = [
+        update(state, batch, draws._replace(weak=draws.weak._replace(drop_path=m)))[1]["confidence_q50"].total
+        for m in (mask, mask.at[:, :, 1].set(0.0))
+    ]
+    assert abs(found[0] - found[1]) > 1e-6
+
+
+def test_an_unreachable_threshold_gives_the_supervised_step():
+    semi_state, state = small.initial_state("semi"), small.initial_state("finetune")  # no confidence above 0.2
+    batch, draws = small.semi_batch(), small.semi_draws()
+    after, found = small.compiled_update("semi")(semi_state, small.micro(batch), draws)
+    assert found["mask_rate"].total.sum() == 0
+    supervised = finetune.FinetuneDraws(draws.labeled, draws.labeled_mix)
+    alone, found_alone = small.compiled_update("finetune")(state, small.micro(batch["labeled"]), supervised)
+    small.assert_close(after.params, alone.params, rtol=1e-7)
+    small.assert_close(after.opt_state.mu, alone.opt_state.mu)
+    np.testing.assert_allclose(found["loss"].total, found_alone["loss"].total, rtol=1e-9)
+
+
+def test_true_labels_of_unlabeled_images_change_metrics_only():
+    state, draws = small.initial_state("semi", teacher_scale=CONFIDENT), small.semi_draws()
+    batch, other = small.semi_batch(), small.semi_batch()
+    other["unlabeled"]["label"] = np.where(np.arange(small.BATCH * small.RATIO) % 2, 3, -1)
+    update = small.compiled_update("semi")
+    (after, found), (after_other, found_other) = (update(state, small.micro(b), draws) for b in (batch, other))
+    small.assert_equal(after, after_other)
+    differ = {k for k in found if not np.array_equal(found[k], found_other[k])}
+    assert differ == {"teacher_acc", "pseudo_label_acc", "pseudo_label_recall"}
+
+
+def test_unknown_labels_are_left_out_of_the_metrics():
+    pseudo = PseudoLabels(jnp.asarray([1, 2, 3, 4]), jnp.asarray([0.9, 0.8, 0.7, 0.6]), jnp.ones(4))
+    known = semi.pseudo_label_metrics(pseudo, jnp.asarray([1.0, 1.0, 0.0, 1.0]), jnp.asarray([1, -1, 3, 0]))
+    found = metrics.compute(known)
+    assert found["teacher_acc"] == pytest.approx(2 / 3)
+    assert found["pseudo_label_acc"] == pytest.approx(1 / 2)
+    assert found["pseudo_label_recall"] == pytest.approx(1 / 2)
+    assert found["mask_rate"] == pytest.approx(3 / 4)
+    unknown = semi.pseudo_label_metrics(pseudo, jnp.ones(4), jnp.full(4, -1))
+    assert unknown["teacher_acc"].count == 0
+    assert metrics.compute(unknown)["pseudo_label_acc"] == 0
+
+
+def test_the_average_follows_the_params_after_the_update():
+    state = small.initial_state("semi", teacher_scale=CONFIDENT)
+    after, _ = small.compiled_update("semi")(state, small.micro(small.semi_batch()), small.semi_draws())
+    assert small.largest_change(after.params, state.params) > 1e-5
+    small.assert_close(after.ema_params, jax.tree.map(lambda e, p: 0.9 * e + 0.1 * p, state.ema_params, after.params))
+
+
+def test_four_micro_steps_equal_one():
+    """Draws included: they belong to groups, not to micro-steps."""
+    state, batch = small.initial_state("semi", teacher_scale=CONFIDENT), small.semi_batch()
+    one, found = small.compiled_step("semi")(state, small.micro(batch), small.key())
+    four, found_four = small.compiled_step("semi", accum=4)(state, small.micro(batch, 4), small.key())
+    small.assert_close(four.opt_state, one.opt_state)
+    small.assert_close(four.params, one.params)
+    found, found_four = metrics.compute(found), metrics.compute(found_four)
+    assert found["mask_rate"] > 0.1
+    for name in found.keys() - {"confidence_q10", "confidence_q50", "confidence_q90"}:  # quantiles do not add
+        np.testing.assert_allclose(found_four[name], found[name], rtol=1e-9, err_msg=name)
+
+
+def test_steps_draw_anew():
+    state, batch = small.initial_state("semi", teacher_scale=CONFIDENT), small.micro(small.semi_batch())
+    step = small.compiled_step("semi")
+    losses = [step(state.replace(position=jnp.asarray(p, jnp.int32)), batch, small.key())[1] for p in (0, 1, 0)]
+    first, second, again = (float(found["loss"].total[0]) for found in losses)
+    assert first == again
+    assert first != second
+
+
+def test_one_bad_micro_step_drops_the_whole_update():
+    state, batch = small.initial_state("semi", teacher_scale=CONFIDENT), small.semi_batch()
+    batch["labeled"]["image"][2 * small.GROUP + 1, 0, 0, 0] = np.nan  # an image of the third micro-step
+    after, found = small.compiled_step("semi", accum=4)(state, small.micro(batch, 4), small.key())
+    kept = after.replace(step=state.step, position=state.position)
+    small.assert_equal(kept, state)
+    assert (after.step, after.position, found["dropped"].total) == (1, 1, 1)
+    assert np.isfinite(found["loss"].total).tolist() == [True, True, False, True]
+
+
+def test_joined_forward_equals_separate_forwards():
+    """With drop path on: labeled and strong images keep their own masks inside the joined batch."""
+    config, plan = small.stage_config("semi"), small.stage_plan("semi")
+    section, group = config.semi, small.GROUP * small.RATIO
+    model = finetune.build_model(config, section, plan, backend="cpu")
+    specs = semi._specs(config, section, model)
+    state = small.initial_state("semi", teacher_scale=CONFIDENT)
+    batch, draws = small.semi_batch(), small.semi_draws()
+    _, found = small.compiled_update("semi")(state, small.micro(batch), draws)
+
+    @quick_jit
+    def separate(state, batch, draws):
+        labeled = see(batch["labeled"]["image"], draws.labeled, specs.labeled)
+        weak, strong = semi.see_unlabeled(batch["unlabeled"], draws, specs)
+        probs = jax.nn.softmax(model.logits(state.ema_params, weak, None))
+        _, pseudo = fixed_threshold(section.confidence_threshold).apply((), probs)
+        targets = smoothed_target(batch["labeled"]["label"], 10, section.label_smoothing, labeled.dtype)
+        labeled, targets = finetune.mix_labeled(labeled, targets, draws.labeled_mix, small.GROUP)
+        mixed = semi.mix_pseudo(strong, pseudo, draws.pseudo_mix, section, 10, group)
+        logits = model.logits(state.params, labeled, masks(draws.labeled))
+        strong_logits = model.logits(state.params, mixed.images, masks(draws.strong))
+        unlabeled = mixed.confidence_mask * cross_entropy(strong_logits, mixed.targets)
+        return cross_entropy(logits, targets).mean(), unlabeled.mean()
+
+    loss_labeled, loss_unlabeled = separate(state, batch, jax.tree.map(lambda x: x[0], draws))
+    np.testing.assert_allclose(found["loss_labeled"].total[0], loss_labeled, rtol=1e-9)
+    np.testing.assert_allclose(found["loss_unlabeled"].total[0], loss_unlabeled, rtol=1e-9)
+    total = loss_labeled + section.unlabeled_weight * loss_unlabeled
+    np.testing.assert_allclose(found["loss"].total[0], total, rtol=1e-9)
+
+
+def running_threshold(confidence_threshold):
+    """Keeps what is above the running mean confidence; its state is (mean, micro-steps seen)."""
+
+    def initial_state():
+        return {"mean": jnp.asarray(confidence_threshold, jnp.float64), "seen": jnp.asarray(0, jnp.int32)}
+
+    def apply(policy_state, probs):
+        confidence = probs.max(axis=-1)
+        mean = 0.5 * policy_state["mean"] + 0.5 * confidence.mean()
+        weight = (confidence >= mean).astype(probs.dtype)
+        return {"mean": mean, "seen": policy_state["seen"] + 1}, PseudoLabels(probs.argmax(axis=-1), confidence, weight)
+
+    return Rule(initial_state, apply)
+
+
+def test_a_rule_with_a_state_plugs_in(monkeypatch):
+    monkeypatch.setitem(RULES, "running", running_threshold)
+    rule = {"pseudo_label_rule": "running", "drop_path_rate": 0.0, "erase_prob": 0.0}
+    state = small.initial_state("semi", teacher_scale=CONFIDENT)
+    state = state.replace(policy_state=running_threshold(0.5).initial_state())
+    batch, step = small.semi_batch(), small.compiled_step("semi", accum=4, **rule)
+    after, found = step(state, small.micro(batch, 4), small.key())
+    assert after.policy_state["seen"] == 4  # carried from micro-step to micro-step
+    want, logits = 0.5, quick_jit(teacher_logits)
+    for weak in np.split(batch["unlabeled"]["weak"], 4):
+        want = 0.5 * want + 0.5 * float(jax.nn.softmax(logits(state.ema_params, weak)).max(axis=-1).mean())
+    np.testing.assert_allclose(after.policy_state["mean"], want, rtol=1e-9)
+    assert len(np.unique(found["mask_rate"].total)) > 1
+    batch["labeled"]["image"][0] = np.nan
+    dropped, _ = step(after, small.micro(batch, 4), small.key())
+    small.assert_equal(dropped.policy_state, after.policy_state)
+
+
+def teacher_logits(ema_params, weak):
+    config, plan = small.stage_config("semi"), small.stage_plan("semi")
+    return finetune.build_model(config, config.semi, plan, backend="cpu").logits(ema_params, weak, None)
+
+
+def test_a_stage_starts_with_the_state_of_its_rule(monkeypatch):
+    monkeypatch.setitem(RULES, "running", running_threshold)
+    config = small.stage_config("semi", pseudo_label_rule="running")
+    stage = semi.make_stage(config, small.stage_plan("semi"), backend="cpu")
+    described = jax.eval_shape(stage.init, small.key())
+    assert set(described.policy_state) == {"mean", "seen"}
+    fixed = semi.make_stage(small.stage_config("semi"), small.stage_plan("semi"), backend="cpu")
+    assert jax.eval_shape(fixed.init, small.key()).policy_state == ()
+
+
+def test_weak_and_strong_views_of_one_image():
+    """One travelling image gives two device views; two travelling images are taken as they are."""
+    config = small.stage_config("semi")
+    model = finetune.build_model(config, config.semi, small.stage_plan("semi"), backend="cpu")
+    specs = semi._specs(config, config.semi, model)
+    draws = jax.tree.map(lambda x: x[0], small.semi_draws())
+    image = np.random.default_rng(0).integers(0, 256, (small.BATCH * small.RATIO, 16, 16, 3)).astype(np.uint8)
+    weak, strong = semi.see_unlabeled({"image": image}, draws, specs)
+    assert np.abs(weak - strong).max() > 0.1
+    both = semi.see_unlabeled({"weak": image, "strong": image[::-1]}, draws, specs)
+    np.testing.assert_array_equal(both[0], weak)
+    assert np.abs(both[1] - strong).max() > 0.1

@@ -1,0 +1,113 @@
+"""Export without the consumers: round trips bit for bit, the StableHLO program, refusals."""
+
+import dataclasses
+import json
+
+import jax
+import jax.export
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from semivit_jax.export import Bundle, export
+from semivit_jax.export.bundle import normalise
+from semivit_jax.models.convnext import CONVNEXT_SIZES
+from semivit_jax.models.variants import VIT_SIZES
+from semivit_jax.weights import Preprocessing, import_weights, layout
+from semivit_jax.weights.facts import ConvNextFacts, VitFacts, param_shapes
+
+VIEW = Preprocessing(
+    image_size=32, crop_fraction=0.8, interpolation="bilinear", mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3)
+)
+VIT = {"image_size": 32, "num_classes": 3, **dataclasses.asdict(VIT_SIZES["vit_test"])}
+CONVNEXT = ConvNextFacts(
+    "convnext_test", **dataclasses.asdict(CONVNEXT_SIZES["convnext_test"]), image_size=32, num_classes=3
+)
+MODELS = {
+    "mean": VitFacts("vit_test", **VIT, pool="mean", posemb="learned"),
+    "cls": VitFacts("vit_test", **VIT, pool="cls", posemb="learned"),
+    "sincos": VitFacts("vit_test", **VIT, pool="mean", posemb="sincos"),
+    "convnext": CONVNEXT,
+}
+
+
+def random_bundle(name: str) -> Bundle:
+    model, generator = MODELS[name], np.random.default_rng(0)
+    flat = {path: generator.standard_normal(shape) * 0.1 for path, shape in param_shapes(model).items()}
+    params = layout.unflatten({path: array.astype(np.float32) for path, array in flat.items()})
+    return Bundle(model=model, params=params, class_names=("cat", "dog", "owl"), preprocessing=VIEW)
+
+
+@pytest.mark.parametrize("format", ["timm", "hugging_face"])
+@pytest.mark.parametrize("name", ["mean", "cls", "convnext"])
+def test_what_goes_out_comes_back_bit_for_bit(tmp_path, format, name):
+    bundle = random_bundle(name)
+    export(tmp_path / "out", format, bundle)
+    back = import_weights(
+        str(tmp_path / "out"), variant=bundle.model.variant, pool=None, image_size=None, decoder=False
+    )
+    assert (back.facts, back.preprocessing, back.class_names) == (bundle.model, VIEW, bundle.class_names)
+    ours, theirs = layout.flatten(bundle.params), layout.flatten(back.params)
+    assert ours.keys() == theirs.keys()
+    for path, array in ours.items():
+        np.testing.assert_array_equal(theirs[path], array)
+
+
+def test_a_frozen_position_embedding_is_written_out(tmp_path):
+    bundle = random_bundle("sincos")
+    export(tmp_path / "out", "timm", bundle)
+    stored = safetensors.numpy.load_file(tmp_path / "out" / "model.safetensors")["pos_embed"]
+    np.testing.assert_array_equal(stored, bundle.flat_params["posemb"])
+    assert stored.shape == (1, 17, 48)
+    assert np.ptp(stored) > 1
+
+
+@pytest.mark.parametrize(("name", "batches"), [("mean", (1, 3)), ("convnext", (2,))])
+def test_the_stablehlo_program_gives_our_logits_for_any_batch(tmp_path, name, batches):
+    pytest.importorskip("flatbuffers")  # jax writes exported programs with it
+    bundle, out = random_bundle(name), tmp_path / "out"
+    export(out, "stablehlo", bundle)
+    program = jax.export.deserialize(bytearray((out / "model.stablehlo").read_bytes()))
+    assert set(program.platforms) == {"cpu", "cuda", "tpu"}
+    params = safetensors.numpy.load_file(out / "params.safetensors")
+    apply = jax.jit(bundle.model.module().apply)
+    for batch in batches:
+        pixels = np.random.default_rng(batch).integers(0, 256, (batch, 32, 32, 3), np.uint8)
+        images = (pixels / 255 - np.array(VIEW.mean)) / np.array(VIEW.std)
+        expected = apply({"params": bundle.params}, images.astype(np.float32))
+        np.testing.assert_allclose(program.call(params, pixels), expected, atol=1e-4)
+    record = json.loads((out / "preprocessing.json").read_text())
+    assert record["class_names"] == ["cat", "dog", "owl"]
+    assert Preprocessing.from_json(record["preprocessing"]) == VIEW
+    assert "short side resized to 40 (bilinear" in record["input"]["meaning"]
+
+
+def test_pixels_are_normalised_as_trained():
+    pixels = np.array([[0, 128, 255]], np.uint8)
+    expected = [[(0 - 0.5) / 0.2, (128 / 255 - 0.4) / 0.25, (1 - 0.3) / 0.3]]
+    np.testing.assert_allclose(normalise(pixels, VIEW), expected, rtol=1e-6)
+
+
+def test_an_unknown_format_lists_the_legal_ones(tmp_path):
+    with pytest.raises(ValueError, match="'keras': must be one of timm, hugging_face, onnx, stablehlo"):
+        export(tmp_path / "out", "keras", random_bundle("mean"))
+
+
+def test_a_folder_that_holds_something_is_left_alone(tmp_path):
+    (tmp_path / "mine.txt").write_text("x")
+    with pytest.raises(FileExistsError, match="not empty"):
+        export(tmp_path, "timm", random_bundle("mean"))
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"class_names": ("cat",)}, "1 class names for 3 outputs"),
+        ({"preprocessing": dataclasses.replace(VIEW, image_size=40)}, "gives 40 pixels, the model takes 32"),
+        ({"model": dataclasses.replace(CONVNEXT, num_classes=0)}, "no head"),
+    ],
+)
+def test_a_bundle_checks_itself(change, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(random_bundle("mean"), **change)

@@ -1,0 +1,121 @@
+"""Where the files of a source are found: folders, split weights, the hub."""
+
+import json
+import pathlib
+
+import huggingface_hub
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from semivit_jax.weights.files import locate
+from semivit_jax.weights.preprocessing import Preprocessing, from_hugging_face, from_timm
+from semivit_jax.weights.tensors import open_weights
+
+
+def write(path: pathlib.Path, **tensors) -> None:
+    safetensors.numpy.save_file({name: np.float32([value]) for name, value in tensors.items()}, path)
+
+
+def test_weights_split_over_files_are_one_state_dict(tmp_path):
+    write(tmp_path / "model-00001-of-00002.safetensors", a=1)
+    write(tmp_path / "model-00002-of-00002.safetensors", b=2)
+    weight_map = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    tensors = open_weights(locate(str(tmp_path)).weights).params
+    assert {name: tensors.read(name)[0] for name in tensors.shapes} == {"a": 1, "b": 2}
+
+
+def test_configs_of_other_files_are_not_read(tmp_path):
+    write(tmp_path / "mine.safetensors", a=1)
+    (tmp_path / "config.json").write_text('{"model_type": "vit"}')
+    assert locate(str(tmp_path / "mine.safetensors")).configs == {}
+
+
+def test_a_folder_without_weights_says_what_it_looked_for(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no model\.safetensors\.index\.json, model\.safetensors"):
+        locate(str(tmp_path))
+
+
+def test_another_suffix_is_refused(tmp_path):
+    (tmp_path / "weights.npz").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"weights\.npz: expected \.safetensors files or one \.pth"):
+        open_weights(locate(str(tmp_path / "weights.npz")).weights)
+
+
+@pytest.mark.parametrize(
+    ("available", "wanted"),
+    [
+        (["model.safetensors", "pytorch_model.bin", "tf_model.h5"], {"model.safetensors"}),
+        (["pytorch_model.bin"], {"pytorch_model.bin"}),
+        (
+            ["model.safetensors.index.json", "model-1-of-1.safetensors", "pytorch_model-1-of-1.bin"],
+            {"model.safetensors.index.json", "model-1-of-1.safetensors"},
+        ),
+    ],
+)
+def test_only_the_preferred_weights_are_downloaded(tmp_path, monkeypatch, available, wanted):
+    (tmp_path / "model.safetensors").touch()
+    asked = {}
+
+    def snapshot_download(repository, *, allow_patterns):
+        asked[repository] = set(allow_patterns)
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "list_repo_files", lambda repository: available)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    assert locate("hf://org/name").weights == (tmp_path / "model.safetensors",)
+    assert asked == {"org/name": {"config.json", "preprocessor_config.json", *wanted}}
+
+
+@pytest.mark.parametrize("source", ["hf://name", "hf://org/name/more", "hf:///name"])
+def test_a_hub_name_is_org_and_name(source):
+    with pytest.raises(ValueError, match="hf://org/name"):
+        locate(source)
+
+
+def test_a_timm_config_is_read():
+    config = {
+        "input_size": [3, 384, 384],
+        "crop_pct": 1.0,
+        "interpolation": "bicubic",
+        "mean": [0.5, 0.5, 0.5],
+        "std": [0.4, 0.5, 0.6],
+    }
+    assert from_timm(config) == Preprocessing(384, 1.0, "bicubic", (0.5, 0.5, 0.5), (0.4, 0.5, 0.6))
+
+
+@pytest.mark.parametrize(
+    ("config", "size", "fraction"),
+    [
+        ({"size": 224}, 224, 1.0),
+        ({"size": {"height": 96, "width": 96}}, 96, 1.0),
+        (
+            {"size": {"shortest_edge": 256}, "do_center_crop": True, "crop_size": {"height": 224, "width": 224}},
+            224,
+            0.875,
+        ),
+        ({"size": {"shortest_edge": 224}, "crop_pct": 0.875}, 224, 0.875),
+        ({"size": {"shortest_edge": 384}, "crop_pct": 0.875}, 384, 1.0),
+    ],
+)
+def test_a_hugging_face_preprocessor_is_read(config, size, fraction):
+    rest = {"resample": 3, "image_mean": [0.1, 0.2, 0.3], "image_std": [1, 1, 1]}
+    view = from_hugging_face(config | rest)
+    assert (view.image_size, view.crop_fraction, view.interpolation) == (size, fraction, "bicubic")
+    assert view.mean == (0.1, 0.2, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image_size": 0}, "image_size 0"),
+        ({"crop_fraction": 1.5}, r"crop_fraction 1\.5"),
+        ({"interpolation": "lanczos"}, "'lanczos'"),
+        ({"std": (0.0, 1.0, 1.0)}, "std above 0"),
+    ],
+)
+def test_preprocessing_checks_itself(change, message):
+    legal = {"image_size": 8, "crop_fraction": 1.0, "interpolation": "bicubic", "mean": (0.0,) * 3, "std": (1.0,) * 3}
+    with pytest.raises(ValueError, match=message):
+        Preprocessing(**(legal | change))

@@ -1,0 +1,247 @@
+"""Import without torch: safetensors in the layouts of timm and Hugging Face, written here by name."""
+
+import dataclasses
+import json
+import sys
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from semivit_jax.models.variants import VIT_SIZES
+from semivit_jax.weights import import_weights, layout, load_imported, names, save_imported
+from semivit_jax.weights.command import command
+from semivit_jax.weights.facts import VitFacts, param_shapes
+from semivit_jax.weights.preprocessing import IMAGENET_224
+from semivit_jax.weights.report import Status
+
+PIXELS, SIZE = 32, VIT_SIZES["vit_test"]
+
+
+def state_dict(table: names.Table, **facts) -> dict[str, np.ndarray]:
+    """Random tensors of the small ViT under the names of a layout."""
+    defaults = {"image_size": PIXELS, "pool": "cls", "posemb": "learned", "num_classes": 5}
+    model = VitFacts("vit_test", **{**dataclasses.asdict(SIZE), **defaults, **facts})
+    shapes, generator = param_shapes(model), np.random.default_rng(0)
+    tensors = {}
+    for slot in layout.slots(table, depths={"blocks": model.depth}):
+        if slot.path in shapes:
+            array = generator.standard_normal(shapes[slot.path]).astype(np.float32)
+            tensors |= layout.split(slot, array)
+    return {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Stores tensors (and config files beside them) and imports them."""
+
+    def save_and_import(tensors, configs=None, **options):
+        safetensors.numpy.save_file(tensors, tmp_path / "model.safetensors")
+        for name, config in (configs or {}).items():
+            (tmp_path / name).write_text(json.dumps(config))
+        defaults = {"variant": "vit_test", "pool": None, "image_size": PIXELS, "decoder": False}
+        return import_weights(str(tmp_path / "model.safetensors"), **{**defaults, **options})
+
+    return save_and_import
+
+
+def hugging_face_config(**changes) -> dict:
+    return {
+        "model_type": "vit",
+        "hidden_act": "gelu",
+        "layer_norm_eps": 1e-6,
+        "num_attention_heads": SIZE.num_heads,
+        "image_size": PIXELS,
+        **changes,
+    }
+
+
+def rows(result, status: Status) -> list:
+    return [row for row in result.report.params if row.status is status]
+
+
+def assert_same_trees(actual: dict, expected: dict):
+    actual, expected = layout.flatten(actual), layout.flatten(expected)
+    assert actual.keys() == expected.keys()
+    for path, array in expected.items():
+        np.testing.assert_array_equal(actual[path], array)
+
+
+def test_every_tensor_and_every_parameter_is_accounted_for(run):
+    tensors = state_dict(names.TIMM_VIT) | {"mask_token": np.zeros((1, 1, 4), np.float32)}
+    result = run(tensors, pool="mean", image_size=64)
+    all_rows = result.report.params
+    assert sorted(name for row in all_rows for name in row.names) == sorted(tensors)
+    assert {row.path for row in rows(result, Status.RESIZED)} == {"posemb"}
+    assert {row.names[0] for row in rows(result, Status.LEFT_OVER)} == {
+        "mask_token",
+        *("norm.weight", "norm.bias", "head.weight", "head.bias"),  # of the class token
+    }
+    reinitialised = {row.path for row in rows(result, Status.REINITIALISED)}
+    assert reinitialised == {"fc_norm/scale", "fc_norm/bias", "head/kernel", "head/bias"}
+    assert layout.flatten(result.params).keys() == param_shapes(result.facts).keys()
+
+
+def test_hugging_face_gives_the_same_parameters_as_timm(run):
+    timm = run(state_dict(names.TIMM_VIT))
+    stored = {
+        name if name.startswith("classifier") else f"vit.{name}": tensor
+        for name, tensor in state_dict(names.HUGGING_FACE_VIT).items()
+    }
+    assert_same_trees(run(stored, {"config.json": hugging_face_config()}).params, timm.params)
+
+
+def test_a_shape_that_does_not_fit_names_both(run):
+    with pytest.raises(ValueError, match=r"blocks/attn/proj/kernel: the source has \(3, 48, 48\), the model \(12, 384"):
+        run(state_dict(names.TIMM_VIT), variant="vit_s16")
+
+
+def test_another_depth_names_both(run):
+    with pytest.raises(ValueError, match=r"the source has \(3, 48\), the model \(2, 48\)"):
+        run(state_dict(names.TIMM_VIT), variant="vit_test2")
+
+
+def test_a_lacking_tensor_is_named(run):
+    tensors = state_dict(names.TIMM_VIT)
+    del tensors["blocks.1.attn.qkv.bias"]
+    with pytest.raises(ValueError, match=r"lacks 1 tensors the model needs: blocks\.1\.attn\.qkv\.bias"):
+        run(tensors)
+
+
+def test_a_tensor_without_a_place_is_named(run):
+    extra = {"blocks.0.attn.q_norm.weight": np.ones(4, np.float32)}
+    with pytest.raises(ValueError, match=r"no place for 1 tensors of the source: blocks\.0\.attn\.q_norm\.weight"):
+        run(state_dict(names.TIMM_VIT) | extra)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("register_tokens", "register tokens"),
+        ("reg_token", "register tokens"),
+        ("blocks.0.mlp.w12.weight", "SwiGLU"),
+    ],
+)
+def test_dinov2_variants_are_refused_by_name(run, name, message):
+    with pytest.raises(ValueError, match=message):
+        run(state_dict(names.TIMM_VIT) | {name: np.zeros((1, 4, 4), np.float32)})
+
+
+def test_a_packed_gated_mlp_is_refused_by_name(run):
+    tensors = state_dict(names.TIMM_VIT)
+    tensors["blocks.0.mlp.fc1.weight"] = np.zeros((2 * SIZE.mlp_dim, SIZE.width), np.float32)
+    with pytest.raises(ValueError, match=r"fc1 gives 384 values and fc2 takes 192.*SwiGLU"):
+        run(tensors)
+
+
+def test_layer_scale_is_folded_exactly(run):
+    plain, generator = state_dict(names.TIMM_VIT), np.random.default_rng(1)
+    gammas = {
+        f"blocks.{block}.{scale}.gamma": generator.standard_normal(SIZE.width).astype(np.float32)
+        for block in range(SIZE.depth)
+        for scale in ("ls1", "ls2")
+    }
+    expected = dict(plain)
+    for block in range(SIZE.depth):
+        for layer, scale in (("attn.proj", "ls1"), ("mlp.fc2", "ls2")):
+            gamma = gammas[f"blocks.{block}.{scale}.gamma"]
+            name = f"blocks.{block}.{layer}"
+            expected[f"{name}.weight"] = gamma[:, None] * plain[f"{name}.weight"]
+            expected[f"{name}.bias"] = gamma * plain[f"{name}.bias"]
+    result = run(plain | gammas)
+    assert_same_trees(result.params, run(expected).params)
+    named = {name for row in result.report.params for name in row.names}
+    assert named == plain.keys() | gammas.keys()
+
+
+def test_a_gamma_of_another_width_is_refused(run):
+    with pytest.raises(ValueError, match=r"ls1\.gamma of shape \(3,\) does not fit blocks\.0\.attn\.proj"):
+        run(state_dict(names.TIMM_VIT) | {"blocks.0.ls1.gamma": np.ones(3, np.float32)})
+
+
+def test_half_precision_is_widened(run):
+    tensors = state_dict(names.TIMM_VIT)
+    result = run({name: tensor.astype(np.float16) for name, tensor in tensors.items()})
+    bias = result.params["head"]["bias"]
+    assert bias.dtype == np.float32
+    np.testing.assert_array_equal(bias, tensors["head.bias"].astype(np.float16))
+
+
+def test_layer_norm_eps_that_cannot_be_represented_is_refused(run):
+    with pytest.raises(ValueError, match="layer_norm_eps 1e-12: the models here compute with 1e-06"):
+        run(state_dict(names.HUGGING_FACE_VIT), {"config.json": hugging_face_config(layer_norm_eps=1e-12)})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"hidden_act": "gelu_new"}, "gelu_new"),
+        ({"num_attention_heads": 4}, "the source has 4, vit_test 3"),
+        ({"model_type": "dinov2_with_registers"}, "dinov2_with_registers"),
+    ],
+)
+def test_configs_that_do_not_fit_are_refused(run, change, message):
+    with pytest.raises(ValueError, match=message):
+        run(state_dict(names.HUGGING_FACE_VIT), {"config.json": hugging_face_config(**change)})
+
+
+def test_hugging_face_names_need_their_config(run):
+    with pytest.raises(ValueError, match=r"without their config\.json"):
+        run(state_dict(names.HUGGING_FACE_VIT))
+
+
+def test_an_unknown_layout_lists_names(run):
+    with pytest.raises(ValueError, match=r"not a layout known here.*conv1\.weight"):
+        run({"conv1.weight": np.zeros(3, np.float32)})
+
+
+def test_preprocessing_and_class_names_travel(run):
+    config = hugging_face_config(id2label={str(i): f"class {i}" for i in range(5)})
+    preprocessor = {
+        "size": {"height": PIXELS, "width": PIXELS},
+        "resample": 2,
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.5, 0.5, 0.5],
+    }
+    configs = {"config.json": config, "preprocessor_config.json": preprocessor}
+    result = run(state_dict(names.HUGGING_FACE_VIT), configs, image_size=None)
+    assert result.class_names == tuple(f"class {i}" for i in range(5))
+    assert result.preprocessing.to_json() == {
+        "image_size": PIXELS,
+        "crop_fraction": 1.0,
+        "interpolation": "bilinear",
+        "mean": (0.5, 0.5, 0.5),
+        "std": (0.5, 0.5, 0.5),
+    }
+
+
+def test_without_a_config_the_authors_preprocessing_is_taken(run):
+    result = run(state_dict(names.TIMM_VIT))
+    assert result.preprocessing == dataclasses.replace(IMAGENET_224, image_size=PIXELS)
+
+
+def test_a_folder_written_by_the_command_loads_bit_for_bit(run, tmp_path, capsys):
+    result = run(state_dict(names.TIMM_VIT))
+    out = tmp_path / "out"
+    arguments = ["--model", "vit_test", "--image_size", str(PIXELS), "--out", str(out)]
+    assert command([str(tmp_path / "model.safetensors"), *arguments]) == 0
+    assert "blocks/attn/qkv/kernel" in capsys.readouterr().out
+    loaded = load_imported(out)
+    assert_same_trees(loaded.params, result.params)
+    assert dataclasses.replace(loaded, params={}) == dataclasses.replace(result, params={})
+    with pytest.raises(FileExistsError, match="already holds an import"):
+        save_imported(out, result)
+
+
+def test_the_command_reports_a_bad_source_in_one_line(tmp_path, capsys):
+    code = command([str(tmp_path / "none.safetensors"), "--model", "vit_test", "--out", str(tmp_path / "out")])
+    assert code == 1
+    assert "no such file or folder" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_pth_without_torch_names_the_extra(tmp_path, monkeypatch):
+    (tmp_path / "x.pth").write_bytes(b"PK")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ImportError, match=r"semivit_jax\[torch\]"):
+        import_weights(str(tmp_path / "x.pth"), variant="vit_test", pool=None, image_size=PIXELS, decoder=False)
