@@ -28,14 +28,14 @@ def train(argv: list[str]) -> int:
     config_flags.DEFINE_config_file("config", None, "recipe, FILE[:ARGS]", flag_values=values)
     flags.DEFINE_string("workdir", None, "folder of the run", flag_values=values)
     try:
-        rest = values(["semivit train", *(_with_path(a) for a in argv)])[1:]
+        rest = values(["semivit train", *(with_path(a) for a in argv)])[1:]
         raw: Any = values["config"].value
         if rest or not values["workdir"].value or raw is None:
             raise flags.Error(f"need --config=FILE and --workdir=DIR, and nothing else; got {argv}")
         overridden = config_flags.get_override_values(values["config"])
         config = config_check.check(with_preprocessing(raw, overridden))
     except (flags.Error, ConfigError, AttributeError, ValueError, FileNotFoundError) as error:
-        return _usage_error("train", error)
+        return usage_error("train", error)
     return _guarded(lambda: run.train(config, Path(values["workdir"].value)))
 
 
@@ -48,7 +48,7 @@ def evaluate(argv: list[str]) -> int:
         if rest or not values["workdir"].value:
             raise flags.Error(f"need --workdir=DIR and nothing else; got {argv}")
     except flags.Error as error:
-        return _usage_error("eval", error)
+        return usage_error("eval", error)
     return _guarded(lambda: run.evaluate(Path(values["workdir"].value)))
 
 
@@ -71,7 +71,7 @@ def with_preprocessing(raw: Any, overridden: Collection[str]) -> Any:
     return raw
 
 
-def _with_path(argument: str) -> str:
+def with_path(argument: str) -> str:
     """--config=digits and --config=configs/digits.py both find a recipe installed with the package."""
     if not argument.startswith("--config="):
         return argument
@@ -85,7 +85,7 @@ def _with_path(argument: str) -> str:
     return f"--config={installed}{colon}{args}"
 
 
-def _usage_error(command: str, error: Exception) -> int:
+def usage_error(command: str, error: Exception) -> int:
     print(f"semivit {command}: {error}", file=sys.stderr)
     return BAD_USAGE
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 COMMANDS = {
     "train": ("semivit_jax.commands:train", "run the stages of a config: --config=FILE[:ARGS] --workdir=DIR"),
+    "plan": ("semivit_jax.preflight.command:plan", "what a run needs on a slice: --config=FILE --topology=v5e:16x16"),
     "eval": ("semivit_jax.commands:evaluate", "evaluate the latest stage of a run: --workdir=DIR"),
 }
 BAD_USAGE = 2

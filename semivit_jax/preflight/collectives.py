@@ -1,6 +1,7 @@
 """Collectives of a compiled step, read from its optimised HLO: kind, count, bytes, and where they come from."""
 
 import dataclasses
+import math
 import re
 from collections.abc import Iterable
 
@@ -101,9 +102,14 @@ def _bytes(instruction: Instruction, kind: str, group: int) -> int:
 
 
 def _group_size(rest: str, num_partitions: int) -> int:
-    """Devices per group, from either spelling of replica groups; empty groups mean all devices."""
+    """Devices per group, from any of the spellings of replica groups; empty groups mean all devices."""
     if "source_target_pairs={" in rest:
         return 2  # each device has one partner; only being above 1 matters
+    named = re.search(r"replica_groups=mesh\[([^\]]*)\] ?\{([^}]*)\}", rest)
+    if named:
+        sizes = dict(re.findall(r"'([^']+)'=(\d+)", named[1]))
+        taken = re.findall(r"'([^']+)'(?::\(\d+\)(\d+))?", named[2])  # 'axis', or 'axis':(before)part of it
+        return math.prod(int(part or sizes[axis]) for axis, part in taken)
     iota = re.search(r"replica_groups=\[(?:\d+,)*(\d+)\]<=", rest)
     if iota:
         return int(iota[1])

@@ -124,7 +124,7 @@ def executions(module: Module) -> dict[str, Runs]:
     callers: dict[str, list[tuple[str, int | None]]] = collections.defaultdict(list)
     for caller, instructions in module.computations.items():
         for instruction in instructions:
-            for callee, trips in _called(instruction):
+            for callee, trips in _called(instruction, module):
                 callers[callee].append((caller, trips))
     found: dict[str, Runs] = {module.entry: Runs(1, True)}
 
@@ -138,16 +138,35 @@ def executions(module: Module) -> dict[str, Runs]:
     return {name: runs(name) for name in module.computations}
 
 
-def _called(instruction: Instruction) -> Iterator[tuple[str, int | None]]:
+def _called(instruction: Instruction, module: Module) -> Iterator[tuple[str, int | None]]:
     """(computation, times per execution); None where a loop's trip count is not known."""
     if instruction.opcode.endswith(("-done", "-update")):
         return  # what they finish was counted where it started
-    trips = _TRIPS.search(instruction.rest)
-    for attribute, name in _CALLS.findall(instruction.rest):
-        if attribute in ("body", "condition"):
-            yield name, int(trips[1]) if trips else None
-        else:
-            yield name, 1
+    callees = dict((attribute, name) for attribute, name in _CALLS.findall(instruction.rest))
+    trips = _trip_count(instruction, module.computations.get(callees.get("condition", ""), []))
+    for attribute, name in callees.items():
+        yield name, trips if attribute in ("body", "condition") else 1
     for names in _BRANCHES.findall(instruction.rest):
         for name in re.findall(r"[\w.\-]+", names):
             yield name, 1
+
+
+def _trip_count(loop: Instruction, condition: list[Instruction]) -> int | None:
+    """From the compiler's note, or from a condition 'index < constant', which is what `jax.lax.scan` makes.
+
+    The TPU compiler drops the note. A scan's index starts at 0 and grows by 1, so the constant is the count; other
+    loops compare values that are not integer scalars, and stay unknown.
+    """
+    noted = _TRIPS.search(loop.rest)
+    if noted:
+        return int(noted[1])
+    constants = {
+        i.name: int(found[1])
+        for i in condition
+        if i.opcode == "constant" and (found := re.match(r"(\d+)\)", i.rest)) and re.match(r"[su]32\[\]", i.result)
+    }
+    compared = [i for i in condition if i.opcode == "compare" and "direction=LT" in i.rest]
+    if len(compared) != 1 or compared[0] is not condition[-1]:
+        return None
+    limit = re.findall(r"%([\w.\-]+)", compared[0].rest.split(")", 1)[0])[-1]
+    return constants.get(limit)

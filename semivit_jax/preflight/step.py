@@ -11,9 +11,10 @@ from jax.sharding import AbstractMesh, AxisType, Mesh
 
 from semivit_jax import sharding
 from semivit_jax.compiled import Compiled, compile_stage
-from semivit_jax.config import Config
+from semivit_jax.config import Config, ConfigError
 from semivit_jax.plan import Plan
 from semivit_jax.stages import make_stage
+from semivit_jax.state import TrainState
 
 PyTree = Any
 
@@ -21,9 +22,9 @@ PyTree = Any
 class OutOfMemory(Exception):
     """The compiler found no way to fit the step into a device's memory; carries what it needed."""
 
-    def __init__(self, message: str, *, needed_bytes: int):
+    def __init__(self, message: str, *, needed_bytes: int, seconds: float):
         super().__init__(message)
-        self.needed_bytes = needed_bytes
+        self.needed_bytes, self.seconds = needed_bytes, seconds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,11 +46,14 @@ class CompiledStep:
     seconds: float
 
 
-def describe_state(config: Config, plan: Plan, *, backend: str) -> PyTree:
-    """The stage's `TrainState` with shapes and dtypes alone; on any machine, for any number of devices."""
-    stage = make_stage(config, plan, backend=backend)
+def describe_state(config: Config, plan: Plan) -> TrainState:
+    """The stage's state with shapes, dtypes and shardings alone; on any machine, for any number of devices."""
+    stage = make_stage(config, plan, backend="cpu")  # no parameter depends on the platform
     described = jax.eval_shape(stage.init, jax.random.key(0))
-    mesh = AbstractMesh((plan.num_devices // config.mesh.fsdp, config.mesh.fsdp), ("data", "fsdp"), (AxisType.Auto,) * 2)
+    fsdp = config.mesh.fsdp
+    if plan.num_devices % fsdp:
+        raise ConfigError(f"config.mesh.fsdp is {fsdp}; it must divide the {plan.num_devices} devices")
+    mesh = AbstractMesh((plan.num_devices // fsdp, fsdp), ("data", "fsdp"), (AxisType.Auto,) * 2)
     places = sharding.state_shardings(mesh, described)  # pyright: ignore[reportArgumentType]
     return jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), described, places)
 
@@ -95,7 +99,8 @@ def compile_step(config: Config, plan: Plan, devices: list[Any]) -> CompiledStep
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        raise OutOfMemory(str(error), needed_bytes=_needed_bytes(str(error))) from error
+        seconds = time.monotonic() - started
+        raise OutOfMemory(str(error), needed_bytes=_needed_bytes(str(error)), seconds=seconds) from error
     memory = executable.memory_analysis()
     return CompiledStep(
         argument_bytes=memory.argument_size_in_bytes,

@@ -1,6 +1,7 @@
 """Slices and hosts by name, and their described devices: nothing here needs an accelerator."""
 
 import dataclasses
+import importlib.metadata
 import importlib.util
 import math
 import os
@@ -69,6 +70,11 @@ def parse(text: str) -> Topology:
 
 def libtpu_installed() -> bool:
     return importlib.util.find_spec("libtpu") is not None
+
+
+def libtpu_version() -> str:
+    """Version of the TPU compiler, '' where it is not installed."""
+    return importlib.metadata.version("libtpu") if libtpu_installed() else ""
 
 
 def describe_devices(topology: Topology) -> list[Any]:
