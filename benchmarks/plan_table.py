@@ -20,7 +20,7 @@ from typing import Any
 
 from semivit_jax import config_check
 from semivit_jax.config import Config
-from semivit_jax.preflight.answer import Answer, answer, to_dict
+from semivit_jax.preflight.answer import Answer, plan_one, to_dict
 from semivit_jax.preflight.batch import GivenFacts, data_facts
 from semivit_jax.preflight.chips import GIB
 from semivit_jax.preflight.command import use_no_accelerator
@@ -67,13 +67,13 @@ def plan(case: Case, *, compiling: bool, note: str) -> Answer:
     """One row; where the recipe as it stands does not fit by estimate, with the nearest change that should."""
     config, topology = load_config(case), parse(case.topology)
     facts = data_facts(config, WORKED_OUT)
-    guess = answer(config, case.stage, topology, facts, devices=None, note=note, tries=MAX_TRIES)
+    guess = plan_one(config, case.stage, topology, facts, devices=None, note=note, tries=MAX_TRIES)
     if guess.change is not None and guess.change.setting is not None:
         config = guess.change.setting.applied_to(config)
     if not compiling:
-        return answer(config, case.stage, topology, facts, devices=None, note=note, tries=0)
+        return plan_one(config, case.stage, topology, facts, devices=None, note=note, tries=0)
     devices = describe_devices(topology)
-    found = answer(config, case.stage, topology, facts, devices=devices, note="", tries=MAX_TRIES)
+    found = plan_one(config, case.stage, topology, facts, devices=devices, note="", tries=MAX_TRIES)
     return found
 
 

@@ -9,15 +9,17 @@ from semivit_jax import flops
 from semivit_jax.config import Config, ConfigError
 from semivit_jax.models.variants import VIT_SIZES
 from semivit_jax.plan import DataFacts, Plan, make_plan
-from semivit_jax.preflight import collectives, estimate, memory, search, step
+from semivit_jax.preflight import search, step
 from semivit_jax.preflight.batch import with_legal_batch
-from semivit_jax.preflight.collectives import Total
-from semivit_jax.preflight.estimate import Estimate
+from semivit_jax.preflight.collectives import Collective, Total, find, totals
+from semivit_jax.preflight.estimate import Estimate, expected_sent_bytes, roofline
+from semivit_jax.preflight.memory import estimated_temporaries, state_bytes
 from semivit_jax.preflight.search import Setting
 from semivit_jax.preflight.topology import Topology, libtpu_version
 
 COMPILER, ESTIMATE = "compiler", "estimate"
 LARGEST = 8  # collectives listed one by one
+ROOM = 1.15  # an estimate counts as fitting only with this much to spare
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +36,8 @@ class Memory:
 
     @property
     def fits(self) -> bool:
-        return self.total <= self.chip
+        room = ROOM if self.source == ESTIMATE else 1.0
+        return self.total * room <= self.chip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Load:
     """What one setting asks of a device; collectives are the compiler's, or None."""
 
     memory: Memory
-    found: list[collectives.Collective] | None
+    found: list[Collective] | None
     compile_seconds: float
     out_of_memory: bool
 
@@ -83,7 +86,7 @@ class Answer:
     fits: bool
     memory: Memory
     collectives: dict[str, Total]  # empty where not compiled
-    largest_collectives: list[collectives.Collective]
+    largest_collectives: list[Collective]
     sent_bytes: float  # by one device per update
     sent_bytes_source: str
     model_flops: int  # of one update, over all devices
@@ -91,8 +94,15 @@ class Answer:
     change: Change | None
 
 
-def answer(
-    config: Config, stage: str, topology: Topology, facts: DataFacts, *, devices: list[Any] | None, note: str, tries: int
+def plan_one(
+    config: Config,
+    stage: str,
+    topology: Topology,
+    facts: DataFacts,
+    *,
+    devices: list[Any] | None,
+    note: str,
+    tries: int,
 ) -> Answer:
     """Plans one stage.
 
@@ -113,8 +123,8 @@ def answer(
     config, changed = with_legal_batch(config, stage, topology.num_devices)
     plan = make_plan(config, stage, facts, num_devices=topology.num_devices, stored_group_size=None)
     load = _load(config, plan, topology, devices)
-    state = memory.state_bytes(step.describe_state(config, plan))
-    sent, sent_source = estimate.expected_sent_bytes(config, plan, state), ESTIMATE
+    state = state_bytes(step.describe_state(config, plan))
+    sent, sent_source = expected_sent_bytes(config, plan, state), ESTIMATE
     if load.found is not None:
         sent, sent_source = sum(c.sent_bytes for c in load.found), COMPILER
     return Answer(
@@ -138,12 +148,12 @@ def answer(
         compile_seconds=load.compile_seconds,
         fits=_fits(load),
         memory=load.memory,
-        collectives=collectives.totals(load.found or []),
+        collectives=totals(load.found or []),
         largest_collectives=sorted(load.found or [], key=lambda c: -c.sent_bytes)[:LARGEST],
         sent_bytes=sent,
         sent_bytes_source=sent_source,
         model_flops=flops.per_update(config, plan).total,
-        estimate=estimate.roofline(config, plan, topology.chip, state, sent_bytes=sent),
+        estimate=roofline(config, plan, topology.chip, state, sent_bytes=sent),
         change=None if _fits(load) else _change(config, plan, topology, facts, devices, tries),
     )
 
@@ -154,20 +164,20 @@ def to_dict(found: Answer) -> dict[str, Any]:
 
 
 def _load(config: Config, plan: Plan, topology: Topology, devices: list[Any] | None) -> Load:
-    state = memory.state_bytes(step.describe_state(config, plan))
+    state = state_bytes(step.describe_state(config, plan))
     chip = topology.chip.hbm_bytes
 
     def of(activations: int, total: int, source: str) -> Memory:
         return Memory(state.params, state.ema_params, state.optimizer, activations, total, chip, source)
 
     if devices is None:
-        activations = memory.estimated_temporaries(config, plan, state)
+        activations = estimated_temporaries(config, plan, state)
         return Load(of(activations, state.total + activations, ESTIMATE), None, 0.0, False)
     try:
         compiled = step.compile_step(config, plan, devices)
     except step.OutOfMemory as error:
         return Load(of(error.needed_bytes - state.total, error.needed_bytes, COMPILER), None, error.seconds, True)
-    found = collectives.find(compiled.hlo_text)
+    found = find(compiled.hlo_text)
     return Load(of(compiled.temporary_bytes, compiled.peak_bytes, COMPILER), found, compiled.seconds, False)
 
 
@@ -209,7 +219,9 @@ def _change(
     by = "compiling" if devices is not None else "estimating"
     if found.setting is None:
         why = f"stopped after {tries} tries" if found.gave_up else "nothing left to try"
-        return Change(None, (), None, len(found.tried), f"no change of remat, fsdp or accumulation found that fits: {why}")
+        return Change(
+            None, (), None, len(found.tried), f"no change of remat, fsdp or accumulation found that fits: {why}"
+        )
     flags = found.setting.flags(start)
     text = f"fits with {' '.join(flags)} (found by {by} {len(found.tried)} settings)"
     return Change(found.setting, flags, loads[found.setting].memory, len(found.tried), text)

@@ -12,7 +12,7 @@ from semivit_jax import commands, config_check, logs
 from semivit_jax.config import Config, ConfigError
 from semivit_jax.manifest import write_json
 from semivit_jax.preflight import show
-from semivit_jax.preflight.answer import Answer, answer, to_dict
+from semivit_jax.preflight.answer import Answer, plan_one, to_dict
 from semivit_jax.preflight.batch import GivenFacts, data_facts
 from semivit_jax.preflight.topology import Topology, TopologyError, describe_devices, parse
 
@@ -52,7 +52,7 @@ def plan_stages(
     facts = data_facts(config, given)
     note = topology.why_not_compilable or ("" if compiling else "switched off with --nocompile")
     devices = None if note else describe_devices(topology)
-    return [answer(config, stage, topology, facts, devices=devices, note=note, tries=tries) for stage in stages]
+    return [plan_one(config, stage, topology, facts, devices=devices, note=note, tries=tries) for stage in stages]
 
 
 def use_no_accelerator() -> None:

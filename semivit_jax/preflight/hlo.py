@@ -96,7 +96,9 @@ def _type_end(text: str) -> int:
 
 def array_bytes(text: str) -> int:
     """Bytes of all arrays named in a type, 'f32[8,16]{1,0}' or a tuple of such."""
-    return sum(_item_bytes(kind) * math.prod(int(d) for d in dims.split(",") if d) for kind, dims in _ARRAY.findall(text))
+    return sum(
+        _item_bytes(kind) * math.prod(int(d) for d in dims.split(",") if d) for kind, dims in _ARRAY.findall(text)
+    )
 
 
 def _item_bytes(kind: str) -> int:
