@@ -48,8 +48,13 @@ def describe(case: Case) -> tuple[Compiled, tuple[PyTree, PyTree, PyTree]]:
     """The case's jitted functions, and its step's inputs as shapes: enough to lower and compile."""
     config, mesh = config_of(case), sharding.make_mesh(1)
     compiled = compile_stage(config, plan_of(config, case, num_devices=mesh.size), mesh)
+    return compiled, shapes_of(compiled, case)
+
+
+def shapes_of(compiled: Compiled, case: Case) -> tuple[PyTree, PyTree, PyTree]:
+    """Inputs of the train step as shapes: (state, batch, key)."""
     batch = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), random_batch(case, 0))
-    return compiled, (compiled.target, batch, jax.eval_shape(lambda: jax.random.key(0)))
+    return compiled.target, batch, jax.eval_shape(lambda: jax.random.key(0))
 
 
 def program_bytes(program: Any) -> tuple[int, int]:
