@@ -73,8 +73,7 @@ def plan(case: Case, *, compiling: bool, note: str) -> Answer:
     if not compiling:
         return plan_one(config, case.stage, topology, facts, devices=None, note=note, tries=0)
     devices = describe_devices(topology)
-    found = plan_one(config, case.stage, topology, facts, devices=devices, note="", tries=MAX_TRIES)
-    return found
+    return plan_one(config, case.stage, topology, facts, devices=devices, note="", tries=MAX_TRIES)
 
 
 def read_rows(path: Path) -> dict[Case, dict[str, Any]]:
@@ -93,11 +92,11 @@ def compile_missing(path: Path, *, minutes: float) -> None:
             continue
         if time.monotonic() - started > 60 * minutes:
             return
-        found = to_dict(plan(case, compiling=True, note=""))
-        line = json.dumps(found | {"date": datetime.datetime.now(datetime.UTC).date().isoformat()})
+        today = datetime.datetime.now(datetime.UTC).date().isoformat()
+        row = to_dict(plan(case, compiling=True, note="")) | {"date": today}
         with open(path, "a") as file:
-            file.write(line + "\n")
-        print(markdown_row(found), flush=True)
+            file.write(json.dumps(row) + "\n")
+        print(markdown_row(row), flush=True)
 
 
 HEAD = (
