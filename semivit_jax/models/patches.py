@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from semivit_jax.gather import whole
 from semivit_jax.models.layers import Initializer
 
 CHANNELS = 3
@@ -37,4 +38,4 @@ class PatchEmbed(nn.Module):
         kernel = self.param("kernel", self.kernel_init, (p, p, CHANNELS, self.width))
         bias = self.param("bias", self.bias_init, (self.width,))
         patches, kernel, bias = nn.dtypes.promote_dtype(patches, kernel, bias, dtype=self.dtype)
-        return patches @ kernel.reshape(-1, self.width) + bias
+        return patches @ whole(kernel).reshape(-1, self.width) + bias
