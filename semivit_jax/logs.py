@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 from rich.console import Console
+from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from tensorboardX import SummaryWriter
 
@@ -141,6 +142,16 @@ class _NoMissingMetadata(logging.Filter):
 
 
 logging.getLogger("absl").addFilter(_NoMissingMetadata())
+
+
+def show_warnings() -> None:
+    """Lets the package's own log messages (bad images, hosts that are waited for) reach people, one line each."""
+    log = logging.getLogger("semivit_jax")
+    if not log.handlers:
+        handler = RichHandler(console=console, show_time=False, show_level=False, show_path=False, markup=False)
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+        log.propagate = False
 
 
 def say(line: str) -> None:

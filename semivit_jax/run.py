@@ -10,7 +10,7 @@ import jax
 from semivit_jax import checkpoint, cluster, logs, report, sharding, stopping, workdir
 from semivit_jax.compiled import compile_stage
 from semivit_jax.config import Config, flatten
-from semivit_jax.data.dataset import open_task
+from semivit_jax.data.dataset import describe, open_task
 from semivit_jax.plan import DataFacts, make_plan
 from semivit_jax.setup_stage import Run
 from semivit_jax.train import evaluate_params, run_stage
@@ -49,6 +49,7 @@ def train(config: Config, folder: Path) -> None:
         return
     workdir.claim(folder, config, first_host=first_host, say=logs.say)
     task = open_task(config, workdir=folder if first_host else None)
+    logs.say(describe(task))
     cluster.same_on_every_host({"data listing": task.listing_hash, "split": task.split_hash})
     own = config.data.dataset == "own_folder" and "mae" in config.stages and not config.init_from
     if own and len(task.split.training) < FEW_FOR_MAE:
