@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from semivit_jax import metrics, mixup, rng, state
 from semivit_jax.config import AffineConfig, Config, FinetuneConfig
+from semivit_jax.gather import on_every_device
 from semivit_jax.losses import correct, cross_entropy, smoothed_target
 from semivit_jax.metrics import Metrics
 from semivit_jax.models.variants import Classifier, classifier
@@ -120,13 +121,21 @@ def sample_labeled_mix(
     """One draw per mixing group, leaves [accum, groups, ...]; None where labeled mixup is off."""
     if not section.labeled_mixup:
         return None
-    return rng.grouped(
+    return grouped_mix(key, "labeled_mix", position, section, plan, image_size)
+
+
+def grouped_mix(
+    key: jax.Array, name: str, position: jax.Array, section: FinetuneConfig, plan: Plan, image_size: int
+) -> mixup.GroupDraw:
+    """Mixup and cutmix in batch mode, one draw per mixing group, leaves [accum, groups, ...]."""
+    draws = rng.grouped(
         lambda k: sample_group_mix(k, section, image_size),
-        rng.stream(key, "labeled_mix"),
+        rng.stream(key, name),
         position=position,
         accum=plan.accum,
         groups=plan.groups,
     )
+    return on_every_device(draws)
 
 
 def sample_group_mix(key: jax.Array, section: FinetuneConfig, image_size: int) -> mixup.GroupDraw:

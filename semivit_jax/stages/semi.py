@@ -178,16 +178,16 @@ def sample_draws(
     def images(name: str, images_per_labeled: int, spec: ViewSpec) -> ImageDraws:
         return stage_lib.stream_draws(key, name, position=position, plan=plan, ratio=images_per_labeled, spec=spec)
 
-    def pseudo_mix(k: jax.Array):
-        if section.pseudo_mixup == "prob":
-            size, switch = plan.group_size * ratio, section.cutmix_switch_prob
-            return mixup.sample_prob(k, size=size, image_size=image_size, cutmix_switch_prob=switch)
-        return finetune.sample_group_mix(k, section, image_size)
+    def prob_mix(k: jax.Array) -> mixup.ProbDraw:
+        size, switch = plan.group_size * ratio, section.cutmix_switch_prob
+        return mixup.sample_prob(k, size=size, image_size=image_size, cutmix_switch_prob=switch)
 
     drawn_mix = None
-    if section.pseudo_mixup != "none":
+    if section.pseudo_mixup == "prob":
         stream = rng.stream(key, "pseudo_mix")
-        drawn_mix = rng.grouped(pseudo_mix, stream, position=position, accum=plan.accum, groups=plan.groups)
+        drawn_mix = rng.grouped(prob_mix, stream, position=position, accum=plan.accum, groups=plan.groups)
+    elif section.pseudo_mixup != "none":
+        drawn_mix = finetune.grouped_mix(key, "pseudo_mix", position, section, plan, image_size)
     return SemiDraws(
         labeled=images("labeled", 1, specs.labeled),
         weak=images("weak", ratio, specs.weak),

@@ -4,6 +4,7 @@ python -m tests.e2e.device_steps OUT.json writes {case: {values, collectives, st
 """
 
 import dataclasses
+import functools
 import json
 import re
 import sys
@@ -18,7 +19,6 @@ from semivit_jax.compiled import Compiled, compile_stage
 from tests.configs import small_config, small_plan
 
 SIDE, BATCH, GROUP, RATIO = 16, 64, 2, 2
-STEPS = 2  # the second one sees moments, a moved position and donated buffers
 
 SUPERVISED = {
     "drop_path_rate": 0.3, "erase_prob": 0.5, "labeled_mixup": True, "warmup_epochs": 0.0, "ema_decay": 0.9,
@@ -40,11 +40,12 @@ class Case:
     accum: int = 1
     wide: bool = True  # float64, on normalised images; else float32 on uint8 images, which are warped as well
     changes: tuple[tuple[str, object], ...] = ()
+    steps: int = 2  # the second one sees moments, a moved position and donated buffers
 
 
 CASES = {
     "mae, 1 device": Case("mae"),
-    "mae, fsdp 2": Case("mae", devices=8, fsdp=2, accum=4),
+    "mae, fsdp 2, accum 4": Case("mae", devices=8, fsdp=2, accum=4),
     "finetune, 1 device": Case("finetune"),
     "finetune, fsdp 4": Case("finetune", devices=8, fsdp=4),
     "semi, 1 device": Case("semi"),
@@ -55,7 +56,11 @@ CASES = {
     "semi, float32, 1 device": Case("semi", wide=False),
     "semi, float32, fsdp 1": Case("semi", devices=8, wide=False),
     "semi, float32, no mixing": Case(
-        "semi", devices=8, wide=False, changes=(("semi.pseudo_mixup", "none"), ("semi.labeled_mixup", False))
+        "semi",
+        devices=8,
+        wide=False,
+        steps=0,
+        changes=(("semi.pseudo_mixup", "none"), ("semi.labeled_mixup", False)),
     ),
 }
 
@@ -96,22 +101,28 @@ def compile_case(case: Case) -> tuple[Compiled, jax.sharding.Mesh]:
     return compile_stage(config, plan, mesh), mesh
 
 
-def first_state(compiled: Compiled, case: Case):
-    """Initial state, its head scaled so that predictions differ, in the precision of the case."""
-    state = jax.jit(compiled.stage.init)(jax.random.key(1))
-    generator = np.random.default_rng(1)
+@functools.cache
+def initial_values(stage: str, wide: bool):
+    """Initial state on the host, the head random so that predictions differ, in the precision of the case."""
+    state = jax.jit(compile_case(Case(stage))[0].stage.init)(jax.random.key(1))
 
     def widened(leaf: jax.Array) -> np.ndarray:
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             return np.asarray(leaf)
-        return np.asarray(leaf).astype(np.float64 if case.wide else np.float32)
+        return np.asarray(leaf).astype(np.float64 if wide else np.float32)
 
     state = jax.tree.map(widened, state)
-    if case.stage != "mae":
+    if stage != "mae":
         kernel = state.params["head"]["kernel"]
-        state.params["head"]["kernel"] = generator.normal(size=kernel.shape).astype(kernel.dtype)
+        state.params["head"]["kernel"] = np.random.default_rng(1).normal(size=kernel.shape).astype(kernel.dtype)
         state.ema_params["head"]["kernel"] = state.params["head"]["kernel"].copy()
-    return jax.tree.map(lambda leaf, target: jax.device_put(leaf, target.sharding), state, compiled.target)
+    return state
+
+
+def first_state(compiled: Compiled, case: Case):
+    """The initial state, placed as the case asks."""
+    values = initial_values(case.stage, case.wide)
+    return jax.tree.map(lambda leaf, target: jax.device_put(leaf, target.sharding), values, compiled.target)
 
 
 def run(case: Case) -> dict:
@@ -125,7 +136,7 @@ def run(case: Case) -> dict:
     if case.devices > 1:  # compiled once, to be looked at and to be run
         step_function = program = compiled.train_step.lower(state, batch, key).compile()
     values = {}
-    for step in range(STEPS):
+    for step in range(case.steps):
         state, found = step_function(state, batch, key)
         values |= {f"{name} {step}": float(np.sum(m.total) / np.sum(m.count)) for name, m in found.items()}
     trees = {"params": state.params} | ({"ema_params": state.ema_params} if state.ema_params else {})

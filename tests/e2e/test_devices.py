@@ -1,0 +1,73 @@
+"""One device, eight devices, every mesh: the same step, no traffic for mixing, every buffer reused."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests.e2e.runs import ROOT
+
+pytestmark = pytest.mark.xdist_group("devices")
+
+
+@pytest.fixture(scope="module")
+def found(machine, tmp_path_factory):
+    """Results of `device_steps` by case."""
+    path = tmp_path_factory.mktemp("devices") / "found.json"
+    environ = machine.environ(devices=8)
+    subprocess.run([sys.executable, "-m", "tests.e2e.device_steps", str(path)], env=environ, cwd=ROOT, check=True)
+    return json.loads(path.read_text())
+
+
+def assert_same_step(found, case, reference, *, rtol, leave_out=()):
+    """Each value to `rtol` of its largest entry."""
+    wanted = found[reference]["values"]
+    assert found[case]["values"].keys() == wanted.keys()
+    for name in (n for n in wanted if not any(part in n for part in leave_out)):
+        scale = np.abs(wanted[name]).max()
+        np.testing.assert_allclose(found[case]["values"][name], wanted[name], rtol=0, atol=rtol * scale, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        "mae, fsdp 2, accum 4",
+        "finetune, fsdp 4",
+        "semi, fsdp 1",
+        "semi, fsdp 2, accum 4",
+        "semi, fsdp 4, remat",
+        "semi, fsdp 8, unroll",
+    ],
+)
+def test_every_mesh_accumulation_remat_and_unroll_give_the_plain_step(found, case):
+    # Quantiles are taken per micro-step, so they alone depend on the accumulation.
+    assert_same_step(found, case, f"{case.split(',')[0]}, 1 device", rtol=1e-9, leave_out=("confidence_q",))
+
+
+def test_float32_with_warped_images_agrees_to_its_rounding(found):
+    # Adam turns the rounding of a gradient that is zero in theory (the key bias) into whole steps.
+    assert_same_step(
+        found, "semi, float32, fsdp 1", "semi, float32, 1 device", rtol=1e-5, leave_out=("['params']", "ema_params")
+    )
+
+
+def test_mixing_adds_no_traffic(found):
+    """Batches spread over eight devices: gradients and metrics are added up, and nothing else travels."""
+    mixing, plain = (found[f"semi, float32, {name}"]["collectives"] for name in ("fsdp 1", "no mixing"))
+    assert mixing == plain
+    confidences = f"all-gather f32[{64 * 2}]"  # for the quantiles that are logged
+    assert [c for c in mixing if not c.startswith(("all-reduce", confidences))] == []
+
+
+def test_every_buffer_of_the_state_is_donated(found):
+    cases = {name: case for name, case in found.items() if case["aliased_bytes"] is not None}
+    assert len(cases) == 8
+    for name, case in cases.items():
+        assert case["aliased_bytes"] == case["state_bytes"], name
+
+
+@pytest.mark.parametrize("stage", ["mae", "finetune", "semi"])
+def test_a_stage_is_traced_once(found, stage):
+    assert found[f"{stage}, 1 device"]["traces"] == 1
