@@ -9,8 +9,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import jax
 import numpy as np
@@ -58,18 +59,26 @@ class Machine:
             "PYTHONPATH": str(ROOT),
         }
 
-    def start(self, workdir: Path, *, processes: int = 1, devices: int = 1, **changes: object) -> "Started":
+    def start(
+        self,
+        workdir: Path,
+        *,
+        processes: int = 1,
+        devices: int = 1,
+        changes: Mapping[str, object] = MappingProxyType({}),
+        different: Mapping[str, object] = MappingProxyType({}),
+    ) -> "Started":
         """Starts `semivit train` in one process or several.
 
         Args:
           workdir: of the run.
           processes: of the run, joined on the loopback interface.
           devices: simulated ones of each process.
-          changes: config values beyond TINY, with "__" for ".".
+          changes: config values beyond TINY.
+          different: config values of the last process alone.
         """
-        values = TINY | {key.replace("__", "."): value for key, value in changes.items()}
-        command = [sys.executable, "-m", "semivit_jax.main", "train", "--config=digits", f"--workdir={workdir}"]
-        command += [f"--config.{key}={value}" for key, value in values.items()]
+        commands = [_command(workdir, TINY | changes) for _ in range(processes)]
+        commands[-1] = _command(workdir, TINY | changes | different)
         environs = [self.environ(devices=devices) for _ in range(processes)]
         if processes > 1:
             address = f"localhost:{_free_port()}"
@@ -79,7 +88,7 @@ class Machine:
                     "SEMIVIT_NUM_PROCESSES": str(processes),
                     "SEMIVIT_PROCESS_ID": str(index),
                 }
-        return Started([_Process(command, environ) for environ in environs])
+        return Started([_Process(*pair) for pair in zip(commands, environs, strict=True)])
 
     def finish(self, workdir: Path, **options) -> str:
         """Runs to the end; returns what the first process printed."""
@@ -160,6 +169,11 @@ class Started:
 
     def output(self) -> str:
         return "\n".join(f"--- process {i}\n{p.text()}" for i, p in enumerate(self.processes))
+
+
+def _command(workdir: Path, values: Mapping[str, object]) -> list[str]:
+    flags = [f"--config.{key}={value}" for key, value in values.items()]
+    return [sys.executable, "-m", "semivit_jax.main", "train", "--config=digits", f"--workdir={workdir}", *flags]
 
 
 def logged(workdir: Path) -> dict[str, object]:
