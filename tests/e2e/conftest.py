@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from semivit_jax import report, run
+from tests.configs import small_config
+from tests.e2e.planned import TOTAL, stage_with
 from tests.e2e.runs import Machine, Started
 
 
@@ -27,6 +30,26 @@ def untouched_pair(machine, tmp_path_factory) -> Path:
     workdir = tmp_path_factory.mktemp("runs") / "pair"
     machine.finish(workdir, processes=2)
     return workdir
+
+
+@pytest.fixture
+def run_semi(machine, tmp_path, monkeypatch):
+    """Runs the semi stage with trouble; returns the folder of the stage."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(machine.cache))
+    monkeypatch.setattr(report, "digits_baselines", lambda task, data: {})
+
+    def go(trouble, folder=tmp_path, **changes):
+        monkeypatch.setattr("semivit_jax.compiled.make_stage", lambda *args, **kwargs: stage_with(trouble))
+        values = {
+            "stages": ("semi",), "semi.batch_size": 20, "semi.unlabeled_ratio": 1, "semi.warmup_epochs": 0.0,
+            "semi.epochs": (TOTAL + 0.2) / 69, "train.eval_every_epochs": 2 / 69, "train.compilation_cache": False,
+            "train.max_nonfinite_in_a_row": 3, "train.collapse_window_steps": 3, "checkpoint.save_every_steps": 4,
+            "checkpoint.keep": 4, "log.every_steps": 1, "log.tensorboard": False,
+        }  # fmt: skip
+        run.train(small_config(**(values | changes)), folder)
+        return folder / "semi"
+
+    return go
 
 
 def stop(started: Started, signum: signal.Signals, *, at: str) -> list[int]:

@@ -1,98 +1,14 @@
 """The guard in the real loop: with a stand-in for the stage whose losses and accuracies go wrong as planned."""
 
-import dataclasses
 import json
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 import pytest
 
-from semivit_jax import checkpoint, report, run, train
-from semivit_jax.metrics import Mean
+from semivit_jax import train
 from semivit_jax.rollback import Collapsed
-from semivit_jax.stages.stage import Stage
-from semivit_jax.state import TrainState
-from tests.configs import small_config
+from tests.e2e.planned import TOTAL, Trouble, good_steps, seen_positions
 
 pytestmark = pytest.mark.xdist_group("runs")
-
-TOTAL = 20
-
-
-@dataclasses.dataclass(frozen=True)
-class Trouble:
-    """Batches, by position, at which something goes wrong."""
-
-    not_finite: range = range(0)
-    mask_rate_gone: range = range(0)
-    accuracy_gone: range = range(0)
-
-
-def stage_with(trouble: Trouble) -> Stage:
-    """A stage whose params remember which batches they have seen."""
-
-    def among(position, positions):
-        return (position >= positions.start) & (position < positions.stop)
-
-    def init(key):
-        params = {"seen": jnp.zeros(64), "acc1": jnp.zeros(())}
-        zero = jnp.zeros((), jnp.int32)
-        return TrainState(zero, zero, params, (), jax.tree.map(jnp.copy, params), ())
-
-    def train_step(state, batch, key):
-        p = state.position
-        dropped = among(p, trouble.not_finite)
-        mean = batch["labeled"]["image"].astype(jnp.float32).mean()
-        seen = state.params["seen"].at[p].set(jnp.where(dropped, 0.0, mean))
-        params = {"seen": seen, "acc1": jnp.where(among(p, trouble.accuracy_gone), 0.1, 0.9)}
-        found = {
-            "loss": Mean(jnp.where(dropped, jnp.nan, mean), 1.0),
-            "mask_rate": Mean(jnp.where(among(p, trouble.mask_rate_gone), 0.0, 0.8), 1.0),
-            "dropped": Mean(dropped.astype(jnp.float32), 1.0),
-        }
-        ema_params = jax.tree.map(lambda leaf: leaf * 1.0, params)
-        return TrainState(state.step + 1, p + 1, params, (), ema_params, ()), found
-
-    def eval_step(params, batch):
-        rows = batch["mask"].sum()
-        return {"acc1": Mean(params["acc1"] * rows, rows)}
-
-    return Stage("semi", init, train_step, eval_step, lambda s: {"val": s.params, "val_ema": s.ema_params})
-
-
-@pytest.fixture
-def run_semi(machine, tmp_path, monkeypatch):
-    """Runs the semi stage with trouble; returns the folder of the stage."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(machine.cache))
-    monkeypatch.setattr(report, "digits_baselines", lambda task, data: {})
-
-    def go(trouble, folder=tmp_path, **changes):
-        monkeypatch.setattr("semivit_jax.compiled.make_stage", lambda *args, **kwargs: stage_with(trouble))
-        values = {
-            "stages": ("semi",), "semi.batch_size": 20, "semi.unlabeled_ratio": 1, "semi.warmup_epochs": 0.0,
-            "semi.epochs": (TOTAL + 0.2) / 69, "train.eval_every_epochs": 2 / 69, "train.compilation_cache": False,
-            "train.max_nonfinite_in_a_row": 3, "train.collapse_window_steps": 3, "checkpoint.save_every_steps": 4,
-            "checkpoint.keep": 4, "log.every_steps": 1, "log.tensorboard": False,
-        }  # fmt: skip
-        run.train(small_config(**(values | changes)), folder)
-        return folder / "semi"
-
-    return go
-
-
-def seen_positions(stage_folder):
-    """Which batches the final params have learned from."""
-    source = checkpoint.newest_good(stage_folder / "checkpoints")
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    target = {"params.seen": jax.ShapeDtypeStruct((64,), "float32", sharding=here)}
-    assert checkpoint.read_facts(source)["step"] == TOTAL
-    return np.flatnonzero(checkpoint.restore_arrays(source, target)["params.seen"]).tolist()
-
-
-def good_steps(stage_folder):
-    return sorted(int(p.parent.name) for p in (stage_folder / "checkpoints").glob("*/MANIFEST.json"))
-
 
 ROLLBACK = {"train.on_collapse": "rollback"}
 

@@ -1,0 +1,98 @@
+"""Storage fails under a run: it says so, falls back to the last good checkpoint, and loses nothing."""
+
+import json
+import resource
+import shutil
+
+import pytest
+
+from semivit_jax import train
+from semivit_jax.checkpoint import CheckpointError
+from tests.e2e.planned import TOTAL, Trouble, good_steps, seen_positions
+
+pytestmark = pytest.mark.xdist_group("runs")
+
+CALM = Trouble()
+ODD = {"log.every_steps": 3}  # saving, every 4 steps, falls between log lines
+
+
+def metrics(stage_folder):
+    lines = [json.loads(line) for line in (stage_folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if not k.startswith("perf/")} for line in lines]
+
+
+@pytest.fixture
+def ended(run_semi, monkeypatch, tmp_path):
+    """The folder of a stage whose process ended at once, at step 14 of 20."""
+    consume = train.Loop._consume
+
+    def consume_and_end(self, step, found):
+        consume(self, step, found)
+        if step == 14:
+            self._wait()  # a process that ends takes its saves along; here they would go on
+            raise SystemExit("killed")
+
+    monkeypatch.setattr(train.Loop, "_consume", consume_and_end)
+    with pytest.raises(SystemExit):
+        run_semi(CALM, tmp_path / "ended", **ODD)
+    monkeypatch.setattr(train.Loop, "_consume", consume)
+    return tmp_path / "ended" / "semi"
+
+
+def largest_file(folder):
+    return max((f for f in folder.rglob("*") if f.is_file()), key=lambda f: f.stat().st_size)
+
+
+def cut(folder):
+    with open(largest_file(folder), "r+b") as file:
+        file.truncate(10)
+
+
+def flip(folder):
+    path = largest_file(folder)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [cut, flip, shutil.rmtree, lambda folder: None], ids=["cut", "flip", "gone", "none"])
+def test_a_run_goes_on_from_the_last_good_checkpoint(run_semi, ended, tmp_path, damage):
+    newest = good_steps(ended)[-1]
+    damage(ended / "checkpoints" / str(newest))
+    assert run_semi(CALM, tmp_path / "ended", **ODD) == ended
+    whole = run_semi(CALM, tmp_path / "whole", **ODD)
+    assert seen_positions(ended) == seen_positions(whole) == list(range(TOTAL))
+    assert metrics(ended) == metrics(whole)
+
+
+def test_a_run_that_lost_everything_does_not_start_afresh(run_semi, ended, tmp_path):
+    before = (ended / "metrics.jsonl").read_text()
+    for step in good_steps(ended):
+        cut(ended / "checkpoints" / str(step))
+    for _ in range(2):  # a launcher starts it again
+        with pytest.raises(CheckpointError, match="none is left that can be trusted"):
+            run_semi(CALM, tmp_path / "ended", **ODD)
+    assert (ended / "metrics.jsonl").read_text() == before
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # orbax's other writes, given up
+def test_a_full_disk_ends_the_run_and_costs_no_checkpoint(run_semi, monkeypatch, tmp_path):
+    """From step 10 on no file may grow, so the third checkpoint cannot be written."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    save = train.Loop._save
+
+    def save_on_a_full_disk(self, step, state):
+        if step >= 10:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (64, hard))
+        save(self, step, state)
+        self._wait()
+
+    monkeypatch.setattr(train.Loop, "_save", save_on_a_full_disk)
+    try:
+        with pytest.raises(CheckpointError, match="the last good checkpoint is step 8"):
+            run_semi(CALM)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    monkeypatch.setattr(train.Loop, "_save", save)
+    assert good_steps(tmp_path / "semi") == [4, 8]
+    assert seen_positions(run_semi(CALM)) == list(range(TOTAL))
