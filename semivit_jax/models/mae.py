@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from semivit_jax.models import posemb as posemb_lib
-from semivit_jax.models.layers import fan_in_uniform, layer_norm, normal_init, stacked_blocks, xavier_init
+from semivit_jax.models.layers import Dense, fan_in_uniform, layer_norm, normal_init, stacked_blocks, xavier_init
 from semivit_jax.models.patches import PatchEmbed, patchify
 
 
@@ -111,7 +111,7 @@ class _Decoder(nn.Module):
 
     @nn.compact
     def __call__(self, latent: jax.Array, restore_ids: jax.Array) -> jax.Array:
-        x = nn.Dense(self.width, kernel_init=xavier_init, dtype=self.dtype, name="embed")(latent)
+        x = Dense(self.width, kernel_init=xavier_init, dtype=self.dtype, name="embed")(latent)
         mask_token = self.param("mask_token", normal_init, (1, 1, self.width)).astype(x.dtype)
         batch, num_patches = restore_ids.shape
         removed = jnp.broadcast_to(mask_token, (batch, num_patches + 1 - x.shape[1], self.width))
@@ -131,7 +131,7 @@ class _Decoder(nn.Module):
             name="blocks",
         )(x, None)  # pyright: ignore[reportCallIssue]
         x = layer_norm(self.dtype, "norm")(x)
-        pred = nn.Dense(3 * self.patch_size**2, kernel_init=xavier_init, dtype=self.dtype, name="pred")(x)
+        pred = Dense(3 * self.patch_size**2, kernel_init=xavier_init, dtype=self.dtype, name="pred")(x)
         return pred[:, 1:]
 
 

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from semivit_jax.models import posemb as posemb_lib
-from semivit_jax.models.layers import fan_in_uniform, layer_norm, normal_init, stacked_blocks
+from semivit_jax.models.layers import Dense, fan_in_uniform, layer_norm, normal_init, stacked_blocks
 from semivit_jax.models.patches import PatchEmbed, patchify
 
 
@@ -56,7 +56,7 @@ class ViT(nn.Module):
             self.fc_norm = layer_norm(self.dtype)
         else:
             self.norm = layer_norm(self.dtype)
-        self.head = nn.Dense(self.num_classes, kernel_init=nn.initializers.normal(self.head_init_std))
+        self.head = Dense(self.num_classes, kernel_init=nn.initializers.normal(self.head_init_std))
 
     def features(self, images: jax.Array, drop_path_masks: jax.Array | None = None) -> jax.Array:
         """What the head reads, (batch, width); drop_path_masks (depth, 2, batch) or None (evaluation)."""

@@ -72,5 +72,5 @@ def test_a_model_without_a_count_is_refused():
     case = cases.tiny("finetune")
     config, plan = cases.config_of(case), cases.plan_of(cases.config_of(case), case, num_devices=1)
     model = dataclasses.replace(config.model, variant="convnext_tiny")
-    with pytest.raises(ConfigError, match=r"config\.model\.variant is 'convnext_tiny'"):
+    with pytest.raises(ConfigError, match=r"config.model.variant is 'convnext_tiny'"):
         flops.per_update(dataclasses.replace(config, model=model), plan)
