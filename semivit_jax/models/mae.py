@@ -41,6 +41,26 @@ def random_masking(noise: jax.Array, mask_ratio: float) -> Masking:
     return Masking(order[:, :num_kept], restore_ids, (restore_ids >= num_kept).astype(noise.dtype))
 
 
+@jax.custom_vjp
+def _unshuffle(x: jax.Array, restore_ids: jax.Array) -> jax.Array:
+    """Row restore_ids[i] of x, (batch, patches, width), for every patch i.
+
+    Its own gradient, because the derived one scatters: the gradient of a permutation is a gather by its inverse.
+    """
+    return jnp.take_along_axis(x, restore_ids[:, :, None], axis=1)
+
+
+def _unshuffle_forward(x: jax.Array, restore_ids: jax.Array):
+    return _unshuffle(x, restore_ids), restore_ids
+
+
+def _unshuffle_backward(restore_ids: jax.Array, cotangent: jax.Array):
+    return jnp.take_along_axis(cotangent, jnp.argsort(restore_ids, axis=1)[:, :, None], axis=1), None
+
+
+_unshuffle.defvjp(_unshuffle_forward, _unshuffle_backward)
+
+
 class _Encoder(nn.Module):
     patch_size: int
     image_size: int
@@ -96,7 +116,7 @@ class _Decoder(nn.Module):
         batch, num_patches = restore_ids.shape
         removed = jnp.broadcast_to(mask_token, (batch, num_patches + 1 - x.shape[1], self.width))
         patches = jnp.concatenate([x[:, 1:], removed], axis=1)
-        patches = jnp.take_along_axis(patches, restore_ids[:, :, None], axis=1)
+        patches = _unshuffle(patches, restore_ids)
         x = jnp.concatenate([x[:, :1], patches], axis=1)
         x = x + jnp.asarray(posemb_lib.sincos(self.width, self.image_size // self.patch_size), x.dtype)
         x, _ = stacked_blocks(

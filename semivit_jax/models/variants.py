@@ -1,7 +1,7 @@
 """The table of model sizes, and one typed wrapper per model: a `Classifier` or an `Autoencoder`."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -16,6 +16,7 @@ from semivit_jax.models.mae import Mae, MaeOutput
 from semivit_jax.models.vit import ViT
 
 Params = Any
+CUDNN_MAX_HEAD_DIM = 128  # up to compute capability 8.x; 9.0 and later take 256, which no variant has
 PathTable = tuple[tuple[str, Any], ...]  # (path pattern, value), first match wins
 
 
@@ -95,7 +96,7 @@ def classifier(
         pool=config.pool,
         posemb=config.posemb,
         head_init_std=config.head_init_std,
-        **_compute(config, backend),
+        **_compute(config, backend, head_dims=[size.width // size.num_heads]),
     )
     return _wrap(
         model,
@@ -152,6 +153,7 @@ def _wrap(
 def autoencoder(config: ModelConfig, stage: MaeConfig, *, image_size: int, backend: str) -> Autoencoder:
     """Builds the masked autoencoder around the backbone a config names."""
     size = _vit_size(config.variant, image_size)
+    head_dims = [size.width // size.num_heads, stage.decoder_width // stage.decoder_num_heads]
     model = Mae(
         **dataclasses.asdict(size),
         image_size=image_size,
@@ -159,7 +161,7 @@ def autoencoder(config: ModelConfig, stage: MaeConfig, *, image_size: int, backe
         decoder_depth=stage.decoder_depth,
         decoder_num_heads=stage.decoder_num_heads,
         mask_ratio=stage.mask_ratio,
-        **_compute(config, backend),
+        **_compute(config, backend, head_dims=head_dims),
     )
     num_patches = (image_size // size.patch_size) ** 2
     image, noise = jnp.zeros((1, image_size, image_size, 3)), jnp.zeros((1, num_patches))
@@ -189,16 +191,31 @@ def _vit_size(variant: str, image_size: int) -> ViTSize:
     return size
 
 
-def _compute(config: ModelConfig, backend: str) -> dict[str, Any]:
+def _compute(config: ModelConfig, backend: str, *, head_dims: Sequence[int]) -> dict[str, Any]:
     """How a model computes: activation type, attention kernel, rematerialisation, unrolling."""
     dtype = _dtype(config, backend)
-    cudnn = config.attention == "cudnn" or (config.attention == "auto" and backend == "gpu" and dtype is not None)
+    obstacles = _cudnn_obstacles(backend, dtype, head_dims)
+    if config.attention == "cudnn" and obstacles:
+        raise ConfigError(f"config.model.attention is 'cudnn', but {' and '.join(obstacles)}; use 'auto' or 'xla'")
+    cudnn = config.attention != "xla" and not obstacles
     return {
         "dtype": dtype,
         "attention": "cudnn" if cudnn else "xla",
         "remat": config.remat,
         "unroll": config.unroll,
     }
+
+
+def _cudnn_obstacles(backend: str, dtype: Any, head_dims: Sequence[int]) -> list[str]:
+    """Why cuDNN's fused attention cannot run; empty where it can. Any token count will do without a bias."""
+    obstacles = []
+    if backend != "gpu":
+        obstacles.append(f"the backend is {backend!r}, not 'gpu'")
+    if dtype is None:
+        obstacles.append("activations are not bfloat16 (config.model.dtype)")
+    if unfit := [d for d in head_dims if d % 8 or d > CUDNN_MAX_HEAD_DIM]:
+        obstacles.append(f"head dimensions {unfit} are not multiples of 8 up to {CUDNN_MAX_HEAD_DIM}")
+    return obstacles
 
 
 def _dtype(config: ModelConfig, backend: str) -> Any:

@@ -50,6 +50,12 @@ def test_every_state_buffer_is_donated(stage):
     assert step.memory_analysis().alias_size_in_bytes == nbytes(compiled.target)
 
 
+@STAGES
+def test_no_step_scatters(stage):
+    """Gathers by a permutation have gathers as gradients; a scatter of activations waits on atomic additions."""
+    assert not [e for _, _, e in equations(stage) if e.primitive.name.startswith("scatter")]
+
+
 @functools.cache
 def equations(stage):
     """Every equation of the step's jaxpr, as (depth of nesting in scans, name stack, equation)."""
