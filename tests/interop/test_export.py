@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from semivit_jax.data.crop_resize import resize_short_side_and_crop
 from semivit_jax.export import Bundle, export
 from semivit_jax.export.bundle import normalise
 from semivit_jax.models.convnext import CONVNEXT_SIZES
@@ -95,12 +96,13 @@ def photos(request) -> list[Image.Image]:
 
 
 def evaluation_view(photo: Image.Image) -> np.ndarray:
-    """Our view: the short side resized (bicubic, rounded down), the centre cropped, uint8."""
-    scale = VIEW.resize_size / min(photo.size)
-    width, height = (VIEW.resize_size if side == min(photo.size) else int(side * scale) for side in photo.size)
-    resized = photo.resize((width, height), Image.Resampling.BICUBIC)
-    left, top = round((width - IMAGE_SIZE) / 2), round((height - IMAGE_SIZE) / 2)
-    return np.asarray(resized.crop((left, top, left + IMAGE_SIZE, top + IMAGE_SIZE)))
+    """What our models are evaluated on."""
+    return resize_short_side_and_crop(
+        np.asarray(photo),
+        image_size=VIEW.image_size,
+        crop_fraction=VIEW.crop_fraction,
+        interpolation=VIEW.interpolation,  # pyright: ignore[reportArgumentType]
+    )
 
 
 def expected_logits(bundle: Bundle, pixels: np.ndarray) -> np.ndarray:

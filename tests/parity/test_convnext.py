@@ -75,6 +75,7 @@ def assert_published_outputs(name: str, numbers, features, logits):
     assert relative_error(features, numbers[f"{name}_64_features"]) < FLOAT32_TOLERANCE
 
 
+@pytest.mark.slow
 def test_outputs_of_the_small_model_are_the_published_ones(numbers):
     with jax.enable_x64(True):
         apply = jax.jit(functools.partial(model("convnext_small").apply, method=features_and_logits))

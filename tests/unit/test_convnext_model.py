@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from semivit_jax.models.convnext import ConvNeXt
+from tests.compiled import quick_jit
 
 DEPTHS, WIDTHS = (1, 1, 2, 1), (8, 16, 24, 32)
 
@@ -13,7 +14,7 @@ DEPTHS, WIDTHS = (1, 1, 2, 1), (8, 16, 24, 32)
 @pytest.fixture(scope="module")
 def params():
     rng = jax.random.key(0, impl="rbg")  # compiles faster than the default
-    return jax.jit(tiny().init)(rng, jnp.zeros((1, 32, 32, 3)))["params"]
+    return quick_jit(tiny().init)(rng, jnp.zeros((1, 32, 32, 3)))["params"]
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def tiny(**changes) -> ConvNeXt:
 
 
 def logits_of(params, images, masks=None, **changes) -> jax.Array:
-    return jax.jit(tiny(**changes).apply)({"params": params}, images, masks)
+    return quick_jit(tiny(**changes).apply)({"params": params}, images, masks)
 
 
 def without_block(params, stage: int, index: int):

@@ -142,6 +142,13 @@ def test_hash_is_that_of_names_and_labels(listed, root):
     assert listed().listing.content_hash() != before
 
 
+def test_hash_tells_labels_apart(listed, tmp_path):
+    hashes = []
+    for rows in (("ant/0.png,a", "bee/0.png,b"), ("ant/0.png,b", "bee/0.png,a"), ("ant/0.png,a", "bee/0.png,c")):
+        hashes.append(listed(csv_of(tmp_path, *rows)).listing.content_hash())
+    assert len(set(hashes)) == 3
+
+
 def test_no_folder_and_no_images(tmp_path):
     def opened(path):
         return open_folder(path, labels_csv=None, class_names=None, cache_dir=tmp_path / "cache")

@@ -132,9 +132,8 @@ def test_evaluation_is_the_same_on_both_paths(task, data):
     assert sum(batch["mask"].sum() for batch in first) == NUM_IMAGES
 
 
+@pytest.mark.slow  # worker processes take seconds to start; test_pipeline has a quick test of them
 def test_workers_give_the_same_views(task, data):
-    if data.photo_views.path == "pillow":
-        pytest.skip("workers take seconds to start; one path is enough")
     spec = spec_of("semi")
     batches = pipeline.train_batches(
         task, dataclasses.replace(data, workers=2), spec, position=0, process_index=0, process_count=1

@@ -199,6 +199,7 @@ def test_random_numbers_of_a_row_depend_on_its_position_only():
     assert draws[0] == draws[2]
     assert draws[0] != draws[1]  # the next pass draws anew
     assert Stream(indices, 3, "semi/labeled").generator_at(4).random() != draws[0]
+    assert len({Stream(indices, 3, "mae/training").generator_at(position).random() for position in range(500)}) == 500
 
 
 def test_host_rows_formula():

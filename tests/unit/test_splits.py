@@ -76,6 +76,17 @@ def test_fewer_labels_are_part_of_more_and_validation_does_not_move_them():
     assert set(few.labeled) < set(more.labeled)
 
 
+def test_validation_images_do_not_depend_on_the_number_of_labels():
+    few, more = (choose(labels_per_class=count, validation_share=0.3) for count in (1, 4))
+    np.testing.assert_array_equal(few.validation, more.validation)
+
+
+def test_classes_draw_apart():
+    labels = np.repeat(np.arange(3), 50)  # the same pattern in every class would be the same positions within it
+    within = choose(labels, labels_per_class=10).labeled.reshape(3, 10) % 50
+    assert len({tuple(row) for row in within}) == 3
+
+
 def test_a_class_does_not_depend_on_the_others():
     alone = np.where(LABELS == 1, 1, -1)
     both = choose(labels_per_class=4).labeled

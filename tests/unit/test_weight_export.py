@@ -15,6 +15,7 @@ from semivit_jax.models.convnext import CONVNEXT_SIZES
 from semivit_jax.models.variants import VIT_SIZES
 from semivit_jax.weights import Preprocessing, import_weights, layout
 from semivit_jax.weights.facts import ConvNextFacts, VitFacts, param_shapes
+from tests.compiled import quick_jit
 
 VIEW = Preprocessing(
     image_size=32, crop_fraction=0.8, interpolation="bilinear", mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3)
@@ -70,7 +71,7 @@ def test_the_stablehlo_program_gives_our_logits_for_any_batch(tmp_path, name, ba
     program = jax.export.deserialize(bytearray((out / "model.stablehlo").read_bytes()))
     assert set(program.platforms) == {"cpu", "cuda", "tpu"}
     params = safetensors.numpy.load_file(out / "params.safetensors")
-    apply = jax.jit(bundle.model.module().apply)
+    apply = quick_jit(bundle.model.module().apply)
     for batch in batches:
         pixels = np.random.default_rng(batch).integers(0, 256, (batch, 32, 32, 3), np.uint8)
         images = (pixels / 255 - np.array(VIEW.mean)) / np.array(VIEW.std)

@@ -91,6 +91,14 @@ def test_hugging_face_gives_the_same_parameters_as_timm(run):
     assert_same_trees(run(stored, {"config.json": hugging_face_config()}).params, timm.params)
 
 
+def test_query_key_and_value_are_the_thirds_of_the_joined_projection(run):
+    stored = state_dict(names.HUGGING_FACE_VIT)
+    result = run(stored, {"config.json": hugging_face_config()})
+    thirds = np.split(result.params["blocks"]["attn"]["qkv"]["kernel"][1], 3, axis=-1)
+    for part, third in zip(("query", "key", "value"), thirds, strict=True):
+        np.testing.assert_array_equal(third.T, stored[f"encoder.layer.1.attention.attention.{part}.weight"])
+
+
 def test_a_shape_that_does_not_fit_names_both(run):
     with pytest.raises(ValueError, match=r"blocks/attn/proj/kernel: the source has \(3, 48, 48\), the model \(12, 384"):
         run(state_dict(names.TIMM_VIT), variant="vit_s16")
