@@ -87,6 +87,8 @@ def describe_devices(topology: Topology) -> list[Any]:
         raise TopologyError(f"cannot compile for {topology.name}: {topology.why_not_compilable}")
     # Without it libtpu asks a metadata server that only a TPU VM has, and waits for minutes.
     os.environ["TPU_SKIP_MDS_QUERY"] = "1"
+    # libtpu locks itself to one process, for the sake of chips that a plan never touches.
+    os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
     import jax
     from jax.experimental import topologies
 

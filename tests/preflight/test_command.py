@@ -125,3 +125,22 @@ def test_a_step_is_compiled_for_a_slice_without_a_tpu(tmp_path):
     assert state < row["memory"]["total"] < row["memory"]["chip"]
     assert {"all-reduce", "all-gather"} <= set(row["collectives"])
     assert row["versions"]["libtpu"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: pip install .[plan]")
+def test_from_8_to_256_to_1024_chips_nothing_grows_on_a_chip(tmp_path):
+    """Equal images per chip: activations stay, bytes sent stay below what an endless ring would send."""
+    rows = []
+    for name, chips in (("v5p:2x2x2", 8), ("v5p:4x8x8", 256), ("v5p:8x8x16", 1024)):
+        flags = (f"--config.finetune.batch_size={4 * chips}", f"--topology={name}", "--stage=finetune")
+        (row,) = written(
+            tmp_path, *SMALL, "--config.model.variant=vit_test", "--labeled=100000", "--images=200000", *flags
+        )
+        assert (row["devices"], row["images_per_device"]) == (chips, 4)
+        rows.append(row)
+    activations = [row["memory"]["activations"] for row in rows]
+    assert max(activations) < 1.05 * min(activations)
+    sent = [row["sent_bytes"] for row in rows]
+    assert sent == sorted(sent)
+    assert sent[-1] < sent[0] * 8 / 7 * 1.01
