@@ -10,7 +10,6 @@ from typing import Any
 
 from semivit_jax.preflight.chips import CHIPS, Chip
 
-
 # For libtpu on a machine that is no TPU VM; read when it is loaded.
 LIBTPU_ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",  # else it asks a metadata server that is not there, and waits for minutes
