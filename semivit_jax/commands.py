@@ -2,16 +2,17 @@
 
 import os
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 from ml_collections import config_flags
 
-from semivit_jax import cluster, config_check, logs, run, stopping
+from semivit_jax import cluster, config_check, logs, run, split_report, stopping
 from semivit_jax.checkpoint import CheckpointError
-from semivit_jax.config import ConfigError
+from semivit_jax.config import Config, ConfigError
+from semivit_jax.data.bad_records import TooManyBadRecords
 from semivit_jax.data.errors import DatasetError
 from semivit_jax.data.splits import SplitError
 from semivit_jax.rollback import Collapsed
@@ -19,24 +20,53 @@ from semivit_jax.weights.folder import is_import, load_preprocessing
 
 CONFIGS = Path(__file__).parent / "configs"
 BAD_USAGE = 2
-EXPECTED_ERRORS = (ConfigError, DatasetError, SplitError, CheckpointError, Collapsed, cluster.ClusterError, OSError)
+USAGE_ERRORS = (flags.Error, ConfigError, AttributeError, KeyError, ValueError, FileNotFoundError)
+EXPECTED_ERRORS = (
+    ConfigError,
+    DatasetError,
+    SplitError,
+    TooManyBadRecords,
+    CheckpointError,
+    Collapsed,
+    cluster.ClusterError,
+    OSError,
+)
 
 
 def train(argv: list[str]) -> int:
     """Trains the stages a config names, in its workdir."""
+    try:
+        config, values = parse_config("train", argv, required=("workdir",), optional=())
+    except USAGE_ERRORS as error:
+        return usage_error("train", error)
+    return _guarded(lambda: run.train(config, Path(values["workdir"])))
+
+
+def split(argv: list[str]) -> int:
+    """Draws the labeled subset of a config, reports it, and writes it as a list."""
+    try:
+        config, values = parse_config("split", argv, required=("out",), optional=("duplicates",))
+    except USAGE_ERRORS as error:
+        return usage_error("split", error)
+    return _guarded(lambda: split_report.draw(config, Path(values["out"]), duplicates=values["duplicates"] == "yes"))
+
+
+def parse_config(
+    command: str, argv: list[str], *, required: Sequence[str], optional: Sequence[str]
+) -> tuple[Config, dict[str, str]]:
+    """--config=FILE[:ARGS] with its overrides, checked, and the command's own flags (text; '' where absent)."""
     values: Any = flags.FlagValues()
     config_flags.DEFINE_config_file("config", None, "recipe, FILE[:ARGS]", flag_values=values)
-    flags.DEFINE_string("workdir", None, "folder of the run", flag_values=values)
-    try:
-        rest = values(["semivit train", *(with_path(a) for a in argv)])[1:]
-        raw: Any = values["config"].value
-        if rest or not values["workdir"].value or raw is None:
-            raise flags.Error(f"need --config=FILE and --workdir=DIR, and nothing else; got {argv}")
-        overridden = config_flags.get_override_values(values["config"])
-        config = config_check.check(with_preprocessing(raw, overridden))
-    except (flags.Error, ConfigError, AttributeError, ValueError, FileNotFoundError) as error:
-        return usage_error("train", error)
-    return _guarded(lambda: run.train(config, Path(values["workdir"].value)))
+    for name in (*required, *optional):
+        flags.DEFINE_string(name, "", "", flag_values=values)
+    rest = values([f"semivit {command}", *(with_path(a) for a in argv)])[1:]
+    raw: Any = values["config"].value
+    if rest or raw is None or not all(values[name].value for name in required):
+        needed = " ".join(f"--{name}=..." for name in required)
+        raise flags.Error(f"need --config=FILE {needed}, and nothing else; got {' '.join(argv)!r}")
+    overridden = config_flags.get_override_values(values["config"])
+    config = config_check.check(with_preprocessing(raw, overridden))
+    return config, {name: values[name].value for name in (*required, *optional)}
 
 
 def evaluate(argv: list[str]) -> int:
@@ -86,7 +116,11 @@ def with_path(argument: str) -> str:
 
 
 def usage_error(command: str, error: Exception) -> int:
-    print(f"semivit {command}: {error}", file=sys.stderr)
+    # ml_collections puts its hint into an argument of the error, whose own text would be quoted.
+    text = error.args[0] if error.args and isinstance(error.args[0], str) else str(error)
+    if "Traceback (most recent call last)" in text:  # a config file that raised; its last line is the message
+        text = text.strip().splitlines()[-1].partition(": ")[2]
+    print(f"semivit {command}: {text}", file=sys.stderr)
     return BAD_USAGE
 
 
@@ -94,6 +128,7 @@ def _guarded(action: Any) -> int:
     """Runs the command; expected errors become one message, all others keep their traceback."""
     # grain's workers read absl's flags, which only absl.app would have parsed.
     flags.FLAGS.mark_as_parsed()
+    logs.show_warnings()
     try:
         action()
     except stopping.Stopped as stopped:
@@ -101,5 +136,9 @@ def _guarded(action: Any) -> int:
         return stopped.exit_code
     except EXPECTED_ERRORS as error:
         print(f"semivit: error: {error}", file=sys.stderr)
+        cluster.leave_alone(exit_code=1)
         return 1
+    except BaseException:
+        cluster.leave_alone(exit_code=1)
+        raise
     return 0

@@ -89,11 +89,10 @@ def per_update(config: Config, plan: Plan) -> Flops:
     Raises:
       ConfigError: the model is no ViT.
     """
-    if config.model.variant not in VIT_SIZES:
-        raise ConfigError(
-            f"FLOPs are counted for {', '.join(VIT_SIZES)}; config.model.variant is {config.model.variant!r}"
-        )
-    size, image_size = VIT_SIZES[config.model.variant], config.data.image_size
+    variant, image_size = config.model.variant, config.data.image_size
+    if variant not in VIT_SIZES:
+        raise ConfigError(f"config.model.variant is {variant!r}; FLOPs are counted for {', '.join(VIT_SIZES)}")
+    size = VIT_SIZES[variant]
     section = config.stage(plan.stage)
     if isinstance(section, MaeConfig):
         return autoencoder(size, section, image_size=image_size).times(plan.batch_size)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 COMMANDS = {
     "train": ("semivit_jax.commands:train", "run the stages of a config: --config=FILE[:ARGS] --workdir=DIR"),
+    "split": ("semivit_jax.commands:split", "draw a labeled subset and write it: --config=FILE --out=LIST"),
+    "import": ("semivit_jax.weights.command:command", "published weights in: SOURCE --model VARIANT --out DIR"),
     "plan": ("semivit_jax.preflight.command:plan", "what a run needs on a slice: --config=FILE --topology=v5e:16x16"),
     "eval": ("semivit_jax.commands:evaluate", "evaluate the latest stage of a run: --workdir=DIR"),
 }

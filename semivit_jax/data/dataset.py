@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from semivit_jax.config import Config, DataConfig
-from semivit_jax.data import digits, folder, splits, tfds_source
+from semivit_jax.data import digits, folder, label_lists, splits, tfds_source
 from semivit_jax.data.errors import DatasetError
 from semivit_jax.data.listing import Listing
 from semivit_jax.data.splits import Split
@@ -152,6 +152,8 @@ def _open_own_folder(data: DataConfig, split: str, *, class_names: Sequence[str]
 
 def _choose_split(listing: Listing, data: DataConfig, *, seed: int) -> Split:
     """The split of the config; an own folder with no rule of its own uses every label there is."""
+    if data.label_list:
+        return _listed_split(listing, data)
     takes_all = data.dataset == "own_folder" and not (data.labels_per_class or data.label_fraction)
     return splits.choose_split(
         listing.labels,
@@ -161,6 +163,17 @@ def _choose_split(listing: Listing, data: DataConfig, *, seed: int) -> Split:
         seed=seed,
         class_names=listing.class_names,
     )
+
+
+def _listed_split(listing: Listing, data: DataConfig) -> Split:
+    """The labeled images that a list names; everything else is unlabeled."""
+    if data.validation_share:
+        raise splits.SplitError("config.data.label_list needs an evaluation split, not a validation_share")
+    labeled = label_lists.read(Path(data.label_list).expanduser(), listing.names)
+    unknown = [listing.names[int(i)] for i in labeled if listing.labels[i] < 0]
+    if unknown:
+        raise splits.SplitError(f"{data.label_list}: {unknown[0]!r} has no label in the training set")
+    return splits.split_from_roles(len(listing.labels), labeled=labeled, validation=np.empty(0, np.int64))
 
 
 def _write_summary(path: Path, task: TaskData) -> None:

@@ -130,7 +130,7 @@ def test_sincos(width, grid_size):
 
 
 def test_a_width_that_four_does_not_divide_is_refused():
-    with pytest.raises(ValueError, match="width is 50; .* multiple of 4"):
+    with pytest.raises(ValueError, match=r"width is 50; .* multiple of 4"):
         posemb.sincos(50, 4)
 
 

@@ -17,7 +17,10 @@ GROUPS = 4
 RATIO = 2
 BATCH = GROUP * GROUPS
 BASE = {"data.image_size": SIDE, "model.variant": "vit_test2"}
-SUPERVISED = {"drop_path_rate": 0.4, "erase_prob": 0.5, "ema_decay": 0.9, "warmup_epochs": 0.0, "layer_decay": 0.75}
+SUPERVISED = {
+    "drop_path_rate": 0.4, "erase_prob": 0.5, "cutmix_alpha": 1.0, "cutmix_switch_prob": 0.5, "ema_decay": 0.9,
+    "warmup_epochs": 0.0,
+}  # fmt: skip
 SEMI = SUPERVISED | {"unlabeled_ratio": RATIO, "confidence_threshold": 0.5}
 KEY = 7
 
@@ -57,10 +60,16 @@ def compiled_step(stage, accum=1, **changes):
 
 
 @functools.cache
-def semi_draws(accum=1, position=0):
-    config, plan = stage_config("semi"), stage_plan("semi", accum)
+def _sample_semi_draws():
+    config, plan = stage_config("semi"), stage_plan("semi")
     model = finetune.build_model(config, config.semi, plan, backend="cpu")
-    return quick_jit(lambda p: semi.sample_draws(config, plan, model, key(), p))(jnp.asarray(position))
+    return quick_jit(lambda position: semi.sample_draws(config, plan, model, key(), position))
+
+
+@functools.cache
+def semi_draws(position=0):
+    """Draws of the update at `position`, in one micro-step."""
+    return _sample_semi_draws()(jnp.asarray(position, jnp.int32))
 
 
 @functools.cache
@@ -71,7 +80,7 @@ def _initial_params(stage):
 
 
 def initial_state(stage, *, teacher_scale=1.0, **changes):
-    """State whose teacher has a head `teacher_scale` times as large: 1 is never confident, 1e6 mostly."""
+    """State whose teacher has a head `teacher_scale` times as large: 1 is never confident, 1e4 often."""
     optimizer = MAKE_UPDATE[stage](stage_config(stage, **changes), stage_plan(stage), backend="cpu")[1]
     params = jax.tree.map(jnp.asarray, _initial_params(stage))
     created = state.create(params, optimizer, keep_ema=stage != "mae")

@@ -7,8 +7,9 @@ import pytest
 
 from semivit_jax import mixup
 from semivit_jax.mixup import GroupDraw, ProbDraw
-from semivit_jax.pseudo_label import PseudoLabels
+from semivit_jax.pseudo_label import PseudoLabels, fixed_threshold
 from semivit_jax.stages import finetune, semi
+from tests.compiled import quick_jit
 from tests.configs import small_config
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -34,6 +35,15 @@ def mix(kind, images, *, weight=WEIGHT, confidence=CONFIDENCE):
 @pytest.fixture
 def images():
     return np.random.default_rng(0).normal(size=(SIZE * GROUPS, 4, 4, 3))
+
+
+def test_a_confidence_at_the_threshold_is_kept():
+    probs = jnp.asarray([[0.75, 0.25], [0.749, 0.251], [0.2, 0.8]])
+    policy_state, pseudo = fixed_threshold(0.75).apply((), probs)
+    assert pseudo.weight.tolist() == [1, 0, 1]
+    assert pseudo.pseudo_label.tolist() == [0, 0, 1]
+    assert pseudo.confidence.tolist() == [0.75, 0.749, 0.8]
+    assert policy_state == ()
 
 
 def test_none_learns_hard_labels_from_unmixed_images(images):
@@ -121,7 +131,7 @@ def test_draws_of_mixup_follow_their_distributions():
     """Beta(0.8, 0.8), Beta(1, 1), switch and mix probabilities, by mean and variance of 4,000 draws."""
     keys = jax.random.split(jax.random.key(0), 4000)
     options = {"image_size": 8, "mixup_alpha": 0.8, "cutmix_alpha": 1.0, "mixup_prob": 0.75, "cutmix_switch_prob": 0.25}
-    draw = jax.jit(jax.vmap(lambda k: mixup.sample_group(k, **options)))(keys)
+    draw = quick_jit(jax.vmap(lambda k: mixup.sample_group(k, **options)))(keys)
     lam, cut = np.asarray(draw.mixup_lambda), np.asarray(draw.use_cutmix)
     assert cut.mean() == pytest.approx(0.25, abs=0.035)
     assert (lam < 1).mean() == pytest.approx(0.75, abs=0.035)
@@ -136,14 +146,14 @@ def test_an_alpha_of_zero_leaves_the_other_method_alone(mixup_alpha, cutmix_alph
     options = {"image_size": 8, "mixup_prob": 1.0, "cutmix_switch_prob": 0.5}
     keys = jax.random.split(jax.random.key(0), 50)
     alphas = {"mixup_alpha": mixup_alpha, "cutmix_alpha": cutmix_alpha}
-    draw = jax.vmap(lambda k: mixup.sample_group(k, **options, **alphas))(keys)
+    draw = quick_jit(jax.vmap(lambda k: mixup.sample_group(k, **options, **alphas)))(keys)
     assert (draw.use_cutmix == cutmix).all()
     assert (draw.mixup_lambda < 1).all()
 
 
 def test_draws_of_prob_mixup():
     keys = jax.random.split(jax.random.key(1), 2000)
-    sample = jax.jit(jax.vmap(lambda k: mixup.sample_prob(k, size=5, image_size=8, cutmix_switch_prob=0.3)))
+    sample = quick_jit(jax.vmap(lambda k: mixup.sample_prob(k, size=5, image_size=8, cutmix_switch_prob=0.3)))
     draw = sample(keys)
     assert (np.sort(draw.partner, axis=1) == np.arange(5)).all()
     assert (draw.partner == np.arange(5)).mean() == pytest.approx(1 / 5, abs=0.02)  # fixed points are allowed

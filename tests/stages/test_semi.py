@@ -15,7 +15,7 @@ from tests.stages import small
 
 pytestmark = pytest.mark.usefixtures("float64")
 
-CONFIDENT = 1e6  # head scale at which the random teacher keeps about half of the images
+CONFIDENT = 1.5e4  # head scale at which the random teacher keeps a part of the images
 
 
 def test_no_gradient_reaches_ema_params():
@@ -112,23 +112,27 @@ def test_the_average_follows_the_params_after_the_update():
 def test_four_micro_steps_equal_one():
     """Draws included: they belong to groups, not to micro-steps."""
     state, batch = small.initial_state("semi", teacher_scale=CONFIDENT), small.semi_batch()
-    one, found = small.compiled_step("semi")(state, small.micro(batch), small.key())
+    one, found = small.compiled_update("semi")(state, small.micro(batch), small.semi_draws())
     four, found_four = small.compiled_step("semi", accum=4)(state, small.micro(batch, 4), small.key())
     small.assert_close(four.opt_state, one.opt_state)
     small.assert_close(four.params, one.params)
     found, found_four = metrics.compute(found), metrics.compute(found_four)
-    assert found["mask_rate"] > 0.1
+    assert 0.1 < found["mask_rate"] < 0.95
     for name in found.keys() - {"confidence_q10", "confidence_q50", "confidence_q90"}:  # quantiles do not add
         np.testing.assert_allclose(found_four[name], found[name], rtol=1e-9, err_msg=name)
 
 
-def test_steps_draw_anew():
-    state, batch = small.initial_state("semi", teacher_scale=CONFIDENT), small.micro(small.semi_batch())
-    step = small.compiled_step("semi")
-    losses = [step(state.replace(position=jnp.asarray(p, jnp.int32)), batch, small.key())[1] for p in (0, 1, 0)]
-    first, second, again = (float(found["loss"].total[0]) for found in losses)
-    assert first == again
-    assert first != second
+def test_every_position_draws_anew():
+    first, second, again = (small.semi_draws(position=p) for p in (0, 1, 0))
+    first, second, again = (jax.tree.map(plain, draws) for draws in (first, second, again))
+    small.assert_equal(first, again)
+    for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
+        assert a.dtype == bool or (a != b).any()  # four coins may well fall alike twice
+
+
+def plain(leaf):
+    """Keys as numbers."""
+    return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
 
 
 def test_one_bad_micro_step_drops_the_whole_update():
@@ -189,7 +193,8 @@ def running_threshold(confidence_threshold):
 
 def test_a_rule_with_a_state_plugs_in(monkeypatch):
     monkeypatch.setitem(RULES, "running", running_threshold)
-    rule = {"pseudo_label_rule": "running", "drop_path_rate": 0.0, "erase_prob": 0.0}
+    rule = {"pseudo_label_rule": "running", "drop_path_rate": 0.0, "erase_prob": 0.0,
+            "pseudo_mixup": "none", "labeled_mixup": False}  # fmt: skip
     state = small.initial_state("semi", teacher_scale=CONFIDENT)
     state = state.replace(policy_state=running_threshold(0.5).initial_state())
     batch, step = small.semi_batch(), small.compiled_step("semi", accum=4, **rule)
@@ -227,8 +232,9 @@ def test_weak_and_strong_views_of_one_image():
     specs = semi._specs(config, config.semi, model)
     draws = jax.tree.map(lambda x: x[0], small.semi_draws())
     image = np.random.default_rng(0).integers(0, 256, (small.BATCH * small.RATIO, 16, 16, 3)).astype(np.uint8)
-    weak, strong = semi.see_unlabeled({"image": image}, draws, specs)
+    both_views = quick_jit(lambda unlabeled: semi.see_unlabeled(unlabeled, draws, specs))
+    weak, strong = both_views({"image": image})
     assert np.abs(weak - strong).max() > 0.1
-    both = semi.see_unlabeled({"weak": image, "strong": image[::-1]}, draws, specs)
+    both = both_views({"weak": image, "strong": image[::-1]})
     np.testing.assert_array_equal(both[0], weak)
     assert np.abs(both[1] - strong).max() > 0.1

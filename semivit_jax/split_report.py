@@ -1,0 +1,70 @@
+"""`semivit split`: which images are labeled, how many per class, and which images stand in two places."""
+
+import hashlib
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+from rich.progress import track
+from rich.table import Table
+
+from semivit_jax import logs
+from semivit_jax.config import Config
+from semivit_jax.data import label_lists
+from semivit_jax.data.dataset import ImageSet, TaskData, describe, open_task
+
+
+def draw(config: Config, out: Path, *, duplicates: bool) -> None:
+    """Writes the labeled images of the config's split to `out` (*.csv or text) and reports the split.
+
+    Args:
+      config: names the data and how many images are labeled.
+      out: list to write; refused when it exists, since a list is what runs are compared by.
+      duplicates: also reads every image and reports those with the same content.
+    """
+    if out.exists():
+        raise FileExistsError(f"{out} exists already; remove it or give another --out")
+    task = open_task(config, workdir=None)
+    label_lists.write(out, task.split.labeled, task.train.names)
+    logs.say(describe(task))
+    logs.console.print(_per_class(task))
+    if duplicates:
+        for line in find_duplicates(task):
+            logs.say(line)
+    logs.say(f"wrote {out}")
+
+
+def _per_class(task: TaskData) -> Table:
+    table = Table()
+    for column in ("class", "labeled", "other known", "validation"):
+        table.add_column(column, justify="left" if column == "class" else "right")
+    labels, split = task.train.labels, task.split
+
+    def count(indices: np.ndarray) -> np.ndarray:
+        known = labels[indices]
+        return np.bincount(known[known >= 0], minlength=len(task.class_names))
+
+    rows = zip(task.class_names, count(split.labeled), count(split.unlabeled), count(split.validation), strict=True)
+    for name, *counts in rows:
+        table.add_row(name, *(str(c) for c in counts))
+    return table
+
+
+def find_duplicates(task: TaskData) -> list[str]:
+    """One line per content that stands in more than one role (labeled, unlabeled, validation, evaluation)."""
+    places: dict[bytes, list[tuple[str, str]]] = defaultdict(list)
+    for role, images, indices in _roles(task):
+        for index in track(indices, description=f"reading {role}", console=logs.console, transient=True):
+            digest = hashlib.sha256(images.records[int(index)]).digest()
+            places[digest].append((role, images.names[int(index)]))
+    shared = [p for p in places.values() if len({role for role, _ in p}) > 1]
+    lines = ["same content: " + ", ".join(f"{name} ({role})" for role, name in p) for p in shared]
+    return lines or ["no image stands in two of labeled, unlabeled, validation and evaluation"]
+
+
+def _roles(task: TaskData) -> list[tuple[str, ImageSet, np.ndarray]]:
+    split = task.split
+    roles = [("labeled", task.train, split.labeled), ("unlabeled", task.train, split.unlabeled)]
+    if len(split.validation):  # then it is what evaluation sees
+        return [*roles, ("validation", task.train, split.validation)]
+    return [*roles, ("evaluation", task.eval, np.arange(len(task.eval)))]

@@ -1,0 +1,195 @@
+"""The border of a config: every wrong key or value is an error that names it and what is legal."""
+
+import ast
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+import semivit_jax
+from semivit_jax import config as config_lib
+from semivit_jax import config_check
+from semivit_jax.config import ConfigError
+from tests.configs import raw_config, small_config
+
+
+def edited(**changes):
+    """The digits config as a nested dict, with changed, added or (None) removed keys."""
+    raw = raw_config().to_dict()
+    for path, value in changes.items():
+        *parents, last = path.split(".")
+        section = raw
+        for parent in parents:
+            section = section[parent]
+        if value is None:
+            del section[last]
+        else:
+            section[last] = value
+    return raw
+
+
+def refused(**changes):
+    with pytest.raises(ConfigError) as error:
+        config_check.check(edited(**changes))
+    return str(error.value)
+
+
+def test_an_unknown_key_is_named_with_the_nearest_legal_one():
+    message = refused(**{"semi.confidence_treshold": 0.5})
+    assert "config.semi.confidence_treshold" in message
+    assert "'confidence_threshold'" in message
+    assert "legal keys: epochs, batch_size" in message
+    assert "config.nothing_like_it" in refused(nothing_like_it=1)
+
+
+def test_a_missing_key_is_named():
+    assert refused(**{"finetune.label_smoothing": None}) == "config.finetune lacks the keys label_smoothing"
+
+
+def test_absent_sections_of_stages_that_do_not_run_are_fine():
+    raw = edited(mae=None, semi=None, stages=("finetune",))
+    assert config_check.check(raw).semi is None
+    assert "config.stages names 'mae', but the section config.mae is absent" in refused(mae=None)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "kind"),
+    [
+        ("seed", 1.5, "int"),
+        ("seed", True, "int"),
+        ("semi.base_lr", "1e-3", "float"),
+        ("semi.labeled_mixup", 1, "bool"),
+        ("model.variant", 16, "str"),
+        ("mae.betas", 0.9, "tuple"),
+        ("mae.betas", (0.9,), "2 values"),
+        ("mae.betas", (0.9, "0.95"), "float"),
+        ("semi.epochs", float("nan"), "finite"),
+        ("semi", 3, "section"),
+    ],
+)
+def test_a_wrong_type_is_named(key, value, kind):
+    message = refused(**{key: value})
+    assert f"config.{key}" in message
+    assert repr(value) in message or repr(value[-1]) in message
+    assert kind in message
+
+
+def test_whole_numbers_are_floats_where_floats_are_asked_for():
+    assert config_check.check(edited(**{"semi.weight_decay": 1})).semi.weight_decay == 1.0
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "legal"),
+    [
+        ("model.pool", "max", "mean, cls"),
+        ("model.posemb", "rope", "learned, sincos"),
+        ("model.dtype", "float16", "auto, float32, bfloat16"),
+        ("model.attention", "flash", "auto, xla, cudnn"),
+        ("model.remat", "all", "none, dots, full"),
+        ("model.unroll", 0, "at least 1"),
+        ("train.on_collapse", "ignore", "stop, rollback"),
+        ("train.collapse_window_steps", 0, "at least 1"),
+        ("data.interpolation", "nearest", "bicubic, bilinear"),
+        ("data.validation_share", 1.5, "between 0.0 and 1.0"),
+        ("data.image_size", 0, "at least 1"),
+        ("log.origin", "theirs", "published, ours"),
+        ("log.every_steps", 0, "at least 1"),
+        ("checkpoint.keep", 0, "at least 1"),
+        ("semi.teacher", "both", "ema, student"),
+        ("semi.pseudo_mixup", "cutmix", "none, mixup, mixup_confident, prob"),
+        ("semi.lr_rule", "linear", "per_256, absolute"),
+        ("semi.schedule", "constant", "cosine, cosine_inclusive_warmup"),
+        ("semi.unlabeled_ratio", 0, "at least 1"),
+        ("semi.ema_decay", 0, "always tracks"),
+        ("semi.ema_decay", 1.5, "between 0.0 and 1.0"),
+        ("semi.batch_size", 0, "at least 1"),
+        ("semi.label_smoothing", 1.0, "between 0.0 and 0.999"),
+        ("finetune.drop_path_rate", 1.0, "between 0.0 and 0.999"),
+        ("finetune.mixup_group_size", 3, "even"),
+        ("finetune.mixup_group_size", 0, "even"),
+        ("mae.mask_ratio", 1.0, "between 0.01 and 0.99"),
+    ],
+)
+def test_an_illegal_value_is_named_with_the_legal_ones(key, value, legal):
+    message = refused(**{key: value})
+    assert f"config.{key}" in message
+    assert str(value) in message
+    assert legal in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({"stages": ("semi", "mae")}, ("config.stages", "in this order")),
+        ({"stages": ()}, ("config.stages", "one or more")),
+        ({"stages": ("finetune", "distill")}, ("config.stages", "'distill'", "mae, finetune, semi")),
+        ({"semi.accum": 3}, ("config.semi.batch_size 40", "config.semi.accum 3")),
+        ({"semi.warmup_epochs": 300.0}, ("config.semi", "warmup_epochs 300.0")),
+        ({"semi.epochs": 0.0}, ("config.semi", "epochs 0.0")),
+        (
+            {"semi.labeled_mixup": True, "semi.mixup_alpha": 0.0, "semi.cutmix_alpha": 0.0},
+            ("config.semi.labeled_mixup", "mixup_alpha or cutmix_alpha"),
+        ),
+        (
+            {"finetune.batch_size": 39, "finetune.labeled_mixup": True, "finetune.mixup_alpha": 0.8},
+            ("config.finetune", "even micro-batch", "39"),
+        ),
+        ({"data.labels_per_class": 0}, ("labels_per_class, label_fraction and label_list",)),
+        ({"data.label_fraction": 0.1}, ("labels_per_class, label_fraction and label_list", "0.1")),
+        ({"data.eval_split": ""}, ("config.data.eval_split", "validation_share")),
+        ({"data.affine_views": None}, ("photo_views", "affine_views", "exactly one")),
+    ],
+)
+def test_values_that_do_not_fit_together_are_named(changes, parts):
+    message = refused(**changes)
+    for part in parts:
+        assert part in message
+
+
+def test_a_config_survives_its_file():
+    config = small_config()
+    assert config_check.check(json.loads(json.dumps(config_lib.to_dict(config)))) == config
+
+
+def test_differences_are_readable_lines():
+    old, new = (config_lib.identity(small_config(**{"semi.epochs": e})) for e in (30.0, 40.0))
+    assert config_lib.differences(old, new) == ["semi.epochs: 30.0 -> 40.0"]
+    assert config_lib.differences(old, json.loads(json.dumps(old))) == []
+
+
+def test_runtime_keys_may_change_and_others_may_not():
+    config = small_config()
+    moved = small_config(**{"model.remat": "full", "data.threads": 3, "log.every_steps": 7, "mesh.fsdp": 2})
+    assert config_lib.identity(moved) == config_lib.identity(config)
+    for key, value in (("seed", 5), ("semi.base_lr", 0.5), ("data.mean", (0.1, 0.1, 0.1)), ("model.pool", "cls")):
+        other = config_lib.identity(small_config(**{key: value}))
+        assert len(config_lib.differences(config_lib.identity(config), other)) == 1
+
+
+def config_fields():
+    """{field name: dataclasses that have it} of all sections."""
+    names = {}
+    for cls in vars(config_lib).values():
+        if isinstance(cls, type) and dataclasses.is_dataclass(cls):
+            for field in cls.__annotations__:
+                names.setdefault(field, []).append(cls.__name__)
+    return names
+
+
+def reads_in(path):
+    """Names read as attributes in a file."""
+    tree = ast.parse(path.read_text())
+    return {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+
+
+def test_every_key_is_read_by_code_that_uses_it():
+    """A key that nothing but the border reads would be a promise that the run does not keep."""
+    package = Path(semivit_jax.__file__).parent
+    border = {package / "config.py", package / "config_check.py"}
+    files = [p for p in package.rglob("*.py") if p not in border and "configs" not in p.parts]
+    read = set().union(*(reads_in(p) for p in files))
+    # An affine view's ranges are the keyword arguments of the function that draws from them.
+    read |= {field.name for field in dataclasses.fields(config_lib.AffineConfig)}
+    unread = {name: owners for name, owners in config_fields().items() if name not in read}
+    assert not unread

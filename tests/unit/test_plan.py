@@ -1,0 +1,100 @@
+"""Plans: groups, accumulation, learning rates, and errors that name what would work."""
+
+import pytest
+
+from semivit_jax.config import ConfigError
+from semivit_jax.plan import DataFacts, make_plan
+from tests.configs import small_config
+
+FACTS = DataFacts(num_train=1000, num_labeled=100, num_unlabeled=900, num_classes=10)
+
+
+def plan(stage="semi", *, devices=1, stored=None, **changes):
+    limit = changes.pop("max_images_per_device", 0)
+    section = {f"{stage}.{k}": v for k, v in {"warmup_epochs": 0.0, **changes}.items()}
+    config = small_config(**section, **{"train.max_images_per_device": limit})
+    return make_plan(config, stage, FACTS, num_devices=devices, stored_group_size=stored)
+
+
+def test_epochs_are_passes_over_the_main_stream():
+    found = plan(batch_size=10, unlabeled_ratio=6, epochs=4.0)
+    assert (found.micro_per_epoch, found.steps_per_epoch, found.total_steps) == (15, 15, 60)  # 900 // 60
+    assert plan("mae", batch_size=64, epochs=2.0).steps_per_epoch == 15  # 1000 // 64
+    found = plan("finetune", batch_size=20, accum=2, epochs=2.0)
+    assert (found.micro_per_epoch, found.steps_per_epoch, found.total_steps) == (10, 5, 10)
+    assert (found.micro_batch, found.groups) == (10, 1)
+
+
+def test_left_over_micro_batches_make_no_update():
+    found = plan("finetune", batch_size=60, accum=3)
+    assert (found.micro_per_epoch, found.steps_per_epoch) == (5, 1)  # 100 images, 20 a micro-step, 3 an update
+
+
+def test_peak_lr_scales_with_the_labeled_batch():
+    assert plan(batch_size=40, base_lr=1e-3, unlabeled_ratio=3).peak_lr == pytest.approx(1e-3 * 40 / 256)
+    assert plan(batch_size=40, base_lr=1e-3, lr_rule="absolute").peak_lr == 1e-3
+    assert plan(batch_size=40, accum=2, base_lr=1e-3).peak_lr == pytest.approx(1e-3 * 40 / 256)
+
+
+@pytest.mark.parametrize(
+    ("devices", "wanted", "group"), [(1, 8, 8), (2, 8, 8), (4, 8, 4), (8, 8, 2), (2, 16, 8), (1, 12, 4), (2, 12, 4)]
+)
+def test_the_largest_even_divisor_that_fits_becomes_the_group(devices, wanted, group):
+    found = plan(devices=devices, batch_size=16, mixup_group_size=wanted)
+    assert (found.group_size, found.groups, found.accum) == (group, 16 // group, 1)
+    reported = [d for d in found.deviations if f"groups of {group} labeled images instead of {wanted}" in d]
+    assert len(reported) == (group != wanted)
+
+
+def test_an_odd_share_has_no_group():
+    with pytest.raises(ConfigError, match=r"batch_size 12 .* over 4 devices with at least 2 images"):
+        plan(devices=4, batch_size=12, mixup_group_size=6)
+
+
+def test_a_restart_keeps_the_stored_group():
+    found = plan(devices=1, stored=2, batch_size=16, mixup_group_size=8)
+    assert (found.group_size, found.groups) == (2, 8)
+    with pytest.raises(ConfigError, match="batch_size 16"):
+        plan(devices=2, stored=16, batch_size=16, mixup_group_size=16)
+
+
+def test_nothing_mixes_in_mae_and_without_labeled_mixup():
+    assert plan("mae", batch_size=64).group_size == 1
+    assert plan("finetune", batch_size=40, labeled_mixup=False).group_size == 1
+    assert plan(batch_size=40, mixup_group_size=10, labeled_mixup=False).group_size == 10  # pseudo labels still do
+
+
+def test_a_limit_of_images_per_device_accumulates():
+    found = plan(batch_size=16, unlabeled_ratio=5, mixup_group_size=4, max_images_per_device=50)
+    assert (found.accum, found.recipe_accum, found.group_size) == (2, 1, 4)  # 16 rows of 6 images in 2 x 48
+    assert found.deviations == ("2 micro-steps per update instead of 1, at most 50 images per device",)
+    free = plan(batch_size=16, unlabeled_ratio=5, mixup_group_size=4)
+    same = ("steps_per_epoch", "micro_per_epoch", "total_steps", "peak_lr", "batch_size")
+    assert [getattr(found, k) for k in same] == [getattr(free, k) for k in same]
+    wide = plan(batch_size=16, unlabeled_ratio=5, mixup_group_size=4, max_images_per_device=50, devices=2)
+    assert wide.accum == 1
+
+
+def test_a_batch_that_devices_do_not_divide_names_legal_ones():
+    with pytest.raises(ConfigError) as error:
+        plan(devices=3, batch_size=16)
+    message = str(error.value)
+    for part in ("config.semi.batch_size 16", "3 devices", "at least 2 images", "12 or 18", "[1, 2, 4, 8]"):
+        assert part in message
+    for batch_size in (12, 18):
+        assert plan(devices=3, batch_size=batch_size).batch_size == batch_size
+
+
+def test_a_limit_that_cannot_be_met_is_named():
+    with pytest.raises(ConfigError, match=r"at most 5 // 6 \(config.train.max_images_per_device\)"):
+        plan(batch_size=16, unlabeled_ratio=5, max_images_per_device=5)
+
+
+def test_too_few_images_for_one_update_are_named():
+    with pytest.raises(ConfigError, match=r"config.finetune: 100 images .* one update of 128; lower .*batch_size"):
+        plan("finetune", batch_size=128)
+
+
+def test_evaluation_comes_at_least_every_so_many_steps():
+    config = small_config(**{"train.eval_every_epochs": 0.001})
+    assert make_plan(config, "semi", FACTS, num_devices=1, stored_group_size=None).eval_every_steps == 1
