@@ -8,6 +8,8 @@ COMMANDS = {
     "train": ("semivit_jax.commands:train", "run the stages of a config: --config=FILE[:ARGS] --workdir=DIR"),
     "split": ("semivit_jax.commands:split", "draw a labeled subset and write it: --config=FILE --out=LIST"),
     "import": ("semivit_jax.weights.command:command", "published weights in: SOURCE --model VARIANT --out DIR"),
+    "predict": ("semivit_jax.serve:predict", "images to labels: --workdir=DIR --images=FOLDER --out=CSV"),
+    "export": ("semivit_jax.serve:export_weights", "weights out: --workdir=DIR --format=FORMAT --out=DIR"),
     "eval": ("semivit_jax.commands:evaluate", "evaluate the latest stage of a run: --workdir=DIR"),
 }
 BAD_USAGE = 2
