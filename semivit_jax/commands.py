@@ -39,7 +39,7 @@ def train(argv: list[str]) -> int:
         config, values = parse_config("train", argv, required=("workdir",), optional=())
     except USAGE_ERRORS as error:
         return usage_error("train", error)
-    return _guarded(lambda: run.train(config, Path(values["workdir"])))
+    return guarded(lambda: run.train(config, Path(values["workdir"])))
 
 
 def split(argv: list[str]) -> int:
@@ -48,7 +48,7 @@ def split(argv: list[str]) -> int:
         config, values = parse_config("split", argv, required=("out",), optional=("duplicates",))
     except USAGE_ERRORS as error:
         return usage_error("split", error)
-    return _guarded(lambda: split_report.draw(config, Path(values["out"]), duplicates=values["duplicates"] == "yes"))
+    return guarded(lambda: split_report.draw(config, Path(values["out"]), duplicates=values["duplicates"] == "yes"))
 
 
 def parse_config(
@@ -79,7 +79,7 @@ def evaluate(argv: list[str]) -> int:
             raise flags.Error(f"need --workdir=DIR and nothing else; got {argv}")
     except flags.Error as error:
         return usage_error("eval", error)
-    return _guarded(lambda: run.evaluate(Path(values["workdir"].value)))
+    return guarded(lambda: run.evaluate(Path(values["workdir"].value)))
 
 
 def with_preprocessing(raw: Any, overridden: Collection[str]) -> Any:
@@ -124,8 +124,8 @@ def usage_error(command: str, error: Exception) -> int:
     return BAD_USAGE
 
 
-def _guarded(action: Any) -> int:
-    """Runs the command; expected errors become one message, all others keep their traceback."""
+def guarded(action: Any, *, also: tuple[type[Exception], ...] = ()) -> int:
+    """Runs a command; expected errors, and those of `also`, become one message, all others keep their traceback."""
     # grain's workers read absl's flags, which only absl.app would have parsed.
     flags.FLAGS.mark_as_parsed()
     logs.show_warnings()
@@ -134,7 +134,7 @@ def _guarded(action: Any) -> int:
     except stopping.Stopped as stopped:
         logs.say(str(stopped))
         return stopped.exit_code
-    except EXPECTED_ERRORS as error:
+    except (*EXPECTED_ERRORS, *also) as error:
         print(f"semivit: error: {error}", file=sys.stderr)
         cluster.leave_alone(exit_code=1)
         return 1

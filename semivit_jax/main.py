@@ -9,6 +9,8 @@ COMMANDS = {
     "split": ("semivit_jax.commands:split", "draw a labeled subset and write it: --config=FILE --out=LIST"),
     "import": ("semivit_jax.weights.command:command", "published weights in: SOURCE --model VARIANT --out DIR"),
     "plan": ("semivit_jax.preflight.command:plan", "what a run needs on a slice: --config=FILE --topology=v5e:16x16"),
+    "predict": ("semivit_jax.serve:predict", "images to labels: --workdir=DIR --images=FOLDER --out=CSV"),
+    "export": ("semivit_jax.serve:export_weights", "weights out: --workdir=DIR --format=FORMAT --out=DIR"),
     "eval": ("semivit_jax.commands:evaluate", "evaluate the latest stage of a run: --workdir=DIR"),
 }
 BAD_USAGE = 2
