@@ -7,6 +7,7 @@ from collections.abc import Callable
 COMMANDS = {
     "train": ("semivit_jax.commands:train", "run the stages of a config: --config=FILE[:ARGS] --workdir=DIR"),
     "split": ("semivit_jax.commands:split", "draw a labeled subset and write it: --config=FILE --out=LIST"),
+    "prepare": ("semivit_jax.data.prepare:command", "raw images to a TFDS dataset: SOURCE --name NAME --data_dir DIR"),
     "import": ("semivit_jax.weights.command:command", "published weights in: SOURCE --model VARIANT --out DIR"),
     "eval": ("semivit_jax.commands:evaluate", "evaluate the latest stage of a run: --workdir=DIR"),
 }
