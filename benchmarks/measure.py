@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
 
 from benchmarks.cases import Case, config_of, plan_of, random_batch
 from semivit_jax import flops, sharding
@@ -23,7 +22,7 @@ class Measured:
 
     Attributes:
       step_seconds: median over `steps`, each with the host waiting for its metrics.
-      step_seconds_in_flight: total over the same number of steps dispatched back to back, per step.
+      step_seconds_in_flight: per step, when a third as many are dispatched back to back.
       model_flops: counted analytically, see `semivit_jax.flops`.
       program_bytes: arguments, outputs and temporaries of the compiled step, donated buffers counted once.
       peak_bytes_in_use: largest the process has seen on the device so far; None where not reported.
@@ -48,8 +47,13 @@ def describe(case: Case) -> tuple[Compiled, tuple[PyTree, PyTree, PyTree]]:
     """The case's jitted functions, and its step's inputs as shapes: enough to lower and compile."""
     config, mesh = config_of(case), sharding.make_mesh(1)
     compiled = compile_stage(config, plan_of(config, case, num_devices=mesh.size), mesh)
+    return compiled, shapes_of(compiled, case)
+
+
+def shapes_of(compiled: Compiled, case: Case) -> tuple[PyTree, PyTree, PyTree]:
+    """Inputs of the train step as shapes: (state, batch, key)."""
     batch = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), random_batch(case, 0))
-    return compiled, (compiled.target, batch, jax.eval_shape(lambda: jax.random.key(0)))
+    return compiled.target, batch, jax.eval_shape(lambda: jax.random.key(0))
 
 
 def program_bytes(program: Any) -> tuple[int, int]:
@@ -69,6 +73,8 @@ def measure(case: Case, *, steps: int) -> Measured:
     started = time.perf_counter()
     program = compiled.train_step.lower(*inputs).compile()
     compile_seconds = time.perf_counter() - started
+    total, temporary = program_bytes(program)
+    _check_fits(total)
     mesh = sharding.make_mesh(1)
     key = jax.device_put(stage_key(config_of(case), case.stage), sharding.replicated(mesh))
     batch = sharding.put(random_batch(case, 0), sharding.train_batch(mesh))
@@ -79,7 +85,6 @@ def measure(case: Case, *, steps: int) -> Measured:
 
     one_by_one, in_flight = time_state_step(step, state, steps=steps)
     counted = flops.per_update(config_of(case), compiled.plan).total
-    total, temporary = program_bytes(program)
     return Measured(
         case=case,
         mixing_group=compiled.plan.group_size,
@@ -97,6 +102,15 @@ def measure(case: Case, *, steps: int) -> Measured:
     )
 
 
+def _check_fits(needed_bytes: int) -> None:
+    """Says before running what the allocator would say after."""
+    memory = jax.local_devices()[0].memory_stats()
+    if memory is not None and needed_bytes > memory.get("bytes_limit", needed_bytes):
+        raise jax.errors.JaxRuntimeError(
+            f"RESOURCE_EXHAUSTED: the program needs {needed_bytes} bytes, the device has {memory['bytes_limit']}"
+        )
+
+
 def time_state_step(step: Callable[[PyTree], tuple[PyTree, PyTree]], state: PyTree, *, steps: int):
     """Times state -> (state, metrics); the state may be donated, so each step takes the last one's.
 
@@ -112,11 +126,12 @@ def time_state_step(step: Callable[[PyTree], tuple[PyTree, PyTree]], state: PyTr
         state, found = step(state)
         jax.block_until_ready(found)
         seconds.append(time.perf_counter() - started)
+    in_flight = max(1, steps // 3)
     started = time.perf_counter()
-    for _ in range(steps):
+    for _ in range(in_flight):
         state, found = step(state)
     jax.block_until_ready(found)
-    return statistics.median(seconds), (time.perf_counter() - started) / steps
+    return statistics.median(seconds), (time.perf_counter() - started) / in_flight
 
 
 def median_seconds(function: Callable[[], Any], *, repeats: int) -> float:
@@ -128,10 +143,10 @@ def median_seconds(function: Callable[[], Any], *, repeats: int) -> float:
         started = time.perf_counter()
         jax.block_until_ready(function())
         seconds.append(time.perf_counter() - started)
-    return float(np.median(seconds))
+    return statistics.median(seconds)
 
 
 def peak_bytes_in_use() -> int | None:
     """The first device's peak so far; None where the backend does not report it (CPU)."""
-    statistics_ = jax.local_devices()[0].memory_stats()
-    return None if statistics_ is None else statistics_.get("peak_bytes_in_use")
+    memory = jax.local_devices()[0].memory_stats()
+    return None if memory is None else memory.get("peak_bytes_in_use")

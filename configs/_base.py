@@ -146,3 +146,8 @@ def running(
         checkpoint=dict(save_every_steps=save_every_steps, keep=2),
         log=dict(every_steps=40, tensorboard=True, recipe=recipe, origin=origin),
     )
+
+
+def stages_from(init_from: str) -> tuple[str, ...]:
+    """Fine-tuning and the semi-supervised stage; without weights to start from, MAE pre-training first."""
+    return ("finetune", "semi") if init_from else ("mae", "finetune", "semi")

@@ -85,7 +85,16 @@ def get_config(text: str = "") -> ConfigDict:
                 decoder_depth=1,
                 decoder_num_heads=2,
             ),
-            finetune=dict(supervised, epochs=300.0, base_lr=1e-2, warmup_epochs=30.0, layer_decay=0.75, ema_decay=0.98),
+            finetune=dict(
+                supervised,
+                batch_size=min(40, 10 * args.labels_per_class),  # an update never holds an image twice
+                epochs=300.0,
+                base_lr=1.6e-3,
+                lr_rule="absolute",
+                warmup_epochs=30.0,
+                layer_decay=0.75,
+                ema_decay=0.98,
+            ),
             semi=dict(
                 supervised,
                 epochs=117.0,

@@ -1,7 +1,7 @@
 """Supervised fine-tuning on 1 %, 10 % or 100 % of ImageNet's labels, after MAE or from scratch.
 
 semivit train --config=configs/imagenet_finetune.py:model=vit_b16,labels=1pct --workdir=runs/finetune
-semivit train --config=configs/imagenet_finetune.py:model=convnext_t,labels=10pct,init=scratch --workdir=runs/conv
+semivit train --config=configs/imagenet_finetune.py:model=convnext_tiny,labels=10pct,init=scratch --workdir=runs/conv
 
 Arguments: model=vit_b16, labels=1pct|10pct|100pct, init=mae|scratch; a row of the table below each, with the
 top-1 accuracy it should reach. docs/recipes.md tells what each costs.
@@ -45,7 +45,7 @@ PUBLISHED = {
     ("vit_h14", "1pct", "mae"):      Row(128, 16, 50.0,  5.0, 1e-2,   0.75, 0.0, False, 0.0,  0.0,    71.5),
     ("vit_h14", "10pct", "mae"):     Row(128, 16, 50.0,  5.0, 1e-3,   0.75, 0.2, True,  0.25, 0.9998, 81.4),
     ("vit_b16", "10pct", "scratch"): Row(1024, 128, 500.0, 50.0, 1e-4, 1.0, 0.1, True,  0.25, 0.9999, 57.0),
-    ("convnext_t", "10pct", "scratch"): Row(1024, 128, 500.0, 50.0, 1e-3, 1.0, 0.1, True, 0.25, 0.9999, 61.2),
+    ("convnext_tiny", "10pct", "scratch"): Row(1024, 128, 500.0, 50.0, 1e-3, 1.0, 0.1, True, 0.25, 0.9999, 61.2),
 }  # fmt: skip
 
 # Accuracies published without a command. 100 % follows He et al. 2022, table 9; ViT-S repeats ViT-B's row,
@@ -55,7 +55,7 @@ OURS = {
     ("vit_l16", "100pct", "mae"):    Row(1024, 64, 50.0, 5.0, 1e-3,   0.75, 0.1, True,  0.25, 0.0,    86.0),
     ("vit_h14", "100pct", "mae"):    Row(1024, 16, 50.0, 5.0, 1e-3,   0.75, 0.2, True,  0.25, 0.0,    86.9),
     ("vit_s16", "10pct", "scratch"): Row(1024, 128, 500.0, 50.0, 1e-4, 1.0, 0.1, True,  0.25, 0.9999, 56.2),
-    ("convnext_s", "10pct", "scratch"): Row(1024, 128, 500.0, 50.0, 1e-3, 1.0, 0.4, True, 0.25, 0.9999, 64.1),
+    ("convnext_small", "10pct", "scratch"): Row(1024, 128, 500.0, 50.0, 1e-3, 1.0, 0.4, True, 0.25, 0.9999, 64.1),
 }  # fmt: skip
 
 ROWS = PUBLISHED | OURS

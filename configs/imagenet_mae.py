@@ -2,7 +2,7 @@
 
 semivit train --config=configs/imagenet_mae.py:model=vit_b16 --workdir=runs/mae_vit_b16
 
-model=vit_b16|vit_l16|vit_h14. Needs TFDS imagenet2012 in array_record (`semivit prepare`). Costs 1,025 million
+model=vit_b16|vit_l16|vit_h14. Needs TFDS imagenet2012 in array_record (`semivit prepare`). Costs 1,022 million
 images at a quarter of the patches; published on 64 GPUs. What it should reach is told by what starts from it:
 pass `--config.init_from=runs/mae_vit_b16` to configs/imagenet_finetune.py or configs/imagenet_semi.py.
 """

@@ -1,7 +1,7 @@
 """Semi-ViT on ImageNet: fine-tuning on 1 % or 10 % of the labels, then all images with an EMA teacher.
 
 semivit train --config=configs/imagenet_semi.py:model=vit_b16,labels=1pct --workdir=runs/semi
-semivit train --config=configs/imagenet_semi.py:model=convnext_t,labels=10pct,init=scratch --workdir=runs/conv_semi
+semivit train --config=configs/imagenet_semi.py:model=convnext_tiny,labels=10pct,init=scratch --workdir=runs/conv_semi
 
 Arguments: model=vit_b16, labels=1pct|10pct, init=mae|scratch; a row of the table below each, with the top-1
 accuracy it should reach. Both stages run, the first one as the same row of configs/imagenet_finetune.py; that file
@@ -44,14 +44,14 @@ PUBLISHED = {
     ("vit_h14", "1pct", "mae"):      Row(64,  1, 2,  50.0,  5.0, 5e-3,   0.75, 0.05, True,  0.25, 5.0, 0.7, 80.0),
     ("vit_h14", "10pct", "mae"):     Row(128, 2, 2,  50.0,  5.0, 2.5e-3, 0.75, 0.1,  True,  0.25, 5.0, 0.6, 84.3),
     ("vit_b16", "10pct", "scratch"): Row(128, 1, 16, 100.0, 5.0, 1e-3,   0.85, 0.1,  True,  0.25, 5.0, 0.5, 73.5),
-    ("convnext_t", "10pct", "scratch"): Row(128, 1, 16, 100.0, 10.0, 1e-3, 1.0, 0.1, True, 0.25, 10.0, 0.7, 74.1),
+    ("convnext_tiny", "10pct", "scratch"): Row(128, 1, 16, 100.0, 10.0, 1e-3, 1.0, 0.1, True, 0.25, 10.0, 0.7, 74.1),
 }  # fmt: skip
 
 # Accuracies published without a command: ViT-S repeats ViT-B's row, ConvNeXt-S ConvNeXt-T's, each with the
 # drop path of its own fine-tuning.
 OURS = {
     ("vit_s16", "10pct", "scratch"): Row(128, 1, 16, 100.0, 5.0, 1e-3,   0.85, 0.1,  True,  0.25, 5.0, 0.5, 70.9),
-    ("convnext_s", "10pct", "scratch"): Row(128, 1, 16, 100.0, 10.0, 1e-3, 1.0, 0.4, True, 0.25, 10.0, 0.7, 75.1),
+    ("convnext_small", "10pct", "scratch"): Row(128, 1, 16, 100.0, 10.0, 1e-3, 1.0, 0.4, True, 0.25, 10.0, 0.7, 75.1),
 }  # fmt: skip
 
 ROWS = PUBLISHED | OURS

@@ -1,10 +1,13 @@
 """Checkpoints: orbax writes them in the background, a manifest seals them, only sealed ones are trusted.
 
 A checkpoint is a folder `<directory>/<step>` with two items: `state`, arrays under flat names such as
-`params.blocks.attn.qkv.kernel`, and `facts`, JSON: what the numbers belong to.
+`params.blocks.attn.qkv.kernel`, and `facts`, JSON: what the numbers belong to. `<directory>.json` remembers the
+step sealed last, so that lost checkpoints are noticed. What cannot be used, and what a rollback left behind, is
+kept in `<directory>_set_aside`.
 """
 
 import dataclasses
+import json
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -14,9 +17,8 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from jax.experimental import multihost_utils
 
-from semivit_jax import manifest
+from semivit_jax import cluster, manifest
 from semivit_jax.optim import path_name
 
 PyTree = Any
@@ -46,10 +48,25 @@ class Checkpoints:
     def __init__(self, directory: Path, *, keep: int, say: Callable[[str], None]):
         """Args: directory, created if absent; keep, good checkpoints to keep; say, prints one line."""
         self._directory, self._keep, self._say = directory.resolve(), keep, say
+        self._memory = self._directory.with_suffix(".json")
+        self._aside = self._directory.with_name(f"{directory.name}_set_aside")
         self._unsealed: dict[int, Future[None] | None] = {}
         self._hasher = ThreadPoolExecutor(max_workers=1)
-        options = ocp.CheckpointManagerOptions(max_to_keep=None, create=True, enable_async_checkpointing=True)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=None,
+            create=True,
+            enable_async_checkpointing=True,
+            # Two folders are written at the same time; their hosts must not take each other's barriers for theirs.
+            multiprocessing_options=ocp.options.MultiprocessingOptions(
+                barrier_sync_key_prefix=f"{directory.parent.name}_{directory.name}"
+            ),
+        )
         self._manager = ocp.CheckpointManager(self._directory, options=options)
+
+    @property
+    def pending(self) -> bool:
+        """Whether a save of this process is not sealed yet."""
+        return bool(self._unsealed)
 
     def save(self, step: int, state: PyTree, facts: Facts) -> None:
         """Starts writing; the state may be donated as soon as this returns."""
@@ -65,18 +82,22 @@ class Checkpoints:
             if not directory.exists():  # orbax renames the folder into place when it is committed
                 continue
             if hashed is None:
-                hashed = self._hasher.submit(manifest.write_part, directory, jax.process_index())
+                hashed = self._hasher.submit(manifest.write_part, directory, jax.process_index(), jax.process_count())
                 self._unsealed[step] = hashed
             if hashed.done():
                 self._guarded(hashed.result)
-                if self._seal(directory):
+                if jax.process_index():
                     del self._unsealed[step]
-                    self._prune()
+                else:
+                    self._guarded(lambda directory=directory: self._seal(directory))
 
     def wait(self) -> None:
-        """Blocks until every save is sealed."""
+        """Blocks until every save is sealed, on the first host; on the others until their part is done."""
         self._guarded(self._manager.wait_until_finished)
         while self._unsealed:
+            lost = [s for s in self._unsealed if not (self._directory / str(s)).exists()]
+            if lost and jax.process_index() == 0:
+                raise CheckpointError(f"step {lost[0]} was saved to {self._directory} and is not there")
             self.poll()
             time.sleep(0.01)
 
@@ -86,80 +107,101 @@ class Checkpoints:
         self._manager.close()
 
     def restore_latest(self, target: PyTree) -> Restored | None:
-        """The newest good checkpoint, or None where there is none; says why newer ones were passed over.
+        """The newest good checkpoint, or None where there never was one; says why newer ones were passed over.
 
         Args:
           target: described state (`jax.ShapeDtypeStruct` leaves with shardings).
 
         Raises:
-          CheckpointError: checkpoints exist but none of them is good, so starting afresh would lose work.
+          CheckpointError: there were good checkpoints and none is left, so starting afresh would lose work.
         """
         step = self.latest_good_step()
-        return None if step is None else self.restore(step, target)
-
-    def restore(self, step: int, target: PyTree) -> Restored:
-        """Reads one checkpoint into the target's shapes and shardings."""
-        directory = self._directory / str(step)
-        return Restored(step, restore_tree(directory, target), read_facts(directory))
-
-    def steps(self) -> list[int]:
-        """Steps of all folders, good or not, in order."""
-        return _steps(self._directory)
+        if step is not None:
+            directory = self._directory / str(step)
+            return Restored(step, restore_tree(directory, target), read_facts(directory))
+        if cluster.from_first_host(self._memory.exists()):
+            raise CheckpointError(
+                f"{self._directory} had a good checkpoint at step {json.loads(self._memory.read_text())['step']}, "
+                f"and none is left that can be trusted; damaged ones are kept in {self._aside}; "
+                "remove the stage's folder to start the stage again"
+            )
+        return None
 
     def latest_good_step(self) -> int | None:
-        """Newest good step, the same on every host; sets aside newer folders that cannot be continued from."""
-        found = -1
-        if jax.process_index() == 0:
-            found = self._clean_up()
-        if jax.process_count() > 1:
-            found = int(multihost_utils.broadcast_one_to_all(found))
+        """Newest good step, the same on every host; makes room where a folder cannot be continued from."""
+        found = self._clean_up() if jax.process_index() == 0 else None
+        found = cluster.from_first_host(-1 if found is None else found)
         self._manager.reload()
-        if found == -2:
-            raise CheckpointError(
-                f"no checkpoint in {self._directory} can be trusted; the damaged ones are kept beside it in "
-                f"{self._bad_folder().name}; remove the stage's folder to start it again"
-            )
         return None if found == -1 else found
 
-    def _clean_up(self) -> int:
-        """Sets aside what cannot be continued from; the newest good step, -1 for none ever, -2 for none left."""
-        damaged = False
+    def latest_facts(self) -> Facts | None:
+        """Facts of the newest good checkpoint, None where there is none."""
+        step = self.latest_good_step()
+        return None if step is None else read_facts(self._directory / str(step))
+
+    def newest_healthy(self, healthy_until: int) -> int | None:
+        """Newest good step of at most that one, or else the oldest good one; None where none is good.
+
+        The same on every host; saves must have been waited for.
+        """
+        good = []
+        if jax.process_index() == 0:
+            good = [s for s in _steps(self._directory) if not manifest.problems(self._directory / str(s))]
+        found = max((s for s in good if s <= healthy_until), default=min(good, default=-1))
+        found = cluster.from_first_host(found)
+        return None if found == -1 else found
+
+    def set_aside_after(self, step: int) -> None:
+        """Takes newer checkpoints out of the way: their steps will be trained and saved again."""
+        if jax.process_index() == 0:
+            for newer in [s for s in _steps(self._directory) if s > step]:
+                self._set_aside(self._directory / str(newer))
+        cluster.wait_for_all("checkpoints set aside")
+        self._manager.reload()
+
+    def _clean_up(self) -> int | None:
+        """Newest good step; folders above it are set aside where damaged, removed where never completed."""
+        for left_over in self._directory.glob("[0-9]*.*"):  # of a save or a removal that was interrupted
+            shutil.rmtree(left_over)
         for step in reversed(_steps(self._directory)):
             directory = self._directory / str(step)
+            if not manifest.is_sealed(directory):
+                manifest.seal(directory)  # the process ended between its last two files
             found = manifest.problems(directory)
             if not found:
                 return step
             self._say(f"checkpoint {directory} is passed over: {'; '.join(found[:3])}")
             if manifest.is_sealed(directory):
-                damaged = True
-                self._bad_folder().mkdir(exist_ok=True)
-                shutil.move(directory, self._bad_folder() / directory.name)
-            else:  # a save that was interrupted: never good, and its place is needed
+                self._set_aside(directory)
+            else:
                 shutil.rmtree(directory)
-        return -2 if damaged else -1
+        return None
 
-    def _bad_folder(self) -> Path:
-        return self._directory.with_name(f"{self._directory.name}_damaged")
+    def _set_aside(self, directory: Path) -> None:
+        self._aside.mkdir(exist_ok=True)
+        earlier = len(list(self._aside.glob(f"{directory.name}.*")))
+        shutil.move(directory, self._aside / f"{directory.name}.{earlier}")
 
-    def _seal(self, directory: Path) -> bool:
-        if jax.process_index():
-            return True
-        return manifest.seal(directory, jax.process_count())
-
-    def _prune(self) -> None:
-        if jax.process_index():
+    def _seal(self, directory: Path) -> None:
+        """On the first host, once all hosts have hashed their files: manifest, memory, pruning."""
+        if not manifest.seal(directory):
             return
-        good = [s for s in _steps(self._directory) if manifest.is_sealed(self._directory / str(s))]
+        del self._unsealed[int(directory.name)]
+        manifest.write_json(self._memory, {"step": int(directory.name)})
+        good = self._sealed()
         for step in good[: -self._keep]:
-            directory = self._directory / str(step)
-            (directory / manifest.MANIFEST).unlink()  # a half-deleted checkpoint must not look sealed
-            shutil.rmtree(directory)
+            doomed = self._directory / f"{step}.removed"  # by rename: a half-deleted one must not look good
+            (self._directory / str(step)).rename(doomed)
+            shutil.rmtree(doomed)
+
+    def _sealed(self) -> list[int]:
+        return [s for s in _steps(self._directory) if manifest.is_sealed(self._directory / str(s))]
 
     def _guarded(self, call: Callable[[], Any]) -> None:
         try:
             call()
         except Exception as error:
-            good = [s for s in _steps(self._directory) if manifest.is_sealed(self._directory / str(s))]
+            good = self._sealed()
             last = f"the last good checkpoint is step {good[-1]}" if good else "no good checkpoint exists yet"
             raise CheckpointError(f"saving to {self._directory} failed ({error}); {last}") from error
 
@@ -172,6 +214,7 @@ def flat(tree: PyTree) -> dict[str, Any]:
 
 def newest_good(directory: Path) -> Path | None:
     """Newest good checkpoint of a folder, for reading alone: nothing is moved or removed."""
+    directory = directory.resolve()  # orbax finds no metadata under a relative path
     candidates = (directory / str(s) for s in reversed(_steps(directory)))
     return next((d for d in candidates if not manifest.problems(d)), None)
 

@@ -3,7 +3,8 @@
 `start` decides whether this process is one of many, tries the coordinator over plain TCP, and only then calls
 `jax.distributed.initialize`, which would say nothing for minutes and then end the process in C++ without a
 Python exception. `same_on_every_host` and `any_host` are the two questions hosts ask each other outside the
-training step. With one process all of them do nothing.
+training step; `from_first_host` and `wait_for_all` keep them together where only the first host reads or writes.
+With one process all of them do nothing.
 """
 
 import collections
@@ -26,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 _HOST_NAME_BYTES = 64  # what is gathered must have one size; longer names are cut
 _REPORT_EVERY_SECONDS = 10.0
+_GOODBYE_SECONDS = 10.0  # for processes that leave with the same error to do so together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,6 +204,28 @@ def any_host(flag: bool) -> bool:
     if jax.process_count() == 1:
         return flag
     return bool(_gather(np.asarray([flag], np.uint8)).any())
+
+
+def from_first_host(value: int) -> int:
+    """The first host's value, on every host; what hosts read from a shared folder may differ for moments.
+
+    Collective: every process must call it. The other hosts' values are ignored.
+    """
+    if jax.process_count() == 1:
+        return value
+    return int(_gather(np.asarray([value], np.int32))[0, 0])
+
+
+def wait_for_all(reason: str) -> None:
+    """Returns once every process has called it, with the same reason. Collective."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(reason)
+
+
+def leave_alone(*, exit_code: int) -> None:
+    """Call it where this process ends with an error that the others may not know of; see `exit_within`."""
+    if jax.distributed.is_initialized():
+        exit_within(_GOODBYE_SECONDS, exit_code=exit_code)
 
 
 def exit_within(seconds: float, *, exit_code: int) -> None:

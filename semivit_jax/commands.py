@@ -12,6 +12,7 @@ from ml_collections import config_flags
 from semivit_jax import cluster, config_check, logs, run, split_report, stopping
 from semivit_jax.checkpoint import CheckpointError
 from semivit_jax.config import Config, ConfigError
+from semivit_jax.data.bad_records import TooManyBadRecords
 from semivit_jax.data.errors import DatasetError
 from semivit_jax.data.splits import SplitError
 from semivit_jax.rollback import Collapsed
@@ -20,7 +21,16 @@ from semivit_jax.weights.folder import is_import, load_preprocessing
 CONFIGS = Path(__file__).parent / "configs"
 BAD_USAGE = 2
 USAGE_ERRORS = (flags.Error, ConfigError, AttributeError, KeyError, ValueError, FileNotFoundError)
-EXPECTED_ERRORS = (ConfigError, DatasetError, SplitError, CheckpointError, Collapsed, cluster.ClusterError, OSError)
+EXPECTED_ERRORS = (
+    ConfigError,
+    DatasetError,
+    SplitError,
+    TooManyBadRecords,
+    CheckpointError,
+    Collapsed,
+    cluster.ClusterError,
+    OSError,
+)
 
 
 def train(argv: list[str]) -> int:
@@ -28,7 +38,7 @@ def train(argv: list[str]) -> int:
     try:
         config, values = parse_config("train", argv, required=("workdir",), optional=())
     except USAGE_ERRORS as error:
-        return _usage_error("train", error)
+        return usage_error("train", error)
     return _guarded(lambda: run.train(config, Path(values["workdir"])))
 
 
@@ -37,7 +47,7 @@ def split(argv: list[str]) -> int:
     try:
         config, values = parse_config("split", argv, required=("out",), optional=("duplicates",))
     except USAGE_ERRORS as error:
-        return _usage_error("split", error)
+        return usage_error("split", error)
     return _guarded(lambda: split_report.draw(config, Path(values["out"]), duplicates=values["duplicates"] == "yes"))
 
 
@@ -49,7 +59,7 @@ def parse_config(
     config_flags.DEFINE_config_file("config", None, "recipe, FILE[:ARGS]", flag_values=values)
     for name in (*required, *optional):
         flags.DEFINE_string(name, "", "", flag_values=values)
-    rest = values([f"semivit {command}", *(_with_path(a) for a in argv)])[1:]
+    rest = values([f"semivit {command}", *(with_path(a) for a in argv)])[1:]
     raw: Any = values["config"].value
     if rest or raw is None or not all(values[name].value for name in required):
         needed = " ".join(f"--{name}=..." for name in required)
@@ -68,7 +78,7 @@ def evaluate(argv: list[str]) -> int:
         if rest or not values["workdir"].value:
             raise flags.Error(f"need --workdir=DIR and nothing else; got {argv}")
     except flags.Error as error:
-        return _usage_error("eval", error)
+        return usage_error("eval", error)
     return _guarded(lambda: run.evaluate(Path(values["workdir"].value)))
 
 
@@ -91,7 +101,7 @@ def with_preprocessing(raw: Any, overridden: Collection[str]) -> Any:
     return raw
 
 
-def _with_path(argument: str) -> str:
+def with_path(argument: str) -> str:
     """--config=digits and --config=configs/digits.py both find a recipe installed with the package."""
     if not argument.startswith("--config="):
         return argument
@@ -105,9 +115,11 @@ def _with_path(argument: str) -> str:
     return f"--config={installed}{colon}{args}"
 
 
-def _usage_error(command: str, error: Exception) -> int:
+def usage_error(command: str, error: Exception) -> int:
     # ml_collections puts its hint into an argument of the error, whose own text would be quoted.
     text = error.args[0] if error.args and isinstance(error.args[0], str) else str(error)
+    if "Traceback (most recent call last)" in text:  # a config file that raised; its last line is the message
+        text = text.strip().splitlines()[-1].partition(": ")[2]
     print(f"semivit {command}: {text}", file=sys.stderr)
     return BAD_USAGE
 
@@ -116,6 +128,7 @@ def _guarded(action: Any) -> int:
     """Runs the command; expected errors become one message, all others keep their traceback."""
     # grain's workers read absl's flags, which only absl.app would have parsed.
     flags.FLAGS.mark_as_parsed()
+    logs.show_warnings()
     try:
         action()
     except stopping.Stopped as stopped:
@@ -123,5 +136,9 @@ def _guarded(action: Any) -> int:
         return stopped.exit_code
     except EXPECTED_ERRORS as error:
         print(f"semivit: error: {error}", file=sys.stderr)
+        cluster.leave_alone(exit_code=1)
         return 1
+    except BaseException:
+        cluster.leave_alone(exit_code=1)
+        raise
     return 0

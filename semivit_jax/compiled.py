@@ -7,9 +7,12 @@ import jax
 
 from semivit_jax import rng, sharding
 from semivit_jax.config import Config
+from semivit_jax.gather import where_weights_live
 from semivit_jax.plan import Plan
 from semivit_jax.stages import make_stage
 from semivit_jax.stages.stage import Stage
+
+PyTree = Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,21 +29,32 @@ class Compiled:
 
 def compile_stage(config: Config, plan: Plan, mesh: jax.sharding.Mesh) -> Compiled:
     """Describes the state, shards the description, and jits: nothing exists unsharded first."""
-    stage = make_stage(config, plan, backend=jax.default_backend())
+    # The mesh's own platform, not the process's: a step is also compiled for slices that are elsewhere.
+    stage = make_stage(config, plan, backend=mesh.devices.flat[0].platform)
     described = jax.eval_shape(stage.init, jax.random.key(0))
     places = sharding.state_shardings(mesh, described)
     target = jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), described, places)
     everywhere = sharding.replicated(mesh)
-    train_step = jax.jit(
-        stage.train_step,
+
+    def train_step(state: PyTree, batch: PyTree, key: jax.Array) -> PyTree:
+        with where_weights_live(mesh):
+            return stage.train_step(state, batch, key)
+
+    def eval_step(params: PyTree, batch: PyTree) -> PyTree:
+        with where_weights_live(mesh):
+            return stage.eval_step(params, batch)
+
+    jitted_train_step = jax.jit(
+        train_step,
         in_shardings=(places, sharding.train_batch(mesh), everywhere),
         out_shardings=(places, everywhere),
         donate_argnums=0,
     )
-    eval_step = jax.jit(
-        stage.eval_step, in_shardings=(places.params, sharding.eval_batch(mesh)), out_shardings=everywhere
+    jitted_eval_step = jax.jit(
+        eval_step, in_shardings=(places.params, sharding.eval_batch(mesh)), out_shardings=everywhere
     )
-    return Compiled(stage, plan, target, jax.jit(stage.init, out_shardings=places), train_step, eval_step)
+    init = jax.jit(stage.init, out_shardings=places)
+    return Compiled(stage, plan, target, init, jitted_train_step, jitted_eval_step)
 
 
 def stage_key(config: Config, stage: str) -> jax.Array:

@@ -11,7 +11,7 @@ Convention, the usual one of model FLOPs utilisation (Chowdhery et al. 2022, app
 
 import dataclasses
 
-from semivit_jax.config import Config, FinetuneConfig, MaeConfig, SemiConfig
+from semivit_jax.config import Config, ConfigError, FinetuneConfig, MaeConfig, SemiConfig
 from semivit_jax.models.variants import VIT_SIZES, ViTSize
 from semivit_jax.plan import Plan
 
@@ -85,8 +85,14 @@ def per_update(config: Config, plan: Plan) -> Flops:
 
     The semi stage passes every labeled and every strong image through the student, forward and backward,
     and every weak image through the teacher, forward only.
+
+    Raises:
+      ConfigError: the model is no ViT.
     """
-    size, image_size = VIT_SIZES[config.model.variant], config.data.image_size
+    variant, image_size = config.model.variant, config.data.image_size
+    if variant not in VIT_SIZES:
+        raise ConfigError(f"config.model.variant is {variant!r}; FLOPs are counted for {', '.join(VIT_SIZES)}")
+    size = VIT_SIZES[variant]
     section = config.stage(plan.stage)
     if isinstance(section, MaeConfig):
         return autoencoder(size, section, image_size=image_size).times(plan.batch_size)

@@ -9,6 +9,14 @@ from semivit_jax.config import TrainConfig
 
 
 @dataclasses.dataclass(frozen=True)
+class Complaint:
+    """Why training cannot go on: what happened and since when, and the last step whose weights are healthy."""
+
+    text: str
+    healthy_until: int
+
+
+@dataclasses.dataclass(frozen=True)
 class History:
     """What the guard remembers.
 
@@ -21,6 +29,7 @@ class History:
       best_teacher_acc1: best validation accuracy of the teacher so far.
       low_evaluations: evaluations in a row with the teacher below its share of that.
       low_since_step: step of the first of them, -1 when there is none.
+      healthy_evaluation_step: step of the last evaluation that was not low, 0 before the first.
     """
 
     dropped: int = 0
@@ -31,6 +40,7 @@ class History:
     best_teacher_acc1: float = 0.0
     low_evaluations: int = 0
     low_since_step: int = -1
+    healthy_evaluation_step: int = 0
 
 
 def load(stored: dict) -> History:
@@ -40,7 +50,7 @@ def load(stored: dict) -> History:
 
 def after_step(
     history: History, *, step: int, dropped: bool, mask_rate: float | None, armed: bool, config: TrainConfig
-) -> tuple[History, str | None]:
+) -> tuple[History, Complaint | None]:
     """Takes in one update; returns (history, complaint or None).
 
     Args:
@@ -60,9 +70,9 @@ def after_step(
             first_dropped_step=first,
         )
         if history.dropped_in_a_row >= config.max_nonfinite_in_a_row:
-            return history, (
-                f"loss or gradient was not finite in {history.dropped_in_a_row} updates in a row, since step {first}"
-            )
+            row = f"{history.dropped_in_a_row} updates in a row, since step {first}"
+            # Dropped updates left the weights as they were.
+            return history, Complaint(f"loss or gradient was not finite in {row}", healthy_until=step)
         return history, None
     history = dataclasses.replace(history, dropped_in_a_row=0, first_dropped_step=-1)
     if mask_rate is None or not armed:
@@ -74,16 +84,18 @@ def after_step(
     mean = sum(window) / len(window)
     history = dataclasses.replace(history, best_mask_rate=max(history.best_mask_rate, mean))
     if mean < config.collapse_mask_rate_share * history.best_mask_rate:
-        return history, (
+        since = step - len(window)
+        return history, Complaint(
             f"mask_rate collapsed: its mean over the last {len(window)} steps is {mean:.4f}, "
-            f"its best was {history.best_mask_rate:.4f}; it fell since about step {step - len(window)}"
+            f"its best was {history.best_mask_rate:.4f}; it fell since about step {since}",
+            healthy_until=since,
         )
     return history, None
 
 
 def after_evaluation(
     history: History, *, step: int, teacher_acc1: float, armed: bool, config: TrainConfig
-) -> tuple[History, str | None]:
+) -> tuple[History, Complaint | None]:
     """Takes in the teacher's validation accuracy; returns (history, complaint or None)."""
     if not armed:
         return history, None
@@ -94,10 +106,12 @@ def after_evaluation(
         best_teacher_acc1=best,
         low_evaluations=history.low_evaluations + 1 if low else 0,
         low_since_step=(history.low_since_step if history.low_evaluations else step) if low else -1,
+        healthy_evaluation_step=history.healthy_evaluation_step if low else step,
     )
     if history.low_evaluations >= 2:
-        return history, (
+        return history, Complaint(
             f"the teacher's accuracy collapsed: {teacher_acc1:.4f}, its best was {best:.4f}; "
-            f"low since step {history.low_since_step}"
+            f"low since step {history.low_since_step}",
+            healthy_until=history.healthy_evaluation_step,
         )
     return history, None

@@ -8,8 +8,10 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import jax
 import numpy as np
 from rich.console import Console
+from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from tensorboardX import SummaryWriter
 
@@ -26,10 +28,17 @@ class Window:
         self._sums = {k: (float(total), float(count)) for k, (total, count) in (stored or {}).items()}
 
     def add(self, found: Mapping[str, Mean]) -> None:
-        """Adds one update's metrics, micro-steps summed."""
+        """Adds one update's metrics, micro-steps summed.
+
+        A sum that is not finite is left out, so that a dropped update does not spoil the means of the others;
+        the guard counts it.
+        """
         for key, metric in found.items():
+            added, more = float(np.sum(metric.total)), float(np.sum(metric.count))
+            if not np.isfinite(added):
+                continue
             total, count = self._sums.get(key, (0.0, 0.0))
-            self._sums[key] = (total + float(np.sum(metric.total)), count + float(np.sum(metric.count)))
+            self._sums[key] = (total + added, count + more)
 
     def means(self) -> dict[str, float]:
         """Divides once; an empty mean is 0."""
@@ -135,6 +144,18 @@ class _NoMissingMetadata(logging.Filter):
 logging.getLogger("absl").addFilter(_NoMissingMetadata())
 
 
+def show_warnings() -> None:
+    """Lets the package's own log messages (bad images, hosts that are waited for) reach people, one line each."""
+    log = logging.getLogger("semivit_jax")
+    if not log.handlers:
+        handler = RichHandler(console=console, show_time=False, show_level=False, show_path=False, markup=False)
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+        log.propagate = False
+
+
 def say(line: str) -> None:
     """Prints one line, on the first host."""
+    if jax.process_index():
+        return
     console.print(line, soft_wrap=True, markup=False)

@@ -9,6 +9,7 @@ COMMANDS = {
     "split": ("semivit_jax.commands:split", "draw a labeled subset and write it: --config=FILE --out=LIST"),
     "prepare": ("semivit_jax.data.prepare:command", "raw images to a TFDS dataset: SOURCE --name NAME --data_dir DIR"),
     "import": ("semivit_jax.weights.command:command", "published weights in: SOURCE --model VARIANT --out DIR"),
+    "plan": ("semivit_jax.preflight.command:plan", "what a run needs on a slice: --config=FILE --topology=v5e:16x16"),
     "eval": ("semivit_jax.commands:evaluate", "evaluate the latest stage of a run: --workdir=DIR"),
 }
 BAD_USAGE = 2

@@ -11,21 +11,21 @@ import zlib
 from pathlib import Path
 
 MANIFEST = "MANIFEST.json"
-_PART = "manifest.{}.json"
+_PART = "manifest.{}-of-{}.json"
 _CHUNK = 1 << 22  # bytes read at a time
 
 
-def write_part(directory: Path, process_index: int) -> None:
+def write_part(directory: Path, process_index: int, process_count: int) -> None:
     """Records the files this process wrote; called by every process once the checkpoint is committed."""
     files = [f for f in _files(directory) if _writer(f) == process_index]
     part = {str(f): [(directory / f).stat().st_size, _checksum(directory / f)] for f in files}
-    write_json(directory / _PART.format(process_index), part)
+    write_json(directory / _PART.format(process_index, process_count), part)
 
 
-def seal(directory: Path, process_count: int) -> bool:
+def seal(directory: Path) -> bool:
     """Joins the parts of all processes into the manifest; False while some part is missing."""
-    parts = [directory / _PART.format(i) for i in range(process_count)]
-    if not all(p.exists() for p in parts):
+    parts = sorted(directory.glob(_PART.format("*", "*")))
+    if not parts or len(parts) < int(parts[0].stem.rpartition("-")[2]):
         return False
     files: dict[str, list[int]] = {}
     for part in parts:
@@ -70,7 +70,7 @@ def write_json(path: Path, value: object) -> None:
 
 def _files(directory: Path) -> list[Path]:
     paths = (p.relative_to(directory) for p in sorted(directory.rglob("*")) if p.is_file())
-    return [p for p in paths if not re.match(r"^\.?(MANIFEST|manifest\.\d+)\.json", p.name)]
+    return [p for p in paths if not re.match(r"^\.?(MANIFEST|manifest\.\d+-of-\d+)\.json", p.name)]
 
 
 def _writer(file: Path) -> int:

@@ -71,9 +71,8 @@ def make_plan(config: Config, stage: str, facts: DataFacts, *, num_devices: int,
     accum, group = _fit(stage, section, num_devices, wanted, limit, exact_group=stored_group_size is not None)
     deviations = []
     if accum != section.accum:
-        deviations.append(
-            f"{accum} micro-steps per update instead of {section.accum}, at most {limit} images per device"
-        )
+        why = f"at most {limit} images per device" if accum > section.accum else f"{num_devices} devices"
+        deviations.append(f"{accum} micro-steps per update instead of {section.accum} ({why})")
     if wanted > 1 and group != _wanted_group(section):
         deviations.append(f"mixing groups of {group} labeled images instead of {_wanted_group(section)}")
     return Plan(
@@ -105,9 +104,14 @@ def _wanted_group(section: StageConfig) -> int:
 def _fit(
     stage: str, section: StageConfig, devices: int, wanted: int, limit: int, *, exact_group: bool
 ) -> tuple[int, int]:
-    """Fewest micro-steps whose images fit, with the largest group that divides a device's share."""
+    """Fewest micro-steps, the recipe's or more, whose images fit; with the largest group that divides a share.
+
+    Fewer than the recipe's are the last resort, where there are more devices than its micro-batch has groups.
+    """
     images_per_row = 1 + (section.unlabeled_ratio if isinstance(section, SemiConfig) else 0)
-    for accum in range(section.accum, section.batch_size + 1, section.accum):
+    more = range(section.accum, section.batch_size + 1, section.accum)
+    fewer = [a for a in range(section.accum - 1, 0, -1) if section.accum % a == 0]  # many devices need fewer
+    for accum in (*more, *fewer):
         if section.batch_size % (accum * devices):
             continue
         share = section.batch_size // accum // devices

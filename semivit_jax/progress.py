@@ -23,8 +23,8 @@ class Progress:
     evaluation: dict[str, float]  # of the latest evaluation
 
 
-def fresh_progress() -> Progress:
-    return Progress(guard.History(), logs.Window(), logs.Window(), 0.0, 0.0, {})
+def fresh_progress(best_acc1: float) -> Progress:
+    return Progress(guard.History(), logs.Window(), logs.Window(), 0.0, best_acc1, {})
 
 
 def facts(run: Run, plan: Plan, step: int, position: int, progress: Progress) -> checkpoint.Facts:

@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from semivit_jax import logs
+from semivit_jax import cluster, logs
 from semivit_jax.checkpoint import Checkpoints
 from semivit_jax.compiled import Compiled
 from semivit_jax.manifest import write_json
@@ -18,30 +18,45 @@ from semivit_jax.state import TrainState
 class Collapsed(RuntimeError):
     """The guard stopped the run; the message says what happened, since when, and what is still good."""
 
+    def __init__(self, message: str, *, healthy_until: int):
+        super().__init__(message)
+        self.healthy_until = healthy_until
 
-def record(run: Run, folder: Path, checkpoints: Checkpoints, collapse: Collapsed, *, position: int) -> None:
-    """Notes that the stage goes back to its last good checkpoint and reads on from `position`.
+
+def record(
+    run: Run, folder: Path, checkpoints: Checkpoints, best: Checkpoints, collapse: Collapsed, *, position: int
+) -> None:
+    """Goes back to the last checkpoint from before the collapse, and notes that reading goes on at `position`.
+
+    Newer checkpoints, and newer best weights, are set aside: their steps will be trained again.
 
     Raises:
       Collapsed: the config says stop, there is nothing to go back to, or it was tried often enough; with
         the whole story.
     """
-    config, entries = run.config.train, _entries(folder)
-    step = checkpoints.latest_good_step()
-    good = "no good checkpoint exists yet" if step is None else f"the last good checkpoint is step {step}"
-    story = f"{folder.name}: {collapse}; {good}, in {folder / 'checkpoints'}; nothing was overwritten"
-    if config.on_collapse == "stop" or step is None:
-        raise Collapsed(story) from collapse
-    if len(entries) >= config.max_rollbacks:
-        raise Collapsed(f"{story}; {len(entries)} rollbacks did not help, giving up") from collapse
+    config = run.config.train
+    best.wait()
+    checkpoints.wait()
+    step = checkpoints.newest_healthy(collapse.healthy_until)
+    # The first host counts before it writes; the others read the file only after it has.
+    tried = cluster.from_first_host(len(_entries(folder)))
+    story = f"{folder.name}: {collapse}; {_told(step, collapse)}, in {folder / 'checkpoints'}; nothing was overwritten"
+    if tried and config.on_collapse == "rollback":
+        story += f"; rolled back {tried} times before"
+    if config.on_collapse == "stop" or step is None or tried >= config.max_rollbacks:
+        raise Collapsed(story, healthy_until=collapse.healthy_until) from collapse
+    checkpoints.set_aside_after(step)
+    best.set_aside_after(step)
     if run.first_host:
-        write_json(_path(folder), [*entries, {"step": step, "position": position, "reason": str(collapse)}])
+        write_json(_path(folder), [*_entries(folder), {"step": step, "position": position, "reason": str(collapse)}])
     logs.say(f"{story}; going back to it and reading on from batch {position}")
 
 
 def position_after(folder: Path, step: int) -> int | None:
-    """Where the latest rollback to this step reads on; None where there was none."""
-    return next((e["position"] for e in reversed(_entries(folder)) if e["step"] == step), None)
+    """Where the latest rollback to this step reads on, the same on every host; None where there was none."""
+    found = next((e["position"] for e in reversed(_entries(folder)) if e["step"] == step), None)
+    found = cluster.from_first_host(-1 if found is None else found)
+    return None if found == -1 else found
 
 
 def skip_to(state: TrainState, position: int | None, compiled: Compiled) -> TrainState:
@@ -50,6 +65,14 @@ def skip_to(state: TrainState, position: int | None, compiled: Compiled) -> Trai
         return state
     moved = jax.device_put(np.int32(position), compiled.target.position.sharding)
     return dataclasses.replace(state, position=moved)
+
+
+def _told(step: int | None, collapse: Collapsed) -> str:
+    if step is None:
+        return "no good checkpoint exists yet"
+    if step > collapse.healthy_until:
+        return f"no checkpoint is left from before; the oldest good one is step {step}"
+    return f"the last good checkpoint is step {step}"
 
 
 def _entries(folder: Path) -> list[dict]:

@@ -9,13 +9,27 @@ import jax
 
 from semivit_jax import checkpoint, cluster, logs, report, sharding, stopping, workdir
 from semivit_jax.compiled import compile_stage
-from semivit_jax.config import Config, identity
-from semivit_jax.data.dataset import open_task
+from semivit_jax.config import Config, flatten
+from semivit_jax.data.dataset import describe, open_task
 from semivit_jax.plan import DataFacts, make_plan
 from semivit_jax.setup_stage import Run
 from semivit_jax.train import evaluate_params, run_stage
 
 FEW_FOR_MAE = 10_000  # images; below, pre-training on own photos alone rarely pays (contracts: data)
+
+# Where a host keeps its data and how it reads it, and its own place among the others.
+HOST_KEYS = (
+    "data.data_dir",
+    "data.root",
+    "data.labels",
+    "data.threads",
+    "data.workers",
+    "data.prefetch_batches",
+    "mesh.coordinator_address",
+    "mesh.num_processes",
+    "mesh.process_id",
+    "init_from",
+)
 
 
 def train(config: Config, folder: Path) -> None:
@@ -26,20 +40,17 @@ def train(config: Config, folder: Path) -> None:
     """
     prepare_process(config)
     first_host = jax.process_index() == 0
-    if workdir.is_done(folder):
+    # Before anything is written: a host with another config must not claim the folder.
+    cluster.same_on_every_host({"config": _shared_config(config), "code": code_hash()})
+    if cluster.from_first_host(workdir.is_done(folder)):
         workdir.claim(folder, config, first_host=False, say=logs.say)
-        report.print_summary(json.loads((folder / "summary.json").read_text()))
+        if first_host:
+            report.print_summary(json.loads((folder / "summary.json").read_text()))
         return
     workdir.claim(folder, config, first_host=first_host, say=logs.say)
-    task = open_task(config, workdir=folder)
-    cluster.same_on_every_host(
-        {
-            "config": json.dumps(identity(config), sort_keys=True, default=list),
-            "data listing": task.listing_hash,
-            "split": task.split_hash,
-            "code": code_hash(),
-        }
-    )
+    task = open_task(config, workdir=folder if first_host else None)
+    logs.say(describe(task))
+    cluster.same_on_every_host({"data listing": task.listing_hash, "split": task.split_hash})
     own = config.data.dataset == "own_folder" and "mae" in config.stages and not config.init_from
     if own and len(task.split.training) < FEW_FOR_MAE:
         logs.say(
@@ -54,6 +65,7 @@ def train(config: Config, folder: Path) -> None:
         summary = report.summarise(config, task, folder)
         report.print_summary(summary)
         workdir.mark_done(folder)
+    cluster.wait_for_all("summary written")  # a host that left earlier would take the others along
 
 
 def evaluate(folder: Path) -> dict[str, dict[str, float]]:
@@ -92,6 +104,12 @@ def prepare_process(config: Config) -> None:
     cluster.start(
         cluster.Cluster(mesh.coordinator_address, mesh.num_processes, mesh.process_id, mesh.coordinator_timeout_seconds)
     )
+
+
+def _shared_config(config: Config) -> str:
+    """The config without what may differ from host to host."""
+    flat = {k: v for k, v in flatten(config).items() if k not in HOST_KEYS}
+    return json.dumps(flat, sort_keys=True, default=list)
 
 
 def cache_folder() -> Path:

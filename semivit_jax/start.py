@@ -15,16 +15,19 @@ from semivit_jax.state import TrainState
 from semivit_jax.weights.folder import is_import, load_imported
 
 
-def start_state(run: Run, compiled: Compiled, checkpoints: Checkpoints, folder: Path):
+def start_state(run: Run, compiled: Compiled, checkpoints: Checkpoints, best: Checkpoints, folder: Path):
     """The newest good checkpoint, or a fresh state with the previous stage's weights.
 
     Returns:
       (state, progress, restored step or None).
     """
+    # The best weights are kept over all starts, so a step that is repeated does not save them again.
+    best_facts = best.latest_facts()
+    best_acc1 = best_facts["best_acc1"] if best_facts else 0.0
     restored = checkpoints.restore_latest(compiled.target)
     if restored is None:
         state = compiled.init(stage_key(run.config, compiled.stage.name))
-        return inherit(run, compiled, state), fresh_progress(), None
+        return inherit(run, compiled, state), fresh_progress(best_acc1), None
     facts = restored.facts
     logs.say(f"{compiled.stage.name}: continues from step {restored.step}")
     progress = Progress(
@@ -32,7 +35,7 @@ def start_state(run: Run, compiled: Compiled, checkpoints: Checkpoints, folder: 
         logs.Window(facts["window"]),
         logs.Window(facts["last_epoch"]),
         facts["seconds"],
-        facts["best_acc1"],
+        best_acc1,
         facts["evaluation"],
     )
     state = rollback.skip_to(restored.state, rollback.position_after(folder, restored.step), compiled)

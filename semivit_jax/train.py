@@ -8,11 +8,12 @@ import numpy as np
 
 from semivit_jax import guard, logs, rollback, sharding, workdir
 from semivit_jax.checkpoint import Checkpoints
-from semivit_jax.cluster import any_host
+from semivit_jax.cluster import any_host, from_first_host, same_on_every_host
 from semivit_jax.compiled import Compiled, compile_stage, stage_key
 from semivit_jax.data.eval_pipeline import eval_batches
 from semivit_jax.data.pipeline import BatchSpec, TrainBatches, train_batches
 from semivit_jax.evaluate import evaluate
+from semivit_jax.laps import Laps
 from semivit_jax.progress import Progress, facts, write_report
 from semivit_jax.rollback import Collapsed
 from semivit_jax.setup_stage import Run, plan_stage
@@ -24,34 +25,38 @@ from semivit_jax.stopping import INTERRUPTED, PREEMPTED, Stopped
 def run_stage(run: Run, name: str) -> None:
     """Trains one stage to its end, or raises `Stopped` (saved), `Collapsed` or the error that ended it."""
     folder = run.workdir / name
-    if workdir.is_done(folder):
+    if from_first_host(workdir.is_done(folder)):
         logs.say(f"{name}: finished already")
         return
-    started = time.monotonic()
+    started, laps = time.monotonic(), Laps()
     folder.mkdir(parents=True, exist_ok=True)
-    compiled = compile_stage(run.config, plan_stage(run, name, folder), run.mesh)
+    plan = plan_stage(run, name, folder)
+    same_on_every_host({f"plan of {name}": str(plan)})
+    compiled = compile_stage(run.config, plan, run.mesh)
     checkpoints = Checkpoints(folder / "checkpoints", keep=run.config.checkpoint.keep, say=logs.say)
     best = Checkpoints(folder / "best", keep=1, say=logs.say)
+    laps.lap("set-up")
     finished = False
     while not finished:
-        state, progress, restored_step = start_state(run, compiled, checkpoints, folder)
+        state, progress, restored_step = start_state(run, compiled, checkpoints, best, folder)
+        same_on_every_host({"step": str(state.step), "position": str(state.position)})
+        laps.lap("new state" if restored_step is None else "restore")
         writer = logs.MetricWriter(
             folder, active=run.first_host, tensorboard=run.config.log.tensorboard, restored_step=restored_step
         )
-        line = logs.ProgressLine(name, compiled.plan.total_steps, active=run.first_host)
+        line = logs.ProgressLine(name, plan.total_steps, active=run.first_host)
         loop = Loop(run, compiled, checkpoints, best, writer, line, progress, started)
         try:
-            loop.train(state)
+            loop.train(state, laps)
             finished = True
         except Collapsed as collapse:
             # Going back is a restart inside the process: the same code restores, logs and reads on.
-            checkpoints.wait()
-            rollback.record(run, folder, checkpoints, collapse, position=loop.position)
+            rollback.record(run, folder, checkpoints, best, collapse, position=loop.position)
         finally:
             line.close()
             writer.close()
-        started = time.monotonic()
-    write_report(run, compiled.plan, folder, progress)
+        started, laps = time.monotonic(), Laps()
+    write_report(run, plan, folder, progress)
     checkpoints.close()
     best.close()
     if run.first_host:
@@ -75,30 +80,38 @@ class Loop:
         self.run, self.compiled, self.plan = run, compiled, compiled.plan
         self.checkpoints, self.best, self.writer, self.line = checkpoints, best, writer, line
         self.progress, self.clock, self.position, self.skipped = progress, started, 0, 0
-        self.key = jax.device_put(stage_key(run.config, compiled.stage.name), sharding.replicated(run.mesh))
+        # Made on the mesh by jit: device_put refuses keys on devices of other hosts.
+        make_key = jax.jit(lambda: stage_key(run.config, self.plan.stage), out_shardings=sharding.replicated(run.mesh))
+        self.key = make_key()
         self.images_per_update = self.plan.batch_size * (1 + self.plan.unlabeled_ratio)
         self.input_wait, self.log_started, self.images_since_log = 0.0, time.monotonic(), 0
 
-    def train(self, state: TrainState) -> None:
-        """Runs to the last step."""
+    def train(self, state: TrainState, laps: Laps) -> None:
+        """Runs to the last step; `laps` has timed the start so far."""
         config, total = self.run.config, self.plan.total_steps
         step, position = int(state.step), int(state.position)
         self.position, self.skipped = position, position - step  # skipped by rollbacks, constant from here on
         batches = self._open_batches(position)
         spread = sharding.train_batch(self.run.mesh)
-        pending = None
+        pending, first = None, True
         try:
             while step < total:
                 waited = time.monotonic()
                 batch = sharding.put(next(batches), spread)
                 self.input_wait += time.monotonic() - waited
+                if first:
+                    laps.lap("first batch")
                 state, found = self.compiled.train_step(state, batch, self.key)
+                if first:  # the call compiles, and returns while the step runs
+                    laps.lap("compile")
+                    logs.say(f"{self.plan.stage}: step {step + 1} began after {laps}")
+                    first = False
                 step, self.position = step + 1, self.position + 1
                 # The previous update's metrics are read while this one runs: the device never waits.
                 if pending is not None:
                     self._consume(*pending)
                 pending = (step, found)
-                self.checkpoints.poll()
+                self._poll()
                 evaluate_now = step % self.plan.eval_every_steps == 0 or step == total
                 save_now = step % config.checkpoint.save_every_steps == 0 or step == total
                 exit_code = self._agreed_stop(step)
@@ -112,7 +125,7 @@ class Loop:
                     # After the evaluation, so that a restart repeats neither.
                     self._save(step, state)
                 if exit_code:
-                    self.checkpoints.wait()
+                    self._wait()
                     raise Stopped(exit_code, f"{self.plan.stage}: stopped and saved at step {step} of {total}")
         finally:
             batches.close()
@@ -132,23 +145,20 @@ class Loop:
 
     def _agreed_stop(self, step: int) -> int:
         """Exit code all hosts agree on, 0 to go on; one host alone need not ask the others."""
-        if jax.process_count() > 1 and step % self.run.config.train.agree_every_steps:
-            return 0
         code = self.run.stop.exit_code
         if jax.process_count() == 1:
             return code
-        interrupted, preempted = any_host(code == INTERRUPTED), any_host(code == PREEMPTED)
-        return INTERRUPTED if interrupted else PREEMPTED if preempted else 0
+        if step % self.run.config.train.agree_every_steps or not any_host(code != 0):
+            return 0
+        return INTERRUPTED if any_host(code == INTERRUPTED) else PREEMPTED
 
     def _consume(self, step: int, found: Any) -> None:
-        """Adds one update's metrics to the windows, logs when due, and shows them to the guard."""
+        """Adds one update's metrics to the windows, shows them to the guard, and logs when due."""
         found = jax.device_get(found)
         self.progress.window.add(found)
         if step > self.plan.total_steps - self.plan.steps_per_epoch:
             self.progress.last_epoch.add(found)
         self.images_since_log += self.images_per_update
-        if step % self.run.config.log.every_steps == 0 or step == self.plan.total_steps:
-            self._log(step)
         mask_rate = found.get("mask_rate")
         self.progress.history, complaint = guard.after_step(
             self.progress.history,
@@ -158,8 +168,10 @@ class Loop:
             armed=self._armed(step),
             config=self.run.config.train,
         )
+        if complaint or step % self.run.config.log.every_steps == 0 or step == self.plan.total_steps:
+            self._log(step)
         if complaint:
-            raise Collapsed(complaint)
+            raise Collapsed(complaint.text, healthy_until=complaint.healthy_until)
 
     def _armed(self, step: int) -> bool:
         section = self.run.config.stage(self.plan.stage)
@@ -199,7 +211,6 @@ class Loop:
             self.progress.best_acc1 = shown
             weights = {"params": state.params, "ema_params": state.ema_params}
             self.best.save(step, weights, self._facts(step))
-            self.best.wait()
         if self.plan.stage == "semi":
             self.progress.history, complaint = guard.after_evaluation(
                 self.progress.history,
@@ -209,7 +220,7 @@ class Loop:
                 config=self.run.config.train,
             )
             if complaint:
-                raise Collapsed(complaint)
+                raise Collapsed(complaint.text, healthy_until=complaint.healthy_until)
 
     def _facts(self, step: int) -> dict[str, Any]:
         now = time.monotonic()
@@ -219,7 +230,17 @@ class Loop:
     def _save(self, step: int, state: TrainState) -> None:
         self.checkpoints.save(step, state, self._facts(step))
         if step == self.plan.total_steps:
-            self.checkpoints.wait()
+            self._wait()
+
+    def _poll(self) -> None:
+        """Seals what has been written; a checkpoint only after the best weights that it knows of."""
+        self.best.poll()
+        if not self.best.pending:
+            self.checkpoints.poll()
+
+    def _wait(self) -> None:
+        self.best.wait()
+        self.checkpoints.wait()
 
 
 def evaluate_params(run: Run, eval_step: Any, params: Any) -> dict[str, float]:

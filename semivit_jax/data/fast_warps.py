@@ -12,8 +12,7 @@ import math
 import cv2
 import numpy as np
 
-from semivit_jax.data.fast_ops import row_strips
-from semivit_jax.data.fast_resize import CV2_INTERPOLATION, cubic_kernel, linear_kernel
+from semivit_jax.data.fast_resize import CV2_INTERPOLATION
 from semivit_jax.data.image_types import Interpolation, Rgb
 
 # Pillow truncates where OpenCV rounds. The small remainder keeps sums that should be whole numbers (flat
@@ -59,9 +58,12 @@ def shear_x(image: np.ndarray, factor: float, *, fill_rgb: Rgb, interpolation: I
     whole = np.floor(shift).astype(np.int64)
     taps = _taps(shift - whole, interpolation=interpolation)
     starts = whole - (len(taps) // 2 - 1)
-    sheared = np.empty_like(image)
-    for rows in row_strips(image):
-        sheared[rows] = _filter_rows(image[rows], starts[rows], taps[:, rows])
+    shifted = _shifted_rows(image, starts, columns=width + len(taps) - 1)
+    total = np.full((height, 3 * width), np.float32(_TRUNCATION_GUARD))
+    product = np.empty_like(total)
+    for offset, tap in enumerate(taps):
+        total += np.multiply(shifted[:, 3 * offset : 3 * (offset + width)], tap[:, None], out=product)
+    sheared = np.clip(total, 0, 255, out=total).astype(np.uint8).reshape(image.shape)
     source_x = (np.arange(width, dtype=np.float32) + 0.5) + shift.astype(np.float32)[:, None]
     return _fill_outside(sheared, (source_x >= 0) & (source_x < width), fill_rgb=fill_rgb)
 
@@ -99,22 +101,10 @@ def _taps(fraction: np.ndarray, *, interpolation: Interpolation) -> np.ndarray:
 
     Pillow's transform has a cubic kernel with a = -1, unlike its resize.
     """
-    if interpolation == "bicubic":
-        taps = [cubic_kernel(fraction - neighbour, a=-1.0) for neighbour in (-1, 0, 1, 2)]
-    else:
-        taps = [linear_kernel(fraction - neighbour) for neighbour in (0, 1)]
-    return np.stack(taps).astype(np.float32)
-
-
-def _filter_rows(image: np.ndarray, starts: np.ndarray, taps: np.ndarray) -> np.ndarray:
-    """Filters row y with taps[:, y] on the columns starts[y], starts[y] + 1, ...; truncates to uint8."""
-    height, width = image.shape[:2]
-    shifted = _shifted_rows(image, starts, columns=width + len(taps) - 1)
-    total = np.full((height, 3 * width), np.float32(_TRUNCATION_GUARD))
-    for offset, tap in enumerate(taps):
-        total += shifted[:, 3 * offset : 3 * (offset + width)] * tap[:, None]
-    np.clip(total, 0, 255, out=total)
-    return total.astype(np.uint8).reshape(image.shape)
+    t = fraction.astype(np.float32)
+    if interpolation == "bilinear":
+        return np.stack([1 - t, t])
+    return np.stack([((2 - t) * t - 1) * t, (t - 2) * t * t + 1, ((1 - t) * t + 1) * t, (t - 1) * t * t])
 
 
 def _shifted_rows(image: np.ndarray, starts: np.ndarray, *, columns: int) -> np.ndarray:

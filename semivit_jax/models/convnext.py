@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from semivit_jax.models.layers import LAYER_NORM_EPS, normal_init
+from semivit_jax.models.layers import LAYER_NORM_EPS, Dense, normal_init
 
 MLP_RATIO = 4
 GAMMA_INIT = 1e-6  # layer scale at the start, section A.1 of the paper
@@ -71,7 +71,7 @@ class ConvNeXtBlock(nn.Module):
         Returns:
           (array of the shape and dtype of x, None).
         """
-        dense = functools.partial(nn.Dense, kernel_init=normal_init, dtype=self.dtype)
+        dense = functools.partial(Dense, kernel_init=normal_init, dtype=self.dtype)
         branch = nn.Conv(
             self.width,
             (7, 7),
@@ -142,7 +142,7 @@ class ConvNeXt(nn.Module):
             for depth, width in zip(self.depths, self.widths, strict=True)
         ]
         self.norm = _LayerNorm(dtype=self.dtype)
-        self.head = nn.Dense(self.num_classes, kernel_init=normal_init)
+        self.head = Dense(self.num_classes, kernel_init=normal_init)
 
     def features(self, images: jax.Array, drop_path_masks: jax.Array | None = None) -> jax.Array:
         """What the head reads: the normalised global mean of the last stage.

@@ -1,5 +1,6 @@
 """Transformer layers shared by ViT and MAE. Layers draw nothing: stochastic depth comes in as masks."""
 
+import functools
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -7,11 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from semivit_jax.gather import promote_whole
+
 LAYER_NORM_EPS = 1e-6  # ViT and MAE papers' code; flax defaults to 1e-6 too, stated because parity needs it
 
 Initializer = Callable[..., jax.Array]
 normal_init = nn.initializers.normal(0.02)  # truncation at +-2 absolute, as recorded, never acts
 xavier_init = nn.initializers.xavier_uniform()  # MAE's
+Dense = functools.partial(nn.Dense, promote_dtype=promote_whole)  # works with sharded weights
 
 
 def fan_in_uniform(fan_in: int) -> Initializer:
@@ -36,10 +40,33 @@ def attend(query: jax.Array, key: jax.Array, value: jax.Array, implementation: s
     """
     if implementation == "cudnn":
         return jax.nn.dot_product_attention(query, key, value, implementation="cudnn")
-    logits_dtype = jnp.promote_types(query.dtype, jnp.float32)
-    logits = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=logits_dtype)
+    logits = _attention_logits(query, key)
     probs = jax.nn.softmax(logits * query.shape[-1] ** -0.5, axis=-1).astype(value.dtype)
     return jnp.einsum("bhqk,bkhd->bqhd", probs, value)
+
+
+@jax.custom_vjp
+def _attention_logits(query: jax.Array, key: jax.Array) -> jax.Array:
+    """q k' accumulated and returned in at least float32, (batch, heads, queries, keys).
+
+    Its own gradient, because the derived one multiplies the float32 cotangent with bfloat16 factors: a
+    float32 matrix product, at a fraction of the speed. Here the cotangent is rounded to their type first.
+    """
+    logits_dtype = jnp.promote_types(query.dtype, jnp.float32)
+    return jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=logits_dtype)
+
+
+def _attention_logits_forward(query: jax.Array, key: jax.Array):
+    return _attention_logits(query, key), (query, key)
+
+
+def _attention_logits_backward(factors: tuple[jax.Array, jax.Array], cotangent: jax.Array):
+    query, key = factors
+    cotangent = cotangent.astype(query.dtype)
+    return jnp.einsum("bhqk,bkhd->bqhd", cotangent, key), jnp.einsum("bhqk,bqhd->bkhd", cotangent, query)
+
+
+_attention_logits.defvjp(_attention_logits_forward, _attention_logits_backward)
 
 
 class Attention(nn.Module):
@@ -53,12 +80,12 @@ class Attention(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         batch, tokens, width = x.shape
-        qkv = nn.Dense(3 * width, kernel_init=self.kernel_init, dtype=self.dtype, name="qkv")(x)
+        qkv = Dense(3 * width, kernel_init=self.kernel_init, dtype=self.dtype, name="qkv")(x)
         qkv = qkv.reshape(batch, tokens, 3, self.num_heads, width // self.num_heads)
         query, key, value = (qkv[:, :, i] for i in range(3))
         out = attend(query, key, value, self.implementation)
         out = out.reshape(batch, tokens, width)
-        return nn.Dense(width, kernel_init=self.kernel_init, dtype=self.dtype, name="proj")(out)
+        return Dense(width, kernel_init=self.kernel_init, dtype=self.dtype, name="proj")(out)
 
 
 class Mlp(nn.Module):
@@ -70,9 +97,9 @@ class Mlp(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        h = nn.Dense(self.mlp_dim, kernel_init=self.kernel_init, dtype=self.dtype, name="fc1")(x)
+        h = Dense(self.mlp_dim, kernel_init=self.kernel_init, dtype=self.dtype, name="fc1")(x)
         h = jax.nn.gelu(h, approximate=False)
-        return nn.Dense(x.shape[-1], kernel_init=self.kernel_init, dtype=self.dtype, name="fc2")(h)
+        return Dense(x.shape[-1], kernel_init=self.kernel_init, dtype=self.dtype, name="fc2")(h)
 
 
 class Block(nn.Module):

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from semivit_jax.models import posemb as posemb_lib
-from semivit_jax.models.layers import fan_in_uniform, layer_norm, normal_init, stacked_blocks, xavier_init
+from semivit_jax.models.layers import Dense, fan_in_uniform, layer_norm, normal_init, stacked_blocks, xavier_init
+from semivit_jax.models.patches import PatchEmbed, patchify
 
 
 class Masking(NamedTuple):
@@ -40,14 +41,6 @@ def random_masking(noise: jax.Array, mask_ratio: float) -> Masking:
     return Masking(order[:, :num_kept], restore_ids, (restore_ids >= num_kept).astype(noise.dtype))
 
 
-def patchify(images: jax.Array, patch_size: int) -> jax.Array:
-    """(batch, h, w, c) -> (batch, patches, patch_size**2 * c), row-major, channel last inside a patch."""
-    batch, height, width, channels = images.shape
-    p = patch_size
-    x = images.reshape(batch, height // p, p, width // p, p, channels)
-    return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, -1, p * p * channels)
-
-
 class _Encoder(nn.Module):
     patch_size: int
     image_size: int
@@ -63,19 +56,12 @@ class _Encoder(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, keep_ids: jax.Array) -> jax.Array:
         p = self.patch_size
-        x = nn.Conv(
-            self.width,
-            (p, p),
-            (p, p),
-            "VALID",
-            kernel_init=_flat_xavier,
-            bias_init=fan_in_uniform(3 * p * p),
-            dtype=self.dtype,
-            name="patch_embed",
-        )(images)
-        x = x.reshape(x.shape[0], -1, self.width)
+        # Kept patches are gathered before they are embedded: a quarter of the work, and no scatter in the
+        # backward pass, since pixels need no gradient.
+        kept = jnp.take_along_axis(patchify(images, p), keep_ids[:, :, None], axis=1)
+        x = PatchEmbed(self.width, p, _flat_xavier, fan_in_uniform(3 * p * p), self.dtype, name="patch_embed")(kept)
         position = jnp.asarray(posemb_lib.sincos(self.width, self.image_size // p), x.dtype)
-        x = jnp.take_along_axis(x + position[1:], keep_ids[:, :, None], axis=1)
+        x = x + position[1:][keep_ids]
         cls_token = self.param("cls_token", normal_init, (1, 1, self.width)).astype(x.dtype) + position[:1]
         x = jnp.concatenate([jnp.broadcast_to(cls_token, (x.shape[0], 1, self.width)), x], axis=1)
         x, _ = stacked_blocks(
@@ -105,7 +91,7 @@ class _Decoder(nn.Module):
 
     @nn.compact
     def __call__(self, latent: jax.Array, restore_ids: jax.Array) -> jax.Array:
-        x = nn.Dense(self.width, kernel_init=xavier_init, dtype=self.dtype, name="embed")(latent)
+        x = Dense(self.width, kernel_init=xavier_init, dtype=self.dtype, name="embed")(latent)
         mask_token = self.param("mask_token", normal_init, (1, 1, self.width)).astype(x.dtype)
         batch, num_patches = restore_ids.shape
         removed = jnp.broadcast_to(mask_token, (batch, num_patches + 1 - x.shape[1], self.width))
@@ -125,7 +111,7 @@ class _Decoder(nn.Module):
             name="blocks",
         )(x, None)  # pyright: ignore[reportCallIssue]
         x = layer_norm(self.dtype, "norm")(x)
-        pred = nn.Dense(3 * self.patch_size**2, kernel_init=xavier_init, dtype=self.dtype, name="pred")(x)
+        pred = Dense(3 * self.patch_size**2, kernel_init=xavier_init, dtype=self.dtype, name="pred")(x)
         return pred[:, 1:]
 
 

@@ -35,6 +35,7 @@ VIT_SIZES = {
     "vit_h14": ViTSize(14, 1280, 32, 16, 5120),
     "vit_h16": ViTSize(16, 1280, 32, 16, 5120),
     "vit_digits": ViTSize(2, 64, 4, 4, 256),  # 8 x 8 images, the demo
+    "vit_s4": ViTSize(4, 384, 12, 6, 1536),  # 32 x 32 images
     "vit_test": ViTSize(8, 48, 3, 3, 192),  # the recorded tiny model
     "vit_test2": ViTSize(8, 48, 2, 3, 192),  # two blocks: the recorded MAE, and stage tests
 }

@@ -5,7 +5,8 @@ import jax
 import jax.numpy as jnp
 
 from semivit_jax.models import posemb as posemb_lib
-from semivit_jax.models.layers import fan_in_uniform, layer_norm, normal_init, stacked_blocks
+from semivit_jax.models.layers import Dense, fan_in_uniform, layer_norm, normal_init, stacked_blocks
+from semivit_jax.models.patches import PatchEmbed, patchify
 
 
 class ViT(nn.Module):
@@ -34,15 +35,7 @@ class ViT(nn.Module):
     def setup(self):
         grid_size, p = self.image_size // self.patch_size, self.patch_size
         patch_init = fan_in_uniform(3 * p * p)
-        self.patch_embed = nn.Conv(
-            self.width,
-            (p, p),
-            (p, p),
-            "VALID",
-            dtype=self.dtype,
-            kernel_init=patch_init,
-            bias_init=patch_init,
-        )
+        self.patch_embed = PatchEmbed(self.width, p, patch_init, patch_init, self.dtype)
         self.cls_token = self.param("cls_token", normal_init, (1, 1, self.width))
         table = posemb_lib.sincos(self.width, grid_size)[None]
         if self.posemb == "learned":
@@ -63,12 +56,11 @@ class ViT(nn.Module):
             self.fc_norm = layer_norm(self.dtype)
         else:
             self.norm = layer_norm(self.dtype)
-        self.head = nn.Dense(self.num_classes, kernel_init=nn.initializers.normal(self.head_init_std))
+        self.head = Dense(self.num_classes, kernel_init=nn.initializers.normal(self.head_init_std))
 
     def features(self, images: jax.Array, drop_path_masks: jax.Array | None = None) -> jax.Array:
         """What the head reads, (batch, width); drop_path_masks (depth, 2, batch) or None (evaluation)."""
-        x = self.patch_embed(images)
-        x = x.reshape(x.shape[0], -1, self.width)
+        x = self.patch_embed(patchify(images, self.patch_size))
         cls_token = jnp.broadcast_to(self.cls_token.astype(x.dtype), (x.shape[0], 1, self.width))
         x = jnp.concatenate([cls_token, x], axis=1) + jnp.asarray(self.position, x.dtype)
         x, _ = self.blocks(x, drop_path_masks)

@@ -8,7 +8,7 @@ from semivit_jax import metrics, rng, state
 from semivit_jax.config import Config
 from semivit_jax.losses import mae_loss
 from semivit_jax.metrics import Metrics
-from semivit_jax.models.mae import patchify
+from semivit_jax.models.patches import patchify
 from semivit_jax.models.variants import autoencoder
 from semivit_jax.plan import Plan
 from semivit_jax.stages import stage as stage_lib

@@ -33,7 +33,7 @@ VARIANTS = {
     "vit_base_patch16": "vit_b16",
     "vit_large_patch16": "vit_l16",
     "vit_huge_patch14": "vit_h14",
-    "convnext_tiny": "convnext_t",
+    "convnext_tiny": "convnext_tiny",
 }
 
 

@@ -36,8 +36,8 @@ WITHOUT_COMMAND = {
     "vit_huge_patch14_finetune_100p": (imagenet_finetune, "model=vit_h14,labels=100pct"),
     "vit_small_finetune_scratch_10p": (imagenet_finetune, "model=vit_s16,labels=10pct,init=scratch"),
     "vit_small_semi_scratch_10p": (imagenet_semi, "model=vit_s16,labels=10pct,init=scratch"),
-    "convnext_small_supervised_scratch_10p": (imagenet_finetune, "model=convnext_s,labels=10pct,init=scratch"),
-    "convnext_small_semi_scratch_10p": (imagenet_semi, "model=convnext_s,labels=10pct,init=scratch"),
+    "convnext_small_supervised_scratch_10p": (imagenet_finetune, "model=convnext_small,labels=10pct,init=scratch"),
+    "convnext_small_semi_scratch_10p": (imagenet_semi, "model=convnext_small,labels=10pct,init=scratch"),
 }
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from semivit_jax.losses import mae_loss
 from semivit_jax.models import posemb
-from semivit_jax.models.mae import patchify, random_masking
+from semivit_jax.models.mae import random_masking
+from semivit_jax.models.patches import patchify
 from semivit_jax.models.variants import autoencoder
 from tests.compiled import quick_jit
 from tests.configs import small_config
@@ -17,7 +18,7 @@ PRECISIONS = pytest.mark.parametrize(("dtype", "suffix", "rtol"), [(np.float64, 
 
 def tiny():
     """The recorded model: two blocks of width 48, a decoder of two blocks of width 32."""
-    config = small_config(**{"data.image_size": 32, "model.variant": "vit_test2"})
+    config = small_config(**{"data.image_size": 32, "model.variant": "vit_test2", "mae.decoder_depth": 2})
     return autoencoder(config.model, config.mae, image_size=32, backend="cpu")
 
 

@@ -1,27 +1,11 @@
-"""Crops, jitter and evaluation view against recorded outputs, boxes and statistics."""
+"""Colour jitter and whole views: recorded examples, distributions, and what a draw decides."""
 
-import io
-import os
-import zipfile
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from PIL import Image
 
 from semivit_jax.data.color_jitter import Enhancement, apply_color_jitter, sample_color_jitter
-from semivit_jax.data.crop_resize import (
-    Box,
-    central_box,
-    crop_and_resize,
-    resize_short_side_and_crop,
-    sample_crop_box,
-)
-from semivit_jax.data.decode import decode
-from semivit_jax.data.fast_resize import resize
 from semivit_jax.data.randaugment import RandAugmentSpec
 from semivit_jax.data.views import (
     EvalViewSpec,
@@ -58,108 +42,6 @@ def mean_difference(a, b):
     return np.abs(a.astype(np.float64) - b).mean()
 
 
-def boxes_of(samples, **size):
-    generator = np.random.default_rng(0)
-    return np.array([sample_crop_box(generator, area_range=(0.08, 1.0), **size) for _ in range(samples)])
-
-
-# --- crop and resize
-
-
-@pytest.mark.parametrize("index", range(len(RECORDED["crop_boxes_ijhw"])))
-def test_crops(index):
-    box = Box(*RECORDED["crop_boxes_ijhw"][index].tolist())
-    exact, fast = (
-        crop_and_resize(RECORDED["eval_landscape_in"], box, image_size=224, interpolation="bicubic", path=path)
-        for path in ("pillow", "fast")
-    )
-    assert zlib.crc32(exact.tobytes()) == RECORDED["crc32"][f"crop_{index}_out"]
-    assert mean_difference(fast, exact) <= FAST_RESIZE_TOLERANCE
-
-
-@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
-@pytest.mark.parametrize("image_size", [384, 224, 160, 96, 64, 32, 16])
-def test_fast_resize_stays_close_at_every_scale(image_size, interpolation):
-    """From 1.7 times larger to 31 times smaller than the photo."""
-    for name in ("landscape", "portrait"):
-        image = RECORDED[f"eval_{name}_in"]
-        box = Box(0, 0, *image.shape[:2])
-        exact, fast = (
-            crop_and_resize(image, box, image_size=image_size, interpolation=interpolation, path=path)
-            for path in ("pillow", "fast")
-        )
-        assert mean_difference(fast, exact) <= FAST_RESIZE_TOLERANCE
-
-
-@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
-@pytest.mark.parametrize("side", [400, 500, 900, 3000])
-def test_fast_resize_is_antialiased(side, interpolation):
-    """Stripes of one pixel are finer than the result can show: it must be grey, not another pattern."""
-    stripes = np.zeros((side, side, 3), np.uint8)
-    stripes[:, ::2] = 255
-    small = resize(stripes, height=224, width=224, interpolation=interpolation)[8:-8, 8:-8].astype(np.float64)
-    assert small.mean() == pytest.approx(127.5, abs=1.5)
-    assert small.std() < 16  # of 127.5 without antialiasing
-
-
-@given(height=st.integers(1, 90), width=st.integers(1, 900), size=st.sampled_from([1, 8, 32]))
-@settings(max_examples=100, deadline=None, derandomize=True)
-def test_fast_resize_keeps_a_flat_colour_for_any_size(height, width, size):
-    image = np.full((height, width, 3), (0, 255, 91), np.uint8)
-    small = resize(image, height=size, width=size, interpolation="bicubic")
-    np.testing.assert_array_equal(small, np.full((size, size, 3), (0, 255, 91)))
-
-
-def test_crop_boxes_follow_the_recorded_distribution():
-    boxes = boxes_of(20_000, image_height=375, image_width=500)
-    recorded = FACTS["rrc_stats_20000"]
-    area = boxes[:, 2] * boxes[:, 3] / (375 * 500)
-    aspect = boxes[:, 3] / boxes[:, 2]
-    assert area.mean() == pytest.approx(recorded["area_fraction_mean"], abs=0.012)
-    np.testing.assert_allclose(
-        np.quantile(area, [0, 0.05, 0.25, 0.5, 0.75, 0.95, 1]),
-        recorded["area_fraction_quantiles_0_5_25_50_75_95_100"],
-        atol=0.02,
-    )
-    assert np.log(aspect).mean() == pytest.approx(recorded["log_aspect_mean"], abs=0.008)
-    np.testing.assert_allclose(
-        np.quantile(aspect, [0, 0.05, 0.25, 0.5, 0.75, 0.95, 1]), recorded["aspect_quantiles"], atol=0.02
-    )
-    assert boxes[:, 0].mean() == pytest.approx(recorded["top_mean"], abs=2.5)
-    assert boxes[:, 1].mean() == pytest.approx(recorded["left_mean"], abs=4)
-
-
-@pytest.mark.parametrize("column", range(4))
-def test_crop_boxes_and_recorded_boxes_are_samples_of_one_distribution(column):
-    ours = boxes_of(5_000, image_height=375, image_width=500)[:, column]
-    theirs = RECORDED["rrc_boxes_ijhw"][:, column]
-    assert two_sample_distance(ours, theirs) < 1.95 * np.sqrt(1 / len(ours) + 1 / len(theirs))  # p = 0.001
-
-
-def two_sample_distance(a, b):
-    """The Kolmogorov-Smirnov statistic: the largest difference of the two distribution functions."""
-    at = np.concatenate([a, b])
-    share = [np.searchsorted(np.sort(x), at, side="right") / len(x) for x in (a, b)]
-    return np.abs(share[0] - share[1]).max()
-
-
-@pytest.mark.parametrize("example", FACTS["fallback_examples"])
-def test_crops_of_very_long_images_fall_back_to_the_centre(example):
-    height, width = example["image_hw"]
-    assert central_box(image_height=height, image_width=width) == Box(*example["box_ijhw"])
-    assert set(map(tuple, boxes_of(50, image_height=height, image_width=width))) == {tuple(example["box_ijhw"])}
-
-
-@given(height=st.integers(1, 40), width=st.integers(1, 40), seed=st.integers(0, 1000))
-@settings(max_examples=200, deadline=None, derandomize=True)
-def test_crop_boxes_lie_inside_images_of_any_size(height, width, seed):
-    box = sample_crop_box(np.random.default_rng(seed), image_height=height, image_width=width, area_range=(0.08, 1.0))
-    assert box.height >= 1
-    assert box.width >= 1
-    assert 0 <= box.top <= height - box.height
-    assert 0 <= box.left <= width - box.width
-
-
 # --- colour jitter
 
 
@@ -188,23 +70,6 @@ def test_jitter_factors_and_orders_are_uniform():
         orders[order] = orders.get(order, 0) + 1
     assert len(orders) == 6
     assert max(abs(count - 1_000) for count in orders.values()) < 5 * np.sqrt(1_000)
-
-
-# --- evaluation view
-
-
-@pytest.mark.parametrize("name", ["landscape", "portrait", "small"])
-def test_evaluation_view_is_equal_bit_for_bit(name):
-    spec = EvalViewSpec(image_size=224, crop_fraction=0.875, interpolation="bicubic")
-    ours = eval_view(RECORDED[f"eval_{name}_in"], spec=spec)
-    assert zlib.crc32(ours.tobytes()) == RECORDED["crc32"][f"eval_{name}_out_uint8"]
-
-
-def test_evaluation_view_of_a_larger_model_resizes_to_its_own_size():
-    image = RECORDED["eval_landscape_in"]  # 375 x 500
-    ours = resize_short_side_and_crop(image, image_size=384, crop_fraction=1.0, interpolation="bicubic")
-    resized = np.asarray(Image.fromarray(image).resize((512, 384), Image.Resampling.BICUBIC))
-    np.testing.assert_array_equal(ours, resized[:, 64:448])
 
 
 # --- whole views
@@ -247,6 +112,13 @@ def test_weak_and_strong_views_are_drawn_apart():
     assert mean_difference(views.weak, views.strong) > 5
 
 
+@pytest.mark.parametrize("name", ["landscape", "portrait", "small"])
+def test_evaluation_view_is_equal_bit_for_bit(name):
+    spec = EvalViewSpec(image_size=224, crop_fraction=0.875, interpolation="bicubic")
+    ours = eval_view(RECORDED[f"eval_{name}_in"], spec=spec)
+    assert zlib.crc32(ours.tobytes()) == RECORDED["crc32"][f"eval_{name}_out_uint8"]
+
+
 def test_fill_colour_of_the_imagenet_mean():
     assert fill_rgb_of_mean((0.485, 0.456, 0.406)) == (124, 116, 104)
 
@@ -273,33 +145,3 @@ def test_a_spec_out_of_range_names_the_field_and_the_value(changed, named):
 def test_an_evaluation_spec_out_of_range_names_the_value(crop_fraction):
     with pytest.raises(ValueError, match=f"eval_crop_fraction.*{crop_fraction}"):
         EvalViewSpec(image_size=224, crop_fraction=crop_fraction, interpolation="bicubic")
-
-
-# --- real photographs
-
-
-def shared_photos(count):
-    """The first photographs of the shared archive, which is not part of the repository."""
-    shared = Path(os.environ.get("SEMIVIT_SHARED", Path(__file__).parents[3] / "shared"))
-    archive = shared / "data" / "imagenet_photos_300.zip"
-    if not archive.exists():
-        pytest.skip(f"{archive} is absent (set SEMIVIT_SHARED)")
-    with zipfile.ZipFile(archive) as photos:
-        return [photos.read(name) for name in sorted(photos.namelist())[:count]]
-
-
-def test_fast_crops_of_real_photographs_stay_close():
-    generator = np.random.default_rng(0)
-    differences = []
-    for jpeg in shared_photos(40):
-        image = decode(jpeg, path="fast", exif_rotation=False, max_pixels=10**8)
-        np.testing.assert_array_equal(image, np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB")))
-        box = sample_crop_box(
-            generator, image_height=image.shape[0], image_width=image.shape[1], area_range=(0.08, 1.0)
-        )
-        exact, fast = (
-            crop_and_resize(image, box, image_size=224, interpolation="bicubic", path=path)
-            for path in ("pillow", "fast")
-        )
-        differences.append(mean_difference(fast, exact))
-    assert np.mean(differences) <= FAST_RESIZE_TOLERANCE

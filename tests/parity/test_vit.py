@@ -8,6 +8,7 @@ import pytest
 from semivit_jax.losses import cross_entropy
 from semivit_jax.models import posemb
 from semivit_jax.models.layers import Block, normal_init
+from semivit_jax.models.patches import patchify
 from semivit_jax.models.vit import ViT
 from tests.compiled import quick_jit
 from tests.parity import recorded
@@ -68,7 +69,7 @@ def test_block_outputs_of_the_scan_equal_blocks_applied_one_by_one():
 
         @quick_jit
         def tokens_after_every_block(params):
-            x = model.apply({"params": params}, images, method=lambda m, x: m.patch_embed(x)).reshape(4, 16, 48)
+            x = model.apply({"params": params}, images, method=lambda m, x: m.patch_embed(patchify(x, 8)))
             x = jnp.concatenate([jnp.broadcast_to(params["cls_token"], (4, 1, 48)), x], axis=1) + params["posemb"]
             tokens = []
             for i in range(3):

@@ -7,7 +7,7 @@ import pytest
 
 from semivit_jax import mixup
 from semivit_jax.mixup import GroupDraw, ProbDraw
-from semivit_jax.pseudo_label import PseudoLabels
+from semivit_jax.pseudo_label import PseudoLabels, fixed_threshold
 from semivit_jax.stages import finetune, semi
 from tests.compiled import quick_jit
 from tests.configs import small_config
@@ -35,6 +35,15 @@ def mix(kind, images, *, weight=WEIGHT, confidence=CONFIDENCE):
 @pytest.fixture
 def images():
     return np.random.default_rng(0).normal(size=(SIZE * GROUPS, 4, 4, 3))
+
+
+def test_a_confidence_at_the_threshold_is_kept():
+    probs = jnp.asarray([[0.75, 0.25], [0.749, 0.251], [0.2, 0.8]])
+    policy_state, pseudo = fixed_threshold(0.75).apply((), probs)
+    assert pseudo.weight.tolist() == [1, 0, 1]
+    assert pseudo.pseudo_label.tolist() == [0, 0, 1]
+    assert pseudo.confidence.tolist() == [0.75, 0.749, 0.8]
+    assert policy_state == ()
 
 
 def test_none_learns_hard_labels_from_unmixed_images(images):

@@ -46,6 +46,11 @@ def test_the_largest_even_divisor_that_fits_becomes_the_group(devices, wanted, g
     assert len(reported) == (group != wanted)
 
 
+def test_an_odd_share_has_no_group():
+    with pytest.raises(ConfigError, match=r"batch_size 12 .* over 4 devices with at least 2 images"):
+        plan(devices=4, batch_size=12, mixup_group_size=6)
+
+
 def test_a_restart_keeps_the_stored_group():
     found = plan(devices=1, stored=2, batch_size=16, mixup_group_size=8)
     assert (found.group_size, found.groups) == (2, 8)

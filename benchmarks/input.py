@@ -1,0 +1,286 @@
+"""Images per second per core of the views, beside a plain Pillow composition of the same views.
+
+  python benchmarks/input.py DIR_OR_ZIP
+
+DIR_OR_ZIP holds JPEG files. One core, processor time, median of interleaved runs. Both sides replay the
+same random draws for the same images: ours ends at uint8 (the device does the rest), the baseline goes on
+to normalised and erased float32, as a loader without a device stage must. The last line is JSON.
+"""
+
+import argparse
+import collections
+import io
+import json
+import math
+import os
+import statistics
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageEnhance, ImageOps
+
+from semivit_jax.data.color_jitter import apply_color_jitter
+from semivit_jax.data.crop_resize import crop_and_resize
+from semivit_jax.data.decode import decode
+from semivit_jax.data.randaugment import AppliedOperator, RandAugmentSpec, apply_randaugment
+from semivit_jax.data.views import (
+    EvalViewSpec,
+    UnlabeledSpec,
+    ViewDraw,
+    ViewSpec,
+    apply_view,
+    eval_view,
+    sample_view,
+    unlabeled_views,
+)
+
+IMAGE_SIZE = 224
+MAX_PIXELS = 64_000_000
+MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+STD = np.array([0.229, 0.224, 0.225], np.float32)
+FILL_RGB = (124, 116, 104)
+ERASE_PROB = 0.25
+RUNS = 5
+SEED = 0
+
+EVAL = EvalViewSpec(image_size=IMAGE_SIZE, crop_fraction=224 / 256, interpolation="bicubic")
+RANDAUGMENT = RandAugmentSpec(num_ops=2, magnitude=9.0, magnitude_std=0.5, apply_prob=0.5)
+
+
+def view_spec(*, crop_scale: tuple[float, float], color_jitter: float, randaugment: RandAugmentSpec | None) -> ViewSpec:
+    """A published training view on the fast path."""
+    return ViewSpec(
+        image_size=IMAGE_SIZE,
+        crop_scale=crop_scale,
+        flip_prob=0.5,
+        color_jitter=color_jitter,
+        randaugment=randaugment,
+        fill_rgb=FILL_RGB,
+        interpolation="bicubic",
+        path="fast",
+    )
+
+
+MAE = view_spec(crop_scale=(0.2, 1.0), color_jitter=0.0, randaugment=None)
+WEAK = view_spec(crop_scale=(0.08, 1.0), color_jitter=0.4, randaugment=None)
+STRONG = view_spec(crop_scale=(0.08, 1.0), color_jitter=0.0, randaugment=RANDAUGMENT)
+UNLABELED = UnlabeledSpec(weak=WEAK, strong=STRONG)
+
+
+def load_jpegs(path: Path) -> list[bytes]:
+    """The JPEG files of a folder (any depth) or a zip file, in the order of their names."""
+    if path.is_dir():
+        names = sorted(p for p in path.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg"))
+        jpegs = [p.read_bytes() for p in names]
+    else:
+        with zipfile.ZipFile(path) as archive:
+            names = sorted(n for n in archive.namelist() if n.lower().endswith((".jpg", ".jpeg")))
+            jpegs = [archive.read(n) for n in names]
+    if not jpegs:
+        raise SystemExit(f"{path} holds no .jpg or .jpeg file")
+    return jpegs
+
+
+# --- what is measured: one function per view, from the bytes of a JPEG file and a generator
+
+
+def decode_fast(jpeg: bytes) -> np.ndarray:
+    return decode(jpeg, path="fast", exif_rotation=False, max_pixels=MAX_PIXELS)
+
+
+def our_pair(jpeg: bytes, generator: np.random.Generator) -> None:
+    unlabeled_views(decode_fast(jpeg), generator, spec=UNLABELED)
+
+
+def our_labeled(jpeg: bytes, generator: np.random.Generator) -> None:
+    _one_view(jpeg, generator, spec=STRONG)  # the labeled view is composed like the strong one
+
+
+def our_mae(jpeg: bytes, generator: np.random.Generator) -> None:
+    _one_view(jpeg, generator, spec=MAE)
+
+
+def our_eval(jpeg: bytes, generator: np.random.Generator) -> None:
+    del generator  # nothing random
+    eval_view(decode(jpeg, path="pillow", exif_rotation=False, max_pixels=MAX_PIXELS), spec=EVAL)
+
+
+def _one_view(jpeg: bytes, generator: np.random.Generator, *, spec: ViewSpec) -> None:
+    image = decode_fast(jpeg)
+    draw = sample_view(generator, image_height=image.shape[0], image_width=image.shape[1], spec=spec)
+    apply_view(image, draw, spec=spec)
+
+
+# --- the baseline: the same views by Pillow and numpy alone, as one would write them down first
+
+
+def baseline_pair(jpeg: bytes, generator: np.random.Generator) -> None:
+    picture = Image.open(io.BytesIO(jpeg)).convert("RGB")
+    for spec in (WEAK, STRONG):
+        draw = sample_view(generator, image_height=picture.height, image_width=picture.width, spec=spec)
+        view = plain_view(picture, draw)
+        erase_prob = ERASE_PROB if spec is STRONG else 0.0
+        plain_normalise_and_erase(view, generator, erase_prob=erase_prob)
+
+
+def baseline_eval(jpeg: bytes, generator: np.random.Generator) -> None:
+    picture = Image.open(io.BytesIO(jpeg)).convert("RGB")
+    scale = 256 / min(picture.size)
+    picture = picture.resize((int(picture.width * scale), int(picture.height * scale)), Image.Resampling.BICUBIC)
+    left, top = round((picture.width - IMAGE_SIZE) / 2), round((picture.height - IMAGE_SIZE) / 2)
+    picture = picture.crop((left, top, left + IMAGE_SIZE, top + IMAGE_SIZE))
+    plain_normalise_and_erase(picture, generator, erase_prob=0.0)
+
+
+def plain_view(picture: Image.Image, draw: ViewDraw) -> Image.Image:
+    top, left, height, width = draw.box
+    view = picture.crop((left, top, left + width, top + height))
+    view = view.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC)
+    if draw.flip:
+        view = view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    enhancers = {
+        "brightness": ImageEnhance.Brightness,
+        "contrast": ImageEnhance.Contrast,
+        "saturation": ImageEnhance.Color,
+    }
+    for kind, factor in draw.jitter:
+        view = enhancers[kind](view).enhance(factor)
+    for operator in draw.operators:
+        view = plain_operator(view, operator)
+    return view
+
+
+def plain_operator(view: Image.Image, operator: AppliedOperator) -> Image.Image:
+    name, argument = operator.name, operator.argument or 0.0
+    moved = {"resample": Image.Resampling.BICUBIC, "fillcolor": FILL_RGB}
+    affine = Image.Transform.AFFINE
+    match name:
+        case "AutoContrast":
+            return ImageOps.autocontrast(view)
+        case "Equalize":
+            return ImageOps.equalize(view)
+        case "Invert":
+            return ImageOps.invert(view)
+        case "PosterizeIncreasing":
+            return ImageOps.posterize(view, int(argument)) if argument else Image.new("RGB", view.size)
+        case "SolarizeIncreasing":
+            return ImageOps.solarize(view, int(argument))
+        case "SolarizeAdd":
+            return view.point([min(255, v + int(argument)) if v < 128 else v for v in range(256)] * 3)
+        case "ColorIncreasing" | "ContrastIncreasing" | "BrightnessIncreasing" | "SharpnessIncreasing":
+            return getattr(ImageEnhance, name.removesuffix("Increasing"))(view).enhance(argument)
+        case "Rotate":
+            return view.rotate(argument, **moved)
+        case "ShearX":
+            return view.transform(view.size, affine, (1, argument, 0, 0, 1, 0), **moved)
+        case "ShearY":
+            return view.transform(view.size, affine, (1, 0, 0, argument, 1, 0), **moved)
+        case "TranslateXRel":
+            return view.transform(view.size, affine, (1, 0, argument * view.width, 0, 1, 0), **moved)
+        case "TranslateYRel":
+            return view.transform(view.size, affine, (1, 0, 0, 0, 1, argument * view.height), **moved)
+    raise ValueError(f"unknown operator {name!r}")
+
+
+def plain_normalise_and_erase(view: Image.Image, generator: np.random.Generator, *, erase_prob: float) -> np.ndarray:
+    pixels = (np.asarray(view, np.float32) / 255 - MEAN) / STD
+    if generator.random() < erase_prob:
+        for _ in range(10):
+            area = generator.uniform(0.02, 1 / 3) * IMAGE_SIZE**2
+            aspect = math.exp(generator.uniform(math.log(0.3), -math.log(0.3)))
+            height, width = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+            if height < IMAGE_SIZE and width < IMAGE_SIZE:
+                top = generator.integers(IMAGE_SIZE - height, endpoint=True)
+                left = generator.integers(IMAGE_SIZE - width, endpoint=True)
+                noise = generator.standard_normal((height, width, 3), np.float32)
+                pixels[top : top + height, left : left + width] = noise
+                break
+    return pixels
+
+
+# --- measuring
+
+
+def seconds_per_image(function: Callable[[bytes, np.random.Generator], None], jpegs: list[bytes]) -> float:
+    """Processor seconds per call over all images; the draws are the same in every run."""
+    generators = [np.random.default_rng((SEED, index)) for index in range(len(jpegs))]
+    start = time.process_time()
+    for jpeg, generator in zip(jpegs, generators, strict=True):
+        function(jpeg, generator)
+    return (time.process_time() - start) / len(jpegs)
+
+
+def seconds_per_part_of_a_pair(jpegs: list[bytes]) -> dict[str, float]:
+    """Where the time of `our_pair` goes: processor seconds per pair and part."""
+    seconds: dict[str, float] = collections.defaultdict(float)
+
+    def timed(part: str, function: Callable, *args, **kwargs):
+        start = time.process_time()
+        result = function(*args, **kwargs)
+        seconds[part] += time.process_time() - start
+        return result
+
+    for index, jpeg in enumerate(jpegs):
+        generator = np.random.default_rng((SEED, index))
+        image = timed("decode", decode_fast, jpeg)
+        size = {"image_height": image.shape[0], "image_width": image.shape[1]}
+        options = {"interpolation": "bicubic", "path": "fast"}
+        for spec in (WEAK, STRONG):
+            draw = timed("draw", sample_view, generator, spec=spec, **size)
+            view = timed("crop and resize", crop_and_resize, image, draw.box, image_size=IMAGE_SIZE, **options)
+            if draw.flip:
+                view = timed("flip", cv2.flip, view, 1)
+            if spec is WEAK:
+                timed("colour jitter", apply_color_jitter, view, draw.jitter, path="fast")
+            else:
+                timed("randaugment", apply_randaugment, view, draw.operators, fill_rgb=FILL_RGB, **options)
+    return {part: total / len(jpegs) for part, total in seconds.items()}
+
+
+def measure_views(jpegs: list[bytes]) -> dict[str, float]:
+    """Measures every view, prints the table and returns the numbers of the last line."""
+    functions = {
+        "pairs": our_pair,
+        "baseline_pairs": baseline_pair,
+        "labeled": our_labeled,
+        "mae": our_mae,
+        "eval": our_eval,
+        "baseline_eval": baseline_eval,
+    }
+    for function in functions.values():  # caches and lazy imports
+        seconds_per_image(function, jpegs[:16])
+    runs = [{name: seconds_per_image(function, jpegs) for name, function in functions.items()} for _ in range(RUNS)]
+    rates = {name: statistics.median(1 / run[name] for run in runs) for name in functions}
+    ratio = statistics.median(run["baseline_pairs"] / run["pairs"] for run in runs)
+    print(f"{len(jpegs)} images, one core, processor time, median of {RUNS} interleaved runs")
+    for name, rate in rates.items():
+        print(f"  {name:<16} {rate:7.1f} /s  {1000 / rate:6.2f} ms")
+    print(f"  pairs over baseline: {ratio:.2f}")
+
+    parts = seconds_per_part_of_a_pair(jpegs)
+    print("share of a pair's time:")
+    for part, seconds in parts.items():
+        print(f"  {part:<16} {seconds / sum(parts.values()):6.1%}  {1000 * seconds:6.2f} ms")
+    return {f"{name}_per_s_core": round(rate, 1) for name, rate in rates.items()} | {"pairs_ratio": round(ratio, 3)}
+
+
+def stay_on_one_core() -> None:
+    """Keeps this process on one core where the system can."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Images per second per core of the views.")
+    parser.add_argument("path", type=Path, help="folder or zip file of JPEG images")
+    jpegs = load_jpegs(parser.parse_args().path)
+    stay_on_one_core()
+    print(json.dumps(measure_views(jpegs)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""Time of one training step: one JSON line.
+
+    python -m benchmarks.step --model=vit_b16 --stage=semi --batch=8
+
+`--batch` counts labeled images in the semi stage; five unlabeled ones per labeled image come on top.
+"""
+
+import argparse
+import dataclasses
+import json
+import platform
+from collections.abc import Sequence
+
+import flax
+import jax
+import optax
+
+from benchmarks import cases
+from benchmarks.measure import measure
+from semivit_jax import config
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="benchmarks.step", description="Time one training step.")
+    parser.add_argument("--model", default="vit_b16")
+    parser.add_argument("--stage", default="semi", choices=config.STAGES)
+    parser.add_argument("--batch", type=int, default=8, help="images per update (semi: labeled ones)")
+    parser.add_argument("--steps", type=int, default=30, help="steps timed after warm-up")
+    parser.add_argument("--image-size", type=int, default=224)
+    parser.add_argument("--num-classes", type=int, default=1000)
+    parser.add_argument("--dtype", default="bfloat16", choices=("float32", "bfloat16"), help="of activations")
+    parser.add_argument("--attention", default="auto", choices=("auto", "xla", "cudnn"))
+    parser.add_argument("--remat", default="none", choices=("none", "dots", "full"))
+    parser.add_argument("--unroll", type=int, default=1, help="blocks per iteration of the scan over depth")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    args = vars(parse(arguments))
+    steps = args.pop("steps")
+    measured = measure(cases.Case(**args), steps=steps)
+    print(json.dumps({**dataclasses.asdict(measured), **machine()}))
+
+
+def machine() -> dict[str, object]:
+    """Where a number was measured, and with what."""
+    device = jax.devices()[0]
+    return {
+        "device": device.device_kind,
+        "num_devices": jax.device_count(),
+        "backend": jax.default_backend(),
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "flax": flax.__version__,
+        "optax": optax.__version__,
+    }
+
+
+if __name__ == "__main__":
+    main()

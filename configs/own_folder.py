@@ -1,0 +1,69 @@
+"""Your own folder of images, a few of them labeled.
+
+semivit import hf://timm/vit_base_patch16_224.mae --model vit_b16 --out weights/mae_vit_b16
+semivit train --config=configs/own_folder.py:init_from=weights/mae_vit_b16 --workdir=runs/mine \\
+  --config.data.root=PHOTOS --config.data.labels=labels.csv
+
+labels.csv has the columns path,label. Without it, the images in PHOTOS/CLASS/*.jpg are labeled; all others are
+unlabeled. A fifth of the labeled images is kept back for validation. Arguments: model=vit_s16|vit_b16|vit_l16,
+init_from=FOLDER of imported weights or of another run.
+
+Without init_from, MAE pre-training on all images comes first; that pays from about 10,000 images on, and below
+that imported weights are the better start. Ours: nobody has published an accuracy for your images.
+"""
+
+from ml_collections import ConfigDict
+
+from semivit_jax.configs import _base, arguments
+
+# Images of one forward pass on one device with 24 GB; more are accumulated.
+MAX_IMAGES_PER_DEVICE = {"vit_s16": 128, "vit_b16": 48, "vit_l16": 24}
+
+
+def get_config(text: str = "") -> ConfigDict:
+    args = arguments.parse(text, model="vit_b16", init_from="")
+    if args.model not in MAX_IMAGES_PER_DEVICE:
+        raise ValueError(f"config argument model={args.model}: legal values are {', '.join(MAX_IMAGES_PER_DEVICE)}")
+    mixed = dict(labeled_mixup=True, erase_prob=0.25, drop_path_rate=0.1, layer_decay=0.75, mixup_group_size=8)
+    return ConfigDict(
+        dict(
+            seed=0,
+            stages=_base.stages_from(args.init_from),
+            init_from=args.init_from,
+            data=_base.photo_data(
+                dataset="own_folder",
+                train_split="",  # the root itself
+                eval_split="",
+                validation_share=0.2,
+                exif_rotation=True,
+                max_bad_share=0.01,
+            ),
+            model=_base.vit(variant=args.model),
+            mae=_base.mae(batch_size=512, epochs=400.0),
+            finetune=_base.supervised(
+                **mixed,
+                batch_size=32,
+                epochs=100.0,
+                warmup_epochs=5.0,
+                base_lr=1e-3,
+                ema_decay=0.0,
+            ),
+            semi=_base.semi(
+                **mixed,
+                batch_size=16,
+                epochs=50.0,
+                warmup_epochs=5.0,
+                base_lr=1e-3,
+                ema_decay=0.999,
+                unlabeled_weight=5.0,
+                confidence_threshold=0.7,
+            ),
+            **_base.running(
+                recipe=f"own_folder:model={args.model}",
+                origin="ours",
+                eval_every_epochs=5.0,
+                max_images_per_device=MAX_IMAGES_PER_DEVICE[args.model],
+                save_every_steps=200,
+            ),
+        )
+    )

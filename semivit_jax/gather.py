@@ -1,0 +1,28 @@
+"""Sharded weights, gathered where they are used.
+
+Rows of a batch are spread over all devices, and with `mesh.fsdp` above 1 so are weights, along the same axis. Left to
+itself the compiler then multiplies pieces of weights with whole batches: it gathers activations, which are
+many times larger (ViT-B/16, 48 images per chip, fsdp 4: 8 GB sent per chip and step instead of 0.5 GB).
+"""
+
+import jax
+from flax.linen.dtypes import promote_dtype
+from jax.sharding import Mesh, PartitionSpec
+
+
+def where_weights_live(mesh: Mesh):
+    """Context in which a step is traced, so that `whole` knows the mesh; outside of it `whole` does nothing."""
+    return jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
+
+
+def whole(weights: jax.Array) -> jax.Array:
+    """The same array, on every device in one piece; inside a scan over layers that is one layer at a time."""
+    if jax.sharding.get_abstract_mesh().empty:
+        return weights
+    return jax.lax.with_sharding_constraint(weights, PartitionSpec())
+
+
+def promote_whole(x: jax.Array, kernel: jax.Array, bias: jax.Array | None, *, dtype=None, inexact: bool = True):
+    """flax's dtype promotion of a dense layer, then the gather: in bfloat16 half as many bytes travel."""
+    x, kernel, bias = promote_dtype(x, kernel, bias, dtype=dtype, inexact=inexact)
+    return x, whole(kernel), bias

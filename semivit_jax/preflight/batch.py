@@ -1,0 +1,90 @@
+"""What a plan needs to know without opening the data: counts of images, and a batch the slice can hold."""
+
+import dataclasses
+import math
+from pathlib import Path
+
+from semivit_jax.config import Config, ConfigError, FinetuneConfig, SemiConfig, StageConfig
+from semivit_jax.plan import DataFacts
+
+# (training images, classes) of the data sets that the recipes name.
+KNOWN_DATASETS = {"digits": (1_437, 10), "imagenet2012": (1_281_167, 1_000)}
+# Lists of labeled images (Chen et al. 2020), by file name, for when the list itself is not here yet.
+KNOWN_LISTS = {"1percent.txt": 12_811, "10percent.txt": 128_116}
+
+
+@dataclasses.dataclass(frozen=True)
+class GivenFacts:
+    """Counts given on the command line; 0 works them out from the config."""
+
+    images: int
+    labeled: int
+    classes: int
+
+
+def data_facts(config: Config, given: GivenFacts) -> DataFacts:
+    """Counts of images, without the validation images that the config keeps back.
+
+    Raises:
+      ConfigError: the data set or the label list is not known here and nothing was given instead.
+    """
+    data = config.data
+    images, classes = KNOWN_DATASETS.get(data.dataset, (0, 0))
+    images, classes = given.images or images, given.classes or classes
+    if not images or not classes:
+        known = ", ".join(KNOWN_DATASETS)
+        raise ConfigError(
+            f"config.data.dataset is {data.dataset!r}, whose size is not known before it is opened (known: {known}); "
+            "give --images=N --classes=N, and --labeled=N if not all or a fraction are"
+        )
+    images -= round(images * data.validation_share)
+    labeled = given.labeled or _num_labeled(config, images, classes)
+    if not 0 < labeled <= images:
+        raise ConfigError(f"{labeled} labeled images of {images}; it must be from 1 to all of them")
+    return DataFacts(images, labeled, images - labeled, classes)
+
+
+def _num_labeled(config: Config, images: int, classes: int) -> int:
+    data = config.data
+    if data.labels_per_class:
+        return data.labels_per_class * classes
+    if data.label_fraction:
+        return round(data.label_fraction * images)
+    if not data.label_list:
+        return images
+    path = Path(data.label_list).expanduser()
+    if path.exists():
+        return sum(bool(line.strip()) for line in path.read_text().splitlines())
+    if path.name not in KNOWN_LISTS:
+        raise ConfigError(f"config.data.label_list {data.label_list!r} is not there; give --labeled=N")
+    return KNOWN_LISTS[path.name]
+
+
+def with_legal_batch(config: Config, stage: str, num_devices: int) -> tuple[Config, tuple[str, ...]]:
+    """Raises a stage's batch to the smallest that gives every device its least number of images.
+
+    A published batch is often too small for a large slice. The peak learning rate follows the new batch by the
+    config's own rule; the rest of the recipe stays.
+
+    Returns:
+      The config, and what was changed in words; empty where the batch fits.
+    """
+    section = config.stage(stage)
+    least = least_images_per_device(section)
+    unit = num_devices * section.accum * least
+    batch_size = math.ceil(section.batch_size / unit) * unit
+    if batch_size == section.batch_size:
+        return config, ()
+    what = "labeled images" if isinstance(section, SemiConfig) else "images"
+    changed = dataclasses.replace(config, **{stage: dataclasses.replace(section, batch_size=batch_size)})
+    lr = "lr by the same rule" if section.lr_rule == "per_256" else "lr unchanged, as it is absolute"
+    return changed, (
+        f"batch of {batch_size} {what} instead of {section.batch_size}: the smallest with {least} per device and "
+        f"micro-step on {num_devices} devices; {lr}",
+    )
+
+
+def least_images_per_device(section: StageConfig) -> int:
+    """2 where images mix, since a mixing group lives on one device (contracts: mixing groups)."""
+    mixes = isinstance(section, SemiConfig) or (isinstance(section, FinetuneConfig) and section.labeled_mixup)
+    return 2 if mixes else 1

@@ -1,0 +1,74 @@
+"""The planner's answers for people: one table per stage."""
+
+from collections.abc import Iterator
+
+from rich.table import Table
+
+from semivit_jax.preflight.answer import ESTIMATE, Answer
+from semivit_jax.preflight.chips import GIB
+
+
+def table(found: Answer) -> Table:
+    """Everything an answer says; estimates are labelled as such."""
+    title = f"{found.recipe or found.model}, stage {found.stage}, on {found.topology}"
+    shown = Table(title=title, show_header=False, title_justify="left")
+    shown.add_column(justify="left", style="bold")
+    shown.add_column(justify="left", overflow="fold")
+    for name, value in rows(found):
+        shown.add_row(name, value)
+    return shown
+
+
+def rows(found: Answer) -> Iterator[tuple[str, str]]:
+    """(what, value) in reading order."""
+    devices = found.devices
+    yield "devices", f"{devices} = data {devices // found.fsdp} x fsdp {found.fsdp}; remat {found.remat}"
+    yield "batch", _batch(found)
+    for deviation in found.deviations:
+        yield "adapted", deviation
+    yield "compiled", f"yes, in {found.compile_seconds:.0f} s" if found.compiled else f"no, analytic only: {found.note}"
+    memory = found.memory
+    for name in ("params", "ema_params", "optimizer"):
+        yield name, f"{gib(getattr(memory, name))} per device"
+    label = " (estimate)" if memory.source == ESTIMATE else ""
+    yield "activations", f"{gib(memory.activations)} per device, gradients and other temporaries included{label}"
+    verdict = "fits" if found.fits else "does NOT fit"
+    yield "memory", f"{gib(memory.total)} of {gib(memory.chip)}: {verdict}{label}"
+    for kind, total in found.collectives.items():
+        sent = f"{mib(total.sent_bytes)} sent by each device"
+        yield kind, f"{total.count} per step over {mib(total.bytes)}, {sent}"
+    source = "" if found.sent_bytes_source != ESTIMATE else " (estimate: what the sharding of parameters needs)"
+    yield "sent per step", f"{mib(found.sent_bytes)} by each device{source}"
+    yield "model FLOPs", f"{found.model_flops:.3e} per step, all devices"
+    yield from _estimates(found)
+    if found.change is not None:
+        yield "nearest change", found.change.text
+
+
+def _batch(found: Answer) -> str:
+    images = f"{found.batch_size} images"
+    if found.unlabeled_ratio:
+        images = f"{found.batch_size} labeled and {found.batch_size * found.unlabeled_ratio} unlabeled images"
+    micro = f"{found.micro_steps} micro-steps of {found.images_per_device} images per device"
+    group = f", mixing groups of {found.group_size}" if found.group_size > 1 else ""
+    return f"{images}, {micro}{group}; peak lr {found.peak_lr:.3g}, {found.total_steps} steps"
+
+
+def _estimates(found: Answer) -> Iterator[tuple[str, str]]:
+    e = found.estimate
+    times = f"arithmetic {ms(e.compute_seconds)}, memory {ms(e.memory_seconds)}, links {ms(e.link_seconds)}"
+    yield "step time", f"{ms(e.step_seconds)} to {ms(e.step_seconds_serial)} (estimate, roofline; {times})"
+    yield "images/s", f"{e.images_per_second:,.0f} (estimate, roofline bound by {e.bound_by})"
+    yield "hours", f"{e.hours:,.1f} (estimate, roofline; evaluation and input not counted)"
+
+
+def gib(number: float) -> str:
+    return f"{number / GIB:.2f} GiB"
+
+
+def mib(number: float) -> str:
+    return f"{number / 2**20:,.1f} MiB"
+
+
+def ms(seconds: float) -> str:
+    return f"{seconds * 1e3:,.1f} ms"

@@ -1,0 +1,108 @@
+"""Slices and hosts by name, and their described devices: nothing here needs an accelerator."""
+
+import dataclasses
+import importlib.metadata
+import importlib.util
+import math
+import os
+import re
+from typing import Any
+
+from semivit_jax.preflight.chips import CHIPS, Chip
+
+
+class TopologyError(ValueError):
+    """A topology that is not known or cannot be described; the message says what is legal."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Topology:
+    """A TPU slice or a GPU host, as asked for.
+
+    Attributes:
+      name: as given, such as 'v5e:16x16' or 'gpu:8xH100'.
+      chip: of every device.
+      shape: sides of the slice's torus; (devices,) for GPUs.
+    """
+
+    name: str
+    chip: Chip
+    shape: tuple[int, ...]
+
+    @property
+    def num_devices(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def compilable(self) -> bool:
+        """Whether this machine can compile for it: TPU slices, where libtpu is installed."""
+        return self.chip.platform == "tpu" and libtpu_installed()
+
+    @property
+    def why_not_compilable(self) -> str:
+        """Said beside an analytic answer; empty for a topology that can be compiled for."""
+        if self.chip.platform != "tpu":
+            return "there is no ahead-of-time compiler for GPUs on a machine without one"
+        return "" if libtpu_installed() else "libtpu is not installed; pip install 'semivit_jax[plan]' brings it"
+
+
+def parse(text: str) -> Topology:
+    """'v5e:4x4', 'v4:4x4x4' or 'gpu:8xH100'.
+
+    Raises:
+      TopologyError: for another form, an unknown chip or a slice of the wrong dimension.
+    """
+    kind, _, size = text.partition(":")
+    if kind == "gpu":
+        found = re.fullmatch(r"([1-9]\d*)x(\w+)", size)
+        chip = CHIPS.get(found[2]) if found else None
+        if not found or chip is None or chip.platform != "gpu":
+            raise TopologyError(f"topology {text!r}: write gpu:NUMBERxCHIP with a chip of {_names('gpu')}")
+        return Topology(text, chip, (int(found[1]),))
+    chip = CHIPS.get(kind)
+    if chip is None or chip.platform != "tpu":
+        raise TopologyError(f"topology {text!r}: unknown TPU {kind!r}; legal: {_names('tpu')}, or gpu:8xH100")
+    sides = "x".join(["4"] * chip.dims)
+    if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)+", size) or size.count("x") + 1 != chip.dims:
+        raise TopologyError(f"topology {text!r}: a {kind} slice has {chip.dims} sides, as in {kind}:{sides}")
+    return Topology(text, chip, tuple(int(side) for side in size.split("x")))
+
+
+def libtpu_installed() -> bool:
+    return importlib.util.find_spec("libtpu") is not None
+
+
+def libtpu_version() -> str:
+    """Version of the TPU compiler, '' where it is not installed."""
+    return importlib.metadata.version("libtpu") if libtpu_installed() else ""
+
+
+def describe_devices(topology: Topology) -> list[Any]:
+    """Devices of a TPU slice that only exist on paper; they can be compiled for, not run on.
+
+    Raises:
+      TopologyError: libtpu is not installed, or refuses the shape.
+    """
+    if not topology.compilable:
+        raise TopologyError(f"cannot compile for {topology.name}: {topology.why_not_compilable}")
+    # Without it libtpu asks a metadata server that only a TPU VM has, and waits for minutes.
+    os.environ["TPU_SKIP_MDS_QUERY"] = "1"
+    import jax
+    from jax.experimental import topologies
+
+    # A v4 chip has two cores that work as one device; libtpu describes them apart unless told.
+    options = {"chip_config_name": "megacore"} if topology.chip.name == "v4" else {}
+    try:
+        described = topologies.get_topology_desc(platform="tpu", topology_name=topology.name, **options)
+    except jax.errors.JaxRuntimeError as error:
+        raise TopologyError(f"topology {topology.name!r} is not a slice libtpu knows: {error}") from error
+    if len(described.devices) != topology.num_devices:
+        raise TopologyError(
+            f"topology {topology.name!r}: libtpu describes {len(described.devices)} devices, "
+            f"expected {topology.num_devices}"
+        )
+    return list(described.devices)
+
+
+def _names(platform: str) -> str:
+    return ", ".join(chip.name for chip in CHIPS.values() if chip.platform == platform)

@@ -1,0 +1,51 @@
+"""Killing a run at random moments until it is done."""
+
+import random
+import signal
+import time
+from pathlib import Path
+
+from tests.e2e.runs import Machine, Started
+
+
+def kill_once(
+    machine: Machine, workdir: Path, chance: random.Random, *, while_saving: bool, processes: int = 1
+) -> bool:
+    """Starts the run and kills one of its processes with SIGKILL; the others then end as a launcher would end them.
+
+    Args:
+      machine: starts the run.
+      workdir: of the run.
+      chance: when, and which process.
+      while_saving: while a checkpoint is being written, instead of at any moment of the training.
+      processes: of the run.
+
+    Returns:
+      False where the run ended by itself first.
+    """
+    started = machine.start(workdir, processes=processes)
+    try:
+        # Not before the first step: then every start makes some way, and twenty kills end.
+        if not started.until(started.says("began after")):
+            return _finished(started)
+        pause = time.monotonic() + chance.uniform(0.0, 1.5)
+        if not started.until(lambda: time.monotonic() > pause):
+            return _finished(started)
+        if while_saving and not started.until(lambda: _saving(workdir)):
+            return _finished(started)
+        started.send(signal.SIGKILL, only=chance.randrange(processes))
+        return True
+    finally:
+        started.kill()
+
+
+def _finished(started: Started) -> bool:
+    codes = started.wait()
+    assert set(codes) == {0}, started.output()
+    return False
+
+
+def _saving(workdir: Path) -> bool:
+    """Whether a checkpoint is being written, or is committed and not sealed yet."""
+    folders = list(workdir.glob("*/checkpoints/[0-9]*"))
+    return any("tmp" in f.name or not (f / "MANIFEST.json").exists() for f in folders)

@@ -1,0 +1,54 @@
+"""Stopped or killed at any moment, a run that is started again ends as if nothing had happened."""
+
+import random
+import signal
+
+import pytest
+
+from tests.e2e.conftest import stop
+from tests.e2e.killing import kill_once
+from tests.e2e.runs import assert_same_run
+
+pytestmark = pytest.mark.xdist_group("runs")
+
+
+@pytest.fixture(scope="module")
+def interrupted(machine, tmp_path_factory):
+    """A run that was preempted, interrupted and killed twice; its exit codes and its folder."""
+    workdir = tmp_path_factory.mktemp("runs") / "interrupted"
+    chance = random.Random(0)
+    assert kill_once(machine, workdir, chance, while_saving=True)
+    preempted = stop(machine.start(workdir), signal.SIGTERM, at="finetune: step")
+    assert kill_once(machine, workdir, chance, while_saving=False)
+    interrupt = stop(machine.start(workdir), signal.SIGINT, at="semi: step")
+    last = machine.finish(workdir)
+    return workdir, preempted, interrupt, last
+
+
+def test_a_killed_run_ends_as_if_nothing_had_happened(interrupted, untouched):
+    assert_same_run(interrupted[0], untouched)
+
+
+def test_preemption_exits_75_and_ctrl_c_130(interrupted):
+    assert interrupted[1:3] == ([75], [130])
+
+
+def test_a_restart_tells_where_its_time_went(interrupted):
+    assert "restore" in interrupted[3]
+    assert "compile" in interrupted[3]
+
+
+def test_nothing_half_written_is_left(interrupted):
+    workdir = interrupted[0]
+    assert not list(workdir.rglob("*orbax-checkpoint-tmp*"))
+    assert not list(workdir.glob("*/checkpoints/*.removed"))
+    assert all((folder / "MANIFEST.json").exists() for folder in workdir.glob("*/checkpoints/*"))
+
+
+def test_one_of_two_processes_killed(machine, untouched_pair, tmp_path):
+    workdir = tmp_path / "killed"
+    assert kill_once(machine, workdir, random.Random(1), while_saving=True, processes=2)
+    preempted = stop(machine.start(workdir, processes=2), signal.SIGTERM, at="semi: step")
+    assert preempted == [75, 75]
+    machine.finish(workdir, processes=2)
+    assert_same_run(workdir, untouched_pair)
