@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jax
@@ -58,18 +58,29 @@ class Machine:
             "PYTHONPATH": str(ROOT),
         }
 
-    def start(self, workdir: Path, *, processes: int = 1, devices: int = 1, **changes: object) -> "Started":
+    def start(
+        self,
+        workdir: Path,
+        *,
+        processes: int = 1,
+        devices: int = 1,
+        config: str = "digits",
+        values: Mapping[str, object] = TINY,
+        **changes: object,
+    ) -> "Started":
         """Starts `semivit train` in one process or several.
 
         Args:
           workdir: of the run.
           processes: of the run, joined on the loopback interface.
           devices: simulated ones of each process.
-          changes: config values beyond TINY, with "__" for ".".
+          config: the recipe.
+          values: config values that make it quick.
+          changes: config values beyond these, with "__" for ".".
         """
-        values = TINY | {key.replace("__", "."): value for key, value in changes.items()}
-        command = [sys.executable, "-m", "semivit_jax.main", "train", "--config=digits", f"--workdir={workdir}"]
-        command += [f"--config.{key}={value}" for key, value in values.items()]
+        overrides = {**values, **{key.replace("__", "."): value for key, value in changes.items()}}
+        command = [sys.executable, "-m", "semivit_jax.main", "train", f"--config={config}", f"--workdir={workdir}"]
+        command += [f"--config.{key}={value}" for key, value in overrides.items()]
         environs = [self.environ(devices=devices) for _ in range(processes)]
         if processes > 1:
             address = f"localhost:{_free_port()}"
