@@ -1,4 +1,4 @@
-"""`semivit train` and `semivit eval`: flags in, exit code out."""
+"""`semivit train` and `semivit split`, and what every command does: flags in, exit code out."""
 
 import os
 import sys
@@ -28,7 +28,7 @@ def train(argv: list[str]) -> int:
     try:
         config, values = parse_config("train", argv, required=("workdir",), optional=())
     except USAGE_ERRORS as error:
-        return _usage_error("train", error)
+        return usage_error("train", error)
     return guarded(lambda: run.train(config, Path(values["workdir"])))
 
 
@@ -37,7 +37,7 @@ def split(argv: list[str]) -> int:
     try:
         config, values = parse_config("split", argv, required=("out",), optional=("duplicates",))
     except USAGE_ERRORS as error:
-        return _usage_error("split", error)
+        return usage_error("split", error)
     return guarded(lambda: split_report.draw(config, Path(values["out"]), duplicates=values["duplicates"] == "yes"))
 
 
@@ -57,19 +57,6 @@ def parse_config(
     overridden = config_flags.get_override_values(values["config"])
     config = config_check.check(with_preprocessing(raw, overridden))
     return config, {name: values[name].value for name in (*required, *optional)}
-
-
-def evaluate(argv: list[str]) -> int:
-    """Evaluates params and ema_params of the latest stage of a workdir."""
-    values: Any = flags.FlagValues()
-    flags.DEFINE_string("workdir", None, "folder of the run", flag_values=values)
-    try:
-        rest = values(["semivit eval", *argv])[1:]
-        if rest or not values["workdir"].value:
-            raise flags.Error(f"need --workdir=DIR and nothing else; got {argv}")
-    except flags.Error as error:
-        return _usage_error("eval", error)
-    return guarded(lambda: run.evaluate(Path(values["workdir"].value)))
 
 
 def with_preprocessing(raw: Any, overridden: Collection[str]) -> Any:
@@ -105,7 +92,8 @@ def _with_path(argument: str) -> str:
     return f"--config={installed}{colon}{args}"
 
 
-def _usage_error(command: str, error: Exception) -> int:
+def usage_error(command: str, error: Exception) -> int:
+    """Says on stderr what is wrong with a command line; returns its exit code."""
     # ml_collections puts its hint into an argument of the error, whose own text would be quoted.
     text = error.args[0] if error.args and isinstance(error.args[0], str) else str(error)
     print(f"semivit {command}: {text}", file=sys.stderr)

@@ -10,7 +10,7 @@ COMMANDS = {
     "import": ("semivit_jax.weights.command:command", "published weights in: SOURCE --model VARIANT --out DIR"),
     "predict": ("semivit_jax.serve:predict", "images to labels: --workdir=DIR --images=FOLDER --out=CSV"),
     "export": ("semivit_jax.serve:export_weights", "weights out: --workdir=DIR --format=FORMAT --out=DIR"),
-    "eval": ("semivit_jax.commands:evaluate", "evaluate the latest stage of a run: --workdir=DIR"),
+    "eval": ("semivit_jax.serve:evaluate", "grade a run, or imported weights, on a split: --workdir=DIR"),
 }
 BAD_USAGE = 2
 
