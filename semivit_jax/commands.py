@@ -1,4 +1,4 @@
-"""`semivit train` and `semivit eval`: flags in, exit code out."""
+"""`semivit train` and `semivit split`, and what every command does: flags in, exit code out."""
 
 import os
 import sys
@@ -69,19 +69,6 @@ def parse_config(
     return config, {name: values[name].value for name in (*required, *optional)}
 
 
-def evaluate(argv: list[str]) -> int:
-    """Evaluates params and ema_params of the latest stage of a workdir."""
-    values: Any = flags.FlagValues()
-    flags.DEFINE_string("workdir", None, "folder of the run", flag_values=values)
-    try:
-        rest = values(["semivit eval", *argv])[1:]
-        if rest or not values["workdir"].value:
-            raise flags.Error(f"need --workdir=DIR and nothing else; got {argv}")
-    except flags.Error as error:
-        return usage_error("eval", error)
-    return guarded(lambda: run.evaluate(Path(values["workdir"].value)))
-
-
 def with_preprocessing(raw: Any, overridden: Collection[str]) -> Any:
     """Mean, std, size, crop and interpolation of imported weights, for every key not set on the command line."""
     if not raw.get("init_from") or not is_import(raw.init_from):
@@ -116,6 +103,7 @@ def with_path(argument: str) -> str:
 
 
 def usage_error(command: str, error: Exception) -> int:
+    """Says on stderr what is wrong with a command line; returns its exit code."""
     # ml_collections puts its hint into an argument of the error, whose own text would be quoted.
     text = error.args[0] if error.args and isinstance(error.args[0], str) else str(error)
     if "Traceback (most recent call last)" in text:  # a config file that raised; its last line is the message

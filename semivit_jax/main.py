@@ -12,7 +12,7 @@ COMMANDS = {
     "plan": ("semivit_jax.preflight.command:plan", "what a run needs on a slice: --config=FILE --topology=v5e:16x16"),
     "predict": ("semivit_jax.serve:predict", "images to labels: --workdir=DIR --images=FOLDER --out=CSV"),
     "export": ("semivit_jax.serve:export_weights", "weights out: --workdir=DIR --format=FORMAT --out=DIR"),
-    "eval": ("semivit_jax.commands:evaluate", "evaluate the latest stage of a run: --workdir=DIR"),
+    "eval": ("semivit_jax.serve:evaluate", "grade a run, or imported weights, on a split: --workdir=DIR"),
 }
 BAD_USAGE = 2
 

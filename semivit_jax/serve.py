@@ -1,11 +1,15 @@
-"""`semivit predict` and `semivit export`: what is done with finished weights; flags in, exit code out."""
+"""`semivit predict`, `semivit export` and `semivit eval`: finished weights at work; flags in, exit code out."""
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from semivit_jax import logs
-from semivit_jax.commands import guarded
+import jax
+
+from semivit_jax import eval_report, evaluation, logs
+from semivit_jax.commands import USAGE_ERRORS, guarded, parse_config, usage_error
+from semivit_jax.data.dataset import ROLES
+from semivit_jax.evaluation import PROTOCOLS
 from semivit_jax.export import FORMATS, export
 from semivit_jax.export.bundle import Bundle
 from semivit_jax.predict import class_names_of, load
@@ -49,6 +53,30 @@ def export_weights(argv: Sequence[str]) -> int:
     return guarded(action, also=EXPECTED_ERRORS)
 
 
+def evaluate(argv: Sequence[str]) -> int:
+    """Grades params and ema_params on a split; `--config` and its overrides name other data than the run's."""
+    parser = source_parser("eval", "Grade weights on a split.", with_use=False)
+    parser.add_argument("--split", default="", help=f"default: what training evaluates on; {', '.join(ROLES)}, or any")
+    parser.add_argument("--protocol", choices=tuple(PROTOCOLS), default="head")
+    parser.add_argument("--out", type=Path, metavar="JSON", help="file to write everything to")
+    flags, rest = parser.parse_known_args(argv)
+    try:
+        config = parse_config("eval", rest, required=(), optional=())[0] if rest else None
+    except USAGE_ERRORS as error:
+        return usage_error("eval", error)
+
+    def action() -> None:
+        found = evaluation.evaluate(
+            flags.workdir, config, split=flags.split, protocol=flags.protocol, kept=flags.weights, stage=flags.stage
+        )
+        if jax.process_index() == 0:
+            eval_report.show(found)
+            if flags.out is not None:
+                eval_report.write(flags.out, found)
+
+    return guarded(action, also=EXPECTED_ERRORS)
+
+
 def bundle_of(trained: Trained) -> Bundle:
     """A trained classifier as exports take it; classes without names are called by their numbers.
 
@@ -65,13 +93,14 @@ def bundle_of(trained: Trained) -> Bundle:
     )
 
 
-def source_parser(command: str, description: str) -> argparse.ArgumentParser:
-    """Parser with the flags that choose one set of weights."""
+def source_parser(command: str, description: str, *, with_use: bool = True) -> argparse.ArgumentParser:
+    """Parser with the flags that choose a checkpoint and, `with_use`, one of its sets of weights."""
     parser = argparse.ArgumentParser(prog=f"semivit {command}", description=description, allow_abbrev=False)
     parser.add_argument(
         "--workdir", required=True, type=Path, metavar="DIR", help="run, one of its checkpoints, or `semivit import`"
     )
     parser.add_argument("--weights", choices=tuple(KEPT), default="latest", help="checkpoint of the stage")
-    parser.add_argument("--use", choices=TREES, help="default: ema_params where they exist")
+    if with_use:
+        parser.add_argument("--use", choices=TREES, help="default: ema_params where they exist")
     parser.add_argument("--stage", choices=STAGE_ORDER, help="default: the latest with a checkpoint")
     return parser

@@ -10,7 +10,7 @@ from PIL import Image
 
 from semivit_jax import checkpoint, config_check, manifest, workdir
 from semivit_jax.checkpoint import CheckpointError
-from semivit_jax.config import Config, ConfigError, MaeConfig, ModelConfig
+from semivit_jax.config import Config, ConfigError, MaeConfig
 from semivit_jax.data.crop_resize import resize_short_side_and_crop
 from semivit_jax.data.rows import unchanged
 from semivit_jax.models.convnext import CONVNEXT_SIZES
@@ -67,7 +67,7 @@ class Trained:
       params: nested dict of float32 arrays; without "head" where the model has no classes.
       class_names: one per output; None where nobody stored them.
       view: of the images.
-      compute: model section of the run that trained them; None for imports, which compute in float32.
+      config: of the run that trained them; None for imports.
     """
 
     source: str
@@ -75,7 +75,7 @@ class Trained:
     params: dict
     class_names: tuple[str, ...] | None
     view: View
-    compute: ModelConfig | None
+    config: Config | None
 
 
 def load_trained(folder: Path, *, kept: str, tree: str | None, stage: str | None) -> Trained:
@@ -107,7 +107,7 @@ def load_trained(folder: Path, *, kept: str, tree: str | None, stage: str | None
         data.max_pixels,
     )
     model = model_facts(config, facts["stage"], num_classes=len(class_names))
-    return Trained(f"{source} ({chosen})", model, _read_tree(source, chosen), class_names, view, config.model)
+    return Trained(f"{source} ({chosen})", model, _read_tree(source, chosen), class_names, view, config)
 
 
 def find_checkpoint(folder: Path, *, kept: str, stage: str | None) -> Path:
