@@ -46,9 +46,11 @@ def split(argv: list[str]) -> int:
     """Draws the labeled subset of a config, reports it, and writes it as a list."""
     try:
         config, values = parse_config("split", argv, required=("out",), optional=("duplicates",))
+        if values["duplicates"] not in ("", "yes", "no"):
+            raise flags.Error(f"--duplicates is {values['duplicates']!r}; legal values: yes (as without it), no")
     except USAGE_ERRORS as error:
         return usage_error("split", error)
-    return guarded(lambda: split_report.draw(config, Path(values["out"]), duplicates=values["duplicates"] == "yes"))
+    return guarded(lambda: split_report.draw(config, Path(values["out"]), duplicates=values["duplicates"] != "no"))
 
 
 def parse_config(
