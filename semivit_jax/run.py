@@ -10,7 +10,7 @@ import jax
 from semivit_jax import cluster, logs, report, sharding, stopping, workdir
 from semivit_jax.config import Config, flatten
 from semivit_jax.data.dataset import describe, open_task
-from semivit_jax.setup_stage import Run
+from semivit_jax.setup_stage import Run, plan_stage
 from semivit_jax.train import run_stage
 
 FEW_FOR_MAE = 10_000  # images; below, pre-training on own photos alone rarely pays (contracts: data)
@@ -57,8 +57,11 @@ def train(config: Config, folder: Path) -> None:
         )
     with stopping.listening() as stop:
         one = Run(config, folder, task, sharding.make_mesh(config.mesh.fsdp), stop)
-        for stage in config.stages:
-            run_stage(one, stage)
+        # All of them before the first one starts: a batch that does not fit is told at once, not hours later.
+        plans = [plan_stage(one, stage) for stage in config.stages]
+        cluster.same_on_every_host({f"plan of {plan.stage}": str(plan) for plan in plans})
+        for plan in plans:
+            run_stage(one, plan)
     if first_host:
         summary = report.summarise(config, task, folder)
         report.print_summary(summary)

@@ -29,14 +29,21 @@ class Run:
         return jax.process_index() == 0
 
 
-def plan_stage(run: Run, name: str, folder: Path) -> Plan:
+def plan_stage(run: Run, name: str) -> Plan:
     """The stage's plan; a restart keeps the stored group size, since draws depend on it."""
-    split, path = run.task.split, folder / "plan.json"
+    split, path = run.task.split, _path(run, name)
     facts = DataFacts(len(split.training), len(split.labeled), len(split.unlabeled), len(run.task.class_names))
     stored = json.loads(path.read_text())["group_size"] if path.exists() else None
-    plan = make_plan(run.config, name, facts, num_devices=run.mesh.size, stored_group_size=stored)
+    return make_plan(run.config, name, facts, num_devices=run.mesh.size, stored_group_size=stored)
+
+
+def keep_plan(run: Run, plan: Plan) -> None:
+    """Writes the plan beside the stage's checkpoints, and says what it changes in the recipe."""
     if run.first_host:
-        write_json(path, dataclasses.asdict(plan))
+        write_json(_path(run, plan.stage), dataclasses.asdict(plan))
     for deviation in plan.deviations:
-        logs.say(f"{name}: the recipe is adapted to {plan.num_devices} devices: {deviation}")
-    return plan
+        logs.say(f"{plan.stage}: the recipe is adapted to {plan.num_devices} devices: {deviation}")
+
+
+def _path(run: Run, stage: str) -> Path:
+    return run.workdir / stage / "plan.json"

@@ -14,24 +14,25 @@ from semivit_jax.data.eval_pipeline import eval_batches
 from semivit_jax.data.pipeline import BatchSpec, TrainBatches, train_batches
 from semivit_jax.evaluate import evaluate
 from semivit_jax.laps import Laps
+from semivit_jax.plan import Plan
 from semivit_jax.progress import Progress, facts, write_report
 from semivit_jax.rollback import Collapsed
-from semivit_jax.setup_stage import Run, plan_stage
+from semivit_jax.setup_stage import Run, keep_plan
 from semivit_jax.start import start_state
 from semivit_jax.state import TrainState
 from semivit_jax.stopping import INTERRUPTED, PREEMPTED, Stopped
 
 
-def run_stage(run: Run, name: str) -> None:
+def run_stage(run: Run, plan: Plan) -> None:
     """Trains one stage to its end, or raises `Stopped` (saved), `Collapsed` or the error that ended it."""
+    name = plan.stage
     folder = run.workdir / name
     if from_first_host(workdir.is_done(folder)):
         logs.say(f"{name}: finished already")
         return
     started, laps = time.monotonic(), Laps()
     folder.mkdir(parents=True, exist_ok=True)
-    plan = plan_stage(run, name, folder)
-    same_on_every_host({f"plan of {name}": str(plan)})
+    keep_plan(run, plan)
     compiled = compile_stage(run.config, plan, run.mesh)
     checkpoints = Checkpoints(folder / "checkpoints", keep=run.config.checkpoint.keep, say=logs.say)
     best = Checkpoints(folder / "best", keep=1, say=logs.say)

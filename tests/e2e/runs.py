@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import jax
 import numpy as np
@@ -64,9 +65,8 @@ class Machine:
         *,
         processes: int = 1,
         devices: int = 1,
-        config: str = "digits",
-        values: Mapping[str, object] = TINY,
-        **changes: object,
+        changes: Mapping[str, object] = MappingProxyType({}),
+        different: Mapping[str, object] = MappingProxyType({}),
     ) -> "Started":
         """Starts `semivit train` in one process or several.
 
@@ -74,13 +74,11 @@ class Machine:
           workdir: of the run.
           processes: of the run, joined on the loopback interface.
           devices: simulated ones of each process.
-          config: the recipe.
-          values: config values that make it quick.
-          changes: config values beyond these, with "__" for ".".
+          changes: config values beyond TINY.
+          different: config values of the last process alone.
         """
-        overrides = {**values, **{key.replace("__", "."): value for key, value in changes.items()}}
-        command = [sys.executable, "-m", "semivit_jax.main", "train", f"--config={config}", f"--workdir={workdir}"]
-        command += [f"--config.{key}={value}" for key, value in overrides.items()]
+        commands = [_command(workdir, TINY | changes) for _ in range(processes)]
+        commands[-1] = _command(workdir, TINY | changes | different)
         environs = [self.environ(devices=devices) for _ in range(processes)]
         if processes > 1:
             address = f"localhost:{_free_port()}"
@@ -90,7 +88,7 @@ class Machine:
                     "SEMIVIT_NUM_PROCESSES": str(processes),
                     "SEMIVIT_PROCESS_ID": str(index),
                 }
-        return Started([_Process(command, environ) for environ in environs])
+        return Started([_Process(*pair) for pair in zip(commands, environs, strict=True)])
 
     def finish(self, workdir: Path, **options) -> str:
         """Runs to the end; returns what the first process printed."""
@@ -171,6 +169,11 @@ class Started:
 
     def output(self) -> str:
         return "\n".join(f"--- process {i}\n{p.text()}" for i, p in enumerate(self.processes))
+
+
+def _command(workdir: Path, values: Mapping[str, object]) -> list[str]:
+    flags = [f"--config.{key}={value}" for key, value in values.items()]
+    return [sys.executable, "-m", "semivit_jax.main", "train", "--config=digits", f"--workdir={workdir}", *flags]
 
 
 def logged(workdir: Path) -> dict[str, object]:

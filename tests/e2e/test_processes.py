@@ -1,0 +1,40 @@
+"""Two real processes, other numbers of devices, and hosts that disagree."""
+
+import re
+import shutil
+import signal
+
+import pytest
+
+from tests.e2e.conftest import stop
+from tests.e2e.runs import assert_close_run
+
+pytestmark = pytest.mark.xdist_group("runs")
+
+
+def test_two_processes_agree_with_one(untouched_pair, untouched):
+    assert_close_run(untouched_pair, untouched, rtol=2e-3, atol=2e-4)
+
+
+@pytest.fixture(scope="module")
+def begun(machine, tmp_path_factory):
+    """A run stopped in its last stage, on one process with 8 devices."""
+    workdir = tmp_path_factory.mktemp("runs") / "begun"
+    assert stop(machine.start(workdir, devices=8), signal.SIGTERM, at="semi: step") == [75]
+    return workdir
+
+
+@pytest.mark.parametrize(("processes", "devices"), [(1, 4), (2, 1)], ids=["8 to 4 devices", "1 to 2 processes"])
+def test_a_run_goes_on_elsewhere(machine, begun, untouched, tmp_path, processes, devices):
+    workdir = shutil.copytree(begun, tmp_path / "run")
+    said = machine.finish(workdir, processes=processes, devices=devices)
+    assert "semi: continues from step" in said
+    assert_close_run(workdir, untouched, rtol=2e-3, atol=2e-4)
+
+
+def test_hosts_with_other_configs_are_named_and_claim_nothing(machine, tmp_path):
+    started = machine.start(tmp_path / "run", processes=2, different={"checkpoint.save_every_steps": 5})
+    assert started.wait(timeout=120.0) == [1, 1]
+    for process in started.processes:
+        assert re.search(r"hosts of this run disagree.*config: process 1 \(host .*\) differs", process.text())
+    assert not (tmp_path / "run").exists()
