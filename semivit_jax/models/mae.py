@@ -7,7 +7,14 @@ import jax
 import jax.numpy as jnp
 
 from semivit_jax.models import posemb as posemb_lib
-from semivit_jax.models.layers import fan_in_uniform, layer_norm, normal_init, stacked_blocks, xavier_init
+from semivit_jax.models.layers import (
+    LAYER_NORM_EPS,
+    fan_in_uniform,
+    layer_norm,
+    normal_init,
+    stacked_blocks,
+    xavier_init,
+)
 
 
 class Masking(NamedTuple):
@@ -59,6 +66,7 @@ class _Encoder(nn.Module):
     attention: str
     remat: str
     unroll: int
+    layer_norm_eps: float = LAYER_NORM_EPS
 
     @nn.compact
     def __call__(self, images: jax.Array, keep_ids: jax.Array) -> jax.Array:
@@ -87,9 +95,10 @@ class _Encoder(nn.Module):
             attention=self.attention,
             remat=self.remat,
             unroll=self.unroll,
+            layer_norm_eps=self.layer_norm_eps,
             name="blocks",
         )(x, None)  # pyright: ignore[reportCallIssue]
-        return layer_norm(self.dtype, "norm")(x)
+        return layer_norm(self.layer_norm_eps, self.dtype, "norm")(x)
 
 
 class _Decoder(nn.Module):
@@ -102,6 +111,7 @@ class _Decoder(nn.Module):
     attention: str
     remat: str
     unroll: int
+    layer_norm_eps: float = LAYER_NORM_EPS
 
     @nn.compact
     def __call__(self, latent: jax.Array, restore_ids: jax.Array) -> jax.Array:
@@ -122,9 +132,10 @@ class _Decoder(nn.Module):
             attention=self.attention,
             remat=self.remat,
             unroll=self.unroll,
+            layer_norm_eps=self.layer_norm_eps,
             name="blocks",
         )(x, None)  # pyright: ignore[reportCallIssue]
-        x = layer_norm(self.dtype, "norm")(x)
+        x = layer_norm(self.layer_norm_eps, self.dtype, "norm")(x)
         pred = nn.Dense(3 * self.patch_size**2, kernel_init=xavier_init, dtype=self.dtype, name="pred")(x)
         return pred[:, 1:]
 
@@ -146,6 +157,7 @@ class Mae(nn.Module):
     attention: str
     remat: str
     unroll: int
+    layer_norm_eps: float = LAYER_NORM_EPS
 
     @nn.compact
     def __call__(self, images: jax.Array, noise: jax.Array) -> MaeOutput:
@@ -158,6 +170,7 @@ class Mae(nn.Module):
             "attention": self.attention,
             "remat": self.remat,
             "unroll": self.unroll,
+            "layer_norm_eps": self.layer_norm_eps,
         }
         latent = _Encoder(
             **shared,
