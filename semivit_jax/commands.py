@@ -15,8 +15,9 @@ from semivit_jax.config import Config, ConfigError
 from semivit_jax.data.bad_records import TooManyBadRecords
 from semivit_jax.data.errors import DatasetError
 from semivit_jax.data.splits import SplitError
+from semivit_jax.models.layers import LAYER_NORM_EPS
 from semivit_jax.rollback import Collapsed
-from semivit_jax.weights.folder import is_import, load_preprocessing
+from semivit_jax.weights.folder import is_import, load_facts, load_preprocessing
 
 CONFIGS = Path(__file__).parent / "configs"
 BAD_USAGE = 2
@@ -72,7 +73,7 @@ def parse_config(
 
 
 def with_preprocessing(raw: Any, overridden: Collection[str]) -> Any:
-    """Mean, std, size, crop and interpolation of imported weights, for every key not set on the command line."""
+    """Preprocessing and LayerNorm's epsilon of imported weights, for every key not set on the command line."""
     if not raw.get("init_from") or not is_import(raw.init_from):
         return raw
     found = load_preprocessing(raw.init_from)
@@ -87,6 +88,11 @@ def with_preprocessing(raw: Any, overridden: Collection[str]) -> Any:
         if f"data.{key}" not in overridden and raw.data[key] != value:
             logs.say(f"config.data.{key} = {value}, from the imported weights (the config says {raw.data[key]})")
             raw.data[key] = value
+    eps = getattr(load_facts(raw.init_from), "layer_norm_eps", LAYER_NORM_EPS)
+    if eps != LAYER_NORM_EPS and raw.model.get("layer_norm_eps") is None:
+        logs.say(f"config.model.layer_norm_eps = {eps}, from the imported weights")
+        with raw.unlocked():
+            raw.model.layer_norm_eps = eps
     return raw
 
 

@@ -99,6 +99,7 @@ class ModelConfig:
     attention: str  # 'auto', 'xla' or 'cudnn'
     remat: str  # 'none', 'dots' or 'full'
     unroll: int  # blocks per iteration of the scan over depth
+    layer_norm_eps: float | None  # of ViT and MAE; absent, it is the papers' 1e-6. Imported weights bring theirs
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,15 @@ import jax
 import jax.numpy as jnp
 
 from semivit_jax.models import posemb as posemb_lib
-from semivit_jax.models.layers import Dense, fan_in_uniform, layer_norm, normal_init, stacked_blocks, xavier_init
+from semivit_jax.models.layers import (
+    LAYER_NORM_EPS,
+    Dense,
+    fan_in_uniform,
+    layer_norm,
+    normal_init,
+    stacked_blocks,
+    xavier_init,
+)
 from semivit_jax.models.patches import PatchEmbed, patchify
 
 
@@ -72,6 +80,7 @@ class _Encoder(nn.Module):
     attention: str
     remat: str
     unroll: int
+    layer_norm_eps: float = LAYER_NORM_EPS
 
     @nn.compact
     def __call__(self, images: jax.Array, keep_ids: jax.Array) -> jax.Array:
@@ -93,9 +102,10 @@ class _Encoder(nn.Module):
             attention=self.attention,
             remat=self.remat,
             unroll=self.unroll,
+            layer_norm_eps=self.layer_norm_eps,
             name="blocks",
         )(x, None)  # pyright: ignore[reportCallIssue]
-        return layer_norm(self.dtype, "norm")(x)
+        return layer_norm(self.layer_norm_eps, self.dtype, "norm")(x)
 
 
 class _Decoder(nn.Module):
@@ -108,6 +118,7 @@ class _Decoder(nn.Module):
     attention: str
     remat: str
     unroll: int
+    layer_norm_eps: float = LAYER_NORM_EPS
 
     @nn.compact
     def __call__(self, latent: jax.Array, restore_ids: jax.Array) -> jax.Array:
@@ -128,9 +139,10 @@ class _Decoder(nn.Module):
             attention=self.attention,
             remat=self.remat,
             unroll=self.unroll,
+            layer_norm_eps=self.layer_norm_eps,
             name="blocks",
         )(x, None)  # pyright: ignore[reportCallIssue]
-        x = layer_norm(self.dtype, "norm")(x)
+        x = layer_norm(self.layer_norm_eps, self.dtype, "norm")(x)
         pred = Dense(3 * self.patch_size**2, kernel_init=xavier_init, dtype=self.dtype, name="pred")(x)
         return pred[:, 1:]
 
@@ -152,6 +164,7 @@ class Mae(nn.Module):
     attention: str
     remat: str
     unroll: int
+    layer_norm_eps: float = LAYER_NORM_EPS
 
     @nn.compact
     def __call__(self, images: jax.Array, noise: jax.Array) -> MaeOutput:
@@ -164,6 +177,7 @@ class Mae(nn.Module):
             "attention": self.attention,
             "remat": self.remat,
             "unroll": self.unroll,
+            "layer_norm_eps": self.layer_norm_eps,
         }
         latent = _Encoder(
             **shared,

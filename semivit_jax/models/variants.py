@@ -11,7 +11,7 @@ import numpy as np
 from semivit_jax.config import ConfigError, MaeConfig, ModelConfig
 from semivit_jax.models import convnext, mae, vit
 from semivit_jax.models.convnext import CONVNEXT_SIZES, ConvNeXt
-from semivit_jax.models.layers import drop_path_rates
+from semivit_jax.models.layers import LAYER_NORM_EPS, drop_path_rates
 from semivit_jax.models.mae import Mae, MaeOutput
 from semivit_jax.models.vit import ViT
 
@@ -35,6 +35,9 @@ VIT_SIZES = {
     "vit_l16": ViTSize(16, 1024, 24, 16, 4096),
     "vit_h14": ViTSize(14, 1280, 32, 16, 5120),
     "vit_h16": ViTSize(16, 1280, 32, 16, 5120),
+    "vit_s14": ViTSize(14, 384, 12, 6, 1536),  # DINOv2's sizes (Oquab et al. 2023)
+    "vit_b14": ViTSize(14, 768, 12, 12, 3072),
+    "vit_l14": ViTSize(14, 1024, 24, 16, 4096),
     "vit_digits": ViTSize(2, 64, 4, 4, 256),  # 8 x 8 images, the demo
     "vit_s4": ViTSize(4, 384, 12, 6, 1536),  # 32 x 32 images
     "vit_test": ViTSize(8, 48, 3, 3, 192),  # the recorded tiny model
@@ -113,7 +116,9 @@ def _convnext(
     size = CONVNEXT_SIZES[config.variant]
     if image_size % convnext.STRIDE:
         raise ConfigError(f"config.data.image_size is {image_size}; ConvNeXt needs a multiple of {convnext.STRIDE}")
-    model = ConvNeXt(size.depths, size.widths, num_classes, _dtype(config, backend), config.unroll)
+    model = ConvNeXt(
+        size.depths, size.widths, num_classes, _dtype(config, backend), config.unroll, config.head_init_std
+    )
     return _wrap(
         model,
         image_size=image_size,
@@ -192,7 +197,7 @@ def _vit_size(variant: str, image_size: int) -> ViTSize:
 
 
 def _compute(config: ModelConfig, backend: str, *, head_dims: Sequence[int]) -> dict[str, Any]:
-    """How a model computes: activation type, attention kernel, rematerialisation, unrolling."""
+    """How a model computes: activation type, attention kernel, rematerialisation, unrolling, LayerNorm."""
     dtype = _dtype(config, backend)
     obstacles = _cudnn_obstacles(backend, dtype, head_dims)
     if config.attention == "cudnn" and obstacles:
@@ -203,6 +208,7 @@ def _compute(config: ModelConfig, backend: str, *, head_dims: Sequence[int]) -> 
         "attention": "cudnn" if cudnn else "xla",
         "remat": config.remat,
         "unroll": config.unroll,
+        "layer_norm_eps": layer_norm_eps(config),
     }
 
 
@@ -216,6 +222,11 @@ def _cudnn_obstacles(backend: str, dtype: Any, head_dims: Sequence[int]) -> list
     if unfit := [d for d in head_dims if d % 8 or d > CUDNN_MAX_HEAD_DIM]:
         obstacles.append(f"head dimensions {unfit} are not multiples of 8 up to {CUDNN_MAX_HEAD_DIM}")
     return obstacles
+
+
+def layer_norm_eps(config: ModelConfig) -> float:
+    """Epsilon of every LayerNorm of a ViT or MAE."""
+    return LAYER_NORM_EPS if config.layer_norm_eps is None else config.layer_norm_eps
 
 
 def _dtype(config: ModelConfig, backend: str) -> Any:

@@ -5,16 +5,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semivit_jax import metrics, probes, scores
+from semivit_jax import metrics, probes, scores, sharding
 from semivit_jax.evaluate import sums
+from tests.compiled import quick_jit
 
 LABELS = np.array([0, 0, 1, 2, 2, 2])
 PROBS = np.array([[0.7, 0.2, 0.1, 0], [0.3, 0.6, 0.1, 0], [0.1, 0.8, 0.1, 0],
                   [0.1, 0.2, 0.7, 0], [0.4, 0.3, 0.3, 0], [0.05, 0.05, 0.9, 0]])  # fmt: skip
 
 
-def grade(logits, label, mask):
+def both(logits, label, mask):
     return {**scores.base_sums(logits, label, mask), **scores.detail_sums(logits, label, mask)}
+
+
+grade = quick_jit(both)
 
 
 def found(probs=PROBS, labels=LABELS):
@@ -57,9 +61,7 @@ def test_padded_batches_add_up_to_the_whole():
             real = rows < 40
             yield {"image": logits[rows % 40], "label": np.where(real, labels[rows % 40], -1), "mask": real * 1.0}
 
-    from semivit_jax import sharding
-
-    step = jax.jit(lambda params, batch: grade(batch["image"] + params, batch["label"], batch["mask"]))
+    step = quick_jit(lambda params, batch: both(batch["image"] + params, batch["label"], batch["mask"]))
     parts = scores.scores(sums(step, 0.0, batches(), mesh=sharding.make_mesh(1)))
     np.testing.assert_array_equal(parts.confusion, whole.confusion)
     np.testing.assert_allclose(
@@ -79,7 +81,7 @@ def clusters(seed, count):
 
 @pytest.mark.parametrize("fit", [probes.knn_logits, probes.linear_logits])
 def test_probes_find_classes_that_lie_apart(fit):
-    labeled, labels = clusters(0, 12)
+    labeled, labels = clusters(0, 60)
     features, expected = clusters(1, 60)
     logits = fit(labeled, labels, features, num_classes=4)
     np.testing.assert_array_equal(logits.argmax(axis=1), expected)
