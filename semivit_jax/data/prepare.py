@@ -72,11 +72,7 @@ def prepare(source: Path, *, name: str, data_dir: Path, labels_csv: Path | None,
         sizes = ", ".join(f"{len(images):,} {split}" for split, images in found.splits.items())
         logs.say(f"{found.kind}: {sizes} images, {len(found.class_names)} classes")
         prepare_shards.build(found, final=final, building=building)
-    evaluation = next((split for split in found.splits if split != "train"), "")
-    logs.say(
-        f"wrote {final}; use it with --config.data.dataset={name} --config.data.data_dir={data_dir} "
-        f"--config.data.train_split=train --config.data.eval_split={evaluation}"
-    )
+    logs.say(f"wrote {final}; use it with {_config_flags(name, data_dir, found)}")
     return final
 
 
@@ -88,6 +84,14 @@ def _open(source: Path, *, labels_csv: Path | None, allow_partial: bool, keep: P
             raise DatasetError("--labels is for a folder of images; ImageNet's tars bring their labels")
         return prepare_imagenet.open_imagenet(source, keep=keep, allow_partial=allow_partial)
     return prepare_folder.open_images(source, labels_csv=labels_csv, cache_dir=cache_dir())
+
+
+def _config_flags(name: str, data_dir: Path, source: Source) -> str:
+    evaluation = next((split for split in ("validation", "test") if split in source.splits), "")
+    values = {"dataset": name, "data_dir": data_dir, "train_split": "train", "eval_split": evaluation}
+    if not evaluation:
+        values["validation_share"] = "SHARE"  # of the training images; evaluation needs some
+    return " ".join(f"--config.data.{key}={value}" for key, value in values.items())
 
 
 def _data_dir(given: Path | None) -> Path:

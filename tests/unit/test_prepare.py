@@ -245,6 +245,20 @@ def test_a_second_process_is_refused(tmp_path, data_dir, capsys):
     assert "another process is building" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("folders", "flags"),
+    [
+        (("train", "test", "val"), "--config.data.train_split=train --config.data.eval_split=validation"),
+        (("train", "test"), "--config.data.train_split=train --config.data.eval_split=test"),
+        (("train",), "--config.data.train_split=train --config.data.eval_split= --config.data.validation_share=SHARE"),
+    ],
+)
+def test_it_says_how_to_train_on_it(tmp_path, data_dir, capsys, folders, flags):
+    write_tree(tmp_path / "photos", [f"{folder}/cat/1.jpg" for folder in folders])
+    assert prepare(tmp_path / "photos", data_dir) == 0
+    assert capsys.readouterr().out.rstrip().endswith(f"--config.data.data_dir={data_dir} {flags}")
+
+
 def test_training_opens_it(tmp_path, data_dir):
     write_tree(tmp_path / "photos", [f"{name}/{i}.jpg" for name in ("cat", "dog") for i in range(6)])
     assert prepare(tmp_path / "photos", data_dir) == 0
