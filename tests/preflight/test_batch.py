@@ -70,7 +70,7 @@ def test_a_small_batch_grows_to_the_smallest_legal_one_and_lr_follows():
 
 
 def test_without_mixing_one_image_per_device_is_enough():
-    config = small_config(**{"finetune.batch_size": 128})
+    config = small_config(**{"finetune.batch_size": 128, "finetune.labeled_mixup": False})
     legal, _ = with_legal_batch(config, "finetune", 256)
     assert legal.stage("finetune").batch_size == 256
 
