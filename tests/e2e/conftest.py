@@ -33,4 +33,4 @@ def stop(started: Started, signum: signal.Signals, *, at: str) -> list[int]:
     """Sends a signal to every process once the first one prints `at`; returns the exit codes."""
     assert started.until(started.says(at)), started.output()
     started.send(signum)
-    return started.wait(timeout=120.0)
+    return started.wait()

@@ -1,0 +1,113 @@
+"""Step time and bytes per device on 1, 2, 4 and 8 simulated devices, replicated and fully sharded.
+
+python -m benchmarks.scaling --model=vit_s16 --stage=semi --batch=16 --image_size=32
+
+Simulated devices share the cores of this machine, so step times say what sharding costs, not what devices gain; the
+bytes are those that real devices would hold. Prints one JSON line per mesh, then a table; `save_blocked_seconds` is how
+long an asynchronous save kept the loop.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+
+DEVICES = (1, 2, 4, 8)
+# Devices are simulated from the start of a process, so this comes before jax is imported.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={DEVICES[-1]}"
+
+import jax  # noqa: E402
+
+from benchmarks.cases import Case, config_of, plan_of, random_batch  # noqa: E402
+from benchmarks.measure import program_bytes, shapes_of  # noqa: E402
+from semivit_jax import sharding  # noqa: E402
+from semivit_jax.checkpoint import Checkpoints  # noqa: E402
+from semivit_jax.compiled import compile_stage, stage_key  # noqa: E402
+
+
+@dataclasses.dataclass(frozen=True)
+class Scaled:
+    """One mesh. Times in seconds, memory in bytes per device."""
+
+    devices: int
+    fsdp: int
+    compile_seconds: float
+    step_seconds: float
+    state_bytes: int
+    temporary_bytes: int
+    save_blocked_seconds: float
+
+
+def measure(case: Case, *, devices: int, fsdp: int, steps: int) -> Scaled:
+    """Compiles and runs the case on the first `devices` devices, then saves its state once."""
+    config, mesh = config_of(case), sharding.make_mesh(fsdp, jax.devices()[:devices])
+    compiled = compile_stage(config, plan_of(config, case, num_devices=devices), mesh)
+    started = time.perf_counter()
+    program = compiled.train_step.lower(*shapes_of(compiled, case)).compile()
+    compile_seconds = time.perf_counter() - started
+    key = jax.jit(lambda: stage_key(config, case.stage), out_shardings=sharding.replicated(mesh))()
+    state = compiled.init(key)
+    batch = sharding.put(random_batch(case, 0), sharding.train_batch(mesh))
+    state_bytes = sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(state))
+    state, _ = jax.block_until_ready(program(state, batch, key))
+    started = time.perf_counter()
+    for _ in range(steps):
+        state, _ = jax.block_until_ready(program(state, batch, key))
+    step_seconds = (time.perf_counter() - started) / steps
+    return Scaled(
+        devices=devices,
+        fsdp=fsdp,
+        compile_seconds=compile_seconds,
+        step_seconds=step_seconds,
+        state_bytes=state_bytes,
+        temporary_bytes=program_bytes(program)[1],
+        save_blocked_seconds=blocked_by_saving(state),
+    )
+
+
+def blocked_by_saving(state) -> float:
+    """How long `save` keeps the loop; the second one counts, since the first sets threads up."""
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoints = Checkpoints(Path(folder) / "checkpoints", keep=1, say=print)
+        checkpoints.save(1, state, {})
+        checkpoints.wait()
+        started = time.perf_counter()
+        checkpoints.save(2, state, {})
+        blocked = time.perf_counter() - started
+        checkpoints.close()
+    return blocked
+
+
+def table(rows: list[Scaled]) -> str:
+    """For people: milliseconds and MiB."""
+    lines = ["devices  fsdp  step ms  state MiB/device  temporaries MiB/device  save blocks ms  compile s"]
+    lines += [
+        f"{r.devices:7d} {r.fsdp:5d} {1e3 * r.step_seconds:8.1f} {r.state_bytes / 2**20:17.1f} "
+        f"{r.temporary_bytes / 2**20:23.1f} {1e3 * r.save_blocked_seconds:15.1f} {r.compile_seconds:10.1f}"
+        for r in rows
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="vit_s16")
+    parser.add_argument("--stage", default="semi", choices=("mae", "finetune", "semi"))
+    parser.add_argument("--batch", type=int, default=16, help="images per update (semi: labeled ones), 2 per device")
+    parser.add_argument("--image_size", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=5)
+    options = parser.parse_args()
+    case = Case(options.model, options.stage, options.batch, options.image_size, 10, "float32")
+    rows = []
+    for devices in DEVICES:
+        for fsdp in sorted({1, devices}):
+            rows.append(measure(case, devices=devices, fsdp=fsdp, steps=options.steps))
+            print(json.dumps(dataclasses.asdict(case) | dataclasses.asdict(rows[-1])), flush=True)
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
