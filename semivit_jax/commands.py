@@ -59,10 +59,12 @@ def parse_config(
 ) -> tuple[Config, dict[str, str]]:
     """--config=FILE[:ARGS] with its overrides, checked, and the command's own flags (text; '' where absent)."""
     values: Any = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", None, "recipe, FILE[:ARGS]", flag_values=values)
+    arguments = [f"semivit {command}", *(with_path(a) for a in argv)]
+    # Overrides are looked up in these arguments, by default in the process's own.
+    config_flags.DEFINE_config_file("config", None, "recipe, FILE[:ARGS]", flag_values=values, sys_argv=arguments)
     for name in (*required, *optional):
         flags.DEFINE_string(name, "", "", flag_values=values)
-    rest = values([f"semivit {command}", *(with_path(a) for a in argv)])[1:]
+    rest = values(arguments)[1:]
     raw: Any = values["config"].value
     if rest or raw is None or not all(values[name].value for name in required):
         needed = " ".join(f"--{name}=..." for name in required)

@@ -44,7 +44,7 @@ class AffineConfig:
 
     degrees: float  # rotation in [-degrees, degrees]
     shift: float  # share of the side, both directions
-    scale: tuple[float, float]
+    scale: tuple[float, float]  # height and width each by their own factor
     shear: float  # horizontal shear factor in [-shear, shear]
 
 
