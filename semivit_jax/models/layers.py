@@ -15,7 +15,7 @@ LAYER_NORM_EPS = 1e-6  # of the ViT and MAE papers' code; models of Hugging Face
 Initializer = Callable[..., jax.Array]
 normal_init = nn.initializers.normal(0.02)  # truncation at +-2 absolute, as recorded, never acts
 xavier_init = nn.initializers.xavier_uniform()  # MAE's
-Dense = functools.partial(nn.Dense, promote_dtype=promote_whole)  # works with sharded weights
+Dense = functools.partial(nn.Dense, promote_dtype=promote_whole)  # pyright: ignore[reportArgumentType]
 
 
 def fan_in_uniform(fan_in: int) -> Initializer:
