@@ -29,5 +29,5 @@ install() {
 "$python" -m venv "$venv"
 install
 install timm==1.0.31 transformers==5.23.0 onnx==1.23.2 onnxruntime==1.32.0
-install -e "$root[dev]"
+install -e "${root}[dev]"
 echo "$wanted" > "$stamp"

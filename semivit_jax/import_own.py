@@ -48,17 +48,17 @@ def import_own(source: str, *, variant: str, pool: str | None, image_size: int |
 
 def _source(trained: Trained) -> Source:
     model, tensors = trained.model, _tensors(trained)
-    is_mae, is_convnext = isinstance(model, MaeFacts), isinstance(model, ConvNextFacts)
+    is_mae = isinstance(model, MaeFacts)
     return Source(
         kind=f"our own {'MAE' if is_mae else 'classifier'}",
-        family="convnext" if is_convnext else "vit",
+        family="convnext" if isinstance(model, ConvNextFacts) else "vit",
         tensors=Tensors({name: tensor.shape for name, tensor in tensors.items()}, tensors.__getitem__),
         folded=(),
-        table=names.TIMM_CONVNEXT if is_convnext else names.TIMM_VIT,
+        table=names.TIMM_CONVNEXT if isinstance(model, ConvNextFacts) else names.TIMM_VIT,
         decoder=names.MAE_DECODER if is_mae else None,
         fixed_tables=("pos_embed", "decoder_pos_embed"),
         pool=model.pool if isinstance(model, VitFacts) else "cls" if is_mae else "mean",
-        num_heads=None if is_convnext else model.num_heads,
+        num_heads=None if isinstance(model, ConvNextFacts) else model.num_heads,
         decoder_num_heads=model.decoder_num_heads if isinstance(model, MaeFacts) else None,
         layer_norm_eps=LAYER_NORM_EPS if isinstance(model, ConvNextFacts) else model.layer_norm_eps,
         preprocessing=trained.view.preprocessing,

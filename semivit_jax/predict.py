@@ -86,8 +86,7 @@ class Predictor:
           BadImage: an image that cannot be decoded, with its place in `images`.
           TypeError: something that is no image.
         """
-        several = [images] if _is_one(images) else images
-        found = tuple(self.each(several))
+        found = tuple(self.each(_as_several(images)))
         for place, guesses in enumerate(found):
             if isinstance(guesses, BadImage):
                 raise BadImage(f"image {place}: {guesses}") from guesses
@@ -177,7 +176,7 @@ def class_names_of(trained: Trained) -> tuple[str, ...]:
     return trained.class_names or tuple(str(label) for label in range(trained.model.num_classes))
 
 
-def _is_one(images: object) -> bool:
+def _as_several(images: AnyImage | Sequence[AnyImage]) -> Iterable[AnyImage]:
     if isinstance(images, np.ndarray):
-        return images.ndim < 4
-    return isinstance(images, str | bytes | os.PathLike | Image.Image)
+        return images if images.ndim == 4 else [images]
+    return [images] if isinstance(images, str | bytes | os.PathLike | Image.Image) else images

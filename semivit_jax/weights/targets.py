@@ -93,9 +93,7 @@ def _vit_facts(
         raise ValueError(f"num_heads: the source has {source.num_heads}, {variant} {size.num_heads}")
     sizes = {**dataclasses.asdict(size), "image_size": image_size, "layer_norm_eps": source.layer_norm_eps}
     if decoder:
-        return MaeFacts(
-            variant, **sizes, image_size=image_size, **_decoder_sizes(source), layer_norm_eps=source.layer_norm_eps
-        )
+        return MaeFacts(variant, **sizes, **_decoder_sizes(source))
     pool = source.pool if pool is None else pool
     if pool not in POOLS:
         raise ValueError(f"pool {pool!r}: must be one of {POOLS}")
