@@ -40,13 +40,12 @@ def photos(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def recipe(photos):
+    folder = {"data.dataset": "own_folder", "data.root": photos}
     return {
         "config": "cifar10:labels=40",
-        "values": {
-            **SMALL, "data.dataset": "own_folder", "data.root": photos, "mae.batch_size": 32,
-            "train.eval_every_epochs": 2.0,
-        },
-    }  # fmt: skip
+        "quick": SMALL,
+        "changes": {**folder, "mae.batch_size": 32, "train.eval_every_epochs": 2.0},
+    }
 
 
 @pytest.fixture(scope="module")

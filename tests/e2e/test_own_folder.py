@@ -45,8 +45,8 @@ def photos(tmp_path_factory):
 def run(machine, photos, tmp_path_factory):
     """The finished run: its folder, and what it printed."""
     workdir = tmp_path_factory.mktemp("runs") / "photos"
-    folder = {"data__root": photos, "data__labels": photos / "labels.csv"}
-    return workdir, machine.finish(workdir, config="own_folder", values=SMALL, **folder)
+    folder = {"data.root": photos, "data.labels": photos / "labels.csv"}
+    return workdir, machine.finish(workdir, config="own_folder", quick=SMALL, changes=folder)
 
 
 def test_it_tells_what_it_found(run):
