@@ -45,6 +45,12 @@ def test_calibration_error_of_known_bins():
     assert found(certain, 3 - LABELS).ece == 1
 
 
+@pytest.mark.parametrize(("confidences", "expected"), [((0.7, 0.75), (0.7 + 0.25) / 2), ((0.68, 0.7), 0.38 / 2)])
+def test_errors_of_opposite_sign_cancel_inside_a_bin_only(confidences, expected):
+    probs = np.array([[c, 1 - c] for c in confidences])
+    assert found(probs, np.array([1, 0])).ece == pytest.approx(expected, abs=1e-6)
+
+
 def test_a_class_that_is_ruled_out_is_no_top5_answer():
     assert found().acc5 == 1
     assert found(labels=np.array([0, 0, 1, 2, 2, 3])).acc5 == pytest.approx(5 / 6)
