@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.folder_runs import ROOT, STAGES, assert_same_run
+from tests.e2e.runs import ROOT, STAGES, assert_same_run
 from tests.e2e.photos import SMALL
 
 SHARED = Path(os.environ.get("SEMIVIT_SHARED", ROOT.parent / "shared"))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.e2e.folder_runs import STAGES
+from tests.e2e.runs import STAGES
 from tests.e2e.photos import SMALL
 
 pytestmark = pytest.mark.xdist_group("runs")
