@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.runs import ROOT, STAGES, assert_same_run
 from tests.e2e.photos import SMALL
+from tests.e2e.runs import ROOT, STAGES, assert_same_run
 
 SHARED = Path(os.environ.get("SEMIVIT_SHARED", ROOT.parent / "shared"))
 ARCHIVE = SHARED / "data" / "cifar10_jpeg.tar.xz"

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.e2e.runs import STAGES
 from tests.e2e.photos import SMALL
+from tests.e2e.runs import STAGES
 
 pytestmark = pytest.mark.xdist_group("runs")
 
