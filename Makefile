@@ -41,7 +41,7 @@ test-slow: install
 	$(BIN)/python -m pytest -m slow
 
 test-interop: install
-	./requirements/install_interop.sh $(VENV)-interop
+	./requirements/install_interop.sh $(VENV)-interop $(BIN)/python
 	$(VENV)-interop/bin/python -m pytest -m interop
 
 lint: install

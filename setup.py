@@ -34,6 +34,7 @@ setup(
         "tensorboardX>=2.6",  # TensorBoard files without TensorFlow
         "scikit-learn>=1.5",  # digits, baselines, probes
         "safetensors>=0.5",  # weights in and out
+        "flatbuffers>=24",  # jax.export writes StableHLO programs with it and does not declare it
         "huggingface_hub>=0.30",  # hf:// sources
     ],
     extras_require={
@@ -41,6 +42,7 @@ setup(
         "tpu": ["jax[tpu]"],
         "plan": ["jax[tpu]"],  # compiles for TPU slices on a machine without one
         "torch": ["torch==2.13.0"],  # reads .pth files, weights only
+        "onnx": ["onnx>=1.17"],  # writes ONNX graphs, opset 20
         "dev": [
             "pytest>=9",
             "pytest-xdist>=3.8",  # runs the tests on all cores

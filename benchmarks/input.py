@@ -13,7 +13,6 @@ import io
 import json
 import math
 import os
-import statistics
 import time
 import zipfile
 from collections.abc import Callable
@@ -45,7 +44,11 @@ STD = np.array([0.229, 0.224, 0.225], np.float32)
 FILL_RGB = (124, 116, 104)
 ERASE_PROB = 0.25
 RUNS = 5
+IMAGES_PER_TURN = 50
 SEED = 0
+
+Measured = Callable[[bytes, np.random.Generator], None]
+"""One view, or the views of one pair, from the bytes of a JPEG file and a generator."""
 
 EVAL = EvalViewSpec(image_size=IMAGE_SIZE, crop_fraction=224 / 256, interpolation="bicubic")
 RANDAUGMENT = RandAugmentSpec(num_ops=2, magnitude=9.0, magnitude_std=0.5, apply_prob=0.5)
@@ -85,7 +88,7 @@ def load_jpegs(path: Path) -> list[bytes]:
     return jpegs
 
 
-# --- what is measured: one function per view, from the bytes of a JPEG file and a generator
+# --- what is measured
 
 
 def decode_fast(jpeg: bytes) -> np.ndarray:
@@ -205,13 +208,21 @@ def plain_normalise_and_erase(view: Image.Image, generator: np.random.Generator,
 # --- measuring
 
 
-def seconds_per_image(function: Callable[[bytes, np.random.Generator], None], jpegs: list[bytes]) -> float:
-    """Processor seconds per call over all images; the draws are the same in every run."""
-    generators = [np.random.default_rng((SEED, index)) for index in range(len(jpegs))]
-    start = time.process_time()
-    for jpeg, generator in zip(jpegs, generators, strict=True):
-        function(jpeg, generator)
-    return (time.process_time() - start) / len(jpegs)
+def interleaved_run(functions: dict[str, Measured], jpegs: list[bytes]) -> dict[str, np.ndarray]:
+    """Processor seconds of every function for every image.
+
+    The functions take turns every few images, so that a change in the machine's pace falls on all of them.
+    The draws of an image are the same in every run.
+    """
+    seconds = {name: np.zeros(len(jpegs)) for name in functions}
+    for first in range(0, len(jpegs), IMAGES_PER_TURN):
+        for name, function in functions.items():
+            for index in range(first, min(first + IMAGES_PER_TURN, len(jpegs))):
+                generator = np.random.default_rng((SEED, index))
+                start = time.process_time()
+                function(jpegs[index], generator)
+                seconds[name][index] = time.process_time() - start
+    return seconds
 
 
 def seconds_per_part_of_a_pair(jpegs: list[bytes]) -> dict[str, float]:
@@ -251,11 +262,12 @@ def measure_views(jpegs: list[bytes]) -> dict[str, float]:
         "eval": our_eval,
         "baseline_eval": baseline_eval,
     }
-    for function in functions.values():  # caches and lazy imports
-        seconds_per_image(function, jpegs[:16])
-    runs = [{name: seconds_per_image(function, jpegs) for name, function in functions.items()} for _ in range(RUNS)]
-    rates = {name: statistics.median(1 / run[name] for run in runs) for name in functions}
-    ratio = statistics.median(run["baseline_pairs"] / run["pairs"] for run in runs)
+    interleaved_run(functions, jpegs[:IMAGES_PER_TURN])  # caches and lazy imports
+    runs = [interleaved_run(functions, jpegs) for _ in range(RUNS)]
+    # The median of each image over the runs, then the mean over the images.
+    seconds = {name: float(np.median([run[name] for run in runs], axis=0).mean()) for name in functions}
+    rates = {name: 1 / per_image for name, per_image in seconds.items()}
+    ratio = seconds["baseline_pairs"] / seconds["pairs"]
     print(f"{len(jpegs)} images, one core, processor time, median of {RUNS} interleaved runs")
     for name, rate in rates.items():
         print(f"  {name:<16} {rate:7.1f} /s  {1000 / rate:6.2f} ms")
@@ -263,8 +275,8 @@ def measure_views(jpegs: list[bytes]) -> dict[str, float]:
 
     parts = seconds_per_part_of_a_pair(jpegs)
     print("share of a pair's time:")
-    for part, seconds in parts.items():
-        print(f"  {part:<16} {seconds / sum(parts.values()):6.1%}  {1000 * seconds:6.2f} ms")
+    for part, per_pair in parts.items():
+        print(f"  {part:<16} {per_pair / sum(parts.values()):6.1%}  {1000 * per_pair:6.2f} ms")
     return {f"{name}_per_s_core": round(rate, 1) for name, rate in rates.items()} | {"pairs_ratio": round(ratio, 3)}
 
 

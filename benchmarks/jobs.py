@@ -14,7 +14,7 @@ from benchmarks.parts import measure_parts
 
 STEPS = 30
 # Largest first; beyond the first entry a bigger batch no longer fills the device any better.
-BATCHES = {
+BATCHES: dict[str, dict[str, tuple[int, ...]]] = {
     "semi": {"vit_s16": (128, 64, 32), "vit_b16": (64, 32, 16), "vit_l16": (32, 16, 8), "vit_h14": (16, 8, 4)},
     "finetune": {"vit_s16": (512, 256), "vit_b16": (256, 128), "vit_l16": (128, 64, 32), "vit_h14": (64, 32, 16)},
     "mae": {"vit_s16": (1024, 512), "vit_b16": (1024, 512), "vit_l16": (512, 256, 128), "vit_h14": (256, 128, 64)},
@@ -74,7 +74,8 @@ def largest_that_fits(model: str, stage: str, fitted: dict[tuple[str, str], int]
 
 def _fitting_case(model: str, fitted: dict[tuple[str, str], int]) -> Case:
     """The semi case with the largest batch that fitted, or the smallest of the list where none ran."""
-    return cases.full(model, "semi", fitted.get((model, "semi"), BATCHES["semi"][model][-1]))
+    smallest = BATCHES["semi"][model][-1]
+    return cases.full(model, "semi", fitted.get((model, "semi"), smallest))
 
 
 def twin(model: str, kind: str, fitted: dict[tuple[str, str], int]) -> dict[str, Any]:

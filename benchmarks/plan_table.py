@@ -119,8 +119,9 @@ def markdown_row(row: dict[str, Any]) -> str:
         row["images_per_device"] if row["micro_steps"] == 1 else f"{row['micro_steps']} x {row['images_per_device']}",
         f"{state / GIB:.2f}", f"{tilde}{memory['activations'] / GIB:.2f}",
         f"{tilde}{memory['total'] / GIB:.2f}{verdict}", f"{memory['chip'] / GIB:.0f}",
-        f"{'' if row['compiled'] else '~'}{row['sent_bytes'] / 2**20:,.0f}", f"{row['model_flops']:.2e}",
-        f"{steps[0]:.0f} to {steps[1]:.0f} ms", f"{estimate['images_per_second']:,.0f}", f"{estimate['hours']:.1f}",
+        f"{'~' if row['sent_bytes_source'] == 'estimate' else ''}{row['sent_bytes'] / 2**20:,.0f}",
+        f"{row['model_flops']:.2e}",
+        f"{steps[0]:.0f} to {steps[1]:.0f} ms", f"{estimate['images_per_second']:,.0f}", f"{estimate['hours']:.2g}",
         compiled,
     )  # fmt: skip
     return f"| {' | '.join(str(c) for c in cells)} |"

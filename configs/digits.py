@@ -72,11 +72,11 @@ def get_config(text: str = "") -> ConfigDict:
             ),
             mae=dict(
                 adamw,
-                epochs=91.0,
+                epochs=120.0,
                 batch_size=128,
                 base_lr=5e-3,
                 min_lr=0.0,
-                warmup_epochs=9.1,
+                warmup_epochs=12.0,
                 betas=(0.9, 0.95),
                 layer_decay=1.0,
                 mask_ratio=0.75,

@@ -12,7 +12,7 @@ def sample_affine(
     Args:
       degrees: rotation in [-degrees, degrees].
       shift: translation in [-shift, shift], share of the side, each direction on its own.
-      scale: factor of the drawing's size, uniform in [low, high].
+      scale: factor of the drawing's height, and of its width, each uniform in [low, high].
       shear: horizontal shear factor in [-shear, shear].
       num: matrices.
 
@@ -21,12 +21,12 @@ def sample_affine(
     """
     key_angle, key_scale, key_shear, key_shift = jax.random.split(key, 4)
     angle = jnp.deg2rad(jax.random.uniform(key_angle, (num,), minval=-degrees, maxval=degrees))
-    factor = jax.random.uniform(key_scale, (num,), minval=scale[0], maxval=scale[1])
+    stretch_y, stretch_x = jax.random.uniform(key_scale, (2, num), minval=scale[0], maxval=scale[1])
     slant = jax.random.uniform(key_shear, (num,), minval=-shear, maxval=shear)
     offset = jax.random.uniform(key_shift, (num, 2), minval=-shift, maxval=shift)
-    cos, sin = jnp.cos(angle) / factor, jnp.sin(angle) / factor
-    rows_y = jnp.stack([cos, sin, offset[:, 0]], axis=-1)
-    rows_x = jnp.stack([-sin + slant * cos, cos + slant * sin, offset[:, 1]], axis=-1)
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    rows_y = jnp.stack([cos / stretch_y, sin / stretch_y, offset[:, 0]], axis=-1)
+    rows_x = jnp.stack([(slant * cos - sin) / stretch_x, (cos + slant * sin) / stretch_x, offset[:, 1]], axis=-1)
     return jnp.stack([rows_y, rows_x], axis=1)
 
 

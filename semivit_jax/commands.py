@@ -1,4 +1,4 @@
-"""`semivit train` and `semivit eval`: flags in, exit code out."""
+"""`semivit train` and `semivit split`, and what every command does: flags in, exit code out."""
 
 import os
 import sys
@@ -15,8 +15,9 @@ from semivit_jax.config import Config, ConfigError
 from semivit_jax.data.bad_records import TooManyBadRecords
 from semivit_jax.data.errors import DatasetError
 from semivit_jax.data.splits import SplitError
+from semivit_jax.models.layers import LAYER_NORM_EPS
 from semivit_jax.rollback import Collapsed
-from semivit_jax.weights.folder import is_import, load_preprocessing
+from semivit_jax.weights.folder import is_import, load_facts, load_preprocessing
 
 CONFIGS = Path(__file__).parent / "configs"
 BAD_USAGE = 2
@@ -39,16 +40,18 @@ def train(argv: list[str]) -> int:
         config, values = parse_config("train", argv, required=("workdir",), optional=())
     except USAGE_ERRORS as error:
         return usage_error("train", error)
-    return _guarded(lambda: run.train(config, Path(values["workdir"])))
+    return guarded(lambda: run.train(config, Path(values["workdir"])))
 
 
 def split(argv: list[str]) -> int:
     """Draws the labeled subset of a config, reports it, and writes it as a list."""
     try:
         config, values = parse_config("split", argv, required=("out",), optional=("duplicates",))
+        if values["duplicates"] not in ("", "yes", "no"):
+            raise flags.Error(f"--duplicates is {values['duplicates']!r}; legal values: yes (as without it), no")
     except USAGE_ERRORS as error:
         return usage_error("split", error)
-    return _guarded(lambda: split_report.draw(config, Path(values["out"]), duplicates=values["duplicates"] == "yes"))
+    return guarded(lambda: split_report.draw(config, Path(values["out"]), duplicates=values["duplicates"] != "no"))
 
 
 def parse_config(
@@ -56,10 +59,12 @@ def parse_config(
 ) -> tuple[Config, dict[str, str]]:
     """--config=FILE[:ARGS] with its overrides, checked, and the command's own flags (text; '' where absent)."""
     values: Any = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", None, "recipe, FILE[:ARGS]", flag_values=values)
+    arguments = [f"semivit {command}", *(with_path(a) for a in argv)]
+    # Overrides are looked up in these arguments, by default in the process's own.
+    config_flags.DEFINE_config_file("config", None, "recipe, FILE[:ARGS]", flag_values=values, sys_argv=arguments)
     for name in (*required, *optional):
         flags.DEFINE_string(name, "", "", flag_values=values)
-    rest = values([f"semivit {command}", *(with_path(a) for a in argv)])[1:]
+    rest = values(arguments)[1:]
     raw: Any = values["config"].value
     if rest or raw is None or not all(values[name].value for name in required):
         needed = " ".join(f"--{name}=..." for name in required)
@@ -69,21 +74,8 @@ def parse_config(
     return config, {name: values[name].value for name in (*required, *optional)}
 
 
-def evaluate(argv: list[str]) -> int:
-    """Evaluates params and ema_params of the latest stage of a workdir."""
-    values: Any = flags.FlagValues()
-    flags.DEFINE_string("workdir", None, "folder of the run", flag_values=values)
-    try:
-        rest = values(["semivit eval", *argv])[1:]
-        if rest or not values["workdir"].value:
-            raise flags.Error(f"need --workdir=DIR and nothing else; got {argv}")
-    except flags.Error as error:
-        return usage_error("eval", error)
-    return _guarded(lambda: run.evaluate(Path(values["workdir"].value)))
-
-
 def with_preprocessing(raw: Any, overridden: Collection[str]) -> Any:
-    """Mean, std, size, crop and interpolation of imported weights, for every key not set on the command line."""
+    """Preprocessing and LayerNorm's epsilon of imported weights, for every key not set on the command line."""
     if not raw.get("init_from") or not is_import(raw.init_from):
         return raw
     found = load_preprocessing(raw.init_from)
@@ -98,6 +90,11 @@ def with_preprocessing(raw: Any, overridden: Collection[str]) -> Any:
         if f"data.{key}" not in overridden and raw.data[key] != value:
             logs.say(f"config.data.{key} = {value}, from the imported weights (the config says {raw.data[key]})")
             raw.data[key] = value
+    eps = getattr(load_facts(raw.init_from), "layer_norm_eps", LAYER_NORM_EPS)
+    if eps != LAYER_NORM_EPS and raw.model.get("layer_norm_eps") is None:
+        logs.say(f"config.model.layer_norm_eps = {eps}, from the imported weights")
+        with raw.unlocked():
+            raw.model.layer_norm_eps = eps
     return raw
 
 
@@ -116,6 +113,7 @@ def with_path(argument: str) -> str:
 
 
 def usage_error(command: str, error: Exception) -> int:
+    """Says on stderr what is wrong with a command line; returns its exit code."""
     # ml_collections puts its hint into an argument of the error, whose own text would be quoted.
     text = error.args[0] if error.args and isinstance(error.args[0], str) else str(error)
     if "Traceback (most recent call last)" in text:  # a config file that raised; its last line is the message
@@ -124,8 +122,8 @@ def usage_error(command: str, error: Exception) -> int:
     return BAD_USAGE
 
 
-def _guarded(action: Any) -> int:
-    """Runs the command; expected errors become one message, all others keep their traceback."""
+def guarded(action: Any, *, also: tuple[type[Exception], ...] = ()) -> int:
+    """Runs a command; expected errors, and those of `also`, become one message, all others keep their traceback."""
     # grain's workers read absl's flags, which only absl.app would have parsed.
     flags.FLAGS.mark_as_parsed()
     logs.show_warnings()
@@ -134,7 +132,7 @@ def _guarded(action: Any) -> int:
     except stopping.Stopped as stopped:
         logs.say(str(stopped))
         return stopped.exit_code
-    except EXPECTED_ERRORS as error:
+    except (*EXPECTED_ERRORS, *also) as error:
         print(f"semivit: error: {error}", file=sys.stderr)
         cluster.leave_alone(exit_code=1)
         return 1

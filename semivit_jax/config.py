@@ -44,7 +44,7 @@ class AffineConfig:
 
     degrees: float  # rotation in [-degrees, degrees]
     shift: float  # share of the side, both directions
-    scale: tuple[float, float]
+    scale: tuple[float, float]  # height and width each by their own factor
     shear: float  # horizontal shear factor in [-shear, shear]
 
 
@@ -99,6 +99,7 @@ class ModelConfig:
     attention: str  # 'auto', 'xla' or 'cudnn'
     remat: str  # 'none', 'dots' or 'full'
     unroll: int  # blocks per iteration of the scan over depth
+    layer_norm_eps: float | None  # of ViT and MAE; absent, it is the papers' 1e-6. Imported weights bring theirs
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,14 @@ PyTree = Any
 def evaluate(
     eval_step: Callable[[PyTree, PyTree], Metrics], params: PyTree, batches: Iterable[PyTree], *, mesh: Any
 ) -> dict[str, float]:
-    """Metrics of `params` over all batches.
+    """Metrics of `params` over all batches: the means of `sums`, {name: mean over every real image exactly once}."""
+    return metrics.compute(sums(eval_step, params, batches, mesh=mesh))
+
+
+def sums(
+    eval_step: Callable[[PyTree, PyTree], Metrics], params: PyTree, batches: Iterable[PyTree], *, mesh: Any
+) -> Metrics:
+    """Totals and counts of every metric over all batches, in float64.
 
     Args:
       eval_step: jitted, (params, batch) -> metrics summed over the global batch.
@@ -23,9 +30,6 @@ def evaluate(
       batches: this host's rows, leaves [rows, ...], with a 'mask' of 1 for real images; every host
         yields the same number of batches.
       mesh: devices the batches are spread over.
-
-    Returns:
-      {name: mean over every real image exactly once}.
     """
     spread, total = sharding.eval_batch(mesh), None
     for batch in batches:
@@ -35,4 +39,4 @@ def evaluate(
         total = found if total is None else metrics.add(total, found)
     if total is None:
         raise ValueError("there is no batch to evaluate")
-    return metrics.compute(total)
+    return total

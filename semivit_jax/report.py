@@ -73,19 +73,6 @@ def print_summary(summary: dict[str, Any]) -> None:
     logs.say(f"seconds: {seconds}")
 
 
-def print_evaluation(stage: str, step: int, found: dict[str, dict[str, float]]) -> None:
-    """Table of `semivit eval`."""
-    table = Table(title=f"{stage}, step {step}", title_justify="left")
-    table.add_column("weights")
-    columns = list(next(iter(found.values()), {}))
-    for column in columns:
-        table.add_column(column, justify="right")
-    names = {"val": "params", "val_ema": "ema_params"}
-    for prefix, values in found.items():
-        table.add_row(names[prefix], *(f"{values[c]:.4f}" for c in columns))
-    logs.console.print(table)
-
-
 def _title(summary: dict[str, Any]) -> str:
     return (
         f"{summary['dataset']}: {summary['num_labeled']} labeled of {summary['num_train']} training images, "

@@ -7,13 +7,11 @@ from pathlib import Path
 
 import jax
 
-from semivit_jax import checkpoint, cluster, logs, report, sharding, stopping, workdir
-from semivit_jax.compiled import compile_stage
+from semivit_jax import cluster, logs, report, sharding, stopping, workdir
 from semivit_jax.config import Config, flatten
 from semivit_jax.data.dataset import describe, open_task
-from semivit_jax.plan import DataFacts, make_plan
 from semivit_jax.setup_stage import Run, plan_stage
-from semivit_jax.train import evaluate_params, run_stage
+from semivit_jax.train import run_stage
 
 FEW_FOR_MAE = 10_000  # images; below, pre-training on own photos alone rarely pays (contracts: data)
 
@@ -69,32 +67,6 @@ def train(config: Config, folder: Path) -> None:
         report.print_summary(summary)
         workdir.mark_done(folder)
     cluster.wait_for_all("summary written")  # a host that left earlier would take the others along
-
-
-def evaluate(folder: Path) -> dict[str, dict[str, float]]:
-    """Evaluates every set of weights of the latest stage, prints and returns the metrics."""
-    config = workdir.load_config(folder)
-    prepare_process(config)
-    stage = workdir.latest_stage(folder)
-    source = checkpoint.newest_good(folder / stage / "checkpoints")
-    if source is None:
-        raise checkpoint.CheckpointError(f"{folder / stage} has no good checkpoint")
-    task = open_task(config, workdir=None)
-    split = task.split
-    facts = DataFacts(len(split.training), len(split.labeled), len(split.unlabeled), len(task.class_names))
-    mesh = sharding.make_mesh(config.mesh.fsdp)
-    group = json.loads((folder / stage / "plan.json").read_text())["group_size"]
-    plan = make_plan(config, stage, facts, num_devices=mesh.size, stored_group_size=group)
-    compiled = compile_stage(config, plan, mesh)
-    with stopping.listening() as stop:
-        one = Run(config, folder, task, mesh, stop)
-        state = checkpoint.restore_tree(source, compiled.target)
-        found = {
-            prefix: evaluate_params(one, compiled.eval_step, params)
-            for prefix, params in compiled.stage.eval_params(state).items()
-        }
-    report.print_evaluation(stage, int(state.step), found)
-    return found
 
 
 def prepare_process(config: Config) -> None:

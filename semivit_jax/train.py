@@ -92,7 +92,7 @@ class Loop:
         config, total = self.run.config, self.plan.total_steps
         step, position = int(state.step), int(state.position)
         self.position, self.skipped = position, position - step  # skipped by rollbacks, constant from here on
-        batches = self._open_batches(position)
+        batches = self.batches = self._open_batches(position)
         spread = sharding.train_batch(self.run.mesh)
         pending, first = None, True
         try:
@@ -188,6 +188,7 @@ class Loop:
             "train/dropped_total": float(self.progress.history.dropped),
             "perf/images_per_sec": self.images_since_log / elapsed,
             "perf/step_seconds": elapsed / updates,
+            "perf/bad_records": float(self.batches.bad_records),  # of this host since this start
             "perf/input_wait_frac": min(1.0, self.input_wait / elapsed),
         }
         self.writer.write(step, values)

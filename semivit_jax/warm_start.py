@@ -29,6 +29,8 @@ REINITIALISED = {
     "semi": (),
     "import": (r"^head\.", r"^fc_norm\.", r"^posemb$", r"^decoder\."),
 }
+# A head for another number of classes starts anew: its last axis alone may differ.
+REPLACED = (r"^head\.",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +55,8 @@ class Transfer:
 def plan_transfer(source: str, available: Mapping[str, Any], wanted: Mapping[str, Any], *, from_stage: str) -> Transfer:
     """Decides what is carried over, before anything is read.
 
+    A head with another number of classes counts as dropped and re-initialised.
+
     Args:
       source: where the tensors come from, for messages.
       available: {name: anything with a shape} of the source, MAE's encoder without its prefix.
@@ -62,11 +66,12 @@ def plan_transfer(source: str, available: Mapping[str, Any], wanted: Mapping[str
     Raises:
       CheckpointError: a tensor is missing, left over or of another shape without being declared.
     """
-    loaded = tuple(n for n in wanted if n in available)
-    reinitialised = tuple(n for n in wanted if n not in available)
-    dropped = tuple(n for n in available if n not in wanted)
-    complaints = [f"{n} is not in {source}" for n in reinitialised if not _declared(n, REINITIALISED[from_stage])]
-    undeclared = [n for n in dropped if not _declared(n, DROPPED[from_stage])]
+    replaced = {n for n in wanted if n in available and _is_replaced(n, available[n].shape, wanted[n].shape)}
+    loaded = tuple(n for n in wanted if n in available and n not in replaced)
+    lacking = [n for n in wanted if n not in available]
+    homeless = [n for n in available if n not in wanted]
+    complaints = [f"{n} is not in {source}" for n in lacking if not _declared(n, REINITIALISED[from_stage])]
+    undeclared = [n for n in homeless if not _declared(n, DROPPED[from_stage])]
     complaints += [f"{n} of {source} has no place in the model" for n in undeclared]
     complaints += [
         f"{n} has shape {tuple(available[n].shape)} in {source}, the model needs {tuple(wanted[n].shape)}"
@@ -75,6 +80,8 @@ def plan_transfer(source: str, available: Mapping[str, Any], wanted: Mapping[str
     ]
     if complaints:
         raise CheckpointError("cannot start from earlier weights: " + "; ".join(complaints))
+    reinitialised = tuple(n for n in wanted if n not in loaded)
+    dropped = tuple(n for n in available if n not in loaded)
     return Transfer(source, loaded, reinitialised, dropped)
 
 
@@ -120,6 +127,12 @@ def from_arrays(arrays: PyTree, params: PyTree, shardings: PyTree, *, source: st
         for n, leaf in wanted.items()
     ]
     return jax.tree.unflatten(jax.tree.structure(params), leaves), transfer
+
+
+def _is_replaced(name: str, theirs: tuple[int, ...], ours: tuple[int, ...]) -> bool:
+    """Whether a head has the right width, and another number of classes."""
+    theirs, ours = tuple(theirs), tuple(ours)
+    return _declared(name, REPLACED) and theirs != ours and theirs[:-1] == ours[:-1]
 
 
 def _declared(name: str, patterns: tuple[str, ...]) -> bool:

@@ -107,6 +107,33 @@ def open_task(config: Config, *, workdir: Path | None) -> TaskData:
     return task
 
 
+ROLES = ("labeled", "unlabeled", "validation", "train")
+
+
+def open_split(config: Config, task: TaskData, name: str) -> ImageSet:
+    """The images of a split, by name, without those whose label is not known.
+
+    Args:
+      config: of the task.
+      task: opened with that config.
+      name: "" for what training evaluates on; one of ROLES, of which "train" is all images that training may
+        see; or a split of the data set itself (own_folder: a sub-folder of the root).
+
+    Raises:
+      DatasetError: no such split, or none of its images has a label.
+    """
+    if name in ("", config.data.eval_split):  # first, since data sets too call a split "validation"
+        images = task.eval
+    elif name in ROLES:
+        images = task.train.subset(task.split.training if name == "train" else getattr(task.split, name))
+    else:
+        images = _open(config.data, name, class_names=task.class_names)[0]
+    known = np.flatnonzero(images.labels >= 0)
+    if not len(known):
+        raise DatasetError(f"the split {name!r} has no image with a label; roles: {', '.join(ROLES)}")
+    return images if len(known) == len(images) else images.subset(known)
+
+
 def describe(task: TaskData) -> str:
     """One paragraph for people: sizes of the split, number of classes and their names."""
     names = ", ".join(task.class_names[:20]) + (", ..." if len(task.class_names) > 20 else "")

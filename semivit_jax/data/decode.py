@@ -69,8 +69,7 @@ def _decode_with_pillow(data: bytes, *, exif_rotation: bool, max_pixels: int) ->
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             _check_size(width=image.width, height=image.height, max_pixels=max_pixels)
-            pixels = np.asarray(_to_rgb(image))
-            orientation = image.getexif().get(_ORIENTATION_TAG, 1) if exif_rotation else 1
+            return from_pillow(image, exif_rotation=exif_rotation)
     except (BadImage, MemoryError):
         raise
     except Image.UnidentifiedImageError as error:
@@ -81,7 +80,12 @@ def _decode_with_pillow(data: bytes, *, exif_rotation: bool, max_pixels: int) ->
         raise BadImage(f"too many pixels, refused before decoding (limit {max_pixels}): {error}") from error
     except Exception as error:
         raise BadImage(f"damaged image: {type(error).__name__}: {error}") from error
-    return _upright(pixels, orientation)
+
+
+def from_pillow(image: Image.Image, *, exif_rotation: bool) -> np.ndarray:
+    """Pixels of an opened image as `decode` gives them, uint8 [height, width, 3]."""
+    pixels = np.asarray(_to_rgb(image))
+    return _upright(pixels, image.getexif().get(_ORIENTATION_TAG, 1) if exif_rotation else 1)
 
 
 def _check_size(*, width: int, height: int, max_pixels: int) -> None:

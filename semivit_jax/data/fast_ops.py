@@ -3,13 +3,14 @@
 Every function equals Pillow bit for bit; the tests hold it. Images are uint8 [height, width, 3].
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import cv2
 import numpy as np
 
 _VALUES = np.arange(256)
-_STRIP_PIXELS = 8192  # converted to float32 at once: 100 kB stay in the cache, a whole image would empty it
+_DIFFERENCES = np.arange(1.0, 256.0)
+_STRIP_PIXELS = 16384
 
 # ITU-R 601 luma in Pillow's 16-bit fixed point, with 0.5 for rounding. Every product and sum is a multiple
 # of 2^-16 below 2^8, so float32 holds it exactly, whatever the order of summation.
@@ -18,13 +19,21 @@ _TRUNCATE = 1.2e-4 - 0.5  # added before OpenCV rounds; the remainder keeps whol
 _SMOOTHING = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], np.float32) / 13  # PIL.ImageFilter.SMOOTH
 
 
+def row_strips(height: int, width: int) -> Iterator[slice]:
+    """Slices of rows, small enough that float32 copies of one strip stay in the cache.
+
+    Whole float32 images (600 kB at size 224) are also large enough for the allocator to hand them back to the
+    system after every use; fetching them again page by page can cost more than the arithmetic.
+    """
+    rows = max(1, _STRIP_PIXELS // width)
+    return (slice(top, top + rows) for top in range(0, height, rows))
+
+
 def grey(image: np.ndarray) -> np.ndarray:
     """Luma, uint8 [height, width]."""
     luma = np.empty(image.shape[:2], np.uint8)
-    rows_at_once = max(1, _STRIP_PIXELS // image.shape[1])
-    for top in range(0, image.shape[0], rows_at_once):
-        rows = slice(top, top + rows_at_once)
-        luma[rows] = cv2.transform(image[rows].astype(np.float32), _LUMA).astype(np.uint8)
+    for rows in row_strips(*image.shape[:2]):
+        luma[rows] = cv2.transform(image[rows].astype(np.float32), _LUMA)  # the assignment truncates
     return luma
 
 
@@ -60,18 +69,21 @@ def sharpness(image: np.ndarray, factor: float) -> np.ndarray:
 
 def _blend_with_constant(base: int, image: np.ndarray, factor: float) -> np.ndarray:
     if _rounding_decides(factor):
-        return cv2.LUT(image, _blend_as_pillow(np.full(256, base), _VALUES, factor))
+        values = _VALUES.astype(np.uint8)[None]
+        return cv2.LUT(image, _blend_as_pillow(np.full_like(values, base), values, factor))
     return cv2.addWeighted(image, factor, image, 0, base * (1 - factor) + _TRUNCATE)
 
 
 def _blend_as_pillow(base: np.ndarray, image: np.ndarray, factor: float) -> np.ndarray:
     """The same blend, rounded to float32 after every operation as Pillow does."""
-    base = base.astype(np.float32)
-    blended = image.astype(np.float32)
-    blended -= base
-    blended *= np.float32(factor)
-    blended += base
-    return np.clip(blended, 0, 255, out=blended).astype(np.uint8)
+    blended = np.empty_like(image)
+    for rows in row_strips(*image.shape[:2]):
+        strip_base, strip = base[rows].astype(np.float32), image[rows].astype(np.float32)
+        strip -= strip_base
+        strip *= np.float32(factor)
+        strip += strip_base
+        blended[rows] = np.clip(strip, 0, 255, out=strip).astype(np.uint8)
+    return blended
 
 
 def _rounding_decides(factor: float) -> bool:
@@ -82,7 +94,7 @@ def _rounding_decides(factor: float) -> bool:
     one. About one random factor in eight has such a product for some difference of 1 to 255; no difference at all
     is safe, see _TRUNCATE.
     """
-    products = factor * _VALUES[1:]
+    products = factor * _DIFFERENCES
     return factor > 2 or bool(np.abs(products - np.rint(products)).min() < 2.5e-4)
 
 

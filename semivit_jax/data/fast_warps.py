@@ -12,6 +12,7 @@ import math
 import cv2
 import numpy as np
 
+from semivit_jax.data.fast_ops import row_strips
 from semivit_jax.data.fast_resize import CV2_INTERPOLATION
 from semivit_jax.data.image_types import Interpolation, Rgb
 
@@ -58,12 +59,9 @@ def shear_x(image: np.ndarray, factor: float, *, fill_rgb: Rgb, interpolation: I
     whole = np.floor(shift).astype(np.int64)
     taps = _taps(shift - whole, interpolation=interpolation)
     starts = whole - (len(taps) // 2 - 1)
-    shifted = _shifted_rows(image, starts, columns=width + len(taps) - 1)
-    total = np.full((height, 3 * width), np.float32(_TRUNCATION_GUARD))
-    product = np.empty_like(total)
-    for offset, tap in enumerate(taps):
-        total += np.multiply(shifted[:, 3 * offset : 3 * (offset + width)], tap[:, None], out=product)
-    sheared = np.clip(total, 0, 255, out=total).astype(np.uint8).reshape(image.shape)
+    sheared = np.empty_like(image)
+    for rows in row_strips(height, width):
+        sheared[rows] = _filter_rows(image[rows], starts[rows], taps[:, rows])
     source_x = (np.arange(width, dtype=np.float32) + 0.5) + shift.astype(np.float32)[:, None]
     return _fill_outside(sheared, (source_x >= 0) & (source_x < width), fill_rgb=fill_rgb)
 
@@ -105,6 +103,17 @@ def _taps(fraction: np.ndarray, *, interpolation: Interpolation) -> np.ndarray:
     if interpolation == "bilinear":
         return np.stack([1 - t, t])
     return np.stack([((2 - t) * t - 1) * t, (t - 2) * t * t + 1, ((1 - t) * t + 1) * t, (t - 1) * t * t])
+
+
+def _filter_rows(image: np.ndarray, starts: np.ndarray, taps: np.ndarray) -> np.ndarray:
+    """Filters row y with taps[:, y] on the columns starts[y], starts[y] + 1, ...; truncates to uint8."""
+    height, width = image.shape[:2]
+    shifted = _shifted_rows(image, starts, columns=width + len(taps) - 1)
+    total = np.full((height, 3 * width), np.float32(_TRUNCATION_GUARD))
+    product = np.empty_like(total)
+    for offset, tap in enumerate(taps):
+        total += np.multiply(shifted[:, 3 * offset : 3 * (offset + width)], tap[:, None], out=product)
+    return np.clip(total, 0, 255, out=total).astype(np.uint8).reshape(image.shape)
 
 
 def _shifted_rows(image: np.ndarray, starts: np.ndarray, *, columns: int) -> np.ndarray:

@@ -59,7 +59,7 @@ def _vit(bundle: Bundle, model: VitFacts) -> tuple[dict[str, np.ndarray], dict]:
         "num_attention_heads": model.num_heads,
         "intermediate_size": model.mlp_dim,
         "hidden_act": "gelu",
-        "layer_norm_eps": LAYER_NORM_EPS,
+        "layer_norm_eps": model.layer_norm_eps,
         "qkv_bias": True,
         "image_size": model.image_size,
         "patch_size": model.patch_size,

@@ -75,14 +75,14 @@ def _dense(writer: GraphWriter, x: str, name: str, params: Params, layer: str) -
     return writer.dense(x, f"{name}.{layer}", params[f"{layer}/kernel"], params[f"{layer}/bias"])
 
 
-def _norm(writer: GraphWriter, x: str, name: str, params: Params, layer: str) -> str:
+def _norm(writer: GraphWriter, x: str, name: str, params: Params, layer: str, *, eps: float = LAYER_NORM_EPS) -> str:
     scale, bias = params[f"{layer}/scale"], params[f"{layer}/bias"]
-    return writer.layer_norm(x, f"{name}.{layer}", scale, bias, eps=LAYER_NORM_EPS)
+    return writer.layer_norm(x, f"{name}.{layer}", scale, bias, eps=eps)
 
 
 def _vit(writer: GraphWriter, x: str, params: Params, model: VitFacts) -> str:
     """Features (batch, width) of a ViT."""
-    p = model.patch_size
+    p, eps = model.patch_size, model.layer_norm_eps
     kernel, bias = params["patch_embed/kernel"], params["patch_embed/bias"]
     x = writer.conv(x, "patch_embed", kernel, bias, strides=[p, p])
     x = writer.node("Reshape", [x, writer.constant([0, model.width, -1])])
@@ -95,10 +95,10 @@ def _vit(writer: GraphWriter, x: str, params: Params, model: VitFacts) -> str:
     for block in range(model.depth):
         x = _vit_block(writer, x, f"blocks.{block}", _under(params, "blocks/", block), model)
     if model.pool == "cls":
-        return writer.node("Gather", [_norm(writer, x, "encoder", params, "norm"), _zero(writer)], axis=1)
+        return writer.node("Gather", [_norm(writer, x, "encoder", params, "norm", eps=eps), _zero(writer)], axis=1)
     patches = writer.node("Slice", [x, *(writer.constant([n]) for n in (1, model.grid_size**2 + 1, 1))])
     pooled = writer.node("ReduceMean", [patches, writer.constant([1])], keepdims=0)
-    return _norm(writer, pooled, "encoder", params, "fc_norm")
+    return _norm(writer, pooled, "encoder", params, "fc_norm", eps=eps)
 
 
 def _zero(writer: GraphWriter) -> str:
@@ -107,9 +107,9 @@ def _zero(writer: GraphWriter) -> str:
 
 
 def _vit_block(writer: GraphWriter, x: str, name: str, params: Params, model: VitFacts) -> str:
-    h = _norm(writer, x, name, params, "norm1")
+    h = _norm(writer, x, name, params, "norm1", eps=model.layer_norm_eps)
     x = writer.node("Add", [x, _attention(writer, h, name, params, model)])
-    h = _norm(writer, x, name, params, "norm2")
+    h = _norm(writer, x, name, params, "norm2", eps=model.layer_norm_eps)
     h = _dense(writer, h, name, params, "mlp/fc1")
     h = writer.node("Gelu", [h], approximate="none")
     return writer.node("Add", [x, _dense(writer, h, name, params, "mlp/fc2")])

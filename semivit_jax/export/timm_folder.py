@@ -6,6 +6,7 @@ import pathlib
 import safetensors.numpy
 
 from semivit_jax.export.bundle import Bundle
+from semivit_jax.models.layers import LAYER_NORM_EPS
 from semivit_jax.weights import names
 from semivit_jax.weights.facts import VitFacts
 
@@ -28,8 +29,18 @@ def export_timm(folder: pathlib.Path, bundle: Bundle) -> None:
 
 
 def timm_tensors(bundle: Bundle) -> dict:
-    """The parameters under timm's names."""
-    is_vit = isinstance(bundle.model, VitFacts)
+    """The parameters under timm's names.
+
+    Raises:
+      ValueError: timm has no model that computes with these.
+    """
+    model = bundle.model
+    is_vit = isinstance(model, VitFacts)
+    if isinstance(model, VitFacts) and model.layer_norm_eps != LAYER_NORM_EPS:
+        raise ValueError(
+            f"layer_norm_eps {model.layer_norm_eps:g}: a ViT of timm computes with {LAYER_NORM_EPS:g}; onnx and "
+            "stablehlo carry another one, and so does hugging_face where pool is 'cls'"
+        )
     return bundle.state_dict(names.TIMM_VIT if is_vit else names.TIMM_CONVNEXT)
 
 

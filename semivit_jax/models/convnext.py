@@ -122,6 +122,7 @@ class ConvNeXt(nn.Module):
       num_classes: K.
       dtype: of the activations; None takes the promoted type of inputs and parameters.
       unroll: blocks of a stage unrolled per scan step; changes rounding only.
+      head_init_std: of the head's kernel, before training.
     """
 
     depths: tuple[int, ...]
@@ -129,6 +130,7 @@ class ConvNeXt(nn.Module):
     num_classes: int
     dtype: Any = None
     unroll: int = 1
+    head_init_std: float = 0.02
 
     @property
     def num_blocks(self) -> int:
@@ -142,7 +144,7 @@ class ConvNeXt(nn.Module):
             for depth, width in zip(self.depths, self.widths, strict=True)
         ]
         self.norm = _LayerNorm(dtype=self.dtype)
-        self.head = Dense(self.num_classes, kernel_init=normal_init)
+        self.head = Dense(self.num_classes, kernel_init=nn.initializers.normal(self.head_init_std))
 
     def features(self, images: jax.Array, drop_path_masks: jax.Array | None = None) -> jax.Array:
         """What the head reads: the normalised global mean of the last stage.

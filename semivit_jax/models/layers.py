@@ -10,12 +10,12 @@ import numpy as np
 
 from semivit_jax.gather import promote_whole
 
-LAYER_NORM_EPS = 1e-6  # ViT and MAE papers' code; flax defaults to 1e-6 too, stated because parity needs it
+LAYER_NORM_EPS = 1e-6  # of the ViT and MAE papers' code; models of Hugging Face may have 1e-12
 
 Initializer = Callable[..., jax.Array]
 normal_init = nn.initializers.normal(0.02)  # truncation at +-2 absolute, as recorded, never acts
 xavier_init = nn.initializers.xavier_uniform()  # MAE's
-Dense = functools.partial(nn.Dense, promote_dtype=promote_whole)  # works with sharded weights
+Dense = functools.partial(nn.Dense, promote_dtype=promote_whole)  # pyright: ignore[reportArgumentType]
 
 
 def fan_in_uniform(fan_in: int) -> Initializer:
@@ -28,8 +28,8 @@ def fan_in_uniform(fan_in: int) -> Initializer:
     return init
 
 
-def layer_norm(dtype: jnp.dtype | None, name: str | None = None) -> nn.LayerNorm:
-    return nn.LayerNorm(epsilon=LAYER_NORM_EPS, dtype=dtype, name=name)
+def layer_norm(eps: float, dtype: jnp.dtype | None, name: str | None = None) -> nn.LayerNorm:
+    return nn.LayerNorm(epsilon=eps, dtype=dtype, name=name)
 
 
 def attend(query: jax.Array, key: jax.Array, value: jax.Array, implementation: str) -> jax.Array:
@@ -110,6 +110,7 @@ class Block(nn.Module):
     kernel_init: Initializer
     dtype: jnp.dtype | None
     attention: str
+    layer_norm_eps: float = LAYER_NORM_EPS
 
     @nn.compact
     def __call__(self, x: jax.Array, drop_path_mask: jax.Array | None) -> tuple[jax.Array, None]:
@@ -119,8 +120,8 @@ class Block(nn.Module):
         """
         attention = Attention(self.num_heads, self.kernel_init, self.dtype, self.attention, name="attn")
         mlp = Mlp(self.mlp_dim, self.kernel_init, self.dtype, name="mlp")
-        x = x + _masked(attention(layer_norm(self.dtype, "norm1")(x)), drop_path_mask, 0)
-        x = x + _masked(mlp(layer_norm(self.dtype, "norm2")(x)), drop_path_mask, 1)
+        x = x + _masked(attention(layer_norm(self.layer_norm_eps, self.dtype, "norm1")(x)), drop_path_mask, 0)
+        x = x + _masked(mlp(layer_norm(self.layer_norm_eps, self.dtype, "norm2")(x)), drop_path_mask, 1)
         return x, None
 
 
@@ -144,6 +145,7 @@ def stacked_blocks(
     attention: str,
     remat: str,
     unroll: int,
+    layer_norm_eps: float,
     name: str | None = None,
 ) -> nn.Module:
     """`depth` blocks scanned over a leading layer axis, called with (x, masks (depth, 2, batch) or None)."""
@@ -158,7 +160,7 @@ def stacked_blocks(
         length=depth,
         unroll=unroll,
     )
-    return scanned(num_heads, mlp_dim, kernel_init, dtype, attention, name=name)
+    return scanned(num_heads, mlp_dim, kernel_init, dtype, attention, layer_norm_eps, name=name)
 
 
 def drop_path_rates(rate: float, depth: int) -> np.ndarray:

@@ -7,7 +7,15 @@ import jax
 import jax.numpy as jnp
 
 from semivit_jax.models import posemb as posemb_lib
-from semivit_jax.models.layers import Dense, fan_in_uniform, layer_norm, normal_init, stacked_blocks, xavier_init
+from semivit_jax.models.layers import (
+    LAYER_NORM_EPS,
+    Dense,
+    fan_in_uniform,
+    layer_norm,
+    normal_init,
+    stacked_blocks,
+    xavier_init,
+)
 from semivit_jax.models.patches import PatchEmbed, patchify
 
 
@@ -41,6 +49,26 @@ def random_masking(noise: jax.Array, mask_ratio: float) -> Masking:
     return Masking(order[:, :num_kept], restore_ids, (restore_ids >= num_kept).astype(noise.dtype))
 
 
+@jax.custom_vjp
+def _unshuffle(x: jax.Array, restore_ids: jax.Array) -> jax.Array:
+    """Row restore_ids[i] of x, (batch, patches, width), for every patch i.
+
+    Its own gradient, because the derived one scatters: the gradient of a permutation is a gather by its inverse.
+    """
+    return jnp.take_along_axis(x, restore_ids[:, :, None], axis=1)
+
+
+def _unshuffle_forward(x: jax.Array, restore_ids: jax.Array):
+    return _unshuffle(x, restore_ids), restore_ids
+
+
+def _unshuffle_backward(restore_ids: jax.Array, cotangent: jax.Array):
+    return jnp.take_along_axis(cotangent, jnp.argsort(restore_ids, axis=1)[:, :, None], axis=1), None
+
+
+_unshuffle.defvjp(_unshuffle_forward, _unshuffle_backward)
+
+
 class _Encoder(nn.Module):
     patch_size: int
     image_size: int
@@ -52,6 +80,7 @@ class _Encoder(nn.Module):
     attention: str
     remat: str
     unroll: int
+    layer_norm_eps: float = LAYER_NORM_EPS
 
     @nn.compact
     def __call__(self, images: jax.Array, keep_ids: jax.Array) -> jax.Array:
@@ -73,9 +102,10 @@ class _Encoder(nn.Module):
             attention=self.attention,
             remat=self.remat,
             unroll=self.unroll,
+            layer_norm_eps=self.layer_norm_eps,
             name="blocks",
         )(x, None)  # pyright: ignore[reportCallIssue]
-        return layer_norm(self.dtype, "norm")(x)
+        return layer_norm(self.layer_norm_eps, self.dtype, "norm")(x)
 
 
 class _Decoder(nn.Module):
@@ -88,6 +118,7 @@ class _Decoder(nn.Module):
     attention: str
     remat: str
     unroll: int
+    layer_norm_eps: float = LAYER_NORM_EPS
 
     @nn.compact
     def __call__(self, latent: jax.Array, restore_ids: jax.Array) -> jax.Array:
@@ -96,7 +127,7 @@ class _Decoder(nn.Module):
         batch, num_patches = restore_ids.shape
         removed = jnp.broadcast_to(mask_token, (batch, num_patches + 1 - x.shape[1], self.width))
         patches = jnp.concatenate([x[:, 1:], removed], axis=1)
-        patches = jnp.take_along_axis(patches, restore_ids[:, :, None], axis=1)
+        patches = _unshuffle(patches, restore_ids)
         x = jnp.concatenate([x[:, :1], patches], axis=1)
         x = x + jnp.asarray(posemb_lib.sincos(self.width, self.image_size // self.patch_size), x.dtype)
         x, _ = stacked_blocks(
@@ -108,9 +139,10 @@ class _Decoder(nn.Module):
             attention=self.attention,
             remat=self.remat,
             unroll=self.unroll,
+            layer_norm_eps=self.layer_norm_eps,
             name="blocks",
         )(x, None)  # pyright: ignore[reportCallIssue]
-        x = layer_norm(self.dtype, "norm")(x)
+        x = layer_norm(self.layer_norm_eps, self.dtype, "norm")(x)
         pred = Dense(3 * self.patch_size**2, kernel_init=xavier_init, dtype=self.dtype, name="pred")(x)
         return pred[:, 1:]
 
@@ -132,6 +164,7 @@ class Mae(nn.Module):
     attention: str
     remat: str
     unroll: int
+    layer_norm_eps: float = LAYER_NORM_EPS
 
     @nn.compact
     def __call__(self, images: jax.Array, noise: jax.Array) -> MaeOutput:
@@ -144,6 +177,7 @@ class Mae(nn.Module):
             "attention": self.attention,
             "remat": self.remat,
             "unroll": self.unroll,
+            "layer_norm_eps": self.layer_norm_eps,
         }
         latent = _Encoder(
             **shared,

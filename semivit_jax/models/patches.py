@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 
 from semivit_jax.gather import whole
 from semivit_jax.models.layers import Initializer
@@ -37,5 +38,5 @@ class PatchEmbed(nn.Module):
         p = self.patch_size
         kernel = self.param("kernel", self.kernel_init, (p, p, CHANNELS, self.width))
         bias = self.param("bias", self.bias_init, (self.width,))
-        patches, kernel, bias = nn.dtypes.promote_dtype(patches, kernel, bias, dtype=self.dtype)
+        patches, kernel, bias = promote_dtype(patches, kernel, bias, dtype=self.dtype)
         return patches @ whole(kernel).reshape(-1, self.width) + bias

@@ -1,7 +1,7 @@
 """The table of model sizes, and one typed wrapper per model: a `Classifier` or an `Autoencoder`."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -11,11 +11,12 @@ import numpy as np
 from semivit_jax.config import ConfigError, MaeConfig, ModelConfig
 from semivit_jax.models import convnext, mae, vit
 from semivit_jax.models.convnext import CONVNEXT_SIZES, ConvNeXt
-from semivit_jax.models.layers import drop_path_rates
+from semivit_jax.models.layers import LAYER_NORM_EPS, drop_path_rates
 from semivit_jax.models.mae import Mae, MaeOutput
 from semivit_jax.models.vit import ViT
 
 Params = Any
+CUDNN_MAX_HEAD_DIM = 128  # up to compute capability 8.x; 9.0 and later take 256, which no variant has
 PathTable = tuple[tuple[str, Any], ...]  # (path pattern, value), first match wins
 
 
@@ -34,6 +35,9 @@ VIT_SIZES = {
     "vit_l16": ViTSize(16, 1024, 24, 16, 4096),
     "vit_h14": ViTSize(14, 1280, 32, 16, 5120),
     "vit_h16": ViTSize(16, 1280, 32, 16, 5120),
+    "vit_s14": ViTSize(14, 384, 12, 6, 1536),  # DINOv2's sizes (Oquab et al. 2023)
+    "vit_b14": ViTSize(14, 768, 12, 12, 3072),
+    "vit_l14": ViTSize(14, 1024, 24, 16, 4096),
     "vit_digits": ViTSize(2, 64, 4, 4, 256),  # 8 x 8 images, the demo
     "vit_s4": ViTSize(4, 384, 12, 6, 1536),  # 32 x 32 images
     "vit_test": ViTSize(8, 48, 3, 3, 192),  # the recorded tiny model
@@ -95,7 +99,7 @@ def classifier(
         pool=config.pool,
         posemb=config.posemb,
         head_init_std=config.head_init_std,
-        **_compute(config, backend),
+        **_compute(config, backend, head_dims=[size.width // size.num_heads]),
     )
     return _wrap(
         model,
@@ -112,7 +116,9 @@ def _convnext(
     size = CONVNEXT_SIZES[config.variant]
     if image_size % convnext.STRIDE:
         raise ConfigError(f"config.data.image_size is {image_size}; ConvNeXt needs a multiple of {convnext.STRIDE}")
-    model = ConvNeXt(size.depths, size.widths, num_classes, _dtype(config, backend), config.unroll)
+    model = ConvNeXt(
+        size.depths, size.widths, num_classes, _dtype(config, backend), config.unroll, config.head_init_std
+    )
     return _wrap(
         model,
         image_size=image_size,
@@ -152,6 +158,7 @@ def _wrap(
 def autoencoder(config: ModelConfig, stage: MaeConfig, *, image_size: int, backend: str) -> Autoencoder:
     """Builds the masked autoencoder around the backbone a config names."""
     size = _vit_size(config.variant, image_size)
+    head_dims = [size.width // size.num_heads, stage.decoder_width // stage.decoder_num_heads]
     model = Mae(
         **dataclasses.asdict(size),
         image_size=image_size,
@@ -159,7 +166,7 @@ def autoencoder(config: ModelConfig, stage: MaeConfig, *, image_size: int, backe
         decoder_depth=stage.decoder_depth,
         decoder_num_heads=stage.decoder_num_heads,
         mask_ratio=stage.mask_ratio,
-        **_compute(config, backend),
+        **_compute(config, backend, head_dims=head_dims),
     )
     num_patches = (image_size // size.patch_size) ** 2
     image, noise = jnp.zeros((1, image_size, image_size, 3)), jnp.zeros((1, num_patches))
@@ -189,16 +196,37 @@ def _vit_size(variant: str, image_size: int) -> ViTSize:
     return size
 
 
-def _compute(config: ModelConfig, backend: str) -> dict[str, Any]:
-    """How a model computes: activation type, attention kernel, rematerialisation, unrolling."""
+def _compute(config: ModelConfig, backend: str, *, head_dims: Sequence[int]) -> dict[str, Any]:
+    """How a model computes: activation type, attention kernel, rematerialisation, unrolling, LayerNorm."""
     dtype = _dtype(config, backend)
-    cudnn = config.attention == "cudnn" or (config.attention == "auto" and backend == "gpu" and dtype is not None)
+    obstacles = _cudnn_obstacles(backend, dtype, head_dims)
+    if config.attention == "cudnn" and obstacles:
+        raise ConfigError(f"config.model.attention is 'cudnn', but {' and '.join(obstacles)}; use 'auto' or 'xla'")
+    cudnn = config.attention != "xla" and not obstacles
     return {
         "dtype": dtype,
         "attention": "cudnn" if cudnn else "xla",
         "remat": config.remat,
         "unroll": config.unroll,
+        "layer_norm_eps": layer_norm_eps(config),
     }
+
+
+def _cudnn_obstacles(backend: str, dtype: Any, head_dims: Sequence[int]) -> list[str]:
+    """Why cuDNN's fused attention cannot run; empty where it can. Any token count will do without a bias."""
+    obstacles = []
+    if backend != "gpu":
+        obstacles.append(f"the backend is {backend!r}, not 'gpu'")
+    if dtype is None:
+        obstacles.append("activations are not bfloat16 (config.model.dtype)")
+    if unfit := [d for d in head_dims if d % 8 or d > CUDNN_MAX_HEAD_DIM]:
+        obstacles.append(f"head dimensions {unfit} are not multiples of 8 up to {CUDNN_MAX_HEAD_DIM}")
+    return obstacles
+
+
+def layer_norm_eps(config: ModelConfig) -> float:
+    """Epsilon of every LayerNorm of a ViT or MAE."""
+    return LAYER_NORM_EPS if config.layer_norm_eps is None else config.layer_norm_eps
 
 
 def _dtype(config: ModelConfig, backend: str) -> Any:

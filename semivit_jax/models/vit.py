@@ -5,7 +5,14 @@ import jax
 import jax.numpy as jnp
 
 from semivit_jax.models import posemb as posemb_lib
-from semivit_jax.models.layers import Dense, fan_in_uniform, layer_norm, normal_init, stacked_blocks
+from semivit_jax.models.layers import (
+    LAYER_NORM_EPS,
+    Dense,
+    fan_in_uniform,
+    layer_norm,
+    normal_init,
+    stacked_blocks,
+)
 from semivit_jax.models.patches import PatchEmbed, patchify
 
 
@@ -31,6 +38,7 @@ class ViT(nn.Module):
     attention: str
     remat: str
     unroll: int
+    layer_norm_eps: float = LAYER_NORM_EPS
 
     def setup(self):
         grid_size, p = self.image_size // self.patch_size, self.patch_size
@@ -51,11 +59,12 @@ class ViT(nn.Module):
             attention=self.attention,
             remat=self.remat,
             unroll=self.unroll,
+            layer_norm_eps=self.layer_norm_eps,
         )
         if self.pool == "mean":
-            self.fc_norm = layer_norm(self.dtype)
+            self.fc_norm = layer_norm(self.layer_norm_eps, self.dtype)
         else:
-            self.norm = layer_norm(self.dtype)
+            self.norm = layer_norm(self.layer_norm_eps, self.dtype)
         self.head = Dense(self.num_classes, kernel_init=nn.initializers.normal(self.head_init_std))
 
     def features(self, images: jax.Array, drop_path_masks: jax.Array | None = None) -> jax.Array:

@@ -53,14 +53,14 @@ def find(text: str) -> list[Collective]:
     """Every collective of `compiled.as_text()`; those over one device move nothing and are left out."""
     module = hlo.parse(text)
     runs = hlo.executions(module)
-    found = [
-        _collective(instruction, kind, module, runs[name], name)
+    found = {
+        _identity(instruction): _collective(instruction, kind, module, runs[name], name)
         for name, instructions in module.computations.items()
         if runs[name].times
         for instruction in instructions
         if (kind := _kind(instruction))
-    ]
-    return [c for c in found if c.group_size > 1]
+    }
+    return [c for c in found.values() if c.group_size > 1]
 
 
 def totals(found: Iterable[Collective]) -> dict[str, Total]:
@@ -76,6 +76,15 @@ def totals(found: Iterable[Collective]) -> dict[str, Total]:
         for kind, members in by_kind.items()
         if members
     }
+
+
+def _identity(instruction: Instruction) -> str:
+    """What tells collectives apart: the name, or the channel of one that is spread over a chain of fusions.
+
+    The TPU compiler overlaps a collective with computation by repeating it, whole, in every fusion of a chain.
+    """
+    channel = re.search(r"channel_id=(\d+)", instruction.rest)
+    return f"channel {channel[1]}" if channel and "chain_id=" in instruction.rest else instruction.name
 
 
 def _kind(instruction: Instruction) -> str:
@@ -105,7 +114,7 @@ def _group_size(rest: str, num_partitions: int) -> int:
     """Devices per group, from any of the spellings of replica groups; empty groups mean all devices."""
     if "source_target_pairs={" in rest:
         return 2  # each device has one partner; only being above 1 matters
-    named = re.search(r"replica_groups=mesh\[([^\]]*)\] ?\{([^}]*)\}", rest)
+    named = re.search(r"replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}", rest)
     if named:
         sizes = dict(re.findall(r"'([^']+)'=(\d+)", named[1]))
         taken = re.findall(r"'([^']+)'(?::\(\d+\)(\d+))?", named[2])  # 'axis', or 'axis':(before)part of it

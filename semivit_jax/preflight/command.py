@@ -21,9 +21,10 @@ BAD_CONFIG = (flags.Error, ConfigError, TopologyError, AttributeError, ValueErro
 
 def plan(argv: list[str]) -> int:
     """Plans the stages of a config for a slice or host, without touching data or accelerators."""
-    values = _flags()
     try:
-        rest = values(["semivit plan", *(commands.with_path(a) for a in argv)])[1:]
+        arguments = ["semivit plan", *(commands.with_path(a) for a in argv)]
+        values = _flags(arguments)
+        rest = values(arguments)[1:]
         if rest or values["config"].value is None or not values["topology"].value:
             raise flags.Error(f"need --config=FILE and --topology=NAME, and only flags; got {argv}")
         config = config_check.check(values["config"].value)
@@ -61,9 +62,10 @@ def use_no_accelerator() -> None:
     jax.config.update("jax_platforms", "cpu")
 
 
-def _flags() -> Any:
+def _flags(arguments: list[str]) -> Any:
     values: Any = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", None, "recipe, FILE[:ARGS]", flag_values=values)
+    # Overrides are looked for among the process's arguments unless others are given.
+    config_flags.DEFINE_config_file("config", None, "recipe, FILE[:ARGS]", flag_values=values, sys_argv=arguments)
     flags.DEFINE_string("topology", None, "slice or host: v5e:16x16, v4:4x4x4, gpu:8xH100", flag_values=values)
     flags.DEFINE_string("stage", None, "one stage; all of the config's by default", flag_values=values)
     flags.DEFINE_string("out", None, "JSON file to write", flag_values=values)

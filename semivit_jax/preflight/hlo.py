@@ -144,7 +144,7 @@ def _called(instruction: Instruction, module: Module) -> Iterator[tuple[str, int
     """(computation, times per execution); None where a loop's trip count is not known."""
     if instruction.opcode.endswith(("-done", "-update")):
         return  # what they finish was counted where it started
-    callees = dict((attribute, name) for attribute, name in _CALLS.findall(instruction.rest))
+    callees = dict(_CALLS.findall(instruction.rest))
     trips = _trip_count(instruction, module.computations.get(callees.get("condition", ""), []))
     for attribute, name in callees.items():
         yield name, trips if attribute in ("body", "condition") else 1

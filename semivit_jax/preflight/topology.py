@@ -10,6 +10,18 @@ from typing import Any
 
 from semivit_jax.preflight.chips import CHIPS, Chip
 
+# For libtpu on a machine that is no TPU VM; read when it is loaded.
+LIBTPU_ENVIRONMENT = {
+    "TPU_SKIP_MDS_QUERY": "1",  # else it asks a metadata server that is not there, and waits for minutes
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # it locks itself to one process for the sake of chips that are never touched
+    # What the server would have said; any legal values, they only keep complaints off the terminal.
+    "TPU_ACCELERATOR_TYPE": "v5litepod-16",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_WORKER_ID": "0",
+    "TPU_MIN_LOG_LEVEL": "3",
+    "TPU_STDERR_LOG_LEVEL": "3",
+}
+
 
 class TopologyError(ValueError):
     """A topology that is not known or cannot be described; the message says what is legal."""
@@ -85,8 +97,8 @@ def describe_devices(topology: Topology) -> list[Any]:
     """
     if not topology.compilable:
         raise TopologyError(f"cannot compile for {topology.name}: {topology.why_not_compilable}")
-    # Without it libtpu asks a metadata server that only a TPU VM has, and waits for minutes.
-    os.environ["TPU_SKIP_MDS_QUERY"] = "1"
+    for name, value in LIBTPU_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     import jax
     from jax.experimental import topologies
 

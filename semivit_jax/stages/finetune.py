@@ -3,12 +3,11 @@
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 
-from semivit_jax import metrics, mixup, rng, state
+from semivit_jax import metrics, mixup, rng, scores, state
 from semivit_jax.config import AffineConfig, Config, FinetuneConfig
 from semivit_jax.gather import on_every_device
-from semivit_jax.losses import correct, cross_entropy, smoothed_target
+from semivit_jax.losses import cross_entropy, smoothed_target
 from semivit_jax.metrics import Metrics
 from semivit_jax.models.variants import Classifier, classifier
 from semivit_jax.plan import Plan
@@ -167,14 +166,7 @@ def make_eval_step(config: Config, model: Classifier):
 
     def eval_step(params: PyTree, batch: PyTree) -> Metrics:
         logits = model.logits(params, see(batch["image"], ImageDraws(), spec), None)
-        label, mask = batch["label"], batch["mask"].astype(jnp.float32)
-        target = smoothed_target(label, logits.shape[-1], 0.0, logits.dtype)
-        top5 = jax.lax.top_k(logits, min(5, logits.shape[-1]))[1]
-        return {
-            "acc1": metrics.over(correct(logits, label), mask),
-            "acc5": metrics.over((top5 == label[:, None]).any(axis=-1).astype(jnp.float32), mask),
-            "loss": metrics.over(cross_entropy(logits, target), mask),
-        }
+        return scores.base_sums(logits, batch["label"], batch["mask"])
 
     return eval_step
 

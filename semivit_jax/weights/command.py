@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 import rich.console
 
+from semivit_jax.checkpoint import CheckpointError
+from semivit_jax.import_own import import_own, is_own
 from semivit_jax.models.convnext import CONVNEXT_SIZES
 from semivit_jax.models.variants import VIT_SIZES
 from semivit_jax.weights.folder import save_imported
@@ -22,8 +24,9 @@ def command(argv: Sequence[str]) -> int:
     """
     arguments = _parser().parse_args(argv)
     console = rich.console.Console()
+    read = import_own if is_own(arguments.source) else import_weights
     try:
-        imported = import_weights(
+        imported = read(
             arguments.source,
             variant=arguments.model,
             pool=arguments.pool,
@@ -31,7 +34,7 @@ def command(argv: Sequence[str]) -> int:
             decoder=arguments.decoder,
         )
         save_imported(arguments.out, imported)
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, CheckpointError) as error:
         rich.console.Console(stderr=True).print(f"semivit import: {error}", style="red", markup=False)
         return EXIT_ERROR
     for table in imported.report.tables():
@@ -45,7 +48,8 @@ def command(argv: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="semivit import", description="Import published weights.")
     parser.add_argument(
-        "source", help="file (.safetensors, .pth, .pt, .bin), folder in Hugging Face layout, or hf://org/name"
+        "source",
+        help="file (.safetensors, .pth, .pt, .bin), folder in Hugging Face layout, hf://org/name, or a run of ours",
     )
     parser.add_argument("--model", required=True, choices=(*VIT_SIZES, *CONVNEXT_SIZES))
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write")

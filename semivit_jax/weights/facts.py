@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from semivit_jax.models.convnext import ConvNeXt
+from semivit_jax.models.layers import LAYER_NORM_EPS
 from semivit_jax.models.mae import Mae
 from semivit_jax.models.vit import ViT
 from semivit_jax.weights.layout import flatten
@@ -33,6 +34,7 @@ class VitFacts:
     pool: str
     posemb: str
     num_classes: int
+    layer_norm_eps: float = LAYER_NORM_EPS
 
     @property
     def grid_size(self) -> int:
@@ -59,6 +61,7 @@ class MaeFacts:
     decoder_width: int
     decoder_depth: int
     decoder_num_heads: int
+    layer_norm_eps: float = LAYER_NORM_EPS
 
     @property
     def grid_size(self) -> int:

@@ -48,6 +48,11 @@ def load_preprocessing(folder: str | pathlib.Path) -> Preprocessing:
     return Preprocessing.from_json(json.loads((pathlib.Path(folder) / RECORD_FILE).read_text())["preprocessing"])
 
 
+def load_facts(folder: str | pathlib.Path) -> facts.ModelFacts:
+    """The model that the weights of an import fit."""
+    return facts.from_json(json.loads((pathlib.Path(folder) / RECORD_FILE).read_text())["facts"])
+
+
 def load_imported(folder: str | pathlib.Path) -> Imported:
     """Inverse of `save_imported`.
 

@@ -51,19 +51,39 @@ def import_weights(source: str, *, variant: str, pool: str | None, image_size: i
     files = locate(source)
     state_dicts = open_weights(files.weights)
     found = recognise(state_dicts.params, files.configs)
+    ema = None if state_dicts.ema_params is None else recognise(state_dicts.ema_params, files.configs)
+    return import_sources(source, found, ema, variant=variant, pool=pool, image_size=image_size, decoder=decoder)
+
+
+def import_sources(
+    name: str,
+    found: Source,
+    ema: Source | None,
+    *,
+    variant: str,
+    pool: str | None,
+    image_size: int | None,
+    decoder: bool,
+) -> Imported:
+    """What `import_weights` does once the weights, and their moving average where there is one, are recognised.
+
+    Args:
+      name: of the source, for the report.
+      found: the weights.
+      ema: their moving average.
+      variant, pool, image_size, decoder: as in `import_weights`.
+    """
     size = found.preprocessing.image_size if image_size is None else image_size
     facts = choose_facts(found, variant=variant, pool=pool, image_size=size, decoder=decoder)
     filled = _fill(found, facts)
-    ema = None
-    if state_dicts.ema_params is not None:
-        ema = _fill(recognise(state_dicts.ema_params, files.configs), facts)
+    filled_ema = None if ema is None else _fill(ema, facts)
     return Imported(
         facts=facts,
         params=layout.unflatten(filled.params),
-        ema_params=None if ema is None else layout.unflatten(ema.params),
+        ema_params=None if filled_ema is None else layout.unflatten(filled_ema.params),
         preprocessing=dataclasses.replace(found.preprocessing, image_size=size),
         class_names=found.class_names if "head/kernel" in filled.params else None,
-        report=ImportReport(source, found.kind, filled.rows, None if ema is None else ema.rows),
+        report=ImportReport(name, found.kind, filled.rows, None if filled_ema is None else filled_ema.rows),
     )
 
 

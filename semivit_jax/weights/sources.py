@@ -27,6 +27,7 @@ class Source:
       pool: what its head reads, "mean" or "cls"; encoders without a head count as "cls".
       num_heads: of the encoder; None where only the model's definition knows.
       decoder_num_heads: of the decoder; None where there is none.
+      layer_norm_eps: read from its config, or what its authors compute with.
       preprocessing: read from its config, or what its authors evaluate with.
       class_names: None where they are not stored.
     """
@@ -41,6 +42,7 @@ class Source:
     pool: str
     num_heads: int | None
     decoder_num_heads: int | None
+    layer_norm_eps: float
     preprocessing: Preprocessing
     class_names: tuple[str, ...] | None
 
@@ -102,6 +104,7 @@ def _timm(tensors: Tensors, config: Mapping) -> Source:
         pool=pool,
         num_heads=None,
         decoder_num_heads=PUBLISHED_DECODER_HEADS if has_decoder else None,
+        layer_norm_eps=LAYER_NORM_EPS,
         preprocessing=preprocessing,
         class_names=class_names,
     )
@@ -110,14 +113,13 @@ def _timm(tensors: Tensors, config: Mapping) -> Source:
 def _hugging_face(tensors: Tensors, config: Mapping, preprocessor: Mapping | None) -> Source:
     kind = config["model_type"]
     if kind == "convnext":
-        _check_layer_norm_eps(config)
+        _check_final_norm_eps(config)
         tensors = tensors.without_prefix("convnext.")
         preprocessing = _hugging_face_preprocessing(config, preprocessor)
         table = names.HUGGING_FACE_CONVNEXT
         return _convnext("Hugging Face convnext", tensors, table, preprocessing, _class_names(config))
     if kind not in ("vit", "vit_mae", "dinov2"):
         raise ValueError(f"model_type {kind!r}: only vit, vit_mae, dinov2 and convnext are supported")
-    _check_layer_norm_eps(config)
     if config["hidden_act"] != "gelu":
         raise ValueError(f"hidden_act {config['hidden_act']!r}: the models here use the exact 'gelu'")
     tensors = tensors.without_prefix("vit.").without_prefix("dinov2.")
@@ -136,6 +138,7 @@ def _hugging_face(tensors: Tensors, config: Mapping, preprocessor: Mapping | Non
         pool="cls",
         num_heads=config["num_attention_heads"],
         decoder_num_heads=config["decoder_num_attention_heads"] if has_decoder else None,
+        layer_norm_eps=config["layer_norm_eps"],
         preprocessing=_hugging_face_preprocessing(config, preprocessor),
         class_names=_class_names(config),
     )
@@ -168,6 +171,7 @@ def _convnext(
         pool="mean",
         num_heads=None,
         decoder_num_heads=None,
+        layer_norm_eps=LAYER_NORM_EPS,
         preprocessing=preprocessing,
         class_names=class_names,
     )
@@ -190,10 +194,11 @@ def _refuse_unrepresentable(tensors: Tensors) -> None:
         )
 
 
-def _check_layer_norm_eps(config: Mapping) -> None:
+def _check_final_norm_eps(config: Mapping) -> None:
+    """ConvNeXt there has an epsilon of its own in the last norm alone."""
     eps = config["layer_norm_eps"]
     if eps != LAYER_NORM_EPS:
-        raise ValueError(f"layer_norm_eps {eps:g}: the models here compute with {LAYER_NORM_EPS:g}")
+        raise ValueError(f"layer_norm_eps {eps:g}: ConvNeXt here computes with {LAYER_NORM_EPS:g} throughout")
 
 
 def _class_names(config: Mapping) -> tuple[str, ...] | None:

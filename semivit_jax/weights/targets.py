@@ -91,14 +91,14 @@ def _vit_facts(
         )
     if source.num_heads not in (None, size.num_heads):
         raise ValueError(f"num_heads: the source has {source.num_heads}, {variant} {size.num_heads}")
-    sizes = dataclasses.asdict(size)
+    sizes = {**dataclasses.asdict(size), "image_size": image_size, "layer_norm_eps": source.layer_norm_eps}
     if decoder:
-        return MaeFacts(variant, **sizes, image_size=image_size, **_decoder_sizes(source))
+        return MaeFacts(variant, **sizes, **_decoder_sizes(source))
     pool = source.pool if pool is None else pool
     if pool not in POOLS:
         raise ValueError(f"pool {pool!r}: must be one of {POOLS}")
     num_classes = _num_classes(source) if pool == source.pool else 0
-    return VitFacts(variant, **sizes, image_size=image_size, pool=pool, posemb="learned", num_classes=num_classes)
+    return VitFacts(variant, **sizes, pool=pool, posemb="learned", num_classes=num_classes)
 
 
 def _num_classes(source: Source) -> int:

@@ -65,6 +65,8 @@ class Machine:
         *,
         processes: int = 1,
         devices: int = 1,
+        config: str = "digits",
+        quick: Mapping[str, object] = MappingProxyType(TINY),
         changes: Mapping[str, object] = MappingProxyType({}),
         different: Mapping[str, object] = MappingProxyType({}),
     ) -> "Started":
@@ -74,11 +76,13 @@ class Machine:
           workdir: of the run.
           processes: of the run, joined on the loopback interface.
           devices: simulated ones of each process.
-          changes: config values beyond TINY.
+          config: the recipe.
+          quick: config values that make it short.
+          changes: config values beyond these.
           different: config values of the last process alone.
         """
-        commands = [_command(workdir, TINY | changes) for _ in range(processes)]
-        commands[-1] = _command(workdir, TINY | changes | different)
+        commands = [_command(config, workdir, {**quick, **changes}) for _ in range(processes)]
+        commands[-1] = _command(config, workdir, {**quick, **changes, **different})
         environs = [self.environ(devices=devices) for _ in range(processes)]
         if processes > 1:
             address = f"localhost:{_free_port()}"
@@ -171,9 +175,9 @@ class Started:
         return "\n".join(f"--- process {i}\n{p.text()}" for i, p in enumerate(self.processes))
 
 
-def _command(workdir: Path, values: Mapping[str, object]) -> list[str]:
+def _command(config: str, workdir: Path, values: Mapping[str, object]) -> list[str]:
     flags = [f"--config.{key}={value}" for key, value in values.items()]
-    return [sys.executable, "-m", "semivit_jax.main", "train", "--config=digits", f"--workdir={workdir}", *flags]
+    return [sys.executable, "-m", "semivit_jax.main", "train", f"--config={config}", f"--workdir={workdir}", *flags]
 
 
 def logged(workdir: Path) -> dict[str, object]:

@@ -155,12 +155,16 @@ def test_hugging_face_dinov2(tmp_path, images):
     np.testing.assert_allclose(ours, theirs, atol=TOLERANCE)
 
 
-def test_hugging_face_layer_norm_eps_that_cannot_be_represented_is_refused(tmp_path):
+@pytest.mark.parametrize("eps", [1e-12, 1e-1])  # their default, and one that shows in the features
+def test_hugging_face_layer_norm_eps_comes_along(tmp_path, images, eps):
     from transformers import ViTConfig, ViTModel
 
-    ViTModel(ViTConfig(**{**SMALL_HUGGING_FACE, "layer_norm_eps": 1e-12})).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r"1e-12.*1e-06"):
-        imported(tmp_path)
+    model = randomised(ViTModel(ViTConfig(**{**SMALL_HUGGING_FACE, "layer_norm_eps": eps})))
+    model.save_pretrained(tmp_path)
+    result = imported(tmp_path)
+    assert result.facts.layer_norm_eps == eps
+    theirs = torch_output(lambda x: model(x).last_hidden_state[:, 0], images)
+    np.testing.assert_allclose(our_features(result, images), theirs, atol=TOLERANCE)
 
 
 def test_hugging_face_mae_continues_with_its_decoder(tmp_path, images):

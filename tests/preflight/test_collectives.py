@@ -77,6 +77,8 @@ ENTRY %main (p: f32[4]) -> f32[4] {
   %w1 = (s32[], bf16[4,8]) while(%t), condition=%cond, body=%body, metadata={op_name="jit(step)/while"}
   %w2 = f32[1] while(%u), condition=%random_cond, body=%random_body
   %f = f32[4,8]{1,0} fusion(%v), kind=kCustom, calls=%all-reduce-scatter.1
+  %s1 = f32[8]{0} all-to-all(%p), channel_id=7, replica_groups=mesh['x'=4,'y'=4], device_ids=([4,4]T(1,0)) {'x'}, frontend_attributes={chain_id="0"}
+  %s2 = f32[8]{0} all-to-all(%p), channel_id=7, replica_groups=mesh['x'=4,'y'=4], device_ids=([4,4]T(1,0)) {'x'}, frontend_attributes={chain_id="0"}
   %alone = f32[4]{0} all-reduce(%p), replica_groups=mesh['x'=4,'y'=4,'z'=1] {'z'}, to_apply=%sum
   ROOT %both = (f32[4]{0}, f32[2,2]{1,0}) all-reduce(%p, %g), replica_groups={}, to_apply=%sum, metadata={op_name="jit(step)/sum"}
 }
@@ -138,10 +140,15 @@ def test_collectives_of_one_device_move_nothing_and_are_left_out():
     assert len(of_kind("all-reduce")) == 2
 
 
+def test_one_collective_spread_over_a_chain_of_fusions_counts_once():
+    (once,) = of_kind("all-to-all")
+    assert (once.times, once.bytes, once.group_size) == (1, 8 * 4, 4)
+
+
 def test_totals_add_up():
     found = collectives.find(TPU)
     totals = collectives.totals(found)
-    assert list(totals) == ["all-reduce", "all-gather", "reduce-scatter"]
+    assert list(totals) == ["all-reduce", "all-gather", "reduce-scatter", "all-to-all"]
     assert sum(t.count for t in totals.values()) == sum(c.times for c in found)
     assert totals["all-gather"].bytes == 12 * 4 * 8 * 2
 

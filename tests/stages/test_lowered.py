@@ -50,6 +50,12 @@ def test_every_state_buffer_is_donated(stage):
     assert step.memory_analysis().alias_size_in_bytes == nbytes(compiled.target)
 
 
+@STAGES
+def test_no_step_scatters(stage):
+    """Gathers by a permutation have gathers as gradients; a scatter of activations waits on atomic additions."""
+    assert not [e for _, _, e in equations(stage) if e.primitive.name.startswith("scatter")]
+
+
 @functools.cache
 def equations(stage):
     """Every equation of the step's jaxpr, as (depth of nesting in scans, name stack, equation)."""
@@ -159,24 +165,31 @@ def kinds(found):
     return {kind for kind, _ in found}
 
 
+CONFIDENCES = (16 * cases.UNLABELED_RATIO,)  # quantiles sort the confidences of the whole batch
+SHARDED_LAYERS = {(48, 192), (192, 48)}  # one layer's MLP matrices; the others are small and replicated
+
+
 def test_replicated_parameters_need_sums_only():
-    """Gradients, losses and counts are summed; confidence quantiles need all confidences, a few numbers."""
-    gathers = [shape for kind, shape in collectives(1, "mixed") if kind != "all-reduce"]
-    assert all(largest(shape) <= 16 * cases.UNLABELED_RATIO for shape in gathers), gathers
+    """Gradients, losses and counts are summed over devices; nothing else crosses them but the confidences."""
+    assert moved(1) == {CONFIDENCES}
+
+
+def test_sharded_parameters_add_one_gather_per_layer_and_matrix():
+    """Weights travel, layer by layer; activations and images never do."""
+    assert moved(8) == {CONFIDENCES} | SHARDED_LAYERS
 
 
 def test_mixing_and_joining_add_no_collective():
-    assert kinds(collectives(1, "mixed")) == kinds(collectives(1, "plain"))
-    assert not {"all-to-all", "collective-permute"} & kinds(collectives(1, "mixed"))
+    assert kinds(collectives(1, "mixed")) == kinds(collectives(1, "plain")) == {"all-reduce", "all-gather"}
 
 
-def test_no_collective_moves_images():
-    image = 32 * 32 * 3
-    for fsdp in (1, 8):
-        assert all(largest(shape) % image for kind, shape in collectives(fsdp, "mixed") if kind != "all-reduce")
+def moved(fsdp):
+    """Shapes, without axes of length 1, that collectives other than sums carry."""
+    return {shape for kind, text in collectives(fsdp, "mixed") if kind != "all-reduce" for shape in shapes(text)}
 
 
-def largest(shape):
-    """Elements of the largest array in an HLO shape such as '(f32[2,3]{1,0}, s32[])'."""
-    sizes = [math.prod(int(n) for n in dims.split(",") if n) for dims in re.findall(r"\w+\[([\d,]*)\]", shape)]
-    return max(sizes)
+def shapes(text):
+    """Shapes in an HLO type such as '(f32[2,3]{1,0}, s32[])', without axes of length 1."""
+    return [
+        tuple(int(n) for n in dims.split(",") if n not in ("", "1")) for dims in re.findall(r"\w+\[([\d,]*)\]", text)
+    ]

@@ -29,7 +29,7 @@ def make_optimizer(*, clip_norm=0.0, lr=0.1):
 def micro_loss(params, policy_state, batch, draws):
     """Squared error of a line; the policy counts micro-steps."""
     pred = batch["x"] @ params["kernel"] + params["bias"]
-    loss = jnp.square(pred - batch["y"] + draws).mean()
+    loss = jnp.square(pred - batch["y"] + draws).mean() + batch["offset"].sum()
     return loss, (policy_state + 1, {"loss": metrics.of(loss)})
 
 
@@ -41,7 +41,7 @@ def initial(optimizer):
 def data(accum):
     generator = np.random.default_rng(0)
     x, y, draws = (generator.normal(size=shape) for shape in ((8, 3), (8,), (8,)))
-    return small.micro(({"x": x, "y": y}, draws), accum)
+    return small.micro(({"x": x, "y": y, "offset": np.zeros(8)}, draws), accum)
 
 
 @quick_jit
@@ -87,6 +87,16 @@ def test_a_bad_number_anywhere_drops_the_update(bad, row):
     assert found["dropped"].total == 0
     assert small.largest_change(again.params, after.params) > 0
     assert again.opt_state.count == 2  # Adam's own count leaves the dropped one out
+
+
+@pytest.mark.parametrize("row", [0, 5])
+def test_a_bad_loss_with_a_finite_gradient_drops_the_update(row):
+    batch, draws = data(4)
+    before = initial(make_optimizer())
+    after, found = run(before, {**batch, "offset": batch["offset"].at[row // 2].set(np.inf)}, draws)
+    assert np.isfinite(found["grad_norm"].total)
+    small.assert_equal(after.replace(step=before.step, position=before.position), before)
+    assert found["dropped"].total == 1
 
 
 def test_the_average_starts_as_a_copy_so_that_both_can_be_donated():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from semivit_jax.export import Bundle, export
 from semivit_jax.models.variants import VIT_SIZES
 from semivit_jax.weights import import_weights, layout, load_imported, names, save_imported
 from semivit_jax.weights.command import command
@@ -175,9 +176,13 @@ def test_half_precision_is_widened(run):
     np.testing.assert_array_equal(bias, tensors["head.bias"].astype(np.float16))
 
 
-def test_layer_norm_eps_that_cannot_be_represented_is_refused(run):
-    with pytest.raises(ValueError, match="layer_norm_eps 1e-12: the models here compute with 1e-06"):
-        run(state_dict(names.HUGGING_FACE_VIT), {"config.json": hugging_face_config(layer_norm_eps=1e-12)})
+def test_layer_norm_eps_comes_along(run, tmp_path):
+    result = run(state_dict(names.HUGGING_FACE_VIT), {"config.json": hugging_face_config(layer_norm_eps=1e-12)})
+    assert result.facts.layer_norm_eps == result.facts.module().layer_norm_eps == 1e-12
+    save_imported(tmp_path / "in", result)
+    assert load_imported(tmp_path / "in").facts.layer_norm_eps == 1e-12
+    with pytest.raises(ValueError, match="layer_norm_eps 1e-12: a ViT of timm computes with 1e-06"):
+        export(tmp_path / "out", "timm", Bundle(result.facts, result.params, tuple("abcde"), result.preprocessing))
 
 
 @pytest.mark.parametrize(

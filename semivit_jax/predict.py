@@ -1,0 +1,182 @@
+"""Predictions of a trained classifier: `semivit_jax.load("runs/digits").predict(["a.jpg", "b.png"])`."""
+
+import dataclasses
+import itertools
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from PIL import Image
+
+from semivit_jax.data.decode import BadImage, decode, from_pillow
+from semivit_jax.export.bundle import normalise
+from semivit_jax.trained import Trained, load_trained
+from semivit_jax.weights.facts import MaeFacts
+
+TOP = 5
+
+AnyImage = str | os.PathLike | bytes | Image.Image | np.ndarray
+"""A file, its content, a Pillow image, or uint8 pixels [height, width, 3] (red, green, blue)."""
+
+
+class Guess(NamedTuple):
+    """A class and its probability."""
+
+    label: str
+    confidence: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+    """Predictions for n images, in their order.
+
+    Attributes:
+      top5: per image up to five guesses, most probable first.
+    """
+
+    top5: tuple[tuple[Guess, ...], ...]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Most probable class of every image."""
+        return tuple(guesses[0].label for guesses in self.top5)
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """Probability of that class, float32 [n]."""
+        return np.array([guesses[0].confidence for guesses in self.top5], np.float32)
+
+    def __len__(self) -> int:
+        return len(self.top5)
+
+
+class Predictor:
+    """A classifier with the evaluation view it was trained for; compiled once, for one batch size."""
+
+    def __init__(self, trained: Trained, *, batch_size: int):
+        """Args: trained, weights with a head; batch_size, images per forward pass.
+
+        Raises:
+          ValueError: the weights have no classifier.
+        """
+        if isinstance(trained.model, MaeFacts) or not trained.model.num_classes:
+            raise ValueError(f"{trained.source} has no classifier, so there is nothing to predict with")
+        self.source, self.view, self._batch_size = trained.source, trained.view, batch_size
+        self.class_names = class_names_of(trained)
+        self._params = jax.device_put(trained.params)
+        module, preprocessing = trained.model.module(), trained.view.preprocessing
+
+        def probs(params: dict, pixels: jax.Array) -> jax.Array:
+            logits = module.apply({"params": params}, normalise(pixels, preprocessing))
+            return jax.nn.softmax(logits, axis=-1)  # pyright: ignore[reportArgumentType]
+
+        self._probs = jax.jit(probs)
+
+    def predict(self, images: AnyImage | Sequence[AnyImage]) -> Predictions:
+        """Predictions for one image or many.
+
+        Args:
+          images: one or several of `AnyImage`, mixed as you like; an array [n, height, width, 3] is n images.
+
+        Raises:
+          BadImage: an image that cannot be decoded, with its place in `images`.
+          TypeError: something that is no image.
+        """
+        found = tuple(self.each(_as_several(images)))
+        for place, guesses in enumerate(found):
+            if isinstance(guesses, BadImage):
+                raise BadImage(f"image {place}: {guesses}") from guesses
+        return Predictions(tuple(guesses for guesses in found if not isinstance(guesses, BadImage)))
+
+    def each(self, images: Iterable[AnyImage]) -> Iterator[tuple[Guess, ...] | BadImage]:
+        """Guesses for every image in turn, or why it cannot be shown; reads one batch ahead, never all at once."""
+        images, pending = iter(images), None
+        with ThreadPoolExecutor() as threads:
+            while chunk := list(itertools.islice(images, self._batch_size)):
+                views = list(threads.map(self._view_or_reason, chunk))
+                # The device works on this batch while the next one is decoded.
+                started = self._start(views)
+                if pending is not None:
+                    yield from self._finish(*pending)
+                pending = views, started
+            if pending is not None:
+                yield from self._finish(*pending)
+
+    def _view_or_reason(self, image: AnyImage) -> np.ndarray | BadImage:
+        try:
+            pixels = self._pixels(image)
+        except BadImage as error:
+            return error
+        except OSError as error:
+            return BadImage(f"cannot be read: {error}")
+        try:
+            return self.view(pixels)
+        except ValueError as error:
+            return BadImage(str(error))
+
+    def _pixels(self, image: AnyImage) -> np.ndarray:
+        if isinstance(image, Image.Image):
+            return from_pillow(image, exif_rotation=self.view.exif_rotation)
+        if isinstance(image, np.ndarray):
+            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
+                raise BadImage(f"an array of {image.dtype} {image.shape}; expected uint8 [height, width, 3]")
+            return image
+        if not isinstance(image, bytes | str | os.PathLike):
+            raise TypeError(f"an image is a path, bytes, a Pillow image or an array; got {type(image).__name__}")
+        data = image if isinstance(image, bytes) else Path(image).read_bytes()
+        view = self.view
+        return decode(data, path="pillow", exif_rotation=view.exif_rotation, max_pixels=view.max_pixels)
+
+    def _start(self, views: list[np.ndarray | BadImage]) -> jax.Array:
+        """Probabilities of a batch, padded to the compiled size; returns before they are there."""
+        size = self.view.preprocessing.image_size
+        pixels = np.zeros((self._batch_size, size, size, 3), np.uint8)
+        for row, view in enumerate(views):
+            if not isinstance(view, BadImage):
+                pixels[row] = view
+        return self._probs(self._params, pixels)
+
+    def _finish(self, views: list[np.ndarray | BadImage], probs: jax.Array) -> Iterator[tuple[Guess, ...] | BadImage]:
+        for view, row in zip(views, np.asarray(probs), strict=False):  # the rest is padding
+            best = np.argsort(-row, kind="stable")[:TOP]
+            guesses = tuple(Guess(self.class_names[label], float(row[label])) for label in best)
+            yield view if isinstance(view, BadImage) else guesses
+
+
+def load(
+    folder: str | os.PathLike,
+    *,
+    weights: str = "latest",
+    use: str | None = None,
+    stage: str | None = None,
+    batch_size: int = 64,
+) -> Predictor:
+    """Opens a run, one of its checkpoints, or imported weights for prediction.
+
+        predictor = semivit_jax.load("runs/digits")
+        predictor.predict("photo.jpg").labels[0]
+
+    Args:
+      folder: workdir, checkpoint, or folder of `semivit import`.
+      weights: "latest" checkpoint, or "best" by validation accuracy.
+      use: "params" or "ema_params"; None takes ema_params where they exist.
+      stage: of the workdir; None is the latest.
+      batch_size: images per forward pass.
+    """
+    return Predictor(load_trained(Path(folder), kept=weights, tree=use, stage=stage), batch_size=batch_size)
+
+
+def class_names_of(trained: Trained) -> tuple[str, ...]:
+    """Names of the outputs; their numbers where nobody stored names."""
+    assert not isinstance(trained.model, MaeFacts)
+    return trained.class_names or tuple(str(label) for label in range(trained.model.num_classes))
+
+
+def _as_several(images: AnyImage | Sequence[AnyImage]) -> Iterable[AnyImage]:
+    if isinstance(images, np.ndarray):
+        return images if images.ndim == 4 else [images]
+    return [images] if isinstance(images, str | bytes | os.PathLike | Image.Image) else images

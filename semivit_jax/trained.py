@@ -1,0 +1,188 @@
+"""Finished weights ready for use: model, arrays, classes and view of a run, one of its checkpoints or an import."""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+from semivit_jax import checkpoint, config_check, manifest, workdir
+from semivit_jax.checkpoint import CheckpointError
+from semivit_jax.config import Config, ConfigError, MaeConfig
+from semivit_jax.data.crop_resize import resize_short_side_and_crop
+from semivit_jax.data.rows import unchanged
+from semivit_jax.models.convnext import CONVNEXT_SIZES
+from semivit_jax.models.variants import VIT_SIZES, layer_norm_eps
+from semivit_jax.weights import layout
+from semivit_jax.weights.facts import ConvNextFacts, MaeFacts, ModelFacts, VitFacts
+from semivit_jax.weights.folder import is_import, load_imported
+from semivit_jax.weights.preprocessing import Preprocessing
+
+TREES = ("params", "ema_params")
+KEPT = {"latest": "checkpoints", "best": "best"}  # which checkpoint of a stage -> the folder that holds it
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """How an image is decoded and becomes the model's input.
+
+    Attributes:
+      preprocessing: size, crop, interpolation, mean and std.
+      keeps_size: images are taken as they are and must have the model's size (`config.data.affine_views`).
+      exif_rotation: turn images as their EXIF orientation asks.
+      max_pixels: larger images are refused before they are decoded.
+    """
+
+    preprocessing: Preprocessing
+    keeps_size: bool
+    exif_rotation: bool
+    max_pixels: int
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """The evaluation view of a decoded image, uint8 [height, width, 3] -> [size, size, 3].
+
+        Raises:
+          ValueError: `keeps_size`, and the image has another size.
+        """
+        view = self.preprocessing
+        if self.keeps_size:
+            return unchanged(image, view.image_size)
+        return resize_short_side_and_crop(
+            image,
+            image_size=view.image_size,
+            crop_fraction=view.crop_fraction,
+            interpolation="bilinear" if view.interpolation == "bilinear" else "bicubic",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """One set of weights and what belongs to it.
+
+    Attributes:
+      source: folder and tree, for people.
+      model: the module that `params` fit.
+      params: nested dict of float32 arrays; without "head" where the model has no classes.
+      class_names: one per output; None where nobody stored them.
+      view: of the images.
+      config: of the run that trained them; None for imports.
+    """
+
+    source: str
+    model: ModelFacts
+    params: dict
+    class_names: tuple[str, ...] | None
+    view: View
+    config: Config | None
+
+
+def load_trained(folder: Path, *, kept: str, tree: str | None, stage: str | None) -> Trained:
+    """Reads one set of weights.
+
+    Args:
+      folder: a workdir, one checkpoint inside it (`semi/checkpoints/300`), or a folder of `semivit import`.
+      kept: of a workdir, "latest" or "best" checkpoint by validation accuracy.
+      tree: "params" or "ema_params"; None takes ema_params where they exist.
+      stage: of a workdir; None is the latest stage with a checkpoint.
+
+    Raises:
+      CheckpointError: no good checkpoint, or it lacks the tree that is asked for.
+      ConfigError: the folder is none of these.
+    """
+    if is_import(folder):
+        return _from_import(folder, tree)
+    source = find_checkpoint(folder, kept=kept, stage=stage)
+    facts, available = checkpoint.read_facts(source), trees_of(source)
+    chosen = available[-1] if tree is None else tree
+    if chosen not in available:
+        raise CheckpointError(f"{source} has no {chosen}; it has {', '.join(available)}")
+    config = config_check.check(facts["config"])
+    class_names, data = tuple(facts["class_names"]), config.data
+    view = View(
+        Preprocessing.from_json(facts["preprocessing"]),
+        data.affine_views is not None,
+        data.exif_rotation,
+        data.max_pixels,
+    )
+    model = model_facts(config, facts["stage"], num_classes=len(class_names))
+    return Trained(f"{source} ({chosen})", model, _read_tree(source, chosen), class_names, view, config)
+
+
+def find_checkpoint(folder: Path, *, kept: str, stage: str | None) -> Path:
+    """The good checkpoint that `load_trained` reads; `folder` may be that checkpoint itself."""
+    folder = folder.resolve()
+    if manifest.is_sealed(folder):
+        found = manifest.problems(folder)
+        if found:
+            raise CheckpointError(f"{folder} is damaged: {'; '.join(found[:3])}")
+        return folder
+    if not (folder / "config.json").exists():
+        raise ConfigError(f"{folder} is neither a run folder, nor a checkpoint, nor written by `semivit import`")
+    holder = folder / (stage or workdir.latest_stage(folder)) / KEPT[kept]
+    good = checkpoint.newest_good(holder)
+    if good is None:
+        raise CheckpointError(f"{holder} has no good checkpoint")
+    return good
+
+
+def trees_of(source: Path) -> tuple[str, ...]:
+    """Which of params and ema_params a checkpoint, or an import, holds."""
+    if is_import(source):
+        return TREES if load_imported(source).ema_params is not None else TREES[:1]
+    shapes = checkpoint.array_shapes(source)
+    return tuple(tree for tree in TREES if any(name.startswith(f"{tree}.") for name in shapes))
+
+
+def model_facts(config: Config, stage: str, *, num_classes: int) -> ModelFacts:
+    """The model that a stage of a run trains."""
+    variant, image_size = config.model.variant, config.data.image_size
+    if variant in CONVNEXT_SIZES:
+        size = CONVNEXT_SIZES[variant]
+        return ConvNextFacts(variant, size.depths, size.widths, image_size, num_classes)
+    sizes = dataclasses.asdict(VIT_SIZES[variant])
+    eps = layer_norm_eps(config.model)
+    if stage != "mae":
+        heads = {"pool": config.model.pool, "posemb": config.model.posemb, "num_classes": num_classes}
+        return VitFacts(variant, **sizes, image_size=image_size, **heads, layer_norm_eps=eps)
+    section = config.stage("mae")
+    assert isinstance(section, MaeConfig)
+    decoder = {name: getattr(section, name) for name in ("decoder_width", "decoder_depth", "decoder_num_heads")}
+    return MaeFacts(variant, **sizes, image_size=image_size, **decoder, layer_norm_eps=eps)
+
+
+def backbone(trained: Trained) -> Trained:
+    """The same weights as a model with `features`: an MAE becomes its encoder, read at the class token."""
+    model = trained.model
+    if not isinstance(model, MaeFacts):
+        return trained
+    sizes = {field.name: getattr(model, field.name) for field in dataclasses.fields(model)}
+    sizes = {name: value for name, value in sizes.items() if not name.startswith("decoder_")}
+    encoder = VitFacts(**sizes, pool="cls", posemb="sincos", num_classes=0)
+    return dataclasses.replace(trained, model=encoder, params=trained.params["encoder"])
+
+
+def _read_tree(source: Path, tree: str) -> dict:
+    """Nested dict of one tree, whole on this host's first device."""
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    targets = {
+        name: jax.ShapeDtypeStruct(shape, jnp.float32, sharding=here)
+        for name, shape in checkpoint.array_shapes(source).items()
+        if name.startswith(f"{tree}.")
+    }
+    arrays = checkpoint.restore_arrays(source, targets)
+    return layout.unflatten({name.removeprefix(f"{tree}.").replace(".", "/"): a for name, a in arrays.items()})
+
+
+def _from_import(folder: Path, tree: str | None) -> Trained:
+    imported = load_imported(folder)
+    has_ema = imported.ema_params is not None
+    chosen = tree or TREES[has_ema]
+    if chosen == "ema_params" and not has_ema:
+        raise CheckpointError(f"{folder} has no ema_params; it has params")
+    params = imported.ema_params if chosen == "ema_params" else imported.params
+    assert params is not None
+    # Published models were evaluated on files as they are, under Pillow's own limit.
+    view = View(imported.preprocessing, False, False, Image.MAX_IMAGE_PIXELS or 0)
+    return Trained(f"{folder} ({chosen})", imported.facts, params, imported.class_names, view, None)

@@ -1,0 +1,104 @@
+"""`semivit eval`: the numbers of training's own evaluation, every split, every protocol, runs and imports."""
+
+import json
+
+import numpy as np
+import pytest
+
+from semivit_jax import sharding
+from semivit_jax.data.eval_pipeline import eval_batches
+from semivit_jax.evaluate import evaluate
+from semivit_jax.main import main
+from semivit_jax.models.variants import classifier
+from semivit_jax.stages.finetune import make_eval_step
+from tests.compiled import quick_jit
+from tests.serve.runs import digits, write_run
+
+CONFIG_FILES = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # ml_collections loads them so
+
+
+def run(*argv) -> int:
+    return main(["semivit", "eval", *map(str, argv)])
+
+
+def result(out):
+    return json.loads(out.read_text())
+
+
+def test_params_and_ema_params_get_the_numbers_that_training_logs(finished, tmp_path, capsys):
+    folder, config, *trees = finished
+    assert run(f"--workdir={folder}", f"--out={tmp_path / 'new' / 'eval.json'}") == 0
+    written = result(tmp_path / "new" / "eval.json")
+    model = classifier(config.model, image_size=8, num_classes=10, drop_path_rate=0.0, backend="cpu")
+    step = quick_jit(make_eval_step(config, model))
+    batches = eval_batches(digits().eval, config.data, batch_size=100, process_index=0, process_count=1)
+    for name, params in zip(("params", "ema_params"), trees, strict=True):
+        found, expected = written["results"][name], evaluate(step, params, batches, mesh=sharding.make_mesh(1))
+        np.testing.assert_allclose([found[k] for k in expected], list(expected.values()), rtol=1e-5)
+        confusion = np.array(found["confusion"])
+        assert found["num_images"] == confusion.sum() == 360
+        assert np.trace(confusion) / 360 == pytest.approx(found["acc1"])
+        shares = np.diag(confusion) / confusion.sum(axis=1)
+        np.testing.assert_allclose([found["class_acc"][str(i)] for i in range(10)], shares)
+        assert 0 < found["ece"] < 1
+    assert written["split"] == "test"
+    said = capsys.readouterr().out
+    assert "ema_params" in said
+    assert "by the classifier's own head" in said
+
+
+@pytest.mark.parametrize(("split", "count"), [("labeled", 40), ("train", 1437)])
+def test_splits_by_name(finished, tmp_path, split, count):
+    assert run(f"--workdir={finished[0]}", f"--split={split}", f"--out={tmp_path / 'e.json'}") == 0
+    assert result(tmp_path / "e.json")["results"]["params"]["num_images"] == count
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--split=validation"], "the split 'validation' has no image with a label"),
+        (["--split=middle"], "middle"),
+        (["--protocol=knn", "--split=labeled"], "holds the images that --protocol=knn is fitted on"),
+        (["--stage=semi"], "has no good checkpoint"),
+    ],
+)
+def test_what_cannot_be_graded_is_one_message(finished, capsys, flags, message):
+    assert run(f"--workdir={finished[0]}", *flags) == 1
+    assert message in capsys.readouterr().err
+
+
+@CONFIG_FILES
+def test_a_mistyped_override_is_bad_usage(finished, capsys):
+    assert run(f"--workdir={finished[0]}", "--config=digits", "--config.data.image_sise=9") == 2
+    assert "config.data.image_sise" in capsys.readouterr().err
+
+
+def test_an_autoencoder_is_graded_by_its_features(tmp_path, capsys):
+    write_run(tmp_path / "mae", stage="mae", keep_ema=False)
+    assert run(f"--workdir={tmp_path / 'mae'}") == 1
+    assert "has no classifier; give --protocol" in capsys.readouterr().err
+    assert run(f"--workdir={tmp_path / 'mae'}", "--protocol=knn", f"--out={tmp_path / 'knn.json'}") == 0
+    written = result(tmp_path / "knn.json")
+    assert "k-nearest neighbours on frozen features" in written["protocol"]
+    found = written["results"]["params"]
+    assert found["acc1"] > 0.3  # random features of real digits; chance is 0.1
+    assert "loss" not in found
+    assert "ece" not in found
+
+
+@CONFIG_FILES
+def test_an_import_is_graded_on_the_data_a_config_names(finished, tmp_path, capsys):
+    folder = tmp_path / "in"
+    assert main(["semivit", "import", str(finished[0]), "--model=vit_test2", f"--out={folder}"]) == 0
+    assert run(f"--workdir={folder}", "--protocol=linear") == 1
+    assert "give --config=FILE" in capsys.readouterr().err
+    data = "--config=digits:labels_per_class=2"
+    assert run(f"--workdir={folder}", data, "--protocol=linear", f"--out={tmp_path / 'linear.json'}") == 0
+    found = result(tmp_path / "linear.json")["results"]
+    assert found.keys() == {"params", "ema_params"}
+    assert all(tree["acc1"] > 0.3 for tree in found.values())
+    assert np.isfinite([tree["loss"] for tree in found.values()]).all()
+    assert run(f"--workdir={folder}", data, f"--out={tmp_path / 'head.json'}") == 0
+    assert run(f"--workdir={finished[0]}", f"--out={tmp_path / 'run.json'}") == 0
+    head, own = (result(tmp_path / name)["results"]["ema_params"] for name in ("head.json", "run.json"))
+    assert head["confusion"] == own["confusion"]
