@@ -18,8 +18,9 @@ def test_two_processes_agree_with_one(untouched_pair, untouched):
 
 @pytest.fixture(scope="module")
 def begun(machine, tmp_path_factory):
-    """A run stopped in its last stage, on one process with 8 devices."""
+    """A run begun on 4 devices and taken on by 8, stopped in its last stage."""
     workdir = tmp_path_factory.mktemp("runs") / "begun"
+    assert stop(machine.start(workdir, devices=4), signal.SIGTERM, at="mae: step") == [75]
     assert stop(machine.start(workdir, devices=8), signal.SIGTERM, at="semi: step") == [75]
     return workdir
 
