@@ -99,10 +99,11 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16, help="images per update (semi: labeled ones), 2 per device")
     parser.add_argument("--image_size", type=int, default=32)
     parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--devices", type=int, nargs="+", default=DEVICES, choices=DEVICES)
     options = parser.parse_args()
     case = Case(options.model, options.stage, options.batch, options.image_size, 10, "float32")
     rows = []
-    for devices in DEVICES:
+    for devices in options.devices:
         for fsdp in sorted({1, devices}):
             rows.append(measure(case, devices=devices, fsdp=fsdp, steps=options.steps))
             print(json.dumps(dataclasses.asdict(case) | dataclasses.asdict(rows[-1])), flush=True)
