@@ -81,7 +81,8 @@ def test_values_that_do_not_fit_the_data_or_the_devices_stop_before_training(tra
 
 
 def test_a_workdir_of_another_config_names_the_keys(train, tmp_path):
-    workdir.claim(tmp_path / "run", small_config(), first_host=True, say=print)
+    config = small_config(**{"semi.ema_decay": 0.99})
+    workdir.claim(tmp_path / "run", config, first_host=True, say=print)
     code, printed = train("--config.seed=1", "--config.semi.ema_decay=0.5")
     assert code == FAILED
     assert "belongs to a run with another config" in printed

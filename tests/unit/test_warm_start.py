@@ -32,12 +32,17 @@ def test_every_tensor_is_accounted_for():
     assert "dropped (2)" in told
 
 
+def test_a_head_for_other_classes_starts_afresh():
+    transfer = plan(CLASSIFIER, {**CLASSIFIER, "head.kernel": (8, 5)}, "finetune")
+    assert transfer.dropped == transfer.reinitialised == ("head.kernel",)
+
+
 @pytest.mark.parametrize(
     ("available", "wanted", "from_stage", "complaint"),
     [
         (MAE, {**CLASSIFIER, "neck.bias": (3,)}, "mae", "neck.bias is not in source"),
         ({**MAE, "neck.bias": (3,)}, CLASSIFIER, "mae", "neck.bias of source has no place"),
-        (CLASSIFIER, {**CLASSIFIER, "head.kernel": (8, 5)}, "finetune", r"head.kernel has shape \(8, 10\).*\(8, 5\)"),
+        (CLASSIFIER, {**CLASSIFIER, "posemb": (1, 9, 8)}, "finetune", r"posemb has shape \(1, 5, 8\).*\(1, 9, 8\)"),
         (ENCODER, CLASSIFIER, "finetune", "head.kernel is not in source"),
         (MAE, ENCODER, "finetune", "norm.scale of source has no place"),
     ],

@@ -7,8 +7,13 @@ from semivit_jax.config import ConfigError
 from tests.configs import small_config
 
 
+CLAIMED = {"seed": 0, "semi.confidence_threshold": 0.7, "checkpoint.keep": 2, "mesh.fsdp": 1}
+
+
 def claim(folder, said=None, **changes):
-    workdir.claim(folder, small_config(**changes), first_host=True, say=(said if said is not None else []).append)
+    workdir.claim(
+        folder, small_config(**(CLAIMED | changes)), first_host=True, say=(said if said is not None else []).append
+    )
 
 
 def test_another_experiment_is_refused_and_every_difference_named(tmp_path):
