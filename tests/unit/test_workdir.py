@@ -6,7 +6,6 @@ from semivit_jax import workdir
 from semivit_jax.config import ConfigError
 from tests.configs import small_config
 
-
 CLAIMED = {"seed": 0, "semi.confidence_threshold": 0.7, "checkpoint.keep": 2, "mesh.fsdp": 1}
 
 
