@@ -111,7 +111,7 @@ def _find(name: str, data_dir: Path) -> Any:
 
 
 def _keys(name: str, builder: Any) -> tuple[str, str]:
-    features = builder.info.features
+    features = dict(sorted(builder.info.features.items()))  # tfds reads them back in no fixed order
     images = [key for key, value in features.items() if isinstance(value, tfds.features.Image)]
     labels = [key for key, value in features.items() if isinstance(value, tfds.features.ClassLabel)]
     supervised = builder.info.supervised_keys or ()

@@ -64,7 +64,8 @@ def test_less_memory_costs_micro_steps_only(file, arguments, limit):
             roomy.peak_lr,
             roomy.recipe_accum,
         )
-        said = f"{plan.accum} micro-steps per update instead of {plan.recipe_accum}, at most {limit} images per device"
+        adapted = f"{plan.accum} micro-steps per update instead of {plan.recipe_accum}"
+        said = f"{adapted} (at most {limit} images per device)"
         assert (said in plan.deviations) == (plan.accum != plan.recipe_accum)
 
 
