@@ -1,6 +1,7 @@
 """`semivit train` and `semivit split`, and what every command does: flags in, exit code out."""
 
 import os
+import re
 import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -64,7 +65,10 @@ def parse_config(
     config_flags.DEFINE_config_file("config", None, "recipe, FILE[:ARGS]", flag_values=values, sys_argv=arguments)
     for name in (*required, *optional):
         flags.DEFINE_string(name, "", "", flag_values=values)
-    rest = values(arguments)[1:]
+    try:
+        rest = values(arguments)[1:]
+    except (AttributeError, KeyError) as error:  # ml_collections names the last part of a mistyped key alone
+        raise flags.Error(_mistyped(argv, str(error))) from error
     raw: Any = values["config"].value
     if rest or raw is None or not all(values[name].value for name in required):
         needed = " ".join(f"--{name}=..." for name in required)
@@ -72,6 +76,14 @@ def parse_config(
     overridden = config_flags.get_override_values(values["config"])
     config = config_check.check(with_preprocessing(raw, overridden))
     return config, {name: values[name].value for name in (*required, *optional)}
+
+
+def _mistyped(argv: list[str], hint: str) -> str:
+    """The whole mistyped key of the command line, and the library's suggestion where it has one."""
+    overrides = (a.removeprefix("--").split("=")[0] for a in argv if a.startswith("--config."))
+    key = next((k for k in overrides if k.rsplit(".", 1)[-1] in hint), "a --config override")
+    close = re.search(r'Did you mean \\*"(\w+)', hint)
+    return f"unknown key {key}" + (f"; did you mean {close[1]!r}?" if close else "")
 
 
 def with_preprocessing(raw: Any, overridden: Collection[str]) -> Any:

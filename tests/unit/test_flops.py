@@ -27,8 +27,11 @@ def wide_case(stage):
     return cases.Case("vit_wide", stage, BATCHES[stage], 96, num_classes=100, dtype="float32", unroll=2)
 
 
+SLOW = pytest.mark.slow  # a minute of compilation each; MAE, with encoder and decoder, stays
+
+
 @pytest.mark.usefixtures("wide")
-@pytest.mark.parametrize("stage", ["mae", "finetune", "semi"])
+@pytest.mark.parametrize("stage", ["mae", pytest.param("finetune", marks=SLOW), pytest.param("semi", marks=SLOW)])
 def test_count_agrees_with_xla_on_the_unrolled_step(stage):
     compiled, inputs = describe(wide_case(stage))
     cost = compiled.train_step.lower(*inputs).compile(compiler_options=QUICK).cost_analysis()
