@@ -28,8 +28,18 @@ def fan_in_uniform(fan_in: int) -> Initializer:
     return init
 
 
+_LayerNormKeepingItsInput = nn.remat(nn.LayerNorm, prevent_cse=False)  # the barrier is for code outside of scans
+
+
 def layer_norm(eps: float, dtype: jnp.dtype | None, name: str | None = None) -> nn.LayerNorm:
-    return nn.LayerNorm(epsilon=eps, dtype=dtype, name=name)
+    """LayerNorm whose backward pass starts from its input in bfloat16; otherwise it keeps three arrays in float32."""
+    return (nn.LayerNorm if dtype is None else _LayerNormKeepingItsInput)(epsilon=eps, dtype=dtype, name=name)
+
+
+def gelu(x: jax.Array, dtype: jnp.dtype | None) -> jax.Array:
+    """The exact (erf) GELU. In bfloat16 its backward pass starts from its input; otherwise it keeps three arrays."""
+    exact = functools.partial(jax.nn.gelu, approximate=False)
+    return exact(x) if dtype is None else jax.checkpoint(exact, prevent_cse=False)(x)
 
 
 def attend(query: jax.Array, key: jax.Array, value: jax.Array, implementation: str) -> jax.Array:
@@ -116,7 +126,7 @@ class Mlp(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         h = Dense(self.mlp_dim, kernel_init=self.kernel_init, dtype=self.dtype, name="fc1")(x)
-        h = jax.nn.gelu(h, approximate=False)
+        h = gelu(h, self.dtype)
         return Dense(x.shape[-1], kernel_init=self.kernel_init, dtype=self.dtype, name="fc2")(h)
 
 

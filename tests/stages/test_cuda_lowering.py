@@ -16,6 +16,7 @@ from jax._src.cudnn import fused_attention_stablehlo as fused
 
 from benchmarks import cases
 from semivit_jax.models.layers import attend
+from semivit_jax.models.variants import VIT_SIZES
 from semivit_jax.stages import make_stage
 
 FORWARD, BACKWARD = "__cudnn$fmhaSoftmax", "__cudnn$fmhaSoftmaxBackward"
@@ -28,15 +29,19 @@ def _hopper(monkeypatch):
     monkeypatch.setattr(fused, "is_cuda_compute_capability_equal", lambda wanted: False)
 
 
-def lowered(case):
-    """The text of the case's train step, lowered for CUDA."""
+def traced(case):
+    """The case's train step as it would be traced on a GPU."""
     config = cases.config_of(case)
     plan = cases.plan_of(config, case, num_devices=1)
     stage = make_stage(config, plan, backend="gpu")
     state = jax.eval_shape(stage.init, jax.random.key(0))
     batch = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), cases.random_batch(case, 0))
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    return jax.jit(stage.train_step).trace(state, batch, key).lower(lowering_platforms=("cuda",)).as_text()
+    return jax.jit(stage.train_step).trace(state, batch, jax.eval_shape(lambda: jax.random.key(0)))
+
+
+def lowered(case):
+    """The text of the case's train step, lowered for CUDA."""
+    return traced(case).lower(lowering_platforms=("cuda",)).as_text()
 
 
 @functools.cache
@@ -72,13 +77,48 @@ def test_no_array_of_tokens_by_tokens_is_made():
 
 def test_on_several_devices_lengths_go_with_their_images():
     """Left alone they would be whole on every device, beside a piece of the batch."""
-    mesh = jax.sharding.AbstractMesh((4, 1), ("data", "fsdp"))
+    auto = (jax.sharding.AxisType.Auto,) * 2  # as `sharding.make_mesh` has them
+    mesh = jax.sharding.AbstractMesh((4, 1), ("data", "fsdp"), axis_types=auto)
     factor = jax.ShapeDtypeStruct((8, 5, 2, 64), jnp.bfloat16)
     with jax.sharding.use_abstract_mesh(mesh):
-        traced = jax.jit(lambda *qkv: attend(*qkv, "cudnn")).trace(factor, factor, factor)
-        text = traced.lower(lowering_platforms=("cuda",)).as_text()
+        step = jax.jit(lambda *qkv: attend(*qkv, "cudnn")).trace(factor, factor, factor)
+        text = step.lower(lowering_platforms=("cuda",)).as_text()
     (constraint,) = re.findall(r"sdy.sharding_constraint .*: tensor<8xi32>", text)
     assert '{"data", "fsdp"}' in constraint
+
+
+def kept_for_the_backward_pass(case):
+    """(dtype, shape) of every array that a scan over the blocks keeps for each layer, student and teacher apart."""
+    depth = VIT_SIZES[case.model].depth
+    kept = []
+    for equation in scans(traced(case).jaxpr.jaxpr):
+        outputs = [v.aval for v in equation.outvars]
+        if equation.params["length"] == depth:
+            kept.append(Counter((str(a.dtype), a.shape[1:]) for a in outputs if a.shape[:1] == (depth,)))
+    return kept
+
+
+def scans(jaxpr):
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "scan":
+            yield equation
+        for value in equation.params.values():
+            for item in value if isinstance(value, list | tuple) else [value]:
+                inner = getattr(item, "jaxpr", item)
+                if hasattr(inner, "eqns"):
+                    yield from scans(inner)
+
+
+def test_blocks_keep_little_and_the_teacher_nothing():
+    """Per layer two arrays as wide as the MLP, and none of activations in float32: what is cheap is computed again."""
+    teacher, student, gradients = kept_for_the_backward_pass(cases.full("vit_b16", "semi", 2))
+    rows, tokens, width = 12, 197, 768
+    assert not teacher
+    assert student[("bfloat16", (rows, tokens, 4 * width))] == 2
+    assert student[("bfloat16", (rows, tokens, width))] == 5
+    assert student[("bfloat16", (rows, tokens + 1, 12, 64))] == 4  # query, key, value and output of the attention
+    assert not [entry for entry in student if entry[0] == "float32" and entry[1][-1:] == (width,)]
+    assert ("float32", (width, 3 * width)) in gradients  # the last scan is the backward pass
 
 
 @pytest.mark.parametrize("tokens", [4, 5])
