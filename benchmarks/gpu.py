@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -37,8 +38,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks.gpu", description="Measure training steps on one accelerator.")
     parser.add_argument("--out", type=Path, required=True, help="folder for results.jsonl, table.txt and log.txt")
     parser.add_argument("--minutes", type=float, default=9.0, help="the command ends within this time")
-    parser.add_argument("--case-minutes", type=float, default=4.0, help="a case that takes longer is given up")
-    parser.add_argument("--only", default="", help="run only jobs whose name contains this text")
+    parser.add_argument("--case-minutes", type=float, default=5.0, help="a case that takes longer is given up")
+    parser.add_argument(
+        "--only", type=re.compile, default=".*", help="run jobs whose whole name this expression matches"
+    )
     parser.add_argument("--resume", action="store_true", help="keep the rows in DIR and measure what is missing")
     parser.add_argument("--xla-preset", choices=tuple(xla_flags.PRESETS), help="flags of semivit_jax/xla_flags.py")
     return parser.parse_args(arguments)
@@ -62,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if "not_run" in machine:
         sys.exit(f"the machine itself could not be measured: {machine['not_run']}; see {args.out / 'log.txt'}")
     for job in jobs.all_jobs(accelerator=machine["backend"] != "cpu")[1:]:
-        if args.only in job.name and not report.has(job):
+        if args.only.fullmatch(job.name) and not report.has(job):
             report.add(job.name, run(job))
     print((args.out / "table.txt").read_text(), end="")
 
@@ -113,9 +116,8 @@ def run_apart(job: Job, rows: Sequence[Row], *, seconds: float, log: Path) -> Ro
             print(f"--- {job.name}", file=stream, flush=True)
             begins = stream.tell()
             # A session of its own, so that the compilers it starts end with it.
-            process = subprocess.Popen(
-                command, env=environment(job), stdout=stream, stderr=stream, start_new_session=True
-            )
+            chosen = environment(job, log.parent / "cache")
+            process = subprocess.Popen(command, env=chosen, stdout=stream, stderr=stream, start_new_session=True)
             try:
                 code = process.wait(timeout=seconds)
             except subprocess.TimeoutExpired:
@@ -127,9 +129,15 @@ def run_apart(job: Job, rows: Sequence[Row], *, seconds: float, log: Path) -> Ro
         return json.loads(record.read_text())
 
 
-def environment(job: Job) -> dict[str, str]:
-    """The process's environment; shares of memory that the user set stay."""
+def environment(job: Job, cache: Path) -> dict[str, str]:
+    """The process's environment; shares of memory that the user set stay.
+
+    Jobs of several programs keep what they compile, so that one that was cut short goes on quickly. Cases do not: their
+    compile time is a result.
+    """
     chosen = dict(os.environ)
+    if job.kind in ("kernels", "parts", "twin"):
+        chosen["JAX_COMPILATION_CACHE_DIR"] = str(cache)
     if not {"XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION"} & set(chosen):
         chosen["XLA_CLIENT_MEM_FRACTION"] = BESIDE_A_TWIN if job.kind == "twin" else ALONE
     return chosen

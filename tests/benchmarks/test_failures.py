@@ -211,8 +211,8 @@ def test_rows_and_table_are_on_disk_before_the_next_case_starts(few_jobs, tmp_pa
 def test_no_case_may_outlast_the_minutes(few_jobs, tmp_path):
     given = []
     few_jobs(lambda name, seconds: given.append(seconds) or KERNELS if "kernels" in name else {"not_run": "?"})
-    gpu.main(["--out", str(tmp_path), "--minutes=1", "--case-minutes=0.5", "--only=kernels"])
-    gpu.main(["--out", str(tmp_path), "--minutes=0.25", "--case-minutes=0.5", "--only=kernels"])
+    gpu.main(["--out", str(tmp_path), "--minutes=1", "--case-minutes=0.5", "--only=kernels.*"])
+    gpu.main(["--out", str(tmp_path), "--minutes=0.25", "--case-minutes=0.5", "--only=kernels.*"])
     assert 29 < given[0] <= 30
     assert 14 < given[1] <= 15
 
@@ -222,10 +222,17 @@ def test_no_time_starts_no_process(child, tmp_path):
     assert gpu.run_apart(SEMI, [], seconds=0, log=tmp_path / "log.txt")["not_run"] == "out of time"
 
 
-def test_shares_of_the_memory_leave_room_for_a_twin(monkeypatch):
+def test_shares_of_the_memory_leave_room_for_a_twin(monkeypatch, tmp_path):
     monkeypatch.delenv("XLA_CLIENT_MEM_FRACTION", raising=False)
     monkeypatch.delenv("XLA_PYTHON_CLIENT_MEM_FRACTION", raising=False)
-    alone, twin = gpu.environment(SEMI), gpu.environment(Job("twin", "vit_b16", "tuned"))
+    alone, twin = gpu.environment(SEMI, tmp_path), gpu.environment(Job("twin", "vit_b16", "tuned"), tmp_path)
     assert float(twin["XLA_CLIENT_MEM_FRACTION"]) < 0.5 < float(alone["XLA_CLIENT_MEM_FRACTION"]) < 1
     monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.7")  # jax refuses both names at once
-    assert "XLA_CLIENT_MEM_FRACTION" not in gpu.environment(SEMI)
+    assert "XLA_CLIENT_MEM_FRACTION" not in gpu.environment(SEMI, tmp_path)
+
+
+def test_compiled_programs_are_kept_except_where_compiling_is_timed(monkeypatch, tmp_path):
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    for kind, kept in (("case", False), ("published", False), ("parts", True), ("twin", True), ("kernels", True)):
+        chosen = gpu.environment(Job(kind, "vit_b16", "semi"), tmp_path)
+        assert (chosen.get("JAX_COMPILATION_CACHE_DIR") == str(tmp_path)) is kept
