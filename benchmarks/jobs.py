@@ -1,18 +1,27 @@
 """What `benchmarks.gpu` measures, the most telling first, and which batches it tries."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
-from typing import Any
+import gc
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import jax
 
 from benchmarks import cases, twins
+from benchmarks.attention import check_attention
 from benchmarks.cases import Case
-from benchmarks.ceilings import Ceilings, measure_ceilings
-from benchmarks.measure import Measured, measure
+from benchmarks.ceilings import measure_ceilings
+from benchmarks.kernels import measure_kernels
+from benchmarks.measure import measure
 from benchmarks.parts import measure_parts
+from benchmarks.step import machine
+
+Result = TypeVar("Result")
+Record = dict[str, Any]
 
 STEPS = 30
+TINY = "vit_test2"  # the model of the cases on a CPU
+TINY_STEPS = 3
 # Largest first; beyond the first entry a bigger batch no longer fills the device any better.
 BATCHES: dict[str, dict[str, tuple[int, ...]]] = {
     "semi": {"vit_s16": (128, 64, 32), "vit_b16": (64, 32, 16), "vit_l16": (32, 16, 8), "vit_h14": (16, 8, 4)},
@@ -20,96 +29,174 @@ BATCHES: dict[str, dict[str, tuple[int, ...]]] = {
     "mae": {"vit_s16": (1024, 512), "vit_b16": (1024, 512), "vit_l16": (512, 256, 128), "vit_h14": (256, 128, 64)},
 }
 TELLING_FIRST = (
-    ("case", "vit_b16", "semi"), ("case", "vit_l16", "semi"), ("twin", "vit_b16", "tuned"),
-    ("twin", "vit_b16", "as usual"), ("case", "vit_l16", "mae"), ("twin", "vit_l16", "tuned"),
-    ("twin", "vit_l16", "as usual"), ("published", "vit_h14", "semi"), ("case", "vit_h14", "semi"),
-    ("parts", "vit_l16", "semi"), ("parts", "vit_b16", "semi"), ("case", "vit_b16", "mae"),
-    ("case", "vit_s16", "semi"), ("case", "vit_b16", "finetune"), ("case", "vit_l16", "finetune"),
-    ("case", "vit_h14", "mae"), ("case", "vit_h14", "finetune"), ("case", "vit_s16", "mae"),
-    ("case", "vit_s16", "finetune"),
+    ("machine", "", ""), ("attention", "", ""), ("case", "vit_b16", "semi"), ("case", "vit_l16", "semi"),
+    ("kernels", "vit_l16", ""), ("twin", "vit_b16", "tuned"), ("twin", "vit_l16", "as usual"),
+    ("twin", "vit_l16", "tuned"), ("twin", "vit_b16", "as usual"), ("case", "vit_l16", "mae"),
+    ("published", "vit_h14", "semi"), ("case", "vit_h14", "semi"), ("kernels", "vit_b16", ""),
+    ("parts", "vit_l16", ""), ("parts", "vit_b16", ""), ("case", "vit_b16", "mae"), ("case", "vit_s16", "semi"),
+    ("case", "vit_b16", "finetune"), ("case", "vit_l16", "finetune"), ("case", "vit_h14", "mae"),
+    ("case", "vit_h14", "finetune"), ("case", "vit_s16", "mae"), ("case", "vit_s16", "finetune"),
+    ("twin", "vit_b16", "tuned, not compiled"), ("twin", "vit_l16", "tuned, not compiled"),
+)  # fmt: skip
+ON_A_CPU = (
+    ("machine", "", ""), ("attention", "", ""), ("case", TINY, "semi"), ("case", TINY, "mae"), ("kernels", TINY, ""),
+    ("parts", TINY, ""), ("twin", TINY, "tuned, not compiled"), ("twin", TINY, "as usual"),
 )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One row: a name, and a function that gives a JSON-ready record."""
+    """One row of the benchmark. `kind` is one of `RUN`'s; `what` a stage, or which twin."""
 
-    name: str
-    run: Callable[[], dict[str, Any]]
+    kind: str
+    model: str
+    what: str
+
+    @property
+    def name(self) -> str:
+        return {
+            "machine": "machine",
+            "attention": "attention",
+            "case": f"{self.what} {self.model}",
+            "published": f"{self.what} {self.model}, published group",
+            "kernels": f"kernels of semi {self.model}",
+            "parts": f"parts of semi {self.model}",
+            "twin": f"twin ({self.what}) {self.model}",
+        }[self.kind]
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What earlier rows say that later jobs need.
+
+    Attributes:
+      attention: 'auto', or 'xla' where cuDNN's kernel has failed its check.
+      batches: '<stage> <model>' -> batch that fitted.
+    """
+
+    attention: str
+    batches: Mapping[str, int]
 
 
 class NothingFits(RuntimeError):
     """No batch of the list fits the device; the message names them."""
 
 
-def accelerator_jobs() -> Iterator[Job]:
-    """Every case of the full benchmark; batches found by the cases are used again by twins and parts."""
-    fitted: dict[tuple[str, str], int] = {}
-    for kind, model, what in TELLING_FIRST:
-        if kind == "case":
-            yield Job(f"{what} {model}", lambda m=model, w=what: largest_that_fits(m, w, fitted))
-        elif kind == "published":
-            case = cases.full(model, "semi", cases.PUBLISHED_GROUP[model])
-            yield Job(f"semi {model}, published group", lambda c=case: record("case", measure(c, steps=STEPS)))
-        elif kind == "twin":
-            yield Job(f"twin ({what}) {model}", lambda m=model, w=what: twin(m, w, fitted))
-        else:
-            yield Job(f"parts of semi {model}", lambda m=model: parts(m, fitted))
+def all_jobs(*, accelerator: bool) -> list[Job]:
+    return [Job(*entry) for entry in (TELLING_FIRST if accelerator else ON_A_CPU)]
 
 
-def largest_that_fits(model: str, stage: str, fitted: dict[tuple[str, str], int]) -> dict[str, Any]:
+def found_in(rows: Sequence[Record]) -> Found:
+    """Reads attention's check and the batches that fitted off the rows so far."""
+    checks = [row for row in rows if row["name"] == "attention"]
+    trusted = not checks or checks[-1].get("trusted", False)
+    fitted = {r["name"]: r["case"]["batch"] for r in rows if r["kind"] == "case" and "case" in r}
+    return Found("auto" if trusted else "xla", fitted)
+
+
+def run(job: Job, found: Found) -> Record:
+    """The job's record, JSON-ready; raises what the measurement raises."""
+    return {**RUN[job.kind](job, found), "kind": "case" if job.kind == "published" else job.kind}
+
+
+def _machine(job: Job, found: Found) -> Record:
+    if _on_cpu():
+        ceilings = measure_ceilings(matmul_side=256, copy_bytes=2**20, repeats=3)
+    else:  # milliseconds per call
+        ceilings = measure_ceilings(matmul_side=8192, copy_bytes=2**31, repeats=10)
+    return {**machine(), **dataclasses.asdict(ceilings)}
+
+
+def _attention(job: Job, found: Found) -> Record:
+    return check_attention(accelerator=not _on_cpu())
+
+
+def _case(job: Job, found: Found) -> Record:
+    return _recorded(_first_that_fits(_cases(job, found), lambda case: measure(case, steps=_steps(job))))
+
+
+def _published(job: Job, found: Found) -> Record:
+    case = dataclasses.replace(_full(job.model, job.what, found), batch=cases.PUBLISHED_GROUP[job.model])
+    return _recorded(measure(case, steps=STEPS))
+
+
+def _kernels(job: Job, found: Found) -> Record:
+    return _recorded(measure_kernels(_fitting(job, found)))
+
+
+def _parts(job: Job, found: Found) -> Record:
+    return _recorded(measure_parts(_fitting(job, found), steps=_steps(job)))
+
+
+def _twin(job: Job, found: Found) -> Record:
+    """Half the largest batch or less, since two programs share the memory."""
+    case = _fitting(job, found)
+    smaller = [dataclasses.replace(case, batch=max(case.batch // share, 2)) for share in (2, 4)]
+    compared = _first_that_fits(smaller, lambda case: twins.compare(case, job.what, steps=_steps(job)))
+    return {**_recorded(compared), "twin_kind": job.what}
+
+
+RUN: dict[str, Callable[[Job, Found], Record]] = {
+    "machine": _machine,
+    "attention": _attention,
+    "case": _case,
+    "published": _published,
+    "kernels": _kernels,
+    "parts": _parts,
+    "twin": _twin,
+}
+
+
+def _full(model: str, stage: str, found: Found, batch: int = 2) -> Case:
+    if model == TINY:
+        return cases.tiny(stage)
+    return dataclasses.replace(cases.full(model, stage, batch), attention=found.attention)
+
+
+def _cases(job: Job, found: Found) -> list[Case]:
+    """The case with every batch that is tried."""
+    if job.model == TINY:
+        return [cases.tiny(job.what)]
+    return [_full(job.model, job.what, found, batch) for batch in BATCHES[job.what][job.model]]
+
+
+def _fitting(job: Job, found: Found) -> Case:
+    """The semi case with the largest batch that fitted, or the smallest of the list where none has run."""
+    if job.model == TINY:
+        return cases.tiny("semi")
+    smallest = BATCHES["semi"][job.model][-1]
+    return _full(job.model, "semi", found, found.batches.get(f"semi {job.model}", smallest))
+
+
+def _first_that_fits(tried: Iterator[Case] | Sequence[Case], run: Callable[[Case], Result]) -> Result:
     """Steps down the list on running out of memory; any other error is raised."""
-    batches = BATCHES[stage][model]
-    for batch in batches:
+    batches = []
+    for case in tried:
+        batches.append(case.batch)
         try:
-            found = measure(cases.full(model, stage, batch), steps=STEPS)
-        except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
+            return run(case)
+        except RuntimeError as error:
+            if not out_of_memory(error):
                 raise
-        else:
-            fitted[model, stage] = batch
-            return record("case", found)
-    raise NothingFits(f"{stage} {model}: none of the batches {batches} fits this device")
+        # Here the error is gone, and with it the frames that held the arrays of this attempt.
+        gc.collect()
+        jax.clear_caches()
+        twins.release_cached_memory()
+    raise NothingFits(f"{case.stage} {case.model}: none of the batches {batches} fits this device")
 
 
-def _fitting_case(model: str, fitted: dict[tuple[str, str], int]) -> Case:
-    """The semi case with the largest batch that fitted, or the smallest of the list where none ran."""
-    smallest = BATCHES["semi"][model][-1]
-    return cases.full(model, "semi", fitted.get((model, "semi"), smallest))
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether jax or PyTorch ran out of device memory; both raise subclasses of RuntimeError and say it in words."""
+    return "RESOURCE_EXHAUSTED" in str(error) or "out of memory" in str(error).lower()
 
 
-def twin(model: str, kind: str, fitted: dict[tuple[str, str], int]) -> dict[str, Any]:
-    """Half the largest batch, since two programs share the memory."""
-    case = _fitting_case(model, fitted)
-    return compare_twin(dataclasses.replace(case, batch=max(case.batch // 2, 2)), kind, steps=STEPS)
+def _steps(job: Job) -> int:
+    return TINY_STEPS if job.model == TINY else STEPS
 
 
-def compare_twin(case: Case, kind: str, *, steps: int) -> dict[str, Any]:
-    if absent := twins.missing():
-        return {"kind": "twin", "not_run": f"{' and '.join(absent)} not installed"}
-    return record("twin", twins.compare(case, kind, steps=steps), twin_kind=kind)
+def _on_cpu() -> bool:
+    return jax.default_backend() == "cpu"
 
 
-def parts(model: str, fitted: dict[tuple[str, str], int]) -> dict[str, Any]:
-    return record("parts", measure_parts(_fitting_case(model, fitted), steps=STEPS))
-
-
-def cpu_jobs() -> Iterator[Job]:
-    """Tiny cases, so that the command is exercised wherever tests run."""
-    for stage in ("semi", "mae"):
-        yield Job(f"{stage} vit_test2", lambda s=stage: record("case", measure(cases.tiny(s), steps=3)))
-    yield Job("parts of semi vit_test2", lambda: record("parts", measure_parts(cases.tiny("semi"), steps=3)))
-    for kind in ("tuned", "as usual"):
-        yield Job(f"twin ({kind}) vit_test2", lambda k=kind: compare_twin(cases.tiny("semi"), k, steps=3))
-
-
-def ceilings(*, accelerator: bool) -> Ceilings:
-    """Sizes that keep an accelerator busy for milliseconds; small ones elsewhere."""
-    if accelerator:
-        return measure_ceilings(matmul_side=8192, copy_bytes=2**31, repeats=30)
-    return measure_ceilings(matmul_side=256, copy_bytes=2**20, repeats=3)
-
-
-def record(kind: str, measured: Measured | Any, **more: Any) -> dict[str, Any]:
-    """A JSON-ready record of any measured dataclass."""
-    return {**dataclasses.asdict(measured), **more, "kind": kind}
+def _recorded(measured: Any) -> Record:
+    return dataclasses.asdict(measured)

@@ -13,6 +13,7 @@ from semivit_jax import flops, sharding
 from semivit_jax.compiled import Compiled, compile_stage, stage_key
 
 PyTree = Any
+Step = Callable[[PyTree], tuple[PyTree, PyTree]]
 WARMUP_STEPS = 3
 
 
@@ -23,6 +24,8 @@ class Measured:
     Attributes:
       step_seconds: median over `steps`, each with the host waiting for its metrics.
       step_seconds_in_flight: per step, when a third as many are dispatched back to back.
+      step_seconds_fed: per step of as many, when each also receives its images from host memory, as in training.
+      input_wait_share: of that time, what the loop spent handing images over (training's `perf/input_wait_frac`).
       model_flops: counted analytically, see `semivit_jax.flops`.
       program_bytes: arguments, outputs and temporaries of the compiled step, donated buffers counted once.
       peak_bytes_in_use: largest the process has seen on the device so far; None where not reported.
@@ -34,6 +37,8 @@ class Measured:
     steps: int
     step_seconds: float
     step_seconds_in_flight: float
+    step_seconds_fed: float
+    input_wait_share: float
     labeled_per_second: float
     unlabeled_per_second: float
     model_flops: int
@@ -74,16 +79,9 @@ def measure(case: Case, *, steps: int) -> Measured:
     program = compiled.train_step.lower(*inputs).compile()
     compile_seconds = time.perf_counter() - started
     total, temporary = program_bytes(program)
-    _check_fits(total)
-    mesh = sharding.make_mesh(1)
-    key = jax.device_put(stage_key(config_of(case), case.stage), sharding.replicated(mesh))
-    batch = sharding.put(random_batch(case, 0), sharding.train_batch(mesh))
-    state = compiled.init(key)
-
-    def step(state: PyTree) -> tuple[PyTree, PyTree]:
-        return program(state, batch, key)
-
-    one_by_one, in_flight = time_state_step(step, state, steps=steps)
+    step, state = _steps_of(case, compiled, program)
+    one_by_one, in_flight, state = time_state_step(step, state, steps=steps)
+    fed, wait = _time_fed_steps(case, program, state, steps=max(2, steps // 3))
     counted = flops.per_update(config_of(case), compiled.plan).total
     return Measured(
         case=case,
@@ -92,6 +90,8 @@ def measure(case: Case, *, steps: int) -> Measured:
         steps=steps,
         step_seconds=one_by_one,
         step_seconds_in_flight=in_flight,
+        step_seconds_fed=fed,
+        input_wait_share=wait,
         labeled_per_second=case.labeled / one_by_one,
         unlabeled_per_second=case.unlabeled / one_by_one,
         model_flops=counted,
@@ -100,6 +100,44 @@ def measure(case: Case, *, steps: int) -> Measured:
         temporary_bytes=temporary,
         peak_bytes_in_use=peak_bytes_in_use(),
     )
+
+
+def ready_to_step(case: Case) -> tuple[Step, PyTree]:
+    """(state -> (state, metrics) on one batch that stays, the state before the first step), compiled."""
+    compiled, inputs = describe(case)
+    return _steps_of(case, compiled, compiled.train_step.lower(*inputs).compile())
+
+
+def _steps_of(case: Case, compiled: Compiled, program: Any) -> tuple[Step, PyTree]:
+    _check_fits(program_bytes(program)[0])
+    mesh = sharding.make_mesh(1)
+    key = jax.device_put(stage_key(config_of(case), case.stage), sharding.replicated(mesh))
+    batch = sharding.put(random_batch(case, 0), sharding.train_batch(mesh))
+    return lambda state: program(state, batch, key), compiled.init(key)
+
+
+def _time_fed_steps(case: Case, program: Any, state: PyTree, *, steps: int) -> tuple[float, float]:
+    """The training loop's order on batches that are ready in host memory: hand over, dispatch, read the last metrics.
+
+    Returns:
+      (seconds per step, share of them spent handing over).
+    """
+    mesh = sharding.make_mesh(1)
+    spread, hosts = sharding.train_batch(mesh), [random_batch(case, seed) for seed in (1, 2)]
+    key = jax.device_put(stage_key(config_of(case), case.stage), sharding.replicated(mesh))
+    waited, pending = 0.0, None
+    started = time.perf_counter()
+    for i in range(steps):
+        handing = time.perf_counter()
+        batch = sharding.put(hosts[i % 2], spread)
+        waited += time.perf_counter() - handing
+        state, found = program(state, batch, key)
+        if pending is not None:
+            jax.device_get(pending)
+        pending = found
+    jax.device_get(pending)
+    elapsed = time.perf_counter() - started
+    return elapsed / steps, waited / elapsed
 
 
 def _check_fits(needed_bytes: int) -> None:
@@ -111,11 +149,11 @@ def _check_fits(needed_bytes: int) -> None:
         )
 
 
-def time_state_step(step: Callable[[PyTree], tuple[PyTree, PyTree]], state: PyTree, *, steps: int):
+def time_state_step(step: Step, state: PyTree, *, steps: int) -> tuple[float, float, PyTree]:
     """Times state -> (state, metrics); the state may be donated, so each step takes the last one's.
 
     Returns:
-      (median seconds of steps waited for one by one, mean seconds of steps dispatched back to back).
+      (median seconds of steps waited for one by one, mean seconds of steps dispatched back to back, last state).
     """
     for _ in range(WARMUP_STEPS):
         state, found = step(state)
@@ -131,7 +169,7 @@ def time_state_step(step: Callable[[PyTree], tuple[PyTree, PyTree]], state: PyTr
     for _ in range(in_flight):
         state, found = step(state)
     jax.block_until_ready(found)
-    return statistics.median(seconds), (time.perf_counter() - started) / in_flight
+    return statistics.median(seconds), (time.perf_counter() - started) / in_flight, state
 
 
 def median_seconds(function: Callable[[], Any], *, repeats: int) -> float:

@@ -68,13 +68,12 @@ def measure_parts(case: Case, *, steps: int) -> Parts:
     compiled = compile_stage(config, plan_of(config, case, num_devices=mesh.size), mesh)
     key = jax.device_put(stage_key(config, case.stage), sharding.replicated(mesh))
     batch = sharding.put(random_batch(case, 0), sharding.train_batch(mesh))
-    whole, _ = time_state_step(lambda s: compiled.train_step(s, batch, key), compiled.init(key), steps=steps)
+    whole, _, state = time_state_step(lambda s: compiled.train_step(s, batch, key), compiled.init(key), steps=steps)
     seconds = [whole]
     for name in PROGRAMS:
         reduced_stage, reduced = program(case, name)
         run = reduced.lower(*shapes_of(reduced_stage, case)).compile()
-        state = compiled.init(key)
-        seconds.append(median_seconds(lambda r=run, s=state: r(s, batch, key), repeats=steps))
+        seconds.append(median_seconds(lambda r=run: r(state, batch, key), repeats=steps))
     full, no_optimizer, no_backward, no_mixing, no_teacher = seconds
     return Parts(
         case=case,

@@ -8,34 +8,49 @@ Column = tuple[str, Callable[[Row], str]]
 
 
 def render(rows: Sequence[Row]) -> str:
-    """The whole report; the share of the measured matmul is computed here, from the ceilings of the same run."""
-    machine, ceilings = (next(r for r in rows if r["kind"] == kind) for kind in ("machine", "ceilings"))
-    matmul = ceilings["matmul_flops_per_second"]
-    head = (
-        f"{machine['num_devices']} x {machine['device']}, jax {machine['jax']}, flax {machine['flax']}\n"
-        f"matmul {ceilings['matmul_side']}, bfloat16, random data: {matmul / 1e12:.4g} TFLOP/s; "
-        f"copy: {ceilings['copy_bytes_per_second'] / 1e9:.4g} GB/s"
-    )
-    sections = [head]
-    for kind, columns in (("case", case_columns(matmul)), ("parts", PARTS), ("twin", TWINS)):
-        found = [r for r in rows if r["kind"] == kind and "not_run" not in r]
-        if found:
+    """The whole report; a case's share of the measured matmul is of the same run's, by the rows' `run`."""
+    measured = [row for row in rows if "not_run" not in row]
+    matmul = {row["run"]: row["matmul_flops_per_second"] for row in measured if row["kind"] == "machine"}
+    sections = ["\n".join(_head(row) for row in measured if row["kind"] == "machine")]
+    sections += [_attention(row) for row in measured if row["kind"] == "attention"]
+    for kind, columns in (("case", case_columns(matmul)), ("kernels", KERNELS), ("parts", PARTS), ("twin", TWINS)):
+        if found := [row for row in measured if row["kind"] == kind]:
             sections.append(_table(columns, found))
-    skipped = [f"not run: {r['name']} ({r['not_run']})" for r in rows if "not_run" in r]
-    return "\n\n".join([*sections, *(["\n".join(skipped)] if skipped else [])])
+    sections.append("\n".join(f"not run: {row['name']} ({row['not_run']})" for row in rows if "not_run" in row))
+    return "\n\n".join(section for section in sections if section)
 
 
-def case_columns(matmul_flops_per_second: float) -> list[Column]:
+def _head(machine: Row) -> str:
+    return (
+        f"{machine['num_devices']} x {machine['device']}, jax {machine['jax']}, flax {machine['flax']}\n"
+        f"matmul {machine['matmul_side']}, bfloat16, random data: "
+        f"{machine['matmul_flops_per_second'] / 1e12:.4g} TFLOP/s; "
+        f"copy: {machine['copy_bytes_per_second'] / 1e9:.4g} GB/s"
+    )
+
+
+def _attention(row: Row) -> str:
+    lines = ["attention, forward and backward; error against float32"]
+    for entry in row["shapes"]:
+        found = {name: value for name, value in entry.items() if name != "shape"}
+        texts = [f"{name} {1e3 * v['seconds']:.3f} ms, error {v['error']:.4f}" for name, v in found.items()]
+        lines.append(f"  {entry['shape']}: {'; '.join(texts)}")
+    return "\n".join(lines if row["trusted"] else [*lines, "  not trusted: the cases below use the plain path"])
+
+
+def case_columns(matmul_of_run: dict[int, float]) -> list[Column]:
     return [
         ("case", lambda r: r["name"]),
         ("batch", lambda r: str(r["case"]["batch"])),
         ("compile s", lambda r: f"{r['compile_seconds']:.1f}"),
         ("step ms", lambda r: f"{1e3 * r['step_seconds']:.1f}"),
+        ("wait %", lambda r: f"{100 * r['input_wait_share']:.1f}"),
         ("labeled/s", lambda r: f"{r['labeled_per_second']:.0f}"),
         ("unlabeled/s", lambda r: f"{r['unlabeled_per_second']:.0f}"),
         ("TFLOP/step", lambda r: f"{r['model_flops'] / 1e12:.4g}"),
-        ("MFU %", lambda r: f"{100 * r['model_flops_per_second'] / matmul_flops_per_second:.1f}"),
+        ("MFU %", lambda r: f"{100 * r['model_flops_per_second'] / matmul_of_run[r['run']]:.1f}"),
         ("memory GB", lambda r: f"{r['program_bytes'] / 1e9:.3g}"),
+        ("peak GB", lambda r: "" if r["peak_bytes_in_use"] is None else f"{r['peak_bytes_in_use'] / 1e9:.3g}"),
     ]
 
 
@@ -43,6 +58,13 @@ def _milliseconds(name: str) -> Callable[[Row], str]:
     return lambda r: f"{1e3 * r[name]:.1f}"
 
 
+KERNELS: list[Column] = [
+    ("kernels, ms", lambda r: r["name"].removeprefix("kernels of ")),
+    ("matmul", _milliseconds("matmul")),
+    ("attention", _milliseconds("attention")),
+    ("other", _milliseconds("other")),
+    ("other %", lambda r: f"{100 * r['other_share']:.1f}"),
+]
 PARTS: list[Column] = [
     ("parts, ms", lambda r: r["name"].removeprefix("parts of ")),
     ("teacher", _milliseconds("teacher_forward")),
@@ -53,6 +75,7 @@ PARTS: list[Column] = [
 ]
 TWINS: list[Column] = [
     ("twin", lambda r: r["name"]),
+    ("batch", lambda r: str(r["case"]["batch"])),
     ("ours ms", _milliseconds("our_seconds")),
     ("twin ms", _milliseconds("twin_seconds")),
     ("times faster", lambda r: f"{r['ratio']:.2f}"),

@@ -26,6 +26,12 @@ def whole(weights: jax.Array) -> jax.Array:
     return jax.lax.with_sharding_constraint(weights, PartitionSpec())
 
 
+def spread(per_image: jax.Array) -> jax.Array:
+    """The same array, its rows on the devices that hold those images: over all axes of the mesh."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return per_image if mesh.empty else jax.lax.with_sharding_constraint(per_image, PartitionSpec(mesh.axis_names))
+
+
 def on_every_device(draws: PyTree) -> PyTree:
     """The same draws, each device making all of them: for a few numbers per group, drawn by rejection.
 

@@ -6,8 +6,10 @@ import jax
 QUICK = {
     "xla_backend_optimization_level": 0,
     "xla_llvm_disable_expensive_passes": True,
-    "xla_cpu_use_fusion_emitters": False,
 }
+if jax.__version_info__ < (0, 11):  # the flag is gone since, and XLA refuses flags it does not know
+    QUICK["xla_cpu_use_fusion_emitters"] = False
+QUICK_FLAGS = " ".join(f"--{name}={str(value).lower()}" for name, value in QUICK.items())  # for XLA_FLAGS
 
 
 def quick_jit(function, **options):

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from semivit_jax.gather import promote_whole
+from semivit_jax.gather import promote_whole, spread
 
 LAYER_NORM_EPS = 1e-6  # of the ViT and MAE papers' code; models of Hugging Face may have 1e-12
 
@@ -28,8 +28,18 @@ def fan_in_uniform(fan_in: int) -> Initializer:
     return init
 
 
+_LayerNormKeepingItsInput = nn.remat(nn.LayerNorm, prevent_cse=False)  # the barrier is for code outside of scans
+
+
 def layer_norm(eps: float, dtype: jnp.dtype | None, name: str | None = None) -> nn.LayerNorm:
-    return nn.LayerNorm(epsilon=eps, dtype=dtype, name=name)
+    """LayerNorm whose backward pass starts from its input in bfloat16; otherwise it keeps three arrays in float32."""
+    return (nn.LayerNorm if dtype is None else _LayerNormKeepingItsInput)(epsilon=eps, dtype=dtype, name=name)
+
+
+def gelu(x: jax.Array, dtype: jnp.dtype | None) -> jax.Array:
+    """The exact (erf) GELU. In bfloat16 its backward pass starts from its input; otherwise it keeps three arrays."""
+    exact = functools.partial(jax.nn.gelu, approximate=False)
+    return exact(x) if dtype is None else jax.checkpoint(exact, prevent_cse=False)(x)
 
 
 def attend(query: jax.Array, key: jax.Array, value: jax.Array, implementation: str) -> jax.Array:
@@ -39,10 +49,28 @@ def attend(query: jax.Array, key: jax.Array, value: jax.Array, implementation: s
     `jax.nn.dot_product_attention` does: it casts to float32, an error of 4e-9 in float64 parity runs.
     """
     if implementation == "cudnn":
-        return jax.nn.dot_product_attention(query, key, value, implementation="cudnn")
+        return _attend_cudnn(query, key, value)
     logits = _attention_logits(query, key)
     probs = jax.nn.softmax(logits * query.shape[-1] ** -0.5, axis=-1).astype(value.dtype)
     return jnp.einsum("bhqk,bkhd->bqhd", probs, value)
+
+
+def _attend_cudnn(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+    """cuDNN's fused attention, as the library calls it; an odd number of tokens is padded to the next even one.
+
+    Only attention with a bias needs an even number, but jax (0.10.2 and 0.11.2) counts its own empty placeholder as
+    a bias and refuses to differentiate odd ones, 197 and 257 among them. The padding is no key to any query.
+    """
+    tokens = query.shape[1]
+    if tokens % 2 == 0:
+        return jax.nn.dot_product_attention(query, key, value, implementation="cudnn")
+    query, key, value = (jnp.pad(x, ((0, 0), (0, 1), (0, 0), (0, 0))) for x in (query, key, value))
+    # On several devices each needs the lengths of its own images, which the kernel does not ask for by itself.
+    lengths = spread(jnp.full(query.shape[:1], tokens, jnp.int32))
+    out = jax.nn.dot_product_attention(
+        query, key, value, query_seq_lengths=lengths, key_value_seq_lengths=lengths, implementation="cudnn"
+    )
+    return out[:, :tokens]
 
 
 @jax.custom_vjp
@@ -98,7 +126,7 @@ class Mlp(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         h = Dense(self.mlp_dim, kernel_init=self.kernel_init, dtype=self.dtype, name="fc1")(x)
-        h = jax.nn.gelu(h, approximate=False)
+        h = gelu(h, self.dtype)
         return Dense(x.shape[-1], kernel_init=self.kernel_init, dtype=self.dtype, name="fc2")(h)
 
 

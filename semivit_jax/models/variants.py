@@ -213,7 +213,7 @@ def _compute(config: ModelConfig, backend: str, *, head_dims: Sequence[int]) -> 
 
 
 def _cudnn_obstacles(backend: str, dtype: Any, head_dims: Sequence[int]) -> list[str]:
-    """Why cuDNN's fused attention cannot run; empty where it can. Any token count will do without a bias."""
+    """Why cuDNN's fused attention cannot run; empty where it can. Any token count will do: odd ones are padded."""
     obstacles = []
     if backend != "gpu":
         obstacles.append(f"the backend is {backend!r}, not 'gpu'")

@@ -10,21 +10,21 @@ from pathlib import Path
 import pytest
 
 from semivit_jax import xla_flags
-from tests import compiled
+from tests.compiled import QUICK_FLAGS
 
 ROOT = Path(__file__).parents[2]
 # Flax itself brings rich and orbax, so those are there.
 ABSENT = ("tensorflow", "grain", "tensorflow_datasets", "ml_collections", "cv2", "PIL", "sklearn", "tensorboardX",
           "simplejpeg", "torch", "timm")  # fmt: skip
-QUICK = " ".join(f"--{name}={str(value).lower()}" for name, value in compiled.QUICK.items())
 
 
-def python(code, *arguments, flags=QUICK):
-    """Runs code in a fresh process in which the absent packages cannot be imported."""
-    blocked = f"import sys\nfor name in {ABSENT}: sys.modules[name] = None\n"
+def python(folder, *arguments, flags=QUICK_FLAGS):
+    """Runs Python with the arguments, in a process (and its children) that cannot import the absent packages."""
+    # Python imports this file by itself before anything else.
+    (folder / "sitecustomize.py").write_text(f"import sys\nfor name in {ABSENT}: sys.modules[name] = None\n")
     return subprocess.run(
-        [sys.executable, "-c", blocked + code, *arguments],
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), "XLA_FLAGS": flags},
+        [sys.executable, *arguments],
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": f"{folder}:{ROOT}", "XLA_FLAGS": flags},
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -32,50 +32,51 @@ def python(code, *arguments, flags=QUICK):
     )
 
 
-def test_step_prints_one_json_line():
-    code = "from benchmarks import step; step.main(sys.argv[1:])"
+def test_absent_packages_are_absent(tmp_path):
+    for name in ABSENT:
+        assert "ModuleNotFoundError" in python(tmp_path, "-c", f"import {name}").stderr
+
+
+def test_step_prints_one_json_line(tmp_path):
     options = "--model=vit_test2 --stage=finetune --batch=2 --steps=2 --image-size=32 --num-classes=10 --dtype=float32"
-    done = python(code, *options.split())
+    done = python(tmp_path, "-m", "benchmarks.step", *options.split())
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()
     found = json.loads(line)
     assert found["backend"] == "cpu"
     assert found["model_flops"] > 0
     assert found["labeled_per_second"] == pytest.approx(2 / found["step_seconds"])
+    assert 0 < found["input_wait_share"] < 1
 
 
 def test_the_accelerator_benchmark_runs_tiny_cases_on_a_cpu(tmp_path):
-    code = "from benchmarks import gpu; gpu.main(sys.argv[1:])"
-    done = python(code, f"--out={tmp_path}", "--minutes=20")
+    out = tmp_path / "out"
+    done = python(tmp_path, "-m", "benchmarks.gpu", f"--out={out}", "--minutes=20")
     assert done.returncode == 0, done.stderr
-    rows = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
     kinds = [row["kind"] for row in rows]
-    assert kinds == ["machine", "ceilings", "case", "case", "parts", "twin", "twin"]
+    assert kinds == ["machine", "attention", "case", "case", "kernels", "parts", "twin", "twin"]
+    # The packages that are absent keep the twins from running, and nothing else.
     assert [row["not_run"] for row in rows if "not_run" in row] == ["torch and timm not installed"] * 2
     for row in rows[2:4]:
         assert all(math.isfinite(v) and v >= 0 for v in row.values() if isinstance(v, float)), row
-    table = (tmp_path / "table.txt").read_text()
-    for name in ("semi vit_test2", "mae vit_test2", "parts, ms"):
+    assert 0 < rows[4]["other_share"] < 1
+    table = (out / "table.txt").read_text()
+    assert done.stdout == table
+    for name in ("semi vit_test2", "mae vit_test2", "parts, ms", "kernels, ms", "error against float32"):
         assert name in table
 
 
-def test_no_time_means_not_run(tmp_path):
-    code = "from benchmarks import gpu; gpu.main(sys.argv[1:])"
-    done = python(code, f"--out={tmp_path}", "--minutes=0")
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "table.txt").read_text().count("out of time") == 5
-
-
 @pytest.mark.parametrize("preset", xla_flags.PRESETS)
-def test_presets_name_flags_that_xla_knows(preset):
+def test_presets_name_flags_that_xla_knows(preset, tmp_path):
     """XLA ends the process over an unknown flag, on every backend."""
     environment = {}
     xla_flags.apply(preset, environment)
-    assert python("import jax; jax.devices()", flags=environment["XLA_FLAGS"]).returncode == 0
+    assert python(tmp_path, "-c", "import jax; jax.devices()", flags=environment["XLA_FLAGS"]).returncode == 0
 
 
-def test_the_flag_test_can_fail():
-    assert python("import jax; jax.devices()", flags="--xla_gpu_no_such_flag=1").returncode != 0
+def test_the_flag_test_can_fail(tmp_path):
+    assert python(tmp_path, "-c", "import jax; jax.devices()", flags="--xla_gpu_no_such_flag=1").returncode != 0
 
 
 def test_flags_of_the_user_win():

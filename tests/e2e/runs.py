@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from semivit_jax import checkpoint
+from tests.compiled import QUICK_FLAGS
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,13 +47,9 @@ class Machine:
     def environ(self, *, devices: int) -> dict[str, str]:
         """Environment of a process with so many simulated devices, compiling quickly rather than well."""
         environ = {k: v for k, v in os.environ.items() if not k.startswith(("SEMIVIT_", "JAX_", "XLA_"))}
-        quick = (
-            "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
-            "--xla_cpu_use_fusion_emitters=false"
-        )
         return environ | {
             "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": f"{quick} --xla_force_host_platform_device_count={devices}",
+            "XLA_FLAGS": f"{QUICK_FLAGS} --xla_force_host_platform_device_count={devices}",
             "XDG_CACHE_HOME": str(self.cache),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
