@@ -61,6 +61,7 @@ class Checkpoints:
                 barrier_sync_key_prefix=f"{directory.parent.name}_{directory.name}"
             ),
         )
+        _check_writable(self._directory)  # at the start, not hours later at the first save
         self._manager = ocp.CheckpointManager(self._directory, options=options)
 
     @property
@@ -265,6 +266,17 @@ def array_shapes(checkpoint: Path) -> dict[str, tuple[int, ...]]:
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
         found = reader.metadata(checkpoint / "state").item_metadata
         return {name: tuple(meta.shape) for name, meta in dict(found.tree).items()}
+
+
+def _check_writable(directory: Path) -> None:
+    """Raises CheckpointError where this process cannot make files in the folder, created if absent."""
+    probe = directory / f".probe_of_process_{jax.process_index()}"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise CheckpointError(f"{directory} cannot be written to: {error.strerror}") from error
 
 
 def _steps(directory: Path) -> list[int]:

@@ -45,7 +45,7 @@ def train(config: Config, folder: Path) -> None:
         if first_host:
             report.print_summary(json.loads((folder / "summary.json").read_text()))
         return
-    workdir.claim(folder, config, first_host=first_host, say=logs.say)
+    _claim(folder, config, first_host=first_host)
     task = open_task(config, workdir=folder if first_host else None)
     logs.say(describe(task))
     cluster.same_on_every_host({"data listing": task.listing_hash, "split": task.split_hash})
@@ -67,6 +67,19 @@ def train(config: Config, folder: Path) -> None:
         report.print_summary(summary)
         workdir.mark_done(folder)
     cluster.wait_for_all("summary written")  # a host that left earlier would take the others along
+
+
+def _claim(folder: Path, config: Config, *, first_host: bool) -> None:
+    """`workdir.claim`; where the first host cannot write there, all hosts end and say so, none waits for it."""
+    failed = None
+    try:
+        workdir.claim(folder, config, first_host=first_host, say=logs.say)
+    except OSError as error:
+        failed = error
+    if not cluster.any_host(failed is not None):
+        return
+    reason = f": {failed.strerror}" if failed else " on another host"
+    raise OSError(f"the workdir {folder} cannot be written to{reason}; nothing was started") from failed
 
 
 def prepare_process(config: Config) -> None:

@@ -5,13 +5,14 @@ python -m tests.e2e.altered '{"wide": true, "spoiled": [4, 6]}' train --config=.
 
 import dataclasses
 import json
+import subprocess
 import sys
 
 import jax
 import jax.numpy as jnp
 
-from semivit_jax import compiled
-from semivit_jax.main import main
+from semivit_jax import compiled, train
+from semivit_jax.main import leave, main
 from semivit_jax.stages import semi
 from tests.e2e.planned import Trouble, stage_with
 
@@ -51,6 +52,19 @@ def stand_in(trouble: Trouble) -> None:
     compiled.make_stage = lambda *args, **kwargs: stage_with(trouble)
 
 
+def lose_writing(step: int, command: list[str]) -> None:
+    """After the checkpoint of this step is safe, the command (with the checkpoints' folder last) takes writing away."""
+    save = train.Loop._save
+
+    def save_and_lose(self, saved, state):
+        save(self, saved, state)
+        if saved == step:
+            self._wait()
+            subprocess.run([*command, str(self.run.workdir / self.plan.stage / "checkpoints")], check=True)
+
+    train.Loop._save = save_and_lose
+
+
 if __name__ == "__main__":
     asked = json.loads(sys.argv[1])
     if asked.get("wide"):
@@ -59,4 +73,6 @@ if __name__ == "__main__":
         spoil(range(*asked["spoiled"]))
     if "trouble" in asked:
         stand_in(Trouble(**{what: range(*positions) for what, positions in asked["trouble"].items()}))
-    sys.exit(main(["semivit", *sys.argv[2:]]))
+    if "lose_writing" in asked:
+        lose_writing(*asked["lose_writing"])
+    leave(main(["semivit", *sys.argv[2:]]))

@@ -70,6 +70,7 @@ class Machine:
         changes: Mapping[str, object] = MappingProxyType({}),
         different: Mapping[str, object] = MappingProxyType({}),
         altered: Mapping[str, object] = MappingProxyType({}),
+        within: Sequence[str] = (),
     ) -> "Started":
         """Starts `semivit train` in one process or several.
 
@@ -82,9 +83,11 @@ class Machine:
           changes: config values beyond these.
           different: config values of the last process alone.
           altered: what `tests.e2e.altered` is to change in the program itself.
+          within: a command that runs the one that follows it, with other rights or other mounts.
         """
         commands = [_command(config, workdir, {**quick, **changes}, altered) for _ in range(processes)]
         commands[-1] = _command(config, workdir, {**quick, **changes, **different}, altered)
+        commands = [[*within, *command] for command in commands]
         environs = [self.environ(devices=devices) for _ in range(processes)]
         if processes > 1:
             address = f"localhost:{_free_port()}"

@@ -4,19 +4,12 @@ import json
 
 import pytest
 
-from tests.e2e.planned import TOTAL, seen_positions
+from tests.e2e.planned import PLANNED, TOTAL, seen_positions
 from tests.e2e.runs import assert_equal_in_float64, logged
 
 pytestmark = pytest.mark.xdist_group("runs")
 
 SEMI_ALONE = {"stages": ("semi",), "train.on_collapse": "rollback"}
-
-PLANNED = {
-    "semi.batch_size": 20, "semi.mixup_group_size": 10, "semi.unlabeled_ratio": 1, "semi.warmup_epochs": 0.0,
-    "semi.epochs": (TOTAL + 0.2) / 69, "train.eval_every_epochs": 2 / 69, "train.max_nonfinite_in_a_row": 3,
-    "train.collapse_window_steps": 3, "checkpoint.save_every_steps": 4, "checkpoint.keep": 4, "log.every_steps": 1,
-    "log.tensorboard": False,
-}  # fmt: skip
 
 
 def entries(workdir):
