@@ -128,3 +128,16 @@ def test_a_folder_that_becomes_read_only_costs_no_checkpoint(machine, way, tmp_p
     assert good_steps(workdir / "semi") == [4, 8]
     allow(workdir)
     goes_on(machine, workdir)
+
+
+@pytest.mark.slow
+def test_a_folder_of_each_host_is_no_workdir(machine, tmp_path):
+    """Each process sees an empty file system of its own where the workdir should be."""
+    own = (*IN_NAMESPACE, "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', str(tmp_path))
+    if not works(*own, "true"):
+        pytest.skip("this machine lets nobody make mounts")
+    started = machine.start(tmp_path / "run", processes=2, **OPTIONS, altered=CALM, within=own)
+    assert started.wait(timeout=200.0) == [1, 1], started.output()
+    first, second = (process.text() for process in started.processes)
+    assert "is not one folder for all hosts: another process does not see config.json" in first
+    assert "is not one folder for all hosts: process 1 (host" in second
