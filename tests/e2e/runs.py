@@ -59,6 +59,11 @@ class Machine:
             "PYTHONPATH": str(ROOT),
         }
 
+    def compiled_steps(self) -> set[str]:
+        """Train and evaluation steps in the compilation cache that all runs of this machine share."""
+        folder = self.cache / "semivit_jax" / "compiled"
+        return {p.name for p in folder.glob("*_step-*-cache")}
+
     def start(
         self,
         workdir: Path,
