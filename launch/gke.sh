@@ -2,9 +2,10 @@
 # Trains on a TPU slice or on GPU nodes of a GKE cluster, restarted after preemption until the run is DONE.
 #
 #   launch/gke.sh --name=vit-h --image=REGISTRY/semivit:tpu --accelerator=tpu-v5-lite-podslice --topology=16x16 \
-#     --config=imagenet_vit_h --workdir=gs://bucket/runs/vit_h
+#     --claim=shared --config=imagenet_semi:model=vit_h14,labels=1pct --workdir=/mnt/shared/vit_h
 #   launch/gke.sh --name=vit-l --image=REGISTRY/semivit:gpu --accelerator=nvidia-h100-80gb --nodes=4 \
-#     --gpus-per-node=8 --claim=shared --config=imagenet_vit_l --workdir=/mnt/shared/vit_l
+#     --gpus-per-node=8 --claim=shared --config=imagenet_semi:model=vit_l16,labels=1pct \
+#     --workdir=/mnt/shared/vit_l
 #
 #   --name=NAME          of the JobSet: lower-case letters, digits and -, at most 40
 #   --image=IMAGE        built from launch/Dockerfile.tpu or launch/Dockerfile.gpu
@@ -12,7 +13,8 @@
 #   --topology=AxB[xC]   TPU: the slice, and
 #   --chips-per-node=N   TPU: chips of one VM of it (4), or
 #   --nodes=N --gpus-per-node=N   GPU
-#   --claim=NAME         persistent volume claim to mount on /mnt/shared in all pods
+#   --claim=NAME         persistent volume claim, mounted on /mnt/shared in all pods; --workdir must be in it, since
+#                        all else in a pod ends with it
 #   --namespace=NAME     (default)
 #   --max-restarts=N     restarts after failures (10); those after a preemption are not counted
 #   --dry-run            print the manifest and the command, run none
@@ -50,7 +52,8 @@ while (($#)); do
   esac
   shift
 done
-need name "$name" image "$image" accelerator "$accelerator" config "$config" workdir "$workdir"
+need name "$name" image "$image" accelerator "$accelerator" claim "$claim" config "$config" workdir "$workdir"
+[[ $workdir == /mnt/shared/* ]] || refuse "--workdir=$workdir; legal are folders in /mnt/shared, where --claim is mounted"
 need_count max-restarts "$max_restarts"
 [[ $name =~ ^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$ ]] || refuse "--name=$name; legal are lower-case letters, digits, -"
 
@@ -86,12 +89,8 @@ else
 fi
 
 # Processes of one pod talk through /dev/shm, of which a container gets only 64 MB by itself.
-volumes='[{name: shm, emptyDir: {medium: Memory}}'
-volume_mounts='[{name: shm, mountPath: /dev/shm}'
-if [[ -n $claim ]]; then
-  volumes+=", {name: shared, persistentVolumeClaim: {claimName: \"$claim\"}}"
-  volume_mounts+=', {name: shared, mountPath: /mnt/shared}'
-fi
+volumes="[{name: shm, emptyDir: {medium: Memory}}, {name: shared, persistentVolumeClaim: {claimName: \"$claim\"}}]"
+volume_mounts='[{name: shm, mountPath: /dev/shm}, {name: shared, mountPath: /mnt/shared}]'
 
 # fill NAME VALUE: puts the value where `manifest` says ${NAME}.
 fill() {
@@ -107,8 +106,8 @@ fill MAX_RESTARTS "$max_restarts"
 fill ANNOTATIONS "$annotations"
 fill NODE_SELECTOR "$node_selector"
 fill RESOURCES "$resources"
-fill VOLUMES "$volumes]"
-fill VOLUME_MOUNTS "$volume_mounts]"
+fill VOLUMES "$volumes"
+fill VOLUME_MOUNTS "$volume_mounts"
 fill COMMAND "$command" # last, so that nothing in the user's own arguments is taken for a gap
 
 if "$dry_run"; then printf '%s\n' "$manifest"; fi

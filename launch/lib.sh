@@ -60,6 +60,12 @@ need_count() {
   done
 }
 
+# need_mounted WORKDIR [absolute]: refuses a run's folder that the run could not use, or that not every process sees.
+need_mounted() {
+  [[ $1 != *://* ]] || refuse "--workdir=$1 is no folder; legal is one on a file system that every process has mounted"
+  [[ ${2:-} != absolute || $1 == /* ]] || refuse "--workdir=$1; legal is an absolute path that every worker has mounted"
+}
+
 # show COMMAND...: prints a command so that it can be pasted into a shell.
 show() {
   local line

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Trains with several processes on this host, restarted after preemption until the run is DONE.
 #
-#   launch/local.sh --processes=2 --gpus=8 --config=imagenet_vit_b --workdir=runs/vit_b
+#   launch/local.sh --processes=2 --gpus=8 --config=imagenet_semi:model=vit_b16,labels=1pct --workdir=runs/vit_b
 #   launch/local.sh --processes=2 --cpu-devices=4 --config=digits --workdir=runs/digits [-- --config.seed=1]
 #
 #   --processes=N      processes to start
@@ -37,6 +37,7 @@ while (($#)); do
   shift
 done
 need processes "$processes" config "$config" workdir "$workdir"
+need_mounted "$workdir"
 need_count processes "$processes" port "$port" grace-seconds "$grace_seconds" max-crashes "$max_crashes"
 if [[ -n $gpus ]]; then
   [[ -z $cpu_devices ]] || refuse "--gpus and --cpu-devices exclude each other"

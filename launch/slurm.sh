@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Submits a training run over several GPU nodes to Slurm, requeued after preemption until the run is DONE.
 #
-#   launch/slurm.sh --nodes=4 --gpus-per-node=8 --config=imagenet_vit_l --workdir=/shared/runs/vit_l
+#   launch/slurm.sh --nodes=4 --gpus-per-node=8 --config=imagenet_semi:model=vit_l16,labels=1pct \
+#     --workdir=/shared/runs/vit_l
 #
 #   --nodes=N          nodes of the job
 #   --gpus-per-node=N  GPUs on each
@@ -36,6 +37,7 @@ while (($#)); do
   shift
 done
 need nodes "$nodes" gpus-per-node "$gpus_per_node" config "$config" workdir "$workdir"
+need_mounted "$workdir"
 need_count nodes "$nodes" gpus-per-node "$gpus_per_node" max-crashes "$max_crashes"
 case $process_per in
   node) tasks_per_node=1 ;;

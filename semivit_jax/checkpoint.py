@@ -50,8 +50,8 @@ class Checkpoints:
         self._directory, self._keep, self._say = directory.resolve(), keep, say
         self._memory = self._directory.with_suffix(".json")
         self._aside = self._directory.with_name(f"{directory.name}_set_aside")
-        self._unsealed: dict[int, Future[None] | None] = {}
-        self._hasher = ThreadPoolExecutor(max_workers=1)
+        self._unsealed: dict[int, Future[bool] | None] = {}
+        self._sealer = ThreadPoolExecutor(max_workers=1)
         options = ocp.CheckpointManagerOptions(
             max_to_keep=None,
             create=True,
@@ -61,6 +61,7 @@ class Checkpoints:
                 barrier_sync_key_prefix=f"{directory.parent.name}_{directory.name}"
             ),
         )
+        _check_writable(self._directory)  # at the start, not hours later at the first save
         self._manager = ocp.CheckpointManager(self._directory, options=options)
 
     @property
@@ -75,27 +76,27 @@ class Checkpoints:
         self._unsealed[step] = None
 
     def poll(self) -> None:
-        """Moves finished saves forward without waiting: checksums in a thread, then the manifest, then pruning."""
+        """Moves finished saves forward without waiting: checksums, manifest and pruning happen in a thread."""
         self._guarded(self._manager.check_for_errors)
-        for step, hashed in list(self._unsealed.items()):
+        for step, finishing in list(self._unsealed.items()):
             directory = self._directory / str(step)
-            if not directory.exists():  # orbax renames the folder into place when it is committed
-                continue
-            if hashed is None:
-                hashed = self._hasher.submit(manifest.write_part, directory, jax.process_index(), jax.process_count())
-                self._unsealed[step] = hashed
-            if hashed.done():
-                self._guarded(hashed.result)
-                if jax.process_index():
+            if finishing is None:
+                if directory.exists():  # orbax renames the folder into place when it is committed
+                    self._unsealed[step] = self._sealer.submit(self._finish, directory)
+            elif finishing.done():
+                # On the first host not yet, where other hosts are still hashing: it is asked again.
+                if self._guarded(finishing.result):
                     del self._unsealed[step]
                 else:
-                    self._guarded(lambda directory=directory: self._seal(directory))
+                    self._unsealed[step] = None
 
     def wait(self) -> None:
         """Blocks until every save is sealed, on the first host; on the others until their part is done."""
         self._guarded(self._manager.wait_until_finished)
         while self._unsealed:
-            lost = [s for s in self._unsealed if not (self._directory / str(s)).exists()]
+            # A sealed one may be pruned already, before this thread has heard that it is done.
+            waiting = [s for s, finishing in self._unsealed.items() if finishing is None]
+            lost = [s for s in waiting if not (self._directory / str(s)).exists()]
             if lost and jax.process_index() == 0:
                 raise CheckpointError(f"step {lost[0]} was saved to {self._directory} and is not there")
             self.poll()
@@ -103,7 +104,7 @@ class Checkpoints:
 
     def close(self) -> None:
         self.wait()
-        self._hasher.shutdown()
+        self._sealer.shutdown()
         self._manager.close()
 
     def restore_latest(self, target: PyTree) -> Restored | None:
@@ -182,24 +183,33 @@ class Checkpoints:
         earlier = len(list(self._aside.glob(f"{directory.name}.*")))
         shutil.move(directory, self._aside / f"{directory.name}.{earlier}")
 
-    def _seal(self, directory: Path) -> None:
-        """On the first host, once all hosts have hashed their files: manifest, memory, pruning."""
+    def _finish(self, directory: Path) -> bool:
+        """In the thread: checksums of this host's files; on the first host manifest and pruning, once all have theirs.
+
+        Returns:
+          Whether all of this host's part is done.
+        """
+        index, count = jax.process_index(), jax.process_count()
+        if not manifest.has_part(directory, index, count):
+            manifest.write_part(directory, index, count)
+        if index:
+            return True
         if not manifest.seal(directory):
-            return
-        del self._unsealed[int(directory.name)]
+            return False
         manifest.write_json(self._memory, {"step": int(directory.name)})
         good = self._sealed()
         for step in good[: -self._keep]:
             doomed = self._directory / f"{step}.removed"  # by rename: a half-deleted one must not look good
             (self._directory / str(step)).rename(doomed)
             shutil.rmtree(doomed)
+        return True
 
     def _sealed(self) -> list[int]:
         return [s for s in _steps(self._directory) if manifest.is_sealed(self._directory / str(s))]
 
-    def _guarded(self, call: Callable[[], Any]) -> None:
+    def _guarded(self, call: Callable[[], Any]) -> Any:
         try:
-            call()
+            return call()
         except Exception as error:
             good = self._sealed()
             last = f"the last good checkpoint is step {good[-1]}" if good else "no good checkpoint exists yet"
@@ -256,6 +266,17 @@ def array_shapes(checkpoint: Path) -> dict[str, tuple[int, ...]]:
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
         found = reader.metadata(checkpoint / "state").item_metadata
         return {name: tuple(meta.shape) for name, meta in dict(found.tree).items()}
+
+
+def _check_writable(directory: Path) -> None:
+    """Raises CheckpointError where this process cannot make files in the folder, created if absent."""
+    probe = directory / f".probe_of_process_{jax.process_index()}"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise CheckpointError(f"{directory} cannot be written to: {error.strerror}") from error
 
 
 def _steps(directory: Path) -> list[int]:

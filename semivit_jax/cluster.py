@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 _HOST_NAME_BYTES = 64  # what is gathered must have one size; longer names are cut
 _REPORT_EVERY_SECONDS = 10.0
-_GOODBYE_SECONDS = 10.0  # for processes that leave with the same error to do so together
+GOODBYE_SECONDS = 10.0  # for processes that leave with the same error to do so together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,7 +225,7 @@ def wait_for_all(reason: str) -> None:
 def leave_alone(*, exit_code: int) -> None:
     """Call it where this process ends with an error that the others may not know of; see `exit_within`."""
     if jax.distributed.is_initialized():
-        exit_within(_GOODBYE_SECONDS, exit_code=exit_code)
+        exit_within(GOODBYE_SECONDS, exit_code=exit_code)
 
 
 def exit_within(seconds: float, *, exit_code: int) -> None:

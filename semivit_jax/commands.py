@@ -39,6 +39,8 @@ def train(argv: list[str]) -> int:
     """Trains the stages a config names, in its workdir."""
     try:
         config, values = parse_config("train", argv, required=("workdir",), optional=())
+        if "://" in values["workdir"]:  # it would become a folder of that name, on every host its own
+            raise flags.Error(f"--workdir={values['workdir']} is no folder; legal is one on a mounted file system")
     except USAGE_ERRORS as error:
         return usage_error("train", error)
     return guarded(lambda: run.train(config, Path(values["workdir"])))

@@ -61,7 +61,8 @@ class MetricWriter:
         if not active:
             return
         _truncate_after(self._path, -1 if restored_step is None else restored_step)
-        self._file = open(self._path, "a")  # noqa: SIM115 - lives as long as the writer
+        # Unbuffered: what a full disk refuses must not come up again, nameless, when the file is closed.
+        self._file = open(self._path, "ab", buffering=0)  # noqa: SIM115 - lives as long as the writer
         if tensorboard:
             purge = None if restored_step is None else restored_step + 1
             self._board = SummaryWriter(str(folder / "tb"), purge_step=purge)
@@ -71,8 +72,12 @@ class MetricWriter:
         if not self._active:
             return
         line = {"step": step, **{k: v if np.isfinite(v) else str(v) for k, v in values.items()}}
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+        rest = (json.dumps(line) + "\n").encode()
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:  # which does not know its file
+            raise OSError(error.errno, error.strerror, str(self._path)) from error
         if self._board is not None:
             for key, value in values.items():
                 self._board.add_scalar(key, value, step)
@@ -134,14 +139,21 @@ class ProgressLine:
 _SHOWN = ("train/loss", "train/mask_rate", "train/pseudo_label_acc", "val/acc1", "val_ema/acc1", "perf/images_per_sec")
 
 
-class _NoMissingMetadata(logging.Filter):
-    """Orbax warns that single items of its own composite checkpoints lack a file which it never writes there."""
+class _ShortOrbax(logging.Filter):
+    """What orbax logs, without what buries our own lines.
+
+    It warns that single items of its own composite checkpoints lack a file which it never writes there. And each of
+    its threads prints the stack of a save that failed, 200 lines in all; the error itself comes up as
+    `CheckpointError`, so here their first lines are enough.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if "orbax" in record.pathname:
+            record.exc_info = None
         return "Metadata file does not exist" not in record.getMessage()
 
 
-logging.getLogger("absl").addFilter(_NoMissingMetadata())
+logging.getLogger("absl").addFilter(_ShortOrbax())
 
 
 def show_warnings() -> None:

@@ -22,6 +22,10 @@ def write_part(directory: Path, process_index: int, process_count: int) -> None:
     write_json(directory / _PART.format(process_index, process_count), part)
 
 
+def has_part(directory: Path, process_index: int, process_count: int) -> bool:
+    return (directory / _PART.format(process_index, process_count)).exists()
+
+
 def seal(directory: Path) -> bool:
     """Joins the parts of all processes into the manifest; False while some part is missing."""
     parts = sorted(directory.glob(_PART.format("*", "*")))

@@ -1,6 +1,7 @@
 """What a stage remembers besides its state, and what it writes about itself: checkpoint facts and report."""
 
 import dataclasses
+import functools
 import importlib.metadata
 from pathlib import Path
 
@@ -30,7 +31,6 @@ def fresh_progress(best_acc1: float) -> Progress:
 def facts(run: Run, plan: Plan, step: int, position: int, progress: Progress) -> checkpoint.Facts:
     """What a checkpoint's numbers belong to, and where everything but the state stood."""
     data = run.config.data
-    packages = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
     return {
         "stage": plan.stage,
         "step": step,
@@ -48,7 +48,7 @@ def facts(run: Run, plan: Plan, step: int, position: int, progress: Progress) ->
         },
         "split_hash": run.task.split_hash,
         "listing_hash": run.task.listing_hash,
-        "versions": {p: importlib.metadata.version(p) for p in packages} | {"semivit_jax": __version__},
+        "versions": _versions(),
         "history": dataclasses.asdict(progress.history),
         "window": progress.window.state(),
         "last_epoch": progress.last_epoch.state(),
@@ -56,6 +56,12 @@ def facts(run: Run, plan: Plan, step: int, position: int, progress: Progress) ->
         "best_acc1": progress.best_acc1,
         "evaluation": progress.evaluation,
     }
+
+
+@functools.cache  # a lookup reads the packages' files, and a save must not wait for that
+def _versions() -> dict[str, str]:
+    packages = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+    return {p: importlib.metadata.version(p) for p in packages} | {"semivit_jax": __version__}
 
 
 def write_report(run: Run, plan: Plan, folder: Path, progress: Progress) -> None:

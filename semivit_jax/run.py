@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+import socket
+import time
 from pathlib import Path
 
 import jax
@@ -14,6 +16,8 @@ from semivit_jax.setup_stage import Run, plan_stage
 from semivit_jax.train import run_stage
 
 FEW_FOR_MAE = 10_000  # images; below, pre-training on own photos alone rarely pays (contracts: data)
+
+SHARED_WITHIN_SECONDS = 60.0  # NFS may remember for half of that that a file was not there
 
 # Where a host keeps its data and how it reads it, and its own place among the others.
 HOST_KEYS = (
@@ -45,7 +49,7 @@ def train(config: Config, folder: Path) -> None:
         if first_host:
             report.print_summary(json.loads((folder / "summary.json").read_text()))
         return
-    workdir.claim(folder, config, first_host=first_host, say=logs.say)
+    _claim(folder, config, first_host=first_host)
     task = open_task(config, workdir=folder if first_host else None)
     logs.say(describe(task))
     cluster.same_on_every_host({"data listing": task.listing_hash, "split": task.split_hash})
@@ -67,6 +71,30 @@ def train(config: Config, folder: Path) -> None:
         report.print_summary(summary)
         workdir.mark_done(folder)
     cluster.wait_for_all("summary written")  # a host that left earlier would take the others along
+
+
+def _claim(folder: Path, config: Config, *, first_host: bool) -> None:
+    """`workdir.claim`; where the first host cannot write there, or others do not see it, all end and say so."""
+    failed = None
+    try:
+        workdir.claim(folder, config, first_host=first_host, say=logs.say)
+    except OSError as error:
+        failed = error
+    if cluster.any_host(failed is not None):
+        reason = f": {failed.strerror}" if failed else " on another host"
+        raise OSError(f"the workdir {folder} cannot be written to{reason}; nothing was started") from failed
+    _check_shared(folder)
+
+
+def _check_shared(folder: Path) -> None:
+    """Raises ClusterError, on all hosts, where some host does not see what the first one has written."""
+    limit = time.monotonic() + SHARED_WITHIN_SECONDS
+    while jax.process_count() > 1 and not (folder / "config.json").exists() and time.monotonic() < limit:
+        time.sleep(0.1)
+    seen = (folder / "config.json").exists()
+    if cluster.any_host(not seen):
+        who = "another process does" if seen else f"process {jax.process_index()} (host {socket.gethostname()}) does"
+        raise cluster.ClusterError(f"the workdir {folder} is not one folder for all hosts: {who} not see config.json")
 
 
 def prepare_process(config: Config) -> None:

@@ -1,6 +1,8 @@
 """The loop: one stage from its last good checkpoint to its end."""
 
+import contextlib
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -85,7 +87,7 @@ class Loop:
         make_key = jax.jit(lambda: stage_key(run.config, self.plan.stage), out_shardings=sharding.replicated(run.mesh))
         self.key = make_key()
         self.images_per_update = self.plan.batch_size * (1 + self.plan.unlabeled_ratio)
-        self.input_wait, self.log_started, self.images_since_log = 0.0, time.monotonic(), 0
+        self.input_wait, self.saving, self.log_started, self.images_since_log = 0.0, 0.0, time.monotonic(), 0
 
     def train(self, state: TrainState, laps: Laps) -> None:
         """Runs to the last step; `laps` has timed the start so far."""
@@ -190,11 +192,12 @@ class Loop:
             "perf/step_seconds": elapsed / updates,
             "perf/bad_records": float(self.batches.bad_records),  # of this host since this start
             "perf/input_wait_frac": min(1.0, self.input_wait / elapsed),
+            "perf/save_seconds": self.saving,  # for which saving kept the loop since the last line
         }
         self.writer.write(step, values)
         self.line.show(step, values)
         self.progress.window.reset()
-        self.input_wait, self.log_started, self.images_since_log = 0.0, now, 0
+        self.input_wait, self.saving, self.log_started, self.images_since_log = 0.0, 0.0, now, 0
 
     def _evaluate(self, step: int, state: TrainState) -> None:
         """Student and teacher on the whole evaluation set; remembers the best and asks the guard."""
@@ -212,7 +215,8 @@ class Loop:
         if shown > self.progress.best_acc1:
             self.progress.best_acc1 = shown
             weights = {"params": state.params, "ema_params": state.ema_params}
-            self.best.save(step, weights, self._facts(step))
+            with self._timed_saving():
+                self.best.save(step, weights, self._facts(step))
         if self.plan.stage == "semi":
             self.progress.history, complaint = guard.after_evaluation(
                 self.progress.history,
@@ -230,15 +234,24 @@ class Loop:
         return facts(self.run, self.plan, step, self.position, self.progress)
 
     def _save(self, step: int, state: TrainState) -> None:
-        self.checkpoints.save(step, state, self._facts(step))
+        with self._timed_saving():
+            self.checkpoints.save(step, state, self._facts(step))
         if step == self.plan.total_steps:
             self._wait()
 
     def _poll(self) -> None:
         """Seals what has been written; a checkpoint only after the best weights that it knows of."""
-        self.best.poll()
-        if not self.best.pending:
-            self.checkpoints.poll()
+        with self._timed_saving():
+            self.best.poll()
+            if not self.best.pending:
+                self.checkpoints.poll()
+
+    @contextlib.contextmanager
+    def _timed_saving(self) -> Iterator[None]:
+        """Adds the time of its block to what the next log line tells."""
+        started = time.monotonic()
+        yield
+        self.saving += time.monotonic() - started
 
     def _wait(self) -> None:
         self.best.wait()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from rich.markup import escape
 from rich.table import Table
 
 from semivit_jax.preflight.answer import ESTIMATE, Answer
@@ -15,7 +16,7 @@ def table(found: Answer) -> Table:
     shown.add_column(justify="left", style="bold")
     shown.add_column(justify="left", overflow="fold")
     for name, value in rows(found):
-        shown.add_row(name, value)
+        shown.add_row(name, escape(value))  # "[plan]" is an extra, not a style
     return shown
 
 
@@ -49,7 +50,8 @@ def _batch(found: Answer) -> str:
     images = f"{found.batch_size} images"
     if found.unlabeled_ratio:
         images = f"{found.batch_size} labeled and {found.batch_size * found.unlabeled_ratio} unlabeled images"
-    micro = f"{found.micro_steps} micro-steps of {found.images_per_device} images per device"
+    plural = "" if found.micro_steps == 1 else "s"
+    micro = f"{found.micro_steps} micro-step{plural} of {found.images_per_device} images per device"
     group = f", mixing groups of {found.group_size}" if found.group_size > 1 else ""
     return f"{images}, {micro}{group}; peak lr {found.peak_lr:.3g}, {found.total_steps} steps"
 
@@ -59,7 +61,8 @@ def _estimates(found: Answer) -> Iterator[tuple[str, str]]:
     times = f"arithmetic {ms(e.compute_seconds)}, memory {ms(e.memory_seconds)}, links {ms(e.link_seconds)}"
     yield "step time", f"{ms(e.step_seconds)} to {ms(e.step_seconds_serial)} (estimate, roofline; {times})"
     yield "images/s", f"{e.images_per_second:,.0f} (estimate, roofline bound by {e.bound_by})"
-    yield "hours", f"{e.hours:,.1f} (estimate, roofline; evaluation and input not counted)"
+    hours = f"{e.hours:,.1f}" if e.hours >= 1 else f"{e.hours:.2g}"
+    yield "hours", f"{hours} (estimate, roofline; evaluation and input not counted)"
 
 
 def gib(number: float) -> str:

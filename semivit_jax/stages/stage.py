@@ -84,7 +84,7 @@ def see(images: jax.Array, draws: ImageDraws, spec: ViewSpec) -> jax.Array:
     Float images are taken as normalised already; that is how recorded batches are replayed.
     """
     if images.dtype == jnp.uint8:
-        images = images.astype(jnp.float32) / 255.0
+        images = images.astype(float) / 255.0  # jax's default float type, float64 where it is switched on
         if draws.matrices is not None:
             images = affine.apply_affine(images, draws.matrices)
         images = (images - jnp.asarray(spec.mean)) / jnp.asarray(spec.std)

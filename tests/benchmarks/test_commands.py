@@ -85,3 +85,17 @@ def test_flags_of_the_user_win():
     assert environment["XLA_FLAGS"].endswith("--xla_gpu_autotune_level=0")
     with pytest.raises(ValueError, match="legal values: gpu, gpus"):
         xla_flags.apply("fast", environment)
+
+
+@pytest.mark.slow
+def test_scaling_runs_on_every_number_of_devices(tmp_path):
+    code = "from benchmarks import scaling; sys.argv[0] = 'scaling'; scaling.main()"
+    out = tmp_path / "scaling.jsonl"
+    options = f"--model=vit_test2 --stage=finetune --batch=16 --steps=1 --out={out}"
+    done = python(code, *options.split())
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [(r["devices"], r["fsdp"]) for r in rows] == [(1, 1), (2, 1), (2, 2), (4, 1), (4, 4), (8, 1), (8, 8)]
+    assert rows[-1]["state_bytes"] < rows[-2]["state_bytes"] == rows[0]["state_bytes"] == rows[0]["checkpoint_bytes"]
+    for row in rows:
+        assert row["save_blocked_steps"] == pytest.approx(row["save_blocked_seconds"] / row["step_seconds"])

@@ -10,6 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from semivit_jax import logs
 from tests.e2e.killing import kill_once
 from tests.e2e.runs import Machine, assert_same_run
 
@@ -31,11 +32,11 @@ def soak(folder: Path, *, kills: int, processes: int, chance: random.Random) -> 
                 done += 1
                 moment = "while saving" if while_saving else "at any moment"
                 seconds = time.monotonic() - started
-                print(f"{processes} processes: kill {done} of {kills}, {moment}, after {seconds:.1f} s", flush=True)
+                logs.say(f"{processes} processes: kill {done} of {kills}, {moment}, after {seconds:.1f} s")
         if not ended:
             machine.finish(workdir, processes=processes)
         assert_same_run(workdir, untouched)
-        print(f"{processes} processes: run {round_number} is bit-identical to the untouched one", flush=True)
+        logs.say(f"{processes} processes: run {round_number} is bit-identical to the untouched one")
 
 
 def main() -> None:

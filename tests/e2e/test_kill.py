@@ -13,8 +13,10 @@ pytestmark = pytest.mark.xdist_group("runs")
 
 
 @pytest.fixture(scope="module")
-def interrupted(machine, tmp_path_factory):
-    """A run that was preempted, interrupted and killed twice; its exit codes and its folder."""
+def interrupted(machine, untouched, tmp_path_factory):
+    """A run that was preempted, interrupted and killed twice; its folder, exit codes, and steps it had to compile."""
+    before = machine.compiled_steps()
+    assert before, "the untouched run left no compiled step in the cache"
     workdir = tmp_path_factory.mktemp("runs") / "interrupted"
     chance = random.Random(0)
     assert kill_once(machine, workdir, chance, while_saving=True)
@@ -22,7 +24,7 @@ def interrupted(machine, tmp_path_factory):
     assert kill_once(machine, workdir, chance, while_saving=False)
     interrupt = stop(machine.start(workdir), signal.SIGINT, at="semi: step")
     last = machine.finish(workdir)
-    return workdir, preempted, interrupt, last
+    return workdir, preempted, interrupt, last, machine.compiled_steps() - before
 
 
 def test_a_killed_run_ends_as_if_nothing_had_happened(interrupted, untouched):
@@ -36,6 +38,10 @@ def test_preemption_exits_75_and_ctrl_c_130(interrupted):
 def test_a_restart_tells_where_its_time_went(interrupted):
     assert "restore" in interrupted[3]
     assert "compile" in interrupted[3]
+
+
+def test_runs_of_one_host_share_what_was_compiled(interrupted):
+    assert interrupted[4] == set()
 
 
 def test_nothing_half_written_is_left(interrupted):

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -10,10 +11,11 @@ import time
 
 import pytest
 
+from semivit_jax.commands import parse_config
 from tests.e2e.launching import LAUNCH, Stage
 
 SCRIPTS = sorted([*LAUNCH.glob("*.sh"), *LAUNCH.glob("*.sbatch")])
-RUN = ("--config=digits", "--workdir=runs/a b")
+RUN = ("--config=digits", "--workdir=/mnt/shared/a b")
 
 
 @pytest.fixture
@@ -44,10 +46,10 @@ DRY_RUNS = {
     "slurm.sh": (["--nodes=2", "--gpus-per-node=8"], ["sbatch --job-name", "srun --kill-on-bad-exit"]),
     "tpu_vm.sh": (
         ["--name=t", "--zone=z", "--create", "--accelerator=v4-32"],
-        ["tpu-vm create t", "tpu-vm scp", "tpu_worker.sh\\ install", "tpu_worker.sh\\ train", "runs/a"],
+        ["tpu-vm create t", "tpu-vm scp", "tpu_worker.sh\\ install", "tpu_worker.sh\\ train", "/mnt/shared/a"],
     ),
     "gke.sh": (
-        ["--name=t", "--image=i", "--accelerator=a", "--nodes=2", "--gpus-per-node=8"],
+        ["--name=t", "--image=i", "--accelerator=a", "--nodes=2", "--gpus-per-node=8", "--claim=c"],
         ["kind: JobSet", "kubectl apply"],
     ),
 }
@@ -71,6 +73,7 @@ def test_a_dry_run_prints_the_commands_and_runs_none(stage, script):
     [
         (["--workdir="], "--workdir=... is missing"),
         (["--wrkdir=x"], "unknown option '--wrkdir=x'"),
+        (["--workdir=gs://bucket/run"], "--workdir=gs://bucket/run"),
     ],
 )
 def test_bad_usage_is_named_and_runs_nothing(stage, script, wrong, message):
@@ -80,6 +83,27 @@ def test_bad_usage_is_named_and_runs_nothing(stage, script, wrong, message):
     assert code == 2
     assert message in output
     assert stage.calls() == []
+
+
+@pytest.mark.parametrize("script", ["tpu_vm.sh", "gke.sh"])
+def test_a_folder_that_ends_with_its_machine_is_refused(stage, script):
+    code, output = stage.run(script, *DRY_RUNS[script][0], "--config=digits", "--workdir=runs/a", "--dry-run")
+    assert code == 2
+    assert "--workdir=runs/a; legal" in output
+
+
+COMMANDS = [
+    command
+    for file in [*SCRIPTS, LAUNCH / "README.md"]
+    for command in re.findall(r"--config=(\S+) (?:\\\n# +)?--workdir=\S+", file.read_text())
+]
+
+
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # ml_collections on Python 3.11
+@pytest.mark.parametrize("config", sorted(set(COMMANDS) - {"..."}))
+def test_the_recipes_of_the_examples_exist(config):
+    parsed, _ = parse_config("train", [f"--config={config}"], required=(), optional=())
+    assert parsed.stages
 
 
 def test_slurm_submits_one_task_per_node_or_per_gpu(stage):
@@ -186,7 +210,7 @@ def test_tpu_vm_is_created_and_trained_on_until_done(stage):
     assert trained[0] == trained[1]
     assert "--worker=all" in trained[0]
     assert trained[0][-1] == (
-        "--command=cd semivit_code && bash launch/tpu_worker.sh train --config=digits --workdir=runs/a\\ b"
+        "--command=cd semivit_code && bash launch/tpu_worker.sh train --config=digits --workdir=/mnt/shared/a\\ b"
     )
 
 
@@ -258,7 +282,9 @@ def test_tpu_worker_reports_the_exit_code_and_ends_a_run_that_was_left_behind(st
         left_behind.kill()
     assert left_behind.returncode == 75
     assert code == 3
-    assert {"got train --config=digits --workdir=runs/a b", "semivit worker exit code 3"} <= set(output.splitlines())
+    assert {"got train --config=digits --workdir=/mnt/shared/a b", "semivit worker exit code 3"} <= set(
+        output.splitlines()
+    )
     assert "got train" in (stage.folder / "semivit.log").read_text()
 
 

@@ -10,7 +10,7 @@ import yaml
 from tests.e2e.launching import Stage
 
 SCHEMA = json.loads((pathlib.Path(__file__).parent / "data" / "jobset_v1alpha2.json").read_text())
-RUN = ("--config=digits", "--workdir=runs/a b")
+RUN = ("--config=digits", "--workdir=/mnt/shared/a b")
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def stage(tmp_path) -> Stage:
 def manifest_of(stage: Stage, *options: str) -> dict:
     """The manifest that gke.sh hands to kubectl."""
     stage.stand_in("kubectl", "cat >manifest")
-    code, output = stage.run("gke.sh", "--name=vit", "--image=r/s:1", *options)
+    code, output = stage.run("gke.sh", "--name=vit", "--image=r/s:1", "--claim=disk", *options)
     assert code == 0, output
     assert stage.calls("kubectl") == [["kubectl", "apply", "--namespace=default", "--filename=-"]]
     manifest = yaml.safe_load((stage.folder / "manifest").read_text())
@@ -47,9 +47,7 @@ def test_gke_manifest_of_a_tpu_slice(stage):
 
 
 def test_gke_manifest_of_gpu_nodes_with_a_volume(stage):
-    manifest = manifest_of(
-        stage, "--accelerator=nvidia-h100-80gb", "--nodes=2", "--gpus-per-node=8", "--claim=disk", *RUN
-    )
+    manifest = manifest_of(stage, "--accelerator=nvidia-h100-80gb", "--nodes=2", "--gpus-per-node=8", *RUN)
     job = manifest["spec"]["replicatedJobs"][0]["template"]["spec"]
     pod = job["template"]["spec"]
     assert job["parallelism"] == 2
@@ -94,7 +92,7 @@ def test_gke_keeps_any_argument_as_it_is(stage):
 )
 def test_gke_refuses_impossible_shapes(stage, options, message):
     stage.stand_in("kubectl", "exit 9")
-    code, output = stage.run("gke.sh", "--name=vit", "--image=i", "--accelerator=a", *RUN, *options)
+    code, output = stage.run("gke.sh", "--name=vit", "--image=i", "--accelerator=a", "--claim=disk", *RUN, *options)
     assert code == 2
     assert message in output
     assert stage.calls() == []

@@ -3,11 +3,13 @@
 import json
 import resource
 import shutil
+import time
 
+import numpy as np
 import pytest
 
 from semivit_jax import train
-from semivit_jax.checkpoint import CheckpointError
+from semivit_jax.checkpoint import CheckpointError, Checkpoints
 from tests.e2e.planned import TOTAL, Trouble, good_steps, seen_positions
 
 pytestmark = pytest.mark.xdist_group("runs")
@@ -96,3 +98,17 @@ def test_a_full_disk_ends_the_run_and_costs_no_checkpoint(run_semi, monkeypatch,
     monkeypatch.setattr(train.Loop, "_save", save)
     assert good_steps(tmp_path / "semi") == [4, 8]
     assert seen_positions(run_semi(CALM)) == list(range(TOTAL))
+
+
+def test_the_log_tells_how_long_saving_kept_the_loop(run_semi, monkeypatch):
+    save = Checkpoints.save
+
+    def slow_save(self, *args):
+        time.sleep(0.3)
+        save(self, *args)
+
+    monkeypatch.setattr(Checkpoints, "save", slow_save)
+    lines = [json.loads(line) for line in (run_semi(CALM) / "metrics.jsonl").read_text().splitlines()]
+    kept = {line["step"]: line["perf/save_seconds"] for line in lines if "perf/save_seconds" in line}
+    assert all(kept[step + 1] >= 0.3 for step in (4, 8, 12, 16))  # saved after the step's own line
+    assert np.median(list(kept.values())) < 0.3

@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks import plan_table
 from semivit_jax.main import main
+from semivit_jax.preflight import topology
 
 # ml-collections loads config files in a way that Python 3.12 drops; nothing of ours can change that.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module.. method is deprecated:DeprecationWarning")
@@ -38,6 +39,13 @@ def test_a_gpu_host_gets_the_analytic_part_and_is_told_so(tmp_path, capsys):
     shown = capsys.readouterr().out
     for words in ("analytic only", "ema_params", "of 74.51 GiB: fits (estimate)", "images/s", "hours", "model FLOPs"):
         assert words in shown
+
+
+def test_without_libtpu_the_extra_that_brings_it_is_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(topology, "libtpu_installed", lambda: False)
+    (row,) = written(tmp_path, *SMALL, "--topology=v5e:4x4", "--stage=semi")
+    assert not row["compiled"]
+    assert "libtpu is not installed; pip install 'semivit_jax[plan]'" in " ".join(capsys.readouterr().out.split())
 
 
 def test_all_stages_of_the_config_by_default(tmp_path):

@@ -2,12 +2,15 @@
 
 import resource
 import shutil
+import threading
+import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from semivit_jax import manifest
 from semivit_jax.checkpoint import CheckpointError, Checkpoints, newest_good
 
 NOISE = np.random.default_rng(0).random((64, 64), np.float32)  # so that the arrays are the largest file
@@ -94,6 +97,23 @@ def test_donating_the_state_right_after_saving_changes_nothing(folder, target):
     checkpoints.wait()
     found = checkpoints.restore_latest(target)
     np.testing.assert_array_equal(found.state["params"]["kernel"], NOISE + 1)
+
+
+def test_sealing_happens_beside_the_loop(folder, monkeypatch):
+    may_seal, seal = threading.Event(), manifest.seal
+    monkeypatch.setattr(manifest, "seal", lambda directory: may_seal.wait(10.0) and seal(directory))
+    checkpoints = folder.open()
+    checkpoints.save(1, state_of(1), {})
+    while not (folder.path / "1").exists():
+        time.sleep(0.01)
+    started = time.monotonic()
+    for _ in range(10):
+        checkpoints.poll()
+    assert time.monotonic() - started < 5.0
+    assert checkpoints.pending
+    may_seal.set()
+    checkpoints.wait()
+    assert manifest.is_sealed(folder.path / "1")
 
 
 @FAULTS

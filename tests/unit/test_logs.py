@@ -1,6 +1,7 @@
 """What is logged survives restarts: lines after the restored step go, windows continue."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -40,6 +41,15 @@ def test_numbers_json_does_not_know_become_strings(tmp_path):
     writer.write(1, {"train/loss": float("nan")})
     writer.close()
     assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"step": 1, "train/loss": "nan"}
+
+
+def test_a_full_disk_is_told_with_the_files_name(tmp_path):
+    writer = MetricWriter(tmp_path, active=True, tensorboard=False, restored_step=None)
+    with open("/dev/full", "wb") as full:
+        os.dup2(full.fileno(), writer._file.fileno())
+    with pytest.raises(OSError, match=r"No space left on device: '.*metrics\.jsonl'"):
+        writer.write(1, {"train/loss": 1.0})
+    writer.close()
 
 
 def test_other_hosts_write_nothing(tmp_path):
