@@ -16,7 +16,6 @@ from semivit_jax.config import Config, ConfigError
 from semivit_jax.data.bad_records import TooManyBadRecords
 from semivit_jax.data.errors import DatasetError
 from semivit_jax.data.splits import SplitError
-from semivit_jax.models.layers import LAYER_NORM_EPS
 from semivit_jax.rollback import Collapsed
 from semivit_jax.weights.folder import is_import, load_facts, load_preprocessing
 
@@ -92,21 +91,18 @@ def with_preprocessing(raw: Any, overridden: Collection[str]) -> Any:
         return raw
     found = load_preprocessing(raw.init_from)
     adopted = {
-        "mean": found.mean,
-        "std": found.std,
-        "image_size": found.image_size,
-        "eval_crop_fraction": found.crop_fraction,
-        "interpolation": found.interpolation,
+        "data.mean": found.mean,
+        "data.std": found.std,
+        "data.image_size": found.image_size,
+        "data.eval_crop_fraction": found.crop_fraction,
+        "data.interpolation": found.interpolation,
+        "model.layer_norm_eps": load_facts(raw.init_from).layer_norm_eps,
     }
     for key, value in adopted.items():
-        if f"data.{key}" not in overridden and raw.data[key] != value:
-            logs.say(f"config.data.{key} = {value}, from the imported weights (the config says {raw.data[key]})")
-            raw.data[key] = value
-    eps = getattr(load_facts(raw.init_from), "layer_norm_eps", LAYER_NORM_EPS)
-    if eps != LAYER_NORM_EPS and raw.model.get("layer_norm_eps") is None:
-        logs.say(f"config.model.layer_norm_eps = {eps}, from the imported weights")
-        with raw.unlocked():
-            raw.model.layer_norm_eps = eps
+        section, name = key.split(".")
+        if key not in overridden and raw[section][name] != value:
+            logs.say(f"config.{key} = {value}, from the imported weights (the config says {raw[section][name]})")
+            raw[section][name] = value
     return raw
 
 

@@ -91,6 +91,8 @@ def _check_values(c: Config) -> None:
         raise ConfigError(f"config.stages is {c.stages}; it must be one or more of {STAGES}, in this order")
     _one_of("config.model.pool", c.model.pool, ("mean", "cls"))
     _check_posemb(c.model)
+    if c.model.layer_norm_eps <= 0:
+        raise ConfigError(f"config.model.layer_norm_eps is {c.model.layer_norm_eps}; it must be above 0")
     _one_of("config.model.dtype", c.model.dtype, ("auto", "float32", "bfloat16"))
     _one_of("config.model.attention", c.model.attention, ("auto", "xla", "cudnn"))
     _one_of("config.model.remat", c.model.remat, ("none", "dots", "full"))

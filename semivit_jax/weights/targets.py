@@ -78,7 +78,9 @@ def _convnext_facts(source: Source, *, variant: str, pool: str | None, image_siz
     if pool not in (None, "mean") or decoder:
         raise ValueError(f"{variant}: has pool 'mean' and no decoder, got pool {pool!r}, decoder {decoder}")
     size = CONVNEXT_SIZES[variant]
-    return ConvNextFacts(variant, size.depths, size.widths, image_size, _num_classes(source))
+    return ConvNextFacts(
+        variant, size.depths, size.widths, image_size, _num_classes(source), layer_norm_eps=source.layer_norm_eps
+    )
 
 
 def _vit_facts(
