@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 HUB_PREFIX = "hf://"
 CONFIG_FILES = ("config.json", "preprocessor_config.json")
@@ -68,7 +69,20 @@ def _parts(folder: pathlib.Path) -> tuple[str, ...]:
 
 
 def _read_configs(folder: pathlib.Path) -> dict[str, Mapping]:
-    return {name: json.loads((folder / name).read_text()) for name in CONFIG_FILES if (folder / name).is_file()}
+    return {name: _read_config(folder / name) for name in CONFIG_FILES if (folder / name).is_file()}
+
+
+def _read_config(path: pathlib.Path) -> Mapping:
+    class Section(dict):
+        """A JSON object; asking for a key it lacks names the file."""
+
+        def __missing__(self, key: str) -> Any:
+            raise ValueError(f"{path}: lacks the key {key!r}")
+
+    try:
+        return json.loads(path.read_text(), object_hook=Section)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: is no JSON ({error})") from error
 
 
 def _download(source: str) -> pathlib.Path:

@@ -329,9 +329,18 @@ def test_a_pickle_that_runs_code_is_refused_and_does_not_run(tmp_path, capsys):
     torch.save({"model": {"x": torch.zeros(1)}, "args": RunsOnLoad(str(mark))}, tmp_path / "bad.pth")
     code = command([str(tmp_path / "bad.pth"), "--model", "vit_test", "--out", str(tmp_path / "out")])
     assert code == 1
-    assert "refused" in capsys.readouterr().err
+    assert "refused, because it holds Python objects" in (said := capsys.readouterr().err)
+    assert f"({os.mkdir.__module__}.mkdir)" in said
+    assert "weights_only" not in said  # torch's own advice is to let it run
     assert not mark.exists()
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"PK\3\4 and no more"], ids=["empty", "text", "cut"])
+def test_a_file_that_is_no_torch_file_is_one_message(tmp_path, content):
+    (tmp_path / "x.pth").write_bytes(content)
+    with pytest.raises(ValueError, match=r"x\.pth: not a PyTorch file, or a damaged one"):
+        imported(tmp_path / "x.pth")
 
 
 def test_half_precision_tensors_are_widened(tmp_path):

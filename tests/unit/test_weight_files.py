@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from semivit_jax.weights import import_weights
 from semivit_jax.weights.files import locate
 from semivit_jax.weights.preprocessing import Preprocessing, from_hugging_face, from_timm
 from semivit_jax.weights.tensors import open_weights
@@ -40,6 +41,13 @@ def test_another_suffix_is_refused(tmp_path):
     (tmp_path / "weights.npz").write_bytes(b"")
     with pytest.raises(ValueError, match=r"weights\.npz: expected \.safetensors files or one \.pth"):
         open_weights(locate(str(tmp_path / "weights.npz")).weights)
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    write(tmp_path / "x.safetensors", a=1)
+    (tmp_path / "x.safetensors").write_bytes((tmp_path / "x.safetensors").read_bytes()[:20])
+    with pytest.raises(ValueError, match=r"x\.safetensors: not a safetensors file, or a damaged one"):
+        open_weights(locate(str(tmp_path / "x.safetensors")).weights)
 
 
 @pytest.mark.parametrize("source", ["hf://name", "hf://org/name/more", "hf:///name"])
@@ -78,6 +86,25 @@ def test_a_hugging_face_preprocessor_is_read(config, size, fraction):
     view = from_hugging_face(config | rest)
     assert (view.image_size, view.crop_fraction, view.interpolation) == (size, fraction, "bicubic")
     assert view.mean == (0.1, 0.2, 0.3)
+
+
+def test_a_hugging_face_preprocessor_need_not_normalise():
+    config = {"size": 224, "resample": 2, "do_normalize": False, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    view = from_hugging_face(config)
+    assert (view.mean, view.std) == ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    with pytest.raises(ValueError, match=r"rescale_factor 0\.5"):
+        from_hugging_face(config | {"rescale_factor": 0.5})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [('{"model_type": "vit"}', r"config\.json: lacks the key 'hidden_act'"), ("{", r"config\.json: is no JSON")],
+)
+def test_a_config_that_cannot_be_used_is_named(tmp_path, text, message):
+    write(tmp_path / "model.safetensors", a=1)
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        import_weights(str(tmp_path), variant="vit_test", pool=None, image_size=None, decoder=False)
 
 
 @pytest.mark.parametrize(
