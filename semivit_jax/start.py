@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from semivit_jax import checkpoint, class_names, guard, logs, rollback, warm_start, workdir
 from semivit_jax.checkpoint import Checkpoints
 from semivit_jax.compiled import Compiled, stage_key
+from semivit_jax.config import ConfigError
 from semivit_jax.progress import Progress, fresh_progress
 from semivit_jax.setup_stage import Run
 from semivit_jax.state import TrainState
@@ -110,6 +111,11 @@ def find_source(run: Run, stage: str) -> Path | None:
     if not run.config.init_from:
         return None
     origin = Path(run.config.init_from)
+    if not origin.is_dir():
+        raise ConfigError(
+            f"config.init_from {run.config.init_from} is not a folder; it names another run, or what "
+            "`semivit import SOURCE --model MODEL --out FOLDER` has written"
+        )
     found = checkpoint.newest_good(origin / workdir.latest_stage(origin) / "checkpoints")
     if found is None:
         raise checkpoint.CheckpointError(f"config.init_from {origin} has no good checkpoint")

@@ -8,14 +8,17 @@ import jax
 import numpy as np
 import pytest
 
+from configs import transfer
 from semivit_jax import checkpoint, sharding, start, warm_start
 from semivit_jax.checkpoint import CheckpointError
 from semivit_jax.class_names import mismatch
+from semivit_jax.commands import with_preprocessing
+from semivit_jax.config import ConfigError
 from semivit_jax.main import main
 from semivit_jax.setup_stage import Run
 from semivit_jax.state import TrainState
 from semivit_jax.weights import load_imported, save_imported
-from tests.serve.runs import digits, fresh_params
+from tests.serve.runs import digits, fresh_params, write_run
 
 HEAD = ("head.bias", "head.kernel")
 
@@ -69,7 +72,7 @@ def test_only_the_head_may_have_another_shape():
         )
 
 
-def inherited(finished, origin: Path, class_names) -> dict:
+def inherited(finished, origin: Path | str, class_names) -> dict:
     """Params of a stage that starts from `origin`, on data with other names for the same number of classes."""
     settings = dataclasses.replace(finished[1], init_from=str(origin), stages=("finetune",))
     run = Run(settings, Path("unused"), dataclasses.replace(digits(), class_names=class_names), None, None)
@@ -116,3 +119,20 @@ def test_a_head_without_class_names_is_told(finished, tmp_path, capsys):
 def test_of_many_names_three_are_spelled_out():
     told = mismatch(("a", "b", "c", "d", "e"), ("a", "B", "C", "D", "E"))
     assert told.endswith("output 3 is 'd' there and 'D' here, ... (4 of 5 class names differ)")
+
+
+def test_another_data_set_is_seen_as_the_run_to_start_from_saw_its_own(tmp_path, capsys):
+    write_run(tmp_path / "run", **{"data.mean": (0.5, 0.4, 0.3), "model.layer_norm_eps": 1e-12})
+    raw = with_preprocessing(transfer.get_config(f"init_from={tmp_path / 'run'}"), ("data.std",))
+    assert (raw.data.mean, raw.data.image_size, raw.data.eval_crop_fraction) == ((0.5, 0.4, 0.3), 8, 1.0)
+    assert raw.model.layer_norm_eps == 1e-12
+    assert raw.data.std == transfer.get_config().data.std  # set on the command line
+    said = " ".join(capsys.readouterr().out.split())
+    assert "config.data.image_size = 8, from" in said
+    assert "(the config says 224)" in said
+
+
+@pytest.mark.parametrize("origin", ["hf://org/name", "weights/not_imported"])
+def test_what_is_no_folder_of_weights_says_how_to_make_one(finished, origin):
+    with pytest.raises(ConfigError, match=rf"init_from {origin} is not a folder; .*`semivit import"):
+        inherited(finished, origin, DIGITS)
