@@ -29,6 +29,14 @@ def check(raw: Mapping[str, Any]) -> Config:
     return config
 
 
+def check_stored(raw: Mapping[str, Any]) -> Config:
+    """`check` of a config that a run has stored, with what earlier versions wrote otherwise brought up to date."""
+    model = raw["model"]
+    if model["layer_norm_eps"] is None:  # was not spelled out, and meant this
+        model = {**model, "layer_norm_eps": 1e-6}
+    return check({**raw, "model": model})
+
+
 def _build(cls: type, raw: Any, path: str) -> Any:
     if not isinstance(raw, Mapping) and not hasattr(raw, "items"):
         raise ConfigError(f"{path} is {raw!r}; it must be a section with the keys {_names(cls)}")

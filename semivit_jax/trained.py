@@ -98,7 +98,7 @@ def load_trained(folder: Path, *, kept: str, tree: str | None, stage: str | None
     chosen = available[-1] if tree is None else tree
     if chosen not in available:
         raise CheckpointError(f"{source} has no {chosen}; it has {', '.join(available)}")
-    config = config_check.check(facts["config"])
+    config = config_check.check_stored(facts["config"])
     class_names, data = tuple(facts["class_names"]), config.data
     view = View(
         Preprocessing.from_json(facts["preprocessing"]),
