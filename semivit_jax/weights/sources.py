@@ -46,6 +46,11 @@ class Source:
     preprocessing: Preprocessing
     class_names: tuple[str, ...] | None
 
+    @property
+    def num_classes(self) -> int:
+        """Outputs of its head, 0 where it has none."""
+        return self.tensors.shapes.get(str(self.table.get("head/kernel")), (0,))[0]
+
 
 def recognise(tensors: Tensors, configs: Mapping[str, Mapping]) -> Source:
     """Recognises a state dict.

@@ -276,6 +276,14 @@ def test_the_printed_report_cuts_no_name(run):
     assert "…" not in printed
 
 
+def test_class_names_that_do_not_belong_to_the_head_are_refused(run):
+    config = hugging_face_config(id2label={"0": "cat", "1": "dog"})
+    with pytest.raises(ValueError, match="names 2 classes, and its head has 5 outputs"):
+        run(state_dict(names.HUGGING_FACE_VIT), {"config.json": config})
+    headless = {n: t for n, t in state_dict(names.HUGGING_FACE_VIT).items() if not n.startswith("classifier")}
+    assert run(headless, {"config.json": config}).class_names is None  # transformers writes two names for encoders
+
+
 def test_without_a_config_the_authors_preprocessing_is_taken(run):
     result = run(state_dict(names.TIMM_VIT))
     assert result.preprocessing == dataclasses.replace(IMAGENET_224, image_size=PIXELS)
