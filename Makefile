@@ -42,7 +42,7 @@ test-slow: install
 
 test-interop: install
 	./requirements/install_interop.sh $(VENV)-interop $(BIN)/python
-	$(VENV)-interop/bin/python -m pytest -m interop
+	$(VENV)-interop/bin/python -m pytest -m interop tests/interop
 
 lint: install
 	$(BIN)/ruff check .

@@ -62,8 +62,8 @@ def config_of(case: Case) -> Config:
         "norm_pix_loss": True, **decoder,
     }  # fmt: skip
     model = {
-        "variant": case.model, "pool": "mean", "posemb": "learned", "head_init_std": 0.02, "dtype": case.dtype,
-        "attention": case.attention, "remat": case.remat, "unroll": case.unroll,
+        "variant": case.model, "pool": "mean", "posemb": "learned", "head_init_std": 0.02, "layer_norm_eps": 1e-6,
+        "dtype": case.dtype, "attention": case.attention, "remat": case.remat, "unroll": case.unroll,
     }  # fmt: skip
     return config_check.check(
         {

@@ -51,6 +51,7 @@ def vit(**varies: Any) -> dict[str, Any]:
         pool="mean",
         posemb="learned",
         head_init_std=2e-5,
+        layer_norm_eps=1e-6,
         dtype="auto",
         attention="auto",
         remat="none",

@@ -65,6 +65,7 @@ def get_config(text: str = "") -> ConfigDict:
                 pool="mean",
                 posemb="learned",
                 head_init_std=2e-5,
+                layer_norm_eps=1e-6,
                 dtype="float32",
                 attention="xla",
                 remat="none",

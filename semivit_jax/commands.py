@@ -10,13 +10,12 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
-from semivit_jax import cluster, config_check, logs, run, split_report, stopping
+from semivit_jax import cluster, config_check, logs, run, split_report, stopping, workdir
 from semivit_jax.checkpoint import CheckpointError
 from semivit_jax.config import Config, ConfigError
 from semivit_jax.data.bad_records import TooManyBadRecords
 from semivit_jax.data.errors import DatasetError
 from semivit_jax.data.splits import SplitError
-from semivit_jax.models.layers import LAYER_NORM_EPS
 from semivit_jax.rollback import Collapsed
 from semivit_jax.weights.folder import is_import, load_facts, load_preprocessing
 
@@ -89,27 +88,35 @@ def _mistyped(argv: list[str], hint: str) -> str:
 
 
 def with_preprocessing(raw: Any, overridden: Collection[str]) -> Any:
-    """Preprocessing and LayerNorm's epsilon of imported weights, for every key not set on the command line."""
-    if not raw.get("init_from") or not is_import(raw.init_from):
-        return raw
-    found = load_preprocessing(raw.init_from)
-    adopted = {
-        "mean": found.mean,
-        "std": found.std,
-        "image_size": found.image_size,
-        "eval_crop_fraction": found.crop_fraction,
-        "interpolation": found.interpolation,
-    }
-    for key, value in adopted.items():
-        if f"data.{key}" not in overridden and raw.data[key] != value:
-            logs.say(f"config.data.{key} = {value}, from the imported weights (the config says {raw.data[key]})")
-            raw.data[key] = value
-    eps = getattr(load_facts(raw.init_from), "layer_norm_eps", LAYER_NORM_EPS)
-    if eps != LAYER_NORM_EPS and raw.model.get("layer_norm_eps") is None:
-        logs.say(f"config.model.layer_norm_eps = {eps}, from the imported weights")
-        with raw.unlocked():
-            raw.model.layer_norm_eps = eps
+    """Preprocessing and LayerNorm's epsilon of the weights to start from, for every key not set on the command line."""
+    for key, value in _of_weights(raw.get("init_from")).items():
+        section, name = key.split(".")
+        if key not in overridden and raw[section][name] != value:
+            logs.say(f"config.{key} = {value}, from {raw.init_from} (the config says {raw[section][name]})")
+            raw[section][name] = value
     return raw
+
+
+def _of_weights(init_from: str | None) -> dict[str, Any]:
+    """Config keys that imported weights, or those of another run, decide; none for other folders."""
+    if not init_from:
+        return {}
+    if is_import(init_from):
+        view, eps = load_preprocessing(init_from), load_facts(init_from).layer_norm_eps
+        crop_fraction = view.crop_fraction
+    elif (Path(init_from) / "config.json").exists():
+        stored = workdir.load_config(Path(init_from))
+        view, eps, crop_fraction = stored.data, stored.model.layer_norm_eps, stored.data.eval_crop_fraction
+    else:
+        return {}
+    return {
+        "data.mean": view.mean,
+        "data.std": view.std,
+        "data.image_size": view.image_size,
+        "data.eval_crop_fraction": crop_fraction,
+        "data.interpolation": view.interpolation,
+        "model.layer_norm_eps": eps,
+    }
 
 
 def with_path(argument: str) -> str:

@@ -95,11 +95,11 @@ class ModelConfig:
     pool: str  # 'mean' or 'cls'
     posemb: str  # 'learned' or 'sincos' (frozen) in the supervised stages; 'none' for ConvNeXt
     head_init_std: float
+    layer_norm_eps: float  # of every norm; of a ConvNeXt the final one alone, its others have 1e-6
     dtype: str  # activations: 'float32', 'bfloat16', or 'auto' (bfloat16 on an accelerator)
     attention: str  # 'auto', 'xla' or 'cudnn'
     remat: str  # 'none', 'dots' or 'full'
     unroll: int  # blocks per iteration of the scan over depth
-    layer_norm_eps: float | None  # of ViT and MAE; absent, it is the papers' 1e-6. Imported weights bring theirs
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,6 +29,14 @@ def check(raw: Mapping[str, Any]) -> Config:
     return config
 
 
+def check_stored(raw: Mapping[str, Any]) -> Config:
+    """`check` of a config that a run has stored, with what earlier versions wrote otherwise brought up to date."""
+    model = raw["model"]
+    if model["layer_norm_eps"] is None:  # was not spelled out, and meant this
+        model = {**model, "layer_norm_eps": 1e-6}
+    return check({**raw, "model": model})
+
+
 def _build(cls: type, raw: Any, path: str) -> Any:
     if not isinstance(raw, Mapping) and not hasattr(raw, "items"):
         raise ConfigError(f"{path} is {raw!r}; it must be a section with the keys {_names(cls)}")
@@ -91,6 +99,8 @@ def _check_values(c: Config) -> None:
         raise ConfigError(f"config.stages is {c.stages}; it must be one or more of {STAGES}, in this order")
     _one_of("config.model.pool", c.model.pool, ("mean", "cls"))
     _check_posemb(c.model)
+    if c.model.layer_norm_eps <= 0:
+        raise ConfigError(f"config.model.layer_norm_eps is {c.model.layer_norm_eps}; it must be above 0")
     _one_of("config.model.dtype", c.model.dtype, ("auto", "float32", "bfloat16"))
     _one_of("config.model.attention", c.model.attention, ("auto", "xla", "cudnn"))
     _one_of("config.model.remat", c.model.remat, ("none", "dots", "full"))

@@ -57,7 +57,9 @@ def _numbers(evaluation: Evaluation, found: Scores) -> dict[str, float]:
 
 
 def _summary(evaluation: Evaluation, title: str) -> Table:
-    table = Table(title=title, title_justify="left", caption=f"ece: expected calibration error, {NUM_BINS} bins")
+    calibration = f"ece: expected calibration error, {NUM_BINS} bins"
+    shown = [name for found in evaluation.found.values() for name in _numbers(evaluation, found)]
+    table = Table(title=title, title_justify="left", caption=calibration if "ece" in shown else None)
     table.add_column("weights")
     for tree, found in evaluation.found.items():
         numbers = _numbers(evaluation, found)

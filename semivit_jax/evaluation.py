@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from semivit_jax import metrics, probes, scores, sharding, workdir
+from semivit_jax import class_names, logs, metrics, probes, scores, sharding, workdir
 from semivit_jax.config import Config, ConfigError, DataConfig
 from semivit_jax.data.dataset import ImageSet, TaskData, open_split, open_task
 from semivit_jax.data.eval_pipeline import EvalBatches, eval_batches
@@ -112,6 +112,8 @@ def _grade_head(trained: Trained, graded: Set, protocol: str) -> Scores:
             f"{trained.source} tells {trained.model.num_classes} classes apart, the data has "
             f"{len(graded.task.class_names)}; its features can be graded with --protocol=knn or linear"
         )
+    if difference := class_names.mismatch(trained.class_names, graded.task.class_names):
+        logs.say(f"warning: the head of {trained.source} is graded, but {difference}")
     logits, spec = _functions(trained).logits, _spec(graded.config.data)
 
     def step(params: Any, batch: Any) -> Metrics:

@@ -7,7 +7,6 @@ import numpy as np
 
 from semivit_jax import manifest
 from semivit_jax.models import posemb
-from semivit_jax.models.layers import LAYER_NORM_EPS
 from semivit_jax.trained import Trained, find_checkpoint, load_trained, trees_of
 from semivit_jax.weights import layout, names
 from semivit_jax.weights.facts import ConvNextFacts, MaeFacts, VitFacts
@@ -60,7 +59,7 @@ def _source(trained: Trained) -> Source:
         pool=model.pool if isinstance(model, VitFacts) else "cls" if is_mae else "mean",
         num_heads=None if isinstance(model, ConvNextFacts) else model.num_heads,
         decoder_num_heads=model.decoder_num_heads if isinstance(model, MaeFacts) else None,
-        layer_norm_eps=LAYER_NORM_EPS if isinstance(model, ConvNextFacts) else model.layer_norm_eps,
+        layer_norm_eps=model.layer_norm_eps,
         preprocessing=trained.view.preprocessing,
         class_names=trained.class_names,
     )

@@ -1,17 +1,20 @@
 """The state a stage starts from: its own newest checkpoint, or fresh with earlier weights."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 
-from semivit_jax import checkpoint, guard, logs, rollback, warm_start, workdir
+from semivit_jax import checkpoint, class_names, guard, logs, rollback, warm_start, workdir
 from semivit_jax.checkpoint import Checkpoints
 from semivit_jax.compiled import Compiled, stage_key
+from semivit_jax.config import ConfigError
 from semivit_jax.progress import Progress, fresh_progress
 from semivit_jax.setup_stage import Run
 from semivit_jax.state import TrainState
+from semivit_jax.warm_start import Transfer
 from semivit_jax.weights.folder import is_import, load_imported
 
 
@@ -46,15 +49,14 @@ def inherit(run: Run, compiled: Compiled, state: TrainState) -> TrainState:
     """Weights of the previous stage of this run, or of config.init_from; none leaves the state fresh."""
     origin = Path(run.config.init_from)
     if not earlier_stages(run, compiled.stage.name) and run.config.init_from and is_import(origin):
-        return inherit_import(origin, compiled, state)
+        return inherit_import(run, origin, compiled, state)
     source = find_source(run, compiled.stage.name)
     if source is None:
         return state
     from_stage = source.parent.parent.name
     places = jax.tree.map(lambda leaf: leaf.sharding, compiled.target.params)
     params, transfer = warm_start.from_checkpoint(source, state.params, places, from_stage=from_stage, tree="params")
-    for text in transfer.lines():
-        logs.say(text)
+    _tell(transfer, checkpoint.read_facts(source)["class_names"], run)
     state = dataclasses.replace(state, params=params)
     if state.ema_params is None:
         return state
@@ -67,14 +69,13 @@ def inherit(run: Run, compiled: Compiled, state: TrainState) -> TrainState:
     return dataclasses.replace(state, ema_params=ema_params)
 
 
-def inherit_import(folder: Path, compiled: Compiled, state: TrainState) -> TrainState:
+def inherit_import(run: Run, folder: Path, compiled: Compiled, state: TrainState) -> TrainState:
     """Weights that `semivit import` wrote; the teacher starts from their average where they have one."""
     imported = load_imported(folder)
     places = jax.tree.map(lambda leaf: leaf.sharding, compiled.target.params)
     source = f"{folder} ({imported.facts.variant})"
     params, transfer = warm_start.from_arrays(imported.params, state.params, places, source=source)
-    for text in transfer.lines():
-        logs.say(text)
+    _tell(transfer, imported.class_names, run)
     state = dataclasses.replace(state, params=params)
     if state.ema_params is None:
         return state
@@ -83,6 +84,14 @@ def inherit_import(folder: Path, compiled: Compiled, state: TrainState) -> Train
     else:
         ema_params = jax.tree.map(jnp.copy, params)
     return dataclasses.replace(state, ema_params=ema_params)
+
+
+def _tell(transfer: Transfer, names: Sequence[str] | None, run: Run) -> None:
+    """What became of every tensor, with a warning where a head made for other classes was kept."""
+    for text in transfer.lines():
+        logs.say(text)
+    if "head.kernel" in transfer.loaded and (difference := class_names.mismatch(names, run.task.class_names)):
+        logs.say(f"warning: the head of {transfer.source} is kept, but {difference}")
 
 
 def earlier_stages(run: Run, stage: str) -> list[str]:
@@ -102,6 +111,11 @@ def find_source(run: Run, stage: str) -> Path | None:
     if not run.config.init_from:
         return None
     origin = Path(run.config.init_from)
+    if not origin.is_dir():
+        raise ConfigError(
+            f"config.init_from {run.config.init_from} is not a folder; it names another run, or what "
+            "`semivit import SOURCE --model MODEL --out FOLDER` has written"
+        )
     found = checkpoint.newest_good(origin / workdir.latest_stage(origin) / "checkpoints")
     if found is None:
         raise checkpoint.CheckpointError(f"config.init_from {origin} has no good checkpoint")

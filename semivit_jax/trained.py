@@ -14,7 +14,7 @@ from semivit_jax.config import Config, ConfigError, MaeConfig
 from semivit_jax.data.crop_resize import resize_short_side_and_crop
 from semivit_jax.data.rows import unchanged
 from semivit_jax.models.convnext import CONVNEXT_SIZES
-from semivit_jax.models.variants import VIT_SIZES, layer_norm_eps
+from semivit_jax.models.variants import VIT_SIZES
 from semivit_jax.weights import layout
 from semivit_jax.weights.facts import ConvNextFacts, MaeFacts, ModelFacts, VitFacts
 from semivit_jax.weights.folder import is_import, load_imported
@@ -98,7 +98,7 @@ def load_trained(folder: Path, *, kept: str, tree: str | None, stage: str | None
     chosen = available[-1] if tree is None else tree
     if chosen not in available:
         raise CheckpointError(f"{source} has no {chosen}; it has {', '.join(available)}")
-    config = config_check.check(facts["config"])
+    config = config_check.check_stored(facts["config"])
     class_names, data = tuple(facts["class_names"]), config.data
     view = View(
         Preprocessing.from_json(facts["preprocessing"]),
@@ -137,12 +137,11 @@ def trees_of(source: Path) -> tuple[str, ...]:
 
 def model_facts(config: Config, stage: str, *, num_classes: int) -> ModelFacts:
     """The model that a stage of a run trains."""
-    variant, image_size = config.model.variant, config.data.image_size
+    variant, image_size, eps = config.model.variant, config.data.image_size, config.model.layer_norm_eps
     if variant in CONVNEXT_SIZES:
         size = CONVNEXT_SIZES[variant]
-        return ConvNextFacts(variant, size.depths, size.widths, image_size, num_classes)
+        return ConvNextFacts(variant, size.depths, size.widths, image_size, num_classes, layer_norm_eps=eps)
     sizes = dataclasses.asdict(VIT_SIZES[variant])
-    eps = layer_norm_eps(config.model)
     if stage != "mae":
         heads = {"pool": config.model.pool, "posemb": config.model.posemb, "num_classes": num_classes}
         return VitFacts(variant, **sizes, image_size=image_size, **heads, layer_norm_eps=eps)

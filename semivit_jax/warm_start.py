@@ -29,8 +29,9 @@ REINITIALISED = {
     "semi": (),
     "import": (r"^head\.", r"^fc_norm\.", r"^posemb$", r"^decoder\."),
 }
-# A head for another number of classes starts anew: its last axis alone may differ.
+# A head for another number of classes starts anew, its last axis alone may differ; so does one on the other pooling.
 REPLACED = (r"^head\.",)
+_POOLED = "fc_norm.scale"  # a ViT of pool 'mean' has it, one of pool 'cls' has norm instead
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Transfer:
 def plan_transfer(source: str, available: Mapping[str, Any], wanted: Mapping[str, Any], *, from_stage: str) -> Transfer:
     """Decides what is carried over, before anything is read.
 
-    A head with another number of classes counts as dropped and re-initialised.
+    A head with another number of classes, or on the other pooling, counts as dropped and re-initialised.
 
     Args:
       source: where the tensors come from, for messages.
@@ -66,7 +67,12 @@ def plan_transfer(source: str, available: Mapping[str, Any], wanted: Mapping[str
     Raises:
       CheckpointError: a tensor is missing, left over or of another shape without being declared.
     """
-    replaced = {n for n in wanted if n in available and _is_replaced(n, available[n].shape, wanted[n].shape)}
+    other_pooling = (_POOLED in available) != (_POOLED in wanted)
+    replaced = {
+        n
+        for n in wanted
+        if n in available and _declared(n, REPLACED) and (other_pooling or _other_classes(available[n], wanted[n]))
+    }
     loaded = tuple(n for n in wanted if n in available and n not in replaced)
     lacking = [n for n in wanted if n not in available]
     homeless = [n for n in available if n not in wanted]
@@ -129,10 +135,10 @@ def from_arrays(arrays: PyTree, params: PyTree, shardings: PyTree, *, source: st
     return jax.tree.unflatten(jax.tree.structure(params), leaves), transfer
 
 
-def _is_replaced(name: str, theirs: tuple[int, ...], ours: tuple[int, ...]) -> bool:
-    """Whether a head has the right width, and another number of classes."""
-    theirs, ours = tuple(theirs), tuple(ours)
-    return _declared(name, REPLACED) and theirs != ours and theirs[:-1] == ours[:-1]
+def _other_classes(theirs: Any, ours: Any) -> bool:
+    """Whether a tensor of a head has the right width, and another number of classes."""
+    theirs, ours = tuple(theirs.shape), tuple(ours.shape)
+    return theirs != ours and theirs[:-1] == ours[:-1]
 
 
 def _declared(name: str, patterns: tuple[str, ...]) -> bool:

@@ -42,7 +42,7 @@ def load_config(workdir: Path) -> Config:
     path = workdir / "config.json"
     if not path.exists():
         raise ConfigError(f"{workdir} is not a run folder: it has no config.json")
-    return config_check.check(json.loads(path.read_text()))
+    return config_check.check_stored(json.loads(path.read_text()))
 
 
 def is_done(folder: Path) -> bool:

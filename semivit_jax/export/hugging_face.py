@@ -16,7 +16,6 @@ import safetensors.numpy
 
 from semivit_jax.export.bundle import Bundle
 from semivit_jax.export.timm_folder import timm_config, timm_tensors
-from semivit_jax.models.layers import LAYER_NORM_EPS
 from semivit_jax.weights import names
 from semivit_jax.weights.facts import ConvNextFacts, VitFacts
 
@@ -80,7 +79,7 @@ def _convnext(bundle: Bundle, model: ConvNextFacts) -> tuple[dict[str, np.ndarra
         "num_stages": len(model.depths),
         "patch_size": 4,
         "hidden_act": "gelu",
-        "layer_norm_eps": LAYER_NORM_EPS,
+        "layer_norm_eps": model.layer_norm_eps,  # there too of the final norm alone
         "image_size": model.image_size,
         "num_channels": 3,
         "drop_path_rate": 0.0,

@@ -144,7 +144,7 @@ def _convnext(writer: GraphWriter, x: str, params: Params, model: ConvNextFacts)
             name = f"stages.{stage}.{block}"
             x = _convnext_block(writer, x, name, _under(params, f"stages_{stage}/", block))
     pooled = writer.node("ReduceMean", [x, writer.constant([2, 3])], keepdims=0)
-    return _norm(writer, pooled, "encoder", params, "norm")
+    return _norm(writer, pooled, "encoder", params, "norm", eps=model.layer_norm_eps)
 
 
 def _downsample(writer: GraphWriter, x: str, stage: int, params: Params) -> str:

@@ -35,13 +35,12 @@ def timm_tensors(bundle: Bundle) -> dict:
       ValueError: timm has no model that computes with these.
     """
     model = bundle.model
-    is_vit = isinstance(model, VitFacts)
-    if isinstance(model, VitFacts) and model.layer_norm_eps != LAYER_NORM_EPS:
+    if model.layer_norm_eps != LAYER_NORM_EPS:
         raise ValueError(
-            f"layer_norm_eps {model.layer_norm_eps:g}: a ViT of timm computes with {LAYER_NORM_EPS:g}; onnx and "
-            "stablehlo carry another one, and so does hugging_face where pool is 'cls'"
+            f"layer_norm_eps {model.layer_norm_eps:g}: a ViT or ConvNeXt of timm computes with {LAYER_NORM_EPS:g}; "
+            "onnx and stablehlo carry another one, and so does hugging_face, but for a ViT whose pool is 'mean'"
         )
-    return bundle.state_dict(names.TIMM_VIT if is_vit else names.TIMM_CONVNEXT)
+    return bundle.state_dict(names.TIMM_VIT if isinstance(model, VitFacts) else names.TIMM_CONVNEXT)
 
 
 def timm_config(bundle: Bundle) -> dict:

@@ -6,7 +6,8 @@ other stages begin with LayerNorm and a 2x2 convolution of stride 2. A block is
     x + drop_path(gamma * fc2(gelu(fc1(norm(dwconv(x))))))
 
 with a 7x7 depthwise convolution, the exact (erf) GELU and one learned factor per channel, gamma.
-The head reads LayerNorm of the global mean. Every LayerNorm works on channels with eps 1e-6.
+The head reads LayerNorm of the global mean. Every LayerNorm works on channels with eps 1e-6, but the last one's
+can be set, because Hugging Face's ConvNeXt has 1e-12 there alone.
 
 Parameters are a nested dict in the parameters' dtype. The blocks of a stage are one scanned module, so
 their arrays carry a leading axis of length `depths[i]`:
@@ -27,7 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from semivit_jax.models.layers import LAYER_NORM_EPS, Dense, normal_init
+from semivit_jax.models.layers import LAYER_NORM_EPS, Dense, layer_norm, normal_init
 
 MLP_RATIO = 4
 GAMMA_INIT = 1e-6  # layer scale at the start, section A.1 of the paper
@@ -123,6 +124,7 @@ class ConvNeXt(nn.Module):
       dtype: of the activations; None takes the promoted type of inputs and parameters.
       unroll: blocks of a stage unrolled per scan step; changes rounding only.
       head_init_std: of the head's kernel, before training.
+      final_norm_eps: of the LayerNorm before the head.
     """
 
     depths: tuple[int, ...]
@@ -131,6 +133,7 @@ class ConvNeXt(nn.Module):
     dtype: Any = None
     unroll: int = 1
     head_init_std: float = 0.02
+    final_norm_eps: float = LAYER_NORM_EPS
 
     @property
     def num_blocks(self) -> int:
@@ -143,7 +146,7 @@ class ConvNeXt(nn.Module):
             _scanned_blocks(width, depth=depth, unroll=self.unroll, dtype=self.dtype)
             for depth, width in zip(self.depths, self.widths, strict=True)
         ]
-        self.norm = _LayerNorm(dtype=self.dtype)
+        self.norm = layer_norm(self.final_norm_eps, self.dtype)
         self.head = Dense(self.num_classes, kernel_init=nn.initializers.normal(self.head_init_std))
 
     def features(self, images: jax.Array, drop_path_masks: jax.Array | None = None) -> jax.Array:

@@ -11,7 +11,7 @@ import numpy as np
 from semivit_jax.config import ConfigError, MaeConfig, ModelConfig
 from semivit_jax.models import convnext, mae, vit
 from semivit_jax.models.convnext import CONVNEXT_SIZES, ConvNeXt
-from semivit_jax.models.layers import LAYER_NORM_EPS, drop_path_rates
+from semivit_jax.models.layers import drop_path_rates
 from semivit_jax.models.mae import Mae, MaeOutput
 from semivit_jax.models.vit import ViT
 
@@ -117,7 +117,13 @@ def _convnext(
     if image_size % convnext.STRIDE:
         raise ConfigError(f"config.data.image_size is {image_size}; ConvNeXt needs a multiple of {convnext.STRIDE}")
     model = ConvNeXt(
-        size.depths, size.widths, num_classes, _dtype(config, backend), config.unroll, config.head_init_std
+        size.depths,
+        size.widths,
+        num_classes,
+        _dtype(config, backend),
+        config.unroll,
+        config.head_init_std,
+        config.layer_norm_eps,
     )
     return _wrap(
         model,
@@ -208,7 +214,7 @@ def _compute(config: ModelConfig, backend: str, *, head_dims: Sequence[int]) -> 
         "attention": "cudnn" if cudnn else "xla",
         "remat": config.remat,
         "unroll": config.unroll,
-        "layer_norm_eps": layer_norm_eps(config),
+        "layer_norm_eps": config.layer_norm_eps,
     }
 
 
@@ -222,11 +228,6 @@ def _cudnn_obstacles(backend: str, dtype: Any, head_dims: Sequence[int]) -> list
     if unfit := [d for d in head_dims if d % 8 or d > CUDNN_MAX_HEAD_DIM]:
         obstacles.append(f"head dimensions {unfit} are not multiples of 8 up to {CUDNN_MAX_HEAD_DIM}")
     return obstacles
-
-
-def layer_norm_eps(config: ModelConfig) -> float:
-    """Epsilon of every LayerNorm of a ViT or MAE."""
-    return LAYER_NORM_EPS if config.layer_norm_eps is None else config.layer_norm_eps
 
 
 def _dtype(config: ModelConfig, backend: str) -> Any:

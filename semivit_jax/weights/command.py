@@ -35,13 +35,15 @@ def command(argv: Sequence[str]) -> int:
         )
         save_imported(arguments.out, imported)
     except (OSError, ValueError, ImportError, CheckpointError) as error:
-        rich.console.Console(stderr=True).print(f"semivit import: {error}", style="red", markup=False)
+        rich.console.Console(stderr=True).print(
+            f"semivit import: {error}", style="red", markup=False, highlight=False, soft_wrap=True
+        )
         return EXIT_ERROR
     for table in imported.report.tables():
         console.print(table)
-    console.print(f"model: {imported.facts}", markup=False)
-    console.print(f"preprocessing: {imported.preprocessing}", markup=False)
-    console.print(f"written to {arguments.out}", markup=False)
+    console.print(f"model: {imported.facts}", markup=False, soft_wrap=True)
+    console.print(f"preprocessing: {imported.preprocessing}", markup=False, soft_wrap=True)
+    console.print(f"written to {arguments.out}", markup=False, soft_wrap=True)
     return 0
 
 

@@ -76,17 +76,21 @@ class MaeFacts:
 
 @dataclasses.dataclass(frozen=True)
 class ConvNextFacts:
-    """A `ConvNeXt`: blocks and channels per stage; num_classes 0 means that there is no head."""
+    """A `ConvNeXt`: blocks and channels per stage; num_classes 0 means that there is no head.
+
+    layer_norm_eps belongs to the final norm alone.
+    """
 
     variant: str
     depths: tuple[int, ...]
     widths: tuple[int, ...]
     image_size: int
     num_classes: int
+    layer_norm_eps: float = LAYER_NORM_EPS
 
     def module(self) -> ConvNeXt:
         """The module that `params` of these facts belong to."""
-        return ConvNeXt(self.depths, self.widths, self.num_classes)
+        return ConvNeXt(self.depths, self.widths, self.num_classes, final_norm_eps=self.layer_norm_eps)
 
 
 ModelFacts = VitFacts | MaeFacts | ConvNextFacts

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 HUB_PREFIX = "hf://"
 CONFIG_FILES = ("config.json", "preprocessor_config.json")
@@ -34,7 +35,7 @@ def locate(source: str) -> SourceFiles:
 
     Raises:
       FileNotFoundError: nothing there, or a folder without weights.
-      ValueError: a hub name that is not org/name.
+      ValueError, ConnectionError: see `_download`.
     """
     if source.startswith(HUB_PREFIX):
         return _locate_in(source, _download(source))
@@ -52,28 +53,83 @@ def _locate_in(source: str, folder: pathlib.Path) -> SourceFiles:
 
 
 def _weights_in(source: str, folder: pathlib.Path) -> tuple[pathlib.Path, ...]:
-    index = folder / SHARD_INDEX
-    if index.is_file():
-        parts = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        return tuple(folder / part for part in parts)
-    for name in SINGLE_FILES:
-        if (folder / name).is_file():
-            return (folder / name,)
-    raise FileNotFoundError(f"{source}: no {', '.join((SHARD_INDEX, *SINGLE_FILES))} in this folder")
+    single, torch_file = SINGLE_FILES
+    if (folder / single).is_file():
+        return (folder / single,)
+    if (folder / SHARD_INDEX).is_file():
+        return tuple(folder / part for part in _parts(folder))
+    if (folder / torch_file).is_file():
+        return (folder / torch_file,)
+    raise FileNotFoundError(f"{source}: no {single}, {SHARD_INDEX} or {torch_file} there")
+
+
+def _parts(folder: pathlib.Path) -> tuple[str, ...]:
+    """Names of the files over which a state dict is split."""
+    return tuple(sorted(set(json.loads((folder / SHARD_INDEX).read_text())["weight_map"].values())))
 
 
 def _read_configs(folder: pathlib.Path) -> dict[str, Mapping]:
-    return {name: json.loads((folder / name).read_text()) for name in CONFIG_FILES if (folder / name).is_file()}
+    return {name: _read_config(folder / name) for name in CONFIG_FILES if (folder / name).is_file()}
+
+
+def _read_config(path: pathlib.Path) -> Mapping:
+    class Section(dict):
+        """A JSON object; asking for a key it lacks names the file."""
+
+        def __missing__(self, key: str) -> Any:
+            raise ValueError(f"{path}: lacks the key {key!r}")
+
+    try:
+        return json.loads(path.read_text(), object_hook=Section)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: is no JSON ({error})") from error
 
 
 def _download(source: str) -> pathlib.Path:
-    """Fetches the config files and the preferred weights into the hub's cache; returns the folder."""
-    import huggingface_hub  # takes half a second to load, and only hub sources need it
+    """Fetches the config files and the preferred weights into the hub's cache; returns the folder.
+
+    What an earlier download has put there serves when the hub cannot be reached.
+
+    Raises:
+      ValueError: a hub name that is not org/name.
+      FileNotFoundError: no such repository, or the hub cannot be reached and the cache lacks the files.
+      ConnectionError: the connection broke off.
+    """
+    from huggingface_hub import errors  # takes half a second to load, and only hub sources need it
 
     repository = source.removeprefix(HUB_PREFIX)
     if repository.count("/") != 1 or not all(repository.split("/")):
         raise ValueError(f"{source}: hub repositories are written hf://org/name")
-    available = huggingface_hub.list_repo_files(repository)
-    parts = [name for name in available if name.startswith("model-") and name.endswith(".safetensors")]
-    wanted = [name for name in SINGLE_FILES if name in available][:1] or [SHARD_INDEX, *parts]
-    return pathlib.Path(huggingface_hub.snapshot_download(repository, allow_patterns=[*CONFIG_FILES, *wanted]))
+    try:
+        return _fetch_weights(repository)
+    except errors.RepositoryNotFoundError as error:
+        raise FileNotFoundError(
+            f"{source}: the hub has no such repository, or it is private or gated and wants a login (`hf auth login`)"
+        ) from error
+    except errors.LocalEntryNotFoundError as error:
+        raise FileNotFoundError(
+            f"{source}: the hub cannot be reached, and its files are not in the cache ({_first_line(error)})"
+        ) from error
+    except errors.HTTPError as error:  # pyright: ignore[reportPrivateImportUsage]  of whichever client the hub uses
+        raise ConnectionError(f"{source}: the download failed ({_first_line(error)})") from error
+
+
+def _fetch_weights(repository: str) -> pathlib.Path:
+    """The configs with one file of weights or, where there is none, the parts that the index names."""
+    single, torch_file = SINGLE_FILES
+    folder = _snapshot(repository, (*CONFIG_FILES, single, SHARD_INDEX))
+    if (folder / single).is_file():
+        return folder
+    parts = _parts(folder) if (folder / SHARD_INDEX).is_file() else (torch_file,)
+    return _snapshot(repository, parts)
+
+
+def _snapshot(repository: str, names: tuple[str, ...]) -> pathlib.Path:
+    """Those of the named files that the repository has."""
+    import huggingface_hub
+
+    return pathlib.Path(huggingface_hub.snapshot_download(repository, allow_patterns=list(names)))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

@@ -76,13 +76,16 @@ def import_sources(
     size = found.preprocessing.image_size if image_size is None else image_size
     facts = choose_facts(found, variant=variant, pool=pool, image_size=size, decoder=decoder)
     filled = _fill(found, facts)
+    names = found.class_names if "head/kernel" in filled.params else None
+    if names is not None and len(names) != found.num_classes:
+        raise ValueError(f"{name}: its config names {len(names)} classes, and its head has {found.num_classes} outputs")
     filled_ema = None if ema is None else _fill(ema, facts)
     return Imported(
         facts=facts,
         params=layout.unflatten(filled.params),
         ema_params=None if filled_ema is None else layout.unflatten(filled_ema.params),
         preprocessing=dataclasses.replace(found.preprocessing, image_size=size),
-        class_names=found.class_names if "head/kernel" in filled.params else None,
+        class_names=names,
         report=ImportReport(name, found.kind, filled.rows, None if filled_ema is None else filled_ema.rows),
     )
 

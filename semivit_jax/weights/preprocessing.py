@@ -1,6 +1,7 @@
 """How images were prepared for the weights at hand; travels with them into training and export."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -94,12 +95,15 @@ def from_hugging_face(config: Mapping) -> Preprocessing:
     code = config["resample"]
     if code not in _RESAMPLE_CODES:
         raise ValueError(f"resample {code}: only 2 (bilinear) and 3 (bicubic) are supported")
+    if not math.isclose(config.get("rescale_factor", 1 / 255), 1 / 255, rel_tol=1e-6):
+        raise ValueError(f"rescale_factor {config['rescale_factor']}: only 1/255 is supported")
+    normalises = config.get("do_normalize", True)
     return Preprocessing(
         image_size=image_size,
         crop_fraction=crop_fraction,
         interpolation=_RESAMPLE_CODES[code],
-        mean=tuple(config["image_mean"]),
-        std=tuple(config["image_std"]),
+        mean=tuple(config["image_mean"]) if normalises else (0.0, 0.0, 0.0),
+        std=tuple(config["image_std"]) if normalises else (1.0, 1.0, 1.0),
     )
 
 

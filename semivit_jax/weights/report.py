@@ -85,7 +85,9 @@ def _row_from_json(record: Mapping) -> Row:
 def _table(title: str, rows: tuple[Row, ...]) -> Table:
     counts = {status: sum(row.status is status for row in rows) for status in Status}
     summary = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
-    table = Table("status", "parameter", "source", "shape", "note", title=title, caption=summary)
+    table = Table(title=title, caption=summary)
+    for column in ("status", "parameter", "source", "shape", "note"):
+        table.add_column(column, overflow="fold")  # a long name is broken, never cut
     for row in rows:
         table.add_row(row.status, row.path, _summary(row.names), _shapes(row), row.note)
     return table

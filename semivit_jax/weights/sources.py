@@ -27,7 +27,7 @@ class Source:
       pool: what its head reads, "mean" or "cls"; encoders without a head count as "cls".
       num_heads: of the encoder; None where only the model's definition knows.
       decoder_num_heads: of the decoder; None where there is none.
-      layer_norm_eps: read from its config, or what its authors compute with.
+      layer_norm_eps: read from its config, or what its authors compute with; of a ConvNeXt's final norm alone.
       preprocessing: read from its config, or what its authors evaluate with.
       class_names: None where they are not stored.
     """
@@ -45,6 +45,11 @@ class Source:
     layer_norm_eps: float
     preprocessing: Preprocessing
     class_names: tuple[str, ...] | None
+
+    @property
+    def num_classes(self) -> int:
+        """Outputs of its head, 0 where it has none."""
+        return self.tensors.shapes.get(str(self.table.get("head/kernel")), (0,))[0]
 
 
 def recognise(tensors: Tensors, configs: Mapping[str, Mapping]) -> Source:
@@ -112,16 +117,16 @@ def _timm(tensors: Tensors, config: Mapping) -> Source:
 
 def _hugging_face(tensors: Tensors, config: Mapping, preprocessor: Mapping | None) -> Source:
     kind = config["model_type"]
-    if kind == "convnext":
-        _check_final_norm_eps(config)
-        tensors = tensors.without_prefix("convnext.")
-        preprocessing = _hugging_face_preprocessing(config, preprocessor)
-        table = names.HUGGING_FACE_CONVNEXT
-        return _convnext("Hugging Face convnext", tensors, table, preprocessing, _class_names(config))
-    if kind not in ("vit", "vit_mae", "dinov2"):
+    if kind not in ("vit", "vit_mae", "dinov2", "convnext"):
         raise ValueError(f"model_type {kind!r}: only vit, vit_mae, dinov2 and convnext are supported")
     if config["hidden_act"] != "gelu":
         raise ValueError(f"hidden_act {config['hidden_act']!r}: the models here use the exact 'gelu'")
+    if kind == "convnext":
+        tensors = tensors.without_prefix("convnext.")
+        preprocessing = _hugging_face_preprocessing(config, preprocessor)
+        table = names.HUGGING_FACE_CONVNEXT
+        convnext = _convnext("Hugging Face convnext", tensors, table, preprocessing, _class_names(config))
+        return dataclasses.replace(convnext, layer_norm_eps=config["layer_norm_eps"])
     tensors = tensors.without_prefix("vit.").without_prefix("dinov2.")
     _refuse_unrepresentable(tensors)
     table = names.HUGGING_FACE_DINOV2 if kind == "dinov2" else names.HUGGING_FACE_VIT
@@ -192,13 +197,6 @@ def _refuse_unrepresentable(tensors: Tensors) -> None:
             f"blocks.0.mlp: fc1 gives {fc1[0]} values and fc2 takes {fc2[1]}: gated MLPs such as SwiGLU "
             "(DINOv2 giant) are not supported, take the S, B or L variant"
         )
-
-
-def _check_final_norm_eps(config: Mapping) -> None:
-    """ConvNeXt there has an epsilon of its own in the last norm alone."""
-    eps = config["layer_norm_eps"]
-    if eps != LAYER_NORM_EPS:
-        raise ValueError(f"layer_norm_eps {eps:g}: ConvNeXt here computes with {LAYER_NORM_EPS:g} throughout")
 
 
 def _class_names(config: Mapping) -> tuple[str, ...] | None:

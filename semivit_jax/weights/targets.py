@@ -78,7 +78,9 @@ def _convnext_facts(source: Source, *, variant: str, pool: str | None, image_siz
     if pool not in (None, "mean") or decoder:
         raise ValueError(f"{variant}: has pool 'mean' and no decoder, got pool {pool!r}, decoder {decoder}")
     size = CONVNEXT_SIZES[variant]
-    return ConvNextFacts(variant, size.depths, size.widths, image_size, _num_classes(source))
+    return ConvNextFacts(
+        variant, size.depths, size.widths, image_size, source.num_classes, layer_norm_eps=source.layer_norm_eps
+    )
 
 
 def _vit_facts(
@@ -97,13 +99,8 @@ def _vit_facts(
     pool = source.pool if pool is None else pool
     if pool not in POOLS:
         raise ValueError(f"pool {pool!r}: must be one of {POOLS}")
-    num_classes = _num_classes(source) if pool == source.pool else 0
+    num_classes = source.num_classes if pool == source.pool else 0
     return VitFacts(variant, **sizes, pool=pool, posemb="learned", num_classes=num_classes)
-
-
-def _num_classes(source: Source) -> int:
-    """Outputs of the source's head, 0 where it has none."""
-    return source.tensors.shapes.get(str(source.table.get("head/kernel")), (0,))[0]
 
 
 def _decoder_sizes(source: Source) -> dict[str, int]:

@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import pathlib
 import pickle
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -64,12 +65,19 @@ def open_weights(paths: Sequence[pathlib.Path]) -> StateDicts:
 
 
 def _open_safetensors(paths: Sequence[pathlib.Path]) -> Tensors:
-    files = [safetensors.safe_open(path, "np") for path in paths]
+    files = [_open_one(path) for path in paths]
     file_of = {name: file for file in files for name in file.keys()}  # noqa: SIM118  not a mapping
     return Tensors(
         shapes={name: tuple(file.get_slice(name).get_shape()) for name, file in file_of.items()},
         read=lambda name: _as_float32(file_of[name].get_tensor(name)),
     )
+
+
+def _open_one(path: pathlib.Path) -> safetensors.safe_open:
+    try:
+        return safetensors.safe_open(path, "np")
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{path}: not a safetensors file, or a damaged one ({error})") from error
 
 
 def _as_float32(array: np.ndarray) -> np.ndarray:
@@ -124,9 +132,15 @@ def _load_torch(path: pathlib.Path) -> Mapping[str, Any]:
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
     except pickle.UnpicklingError as error:
+        found = re.search(r"GLOBAL (\S+)", str(error))
         raise ValueError(
-            f"{path}: refused, because it holds Python objects other than tensors and argparse.Namespace, "
-            f"and loading those can run code ({str(error).splitlines()[0]})"
+            f"{path}: refused, because it holds Python objects other than tensors and argparse.Namespace"
+            f"{f' ({found[1]})' if found else ''}, and loading those can run code"
+        ) from error
+    except Exception as error:  # bytes that are no pickle can fail anywhere in the unpickler
+        lines = str(error).splitlines() or [""]
+        raise ValueError(
+            f"{path}: not a PyTorch file, or a damaged one ({type(error).__name__}: {lines[0]})"
         ) from error
     if not isinstance(content, Mapping):
         raise ValueError(f"{path}: expected a dict of tensors, found {type(content).__name__}")

@@ -46,15 +46,15 @@ def images() -> np.ndarray:
     return np.random.default_rng(0).standard_normal((3, PIXELS, PIXELS, 3)).astype(np.float32)
 
 
-def randomised(module):
-    """The module with every parameter drawn, so that no bias, gain or token is trivially 0 or 1."""
+def randomised(module, *, std: float = 0.1):
+    """The module with every parameter moved by noise of `std`, so that no bias, gain or token is trivially 0 or 1."""
     import torch
 
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in module.parameters():
             if parameter.requires_grad:
-                parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+                parameter.add_(std * torch.randn(parameter.shape, generator=generator))
     return module.eval()
 
 

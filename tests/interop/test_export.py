@@ -2,13 +2,11 @@
 
 import dataclasses
 import json
-import os
-import pathlib
-import zipfile
 
 import jax
 import numpy as np
 import pytest
+import sklearn.datasets
 from PIL import Image
 
 from semivit_jax.data.crop_resize import resize_short_side_and_crop
@@ -18,6 +16,7 @@ from semivit_jax.models.convnext import CONVNEXT_SIZES
 from semivit_jax.models.variants import VIT_SIZES
 from semivit_jax.weights import Preprocessing, layout
 from semivit_jax.weights.facts import ConvNextFacts, VitFacts, param_shapes
+from tests.interop.conftest import torch_output
 
 pytestmark = pytest.mark.interop
 
@@ -56,11 +55,16 @@ MODELS = {
         "convnext_test", **dataclasses.asdict(CONVNEXT_SIZES["convnext_test"]), image_size=IMAGE_SIZE, num_classes=5
     ),
 }
+OTHER_EPS = 0.1  # of LayerNorm, large enough to show in the logits
 
 
 @pytest.fixture(params=MODELS)
 def bundle(request) -> Bundle:
-    model, generator = MODELS[request.param], np.random.default_rng(0)
+    return random_bundle(MODELS[request.param])
+
+
+def random_bundle(model: VitFacts | ConvNextFacts) -> Bundle:
+    generator = np.random.default_rng(0)
     flat = {
         path: ((path.endswith(("scale", "gamma"))) + 0.1 * generator.standard_normal(shape)).astype(np.float32)
         for path, shape in param_shapes(model).items()
@@ -79,13 +83,10 @@ def synthetic_photo(width: int, height: int, seed: int) -> Image.Image:
 
 
 def real_photos() -> list[Image.Image]:
-    shared = pathlib.Path(os.environ.get("SEMIVIT_SHARED", pathlib.Path(__file__).parents[2] / ".." / "shared"))
-    archive = shared / "data" / "imagenet_photos_300.zip"
-    if not archive.is_file():
-        pytest.skip(f"no real photos at {archive}")
-    with zipfile.ZipFile(archive) as files:
-        names = [name for name in sorted(files.namelist()) if name.lower().endswith((".jpg", ".jpeg"))]
-        return [Image.open(files.open(name)).convert("RGB") for name in names[:8]]
+    """The two photographs that scikit-learn brings, whole and cut to odd and upright sizes."""
+    photos = [Image.fromarray(photo) for photo in sklearn.datasets.load_sample_images().images]
+    boxes = [(0, 0, 640, 427), (100, 50, 433, 271), (300, 10, 475, 401), (5, 200, 102, 299)]
+    return [photo.crop(box) for photo in photos for box in boxes]
 
 
 @pytest.fixture(params=["synthetic", "real"])
@@ -154,3 +155,27 @@ def test_onnxruntime_reads_its_file(tmp_path, bundle, photos):
     metadata = session.get_modelmeta().custom_metadata_map
     assert tuple(json.loads(metadata["class_names"])) == CLASS_NAMES
     assert Preprocessing.from_json(json.loads(metadata["preprocessing"])) == VIEW
+
+
+@pytest.mark.parametrize("name", ["cls", "convnext"])
+def test_transformers_computes_with_our_layer_norm_eps(tmp_path, name):
+    from transformers import AutoModelForImageClassification
+
+    bundle = random_bundle(dataclasses.replace(MODELS[name], layer_norm_eps=OTHER_EPS))
+    export(tmp_path / "out", "hugging_face", bundle)
+    model = AutoModelForImageClassification.from_pretrained(tmp_path / "out").eval()
+    pixels = np.stack([evaluation_view(synthetic_photo(150, 100, 0))])
+    logits = torch_output(model, np.asarray(normalise(pixels, VIEW)))
+    np.testing.assert_allclose(logits, expected_logits(bundle, pixels), atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", ["mean", "cls", "convnext"])
+def test_onnxruntime_computes_with_our_layer_norm_eps(tmp_path, name):
+    import onnxruntime
+
+    bundle = random_bundle(dataclasses.replace(MODELS[name], layer_norm_eps=OTHER_EPS))
+    export(tmp_path / "out", "onnx", bundle)
+    session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx", providers=["CPUExecutionProvider"])
+    pixels = np.stack([evaluation_view(synthetic_photo(150, 100, 0))])
+    (logits,) = session.run(None, {"images": pixels})
+    np.testing.assert_allclose(logits, expected_logits(bundle, pixels), atol=TOLERANCE)

@@ -60,10 +60,10 @@ def names_in(report) -> set[str]:
     return {name for row in report.params for name in row.names}
 
 
-def names_stored(folder) -> set[str]:
+def names_stored(folder, prefix="vit.") -> set[str]:
     """Names in a Hugging Face folder, without the prefix of the backbone."""
     with safetensors.safe_open(folder / "model.safetensors", "np") as file:
-        return {name.removeprefix("vit.") for name in file.keys()}  # noqa: SIM118  not a mapping
+        return {name.removeprefix(prefix) for name in file.keys()}  # noqa: SIM118  not a mapping
 
 
 @pytest.mark.parametrize("global_pool", ["avg", "token"])
@@ -201,6 +201,31 @@ def test_timm_convnext(tmp_path, images, name):
     assert names_in(result.report) == model.state_dict().keys()
 
 
+@pytest.mark.parametrize("eps", [1e-12, 1e-1])  # their default, and one that shows in the logits
+def test_hugging_face_convnext_has_a_final_norm_of_its_own(tmp_path, images, eps):
+    from transformers import ConvNextConfig, ConvNextForImageClassification
+
+    sizes = {"depths": [1, 1, 2, 1], "hidden_sizes": [8, 16, 24, 32], "image_size": PIXELS}
+    labels = {0: "cat", 1: "dog", 2: "owl"}
+    config = ConvNextConfig(**sizes, layer_norm_eps=eps, id2label=labels)
+    model = randomised(ConvNextForImageClassification(config))
+    model.save_pretrained(tmp_path / "theirs")
+    result = imported(tmp_path / "theirs", "convnext_test", image_size=None)
+    assert (result.facts.layer_norm_eps, result.class_names) == (eps, ("cat", "dog", "owl"))
+    np.testing.assert_allclose(our_logits(result, images), torch_output(model, images), atol=TOLERANCE)
+    assert names_in(result.report) == names_stored(tmp_path / "theirs", prefix="convnext.")
+
+
+def test_hugging_face_convnext_as_transformers_makes_it(tmp_path, images):
+    from transformers import ConvNextConfig, ConvNextForImageClassification
+
+    model = randomised(ConvNextForImageClassification(ConvNextConfig()), std=0.02)
+    model.save_pretrained(tmp_path)
+    result = imported(tmp_path, "convnext_tiny", image_size=None)
+    assert (result.facts.layer_norm_eps, result.preprocessing.image_size) == (1e-12, 224)
+    np.testing.assert_allclose(our_logits(result, images), torch_output(model, images), atol=TOLERANCE)
+
+
 def test_published_training_checkpoint_brings_weights_and_moving_average(tmp_path, images):
     import torch
 
@@ -304,9 +329,18 @@ def test_a_pickle_that_runs_code_is_refused_and_does_not_run(tmp_path, capsys):
     torch.save({"model": {"x": torch.zeros(1)}, "args": RunsOnLoad(str(mark))}, tmp_path / "bad.pth")
     code = command([str(tmp_path / "bad.pth"), "--model", "vit_test", "--out", str(tmp_path / "out")])
     assert code == 1
-    assert "refused" in capsys.readouterr().err
+    assert "refused, because it holds Python objects" in (said := capsys.readouterr().err)
+    assert f"({os.mkdir.__module__}.mkdir)" in said
+    assert "weights_only" not in said  # torch's own advice is to let it run
     assert not mark.exists()
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"PK\3\4 and no more"], ids=["empty", "text", "cut"])
+def test_a_file_that_is_no_torch_file_is_one_message(tmp_path, content):
+    (tmp_path / "x.pth").write_bytes(content)
+    with pytest.raises(ValueError, match=r"x\.pth: not a PyTorch file, or a damaged one"):
+        imported(tmp_path / "x.pth")
 
 
 def test_half_precision_tensors_are_widened(tmp_path):

@@ -102,3 +102,17 @@ def test_an_import_is_graded_on_the_data_a_config_names(finished, tmp_path, caps
     assert run(f"--workdir={finished[0]}", f"--out={tmp_path / 'run.json'}") == 0
     head, own = (result(tmp_path / name)["results"]["ema_params"] for name in ("head.json", "run.json"))
     assert head["confusion"] == own["confusion"]
+    assert "warning" not in capsys.readouterr().out
+
+
+@CONFIG_FILES
+def test_a_head_for_classes_of_other_names_is_graded_with_a_warning(finished, tmp_path, capsys):
+    folder = tmp_path / "in"
+    assert main(["semivit", "import", str(finished[0]), "--model=vit_test2", f"--out={folder}"]) == 0
+    record = json.loads((folder / "import.json").read_text())
+    record["class_names"][:2] = ["zero", "one"]
+    (folder / "import.json").write_text(json.dumps(record))
+    assert run(f"--workdir={folder}", "--config=digits") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "is graded, but output 0 is 'zero' there and '0' here" in said
+    assert "(2 of 10 class names differ)" in said

@@ -1,14 +1,24 @@
-"""Weights carried to another data set: a head for other classes starts anew, and is listed."""
+"""Weights carried to another data set: a head for other classes starts anew, and is listed; other names are told."""
+
+import dataclasses
+import types
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
-from semivit_jax import checkpoint, sharding, warm_start
+from configs import transfer
+from semivit_jax import checkpoint, sharding, start, warm_start
 from semivit_jax.checkpoint import CheckpointError
+from semivit_jax.class_names import mismatch
+from semivit_jax.commands import with_preprocessing
+from semivit_jax.config import ConfigError
 from semivit_jax.main import main
-from semivit_jax.weights import load_imported
-from tests.serve.runs import fresh_params
+from semivit_jax.setup_stage import Run
+from semivit_jax.state import TrainState
+from semivit_jax.weights import load_imported, save_imported
+from tests.serve.runs import digits, fresh_params, write_run
 
 HEAD = ("head.bias", "head.kernel")
 
@@ -60,3 +70,69 @@ def test_only_the_head_may_have_another_shape():
         warm_start.plan_transfer(
             "a", {"posemb": shape((1, 3), "float32")}, {"posemb": shape((1, 2), "float32")}, from_stage="finetune"
         )
+
+
+def inherited(finished, origin: Path | str, class_names) -> dict:
+    """Params of a stage that starts from `origin`, on data with other names for the same number of classes."""
+    settings = dataclasses.replace(finished[1], init_from=str(origin), stages=("finetune",))
+    run = Run(settings, Path("unused"), dataclasses.replace(digits(), class_names=class_names), None, None)
+    fresh = fresh_params(settings, "finetune", num_classes=10, seed=9)
+    placed = jax.device_put(fresh, sharding.replicated(sharding.make_mesh(1)))
+    compiled = types.SimpleNamespace(
+        stage=types.SimpleNamespace(name="finetune"), target=types.SimpleNamespace(params=placed)
+    )
+    state = TrainState(step=0, position=0, params=placed, opt_state=(), ema_params=None, policy_state=())
+    return start.inherit(run, compiled, state).params
+
+
+def stored_import(finished, folder: Path, class_names) -> Path:
+    assert main(["semivit", "import", str(finished[0]), "--model=vit_test2", f"--out={folder / 'whole'}"]) == 0
+    save_imported(folder / "in", dataclasses.replace(load_imported(folder / "whole"), class_names=class_names))
+    return folder / "in"
+
+
+DIGITS = tuple("0123456789")
+
+
+@pytest.mark.parametrize("kind", ["run", "import"])
+def test_a_head_for_classes_of_other_names_is_told(finished, tmp_path, capsys, kind):
+    origin = finished[0] if kind == "run" else stored_import(finished, tmp_path, DIGITS)
+    params = inherited(finished, origin, ("1", "0", *DIGITS[2:]))
+    np.testing.assert_array_equal(params["head"]["bias"], finished[2]["head"]["bias"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "warning: the head of" in said
+    assert "is kept, but output 0 is '0' there and '1' here, output 1 is '1' there and '0' here" in said
+    assert "(2 of 10 class names differ)" in said
+
+
+@pytest.mark.parametrize("kind", ["run", "import"])
+def test_a_head_for_the_same_classes_needs_no_warning(finished, tmp_path, capsys, kind):
+    inherited(finished, finished[0] if kind == "run" else stored_import(finished, tmp_path, DIGITS), DIGITS)
+    assert "warning" not in capsys.readouterr().out
+
+
+def test_a_head_without_class_names_is_told(finished, tmp_path, capsys):
+    inherited(finished, stored_import(finished, tmp_path, None), DIGITS)
+    assert "no class names are stored with it" in " ".join(capsys.readouterr().out.split())
+
+
+def test_of_many_names_three_are_spelled_out():
+    told = mismatch(("a", "b", "c", "d", "e"), ("a", "B", "C", "D", "E"))
+    assert told.endswith("output 3 is 'd' there and 'D' here, ... (4 of 5 class names differ)")
+
+
+def test_another_data_set_is_seen_as_the_run_to_start_from_saw_its_own(tmp_path, capsys):
+    write_run(tmp_path / "run", **{"data.mean": (0.5, 0.4, 0.3), "model.layer_norm_eps": 1e-12})
+    raw = with_preprocessing(transfer.get_config(f"init_from={tmp_path / 'run'}"), ("data.std",))
+    assert (raw.data.mean, raw.data.image_size, raw.data.eval_crop_fraction) == ((0.5, 0.4, 0.3), 8, 1.0)
+    assert raw.model.layer_norm_eps == 1e-12
+    assert raw.data.std == transfer.get_config().data.std  # set on the command line
+    said = " ".join(capsys.readouterr().out.split())
+    assert "config.data.image_size = 8, from" in said
+    assert "(the config says 224)" in said
+
+
+@pytest.mark.parametrize("origin", ["hf://org/name", "weights/not_imported"])
+def test_what_is_no_folder_of_weights_says_how_to_make_one(finished, origin):
+    with pytest.raises(ConfigError, match=rf"init_from {origin} is not a folder; .*`semivit import"):
+        inherited(finished, origin, DIGITS)

@@ -87,8 +87,11 @@ def test_a_mask_scales_the_branch(visible, images):
 
 
 def test_unroll_changes_rounding_only(visible, images):
-    unrolled = logits_of(visible, images, unroll=2)
-    np.testing.assert_allclose(unrolled, logits_of(visible, images), rtol=1e-5)
+    with jax.enable_x64(True):
+        exact = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), (visible, images))
+        scanned, unrolled = logits_of(*exact), logits_of(*exact, unroll=2)
+    assert scanned.dtype == jnp.float64
+    np.testing.assert_allclose(unrolled, scanned, rtol=1e-9)
 
 
 def test_bfloat16_activations_give_float32_logits(params, images):

@@ -1,6 +1,7 @@
 """LayerNorm's epsilon reaches every norm, and imported weights bring theirs into a run."""
 
 import dataclasses
+import importlib
 
 import flax.linen as nn
 import jax
@@ -9,11 +10,13 @@ import numpy as np
 import pytest
 
 from semivit_jax.commands import with_preprocessing
+from semivit_jax.config import ConfigError
 from semivit_jax.config_check import check
 from semivit_jax.models.convnext import CONVNEXT_SIZES
 from semivit_jax.models.variants import VIT_SIZES, autoencoder, classifier
+from semivit_jax.trained import model_facts
 from semivit_jax.weights import Imported, layout, save_imported
-from semivit_jax.weights.facts import VitFacts, param_shapes
+from semivit_jax.weights.facts import ConvNextFacts, VitFacts, param_shapes
 from semivit_jax.weights.preprocessing import IMAGENET_224
 from semivit_jax.weights.report import ImportReport
 from tests.compiled import quick_jit
@@ -38,10 +41,7 @@ def norms_of(describe) -> list[float]:
 
 
 def config_with_eps(**changes):
-    raw = raw_config(**SMALL, **changes)
-    with raw.unlocked():
-        raw.model.layer_norm_eps = EPS
-    return check(raw)
+    return small_config(**{**SMALL, "model.layer_norm_eps": EPS, **changes})
 
 
 @pytest.mark.parametrize("pool", ["mean", "cls"])
@@ -57,28 +57,67 @@ def test_every_norm_of_an_autoencoder_has_it():
     assert set(norms_of(model.init)) == {EPS}
 
 
-def test_without_a_value_it_is_that_of_the_papers():
-    config = small_config(**SMALL)
-    assert config.model.layer_norm_eps is None
-    model = classifier(config.model, image_size=16, num_classes=3, drop_path_rate=0.0, backend="cpu")
-    assert set(norms_of(model.init)) == {1e-6}
+def test_of_a_convnext_the_final_norm_alone_has_it():
+    changes = {"model.variant": "convnext_test", "model.posemb": "none", "data.image_size": 32}
+    config = config_with_eps(**changes)
+    model = classifier(config.model, image_size=32, num_classes=3, drop_path_rate=0.0, backend="cpu")
+    *others, final = norms_of(model.init)
+    assert (set(others), final) == ({1e-6}, EPS)
+    facts = model_facts(config, "finetune", num_classes=3)  # what predict, eval and export build
+    assert isinstance(facts, ConvNextFacts)
+    assert facts.module().final_norm_eps == EPS
 
 
-def save(folder, eps):
-    sizes = dataclasses.asdict(VIT_SIZES["vit_test2"])
-    facts = VitFacts(
-        "vit_test2", **sizes, image_size=16, pool="cls", posemb="learned", num_classes=0, layer_norm_eps=eps
-    )
+@pytest.mark.parametrize("recipe", ["digits", "cifar10", "own_folder:init_from=x", "transfer", "imagenet_mae"])
+def test_recipes_spell_out_that_of_the_papers(recipe):
+    file, _, arguments = recipe.partition(":")
+    raw = importlib.import_module(f"configs.{file}").get_config(arguments)
+    assert check(raw).model.layer_norm_eps == 1e-6
+
+
+def test_a_config_without_it_is_refused():
+    raw = raw_config(**SMALL)
+    with raw.unlocked():
+        del raw.model.layer_norm_eps
+    with pytest.raises(ConfigError, match=r"config\.model lacks the keys layer_norm_eps"):
+        check(raw)
+
+
+def test_zero_is_refused():
+    with pytest.raises(ConfigError, match=r"config\.model\.layer_norm_eps is 0\.0; it must be above 0"):
+        small_config(**SMALL, **{"model.layer_norm_eps": 0.0})
+
+
+def save(folder, facts):
     params = layout.unflatten({path: np.zeros(shape, np.float32) for path, shape in param_shapes(facts).items()})
-    view = dataclasses.replace(IMAGENET_224, image_size=16)
+    view = dataclasses.replace(IMAGENET_224, image_size=facts.image_size)
     save_imported(folder, Imported(facts, params, None, view, None, ImportReport("x", "x", (), None)))
 
 
-@pytest.mark.parametrize(("eps", "expected"), [(1e-12, 1e-12), (1e-6, None)])
-def test_a_run_computes_as_its_imported_weights_do(tmp_path, eps, expected):
-    save(tmp_path / "in", eps)
+def vit_with(eps):
+    sizes = dataclasses.asdict(VIT_SIZES["vit_test2"])
+    return VitFacts(
+        "vit_test2", **sizes, image_size=16, pool="cls", posemb="learned", num_classes=0, layer_norm_eps=eps
+    )
+
+
+def convnext_with(eps):
+    size = CONVNEXT_SIZES["convnext_test"]
+    return ConvNextFacts("convnext_test", size.depths, size.widths, 32, 0, layer_norm_eps=eps)
+
+
+@pytest.mark.parametrize("facts", [vit_with(1e-12), vit_with(1e-6), convnext_with(1e-12)], ids=repr)
+def test_a_run_computes_as_its_imported_weights_do(tmp_path, facts):
+    save(tmp_path / "in", facts)
     raw = raw_config(**SMALL, init_from=str(tmp_path / "in"))
-    assert check(with_preprocessing(raw, ())).model.layer_norm_eps == expected
+    adopted = with_preprocessing(raw, ())
+    assert adopted.model.layer_norm_eps == facts.layer_norm_eps
+
+
+def test_the_command_line_has_the_last_word(tmp_path):
+    save(tmp_path / "in", vit_with(1e-12))
+    raw = raw_config(**SMALL, **{"init_from": str(tmp_path / "in"), "model.layer_norm_eps": EPS})
+    assert with_preprocessing(raw, ("model.layer_norm_eps",)).model.layer_norm_eps == EPS
 
 
 def test_a_convnext_head_starts_as_wide_as_configured():

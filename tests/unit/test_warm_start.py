@@ -37,6 +37,14 @@ def test_a_head_for_other_classes_starts_afresh():
     assert transfer.dropped == transfer.reinitialised == ("head.kernel",)
 
 
+def test_a_head_on_the_other_pooling_starts_afresh():
+    head = {"head.kernel": (8, 3), "head.bias": (3,)}
+    transfer = plan({**ENCODER, "norm.scale": (8,), **head}, {**ENCODER, "fc_norm.scale": (8,), **head}, "import")
+    assert set(transfer.loaded) == set(ENCODER)
+    assert set(transfer.reinitialised) == {"fc_norm.scale", *head}
+    assert set(transfer.dropped) == {"norm.scale", *head}
+
+
 @pytest.mark.parametrize(
     ("available", "wanted", "from_stage", "complaint"),
     [

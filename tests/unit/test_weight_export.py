@@ -54,12 +54,28 @@ def test_what_goes_out_comes_back_bit_for_bit(tmp_path, format, name):
         np.testing.assert_array_equal(theirs[path], array)
 
 
-def test_hugging_face_is_told_the_layer_norm_eps(tmp_path):
-    bundle = random_bundle("cls")
-    bundle = dataclasses.replace(bundle, model=dataclasses.replace(bundle.model, layer_norm_eps=1e-3))
+def with_eps(bundle: Bundle) -> Bundle:
+    """The same with an epsilon that shows in the logits."""
+    return dataclasses.replace(bundle, model=dataclasses.replace(bundle.model, layer_norm_eps=0.1))
+
+
+@pytest.mark.parametrize("name", ["cls", "convnext"])
+def test_hugging_face_is_told_the_layer_norm_eps(tmp_path, name):
+    bundle = with_eps(random_bundle(name))
     export(tmp_path / "out", "hugging_face", bundle)
-    back = import_weights(str(tmp_path / "out"), variant="vit_test", pool=None, image_size=None, decoder=False)
+    back = import_weights(
+        str(tmp_path / "out"), variant=bundle.model.variant, pool=None, image_size=None, decoder=False
+    )
     assert back.facts == bundle.model
+
+
+@pytest.mark.parametrize(
+    ("name", "format"), [("mean", "timm"), ("cls", "timm"), ("convnext", "timm"), ("mean", "hugging_face")]
+)
+def test_what_timm_would_compute_otherwise_is_refused(tmp_path, name, format):
+    bundle = with_eps(random_bundle(name))
+    with pytest.raises(ValueError, match=r"layer_norm_eps 0\.1: a ViT or ConvNeXt of timm computes with 1e-06; onnx"):
+        export(tmp_path / "out", format, bundle)
 
 
 def test_a_frozen_position_embedding_is_written_out(tmp_path):
@@ -73,7 +89,7 @@ def test_a_frozen_position_embedding_is_written_out(tmp_path):
 
 @pytest.mark.parametrize(("name", "batches"), [("mean", (1, 3)), ("convnext", (2,))])
 def test_the_stablehlo_program_gives_our_logits_for_any_batch(tmp_path, name, batches):
-    bundle, out = random_bundle(name), tmp_path / "out"
+    bundle, out = with_eps(random_bundle(name)), tmp_path / "out"
     export(out, "stablehlo", bundle)
     program = jax.export.deserialize(bytearray((out / "model.stablehlo").read_bytes()))
     assert set(program.platforms) == {"cpu", "cuda", "tpu"}

@@ -3,11 +3,11 @@
 import json
 import pathlib
 
-import huggingface_hub
 import numpy as np
 import pytest
 import safetensors.numpy
 
+from semivit_jax.weights import import_weights
 from semivit_jax.weights.files import locate
 from semivit_jax.weights.preprocessing import Preprocessing, from_hugging_face, from_timm
 from semivit_jax.weights.tensors import open_weights
@@ -33,7 +33,7 @@ def test_configs_of_other_files_are_not_read(tmp_path):
 
 
 def test_a_folder_without_weights_says_what_it_looked_for(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no model\.safetensors\.index\.json, model\.safetensors"):
+    with pytest.raises(FileNotFoundError, match=r"no model\.safetensors, model\.safetensors\.index\.json"):
         locate(str(tmp_path))
 
 
@@ -43,29 +43,11 @@ def test_another_suffix_is_refused(tmp_path):
         open_weights(locate(str(tmp_path / "weights.npz")).weights)
 
 
-@pytest.mark.parametrize(
-    ("available", "wanted"),
-    [
-        (["model.safetensors", "pytorch_model.bin", "tf_model.h5"], {"model.safetensors"}),
-        (["pytorch_model.bin"], {"pytorch_model.bin"}),
-        (
-            ["model.safetensors.index.json", "model-1-of-1.safetensors", "pytorch_model-1-of-1.bin"],
-            {"model.safetensors.index.json", "model-1-of-1.safetensors"},
-        ),
-    ],
-)
-def test_only_the_preferred_weights_are_downloaded(tmp_path, monkeypatch, available, wanted):
-    (tmp_path / "model.safetensors").touch()
-    asked = {}
-
-    def snapshot_download(repository, *, allow_patterns):
-        asked[repository] = set(allow_patterns)
-        return str(tmp_path)
-
-    monkeypatch.setattr(huggingface_hub, "list_repo_files", lambda repository: available)
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
-    assert locate("hf://org/name").weights == (tmp_path / "model.safetensors",)
-    assert asked == {"org/name": {"config.json", "preprocessor_config.json", *wanted}}
+def test_a_damaged_file_is_named(tmp_path):
+    write(tmp_path / "x.safetensors", a=1)
+    (tmp_path / "x.safetensors").write_bytes((tmp_path / "x.safetensors").read_bytes()[:20])
+    with pytest.raises(ValueError, match=r"x\.safetensors: not a safetensors file, or a damaged one"):
+        open_weights(locate(str(tmp_path / "x.safetensors")).weights)
 
 
 @pytest.mark.parametrize("source", ["hf://name", "hf://org/name/more", "hf:///name"])
@@ -104,6 +86,25 @@ def test_a_hugging_face_preprocessor_is_read(config, size, fraction):
     view = from_hugging_face(config | rest)
     assert (view.image_size, view.crop_fraction, view.interpolation) == (size, fraction, "bicubic")
     assert view.mean == (0.1, 0.2, 0.3)
+
+
+def test_a_hugging_face_preprocessor_need_not_normalise():
+    config = {"size": 224, "resample": 2, "do_normalize": False, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    view = from_hugging_face(config)
+    assert (view.mean, view.std) == ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    with pytest.raises(ValueError, match=r"rescale_factor 0\.5"):
+        from_hugging_face(config | {"rescale_factor": 0.5})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [('{"model_type": "vit"}', r"config\.json: lacks the key 'hidden_act'"), ("{", r"config\.json: is no JSON")],
+)
+def test_a_config_that_cannot_be_used_is_named(tmp_path, text, message):
+    write(tmp_path / "model.safetensors", a=1)
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        import_weights(str(tmp_path), variant="vit_test", pool=None, image_size=None, decoder=False)
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,21 @@
 """Import without torch: safetensors in the layouts of timm and Hugging Face, written here by name."""
 
 import dataclasses
+import io
 import json
 import sys
 
 import numpy as np
 import pytest
+import rich.console
 import safetensors.numpy
 
 from semivit_jax.export import Bundle, export
+from semivit_jax.models.convnext import CONVNEXT_SIZES
 from semivit_jax.models.variants import VIT_SIZES
 from semivit_jax.weights import import_weights, layout, load_imported, names, save_imported
 from semivit_jax.weights.command import command
-from semivit_jax.weights.facts import VitFacts, param_shapes
+from semivit_jax.weights.facts import ConvNextFacts, VitFacts, param_shapes
 from semivit_jax.weights.preprocessing import IMAGENET_224
 from semivit_jax.weights.report import Status
 
@@ -55,6 +58,16 @@ def hugging_face_config(**changes) -> dict:
         "image_size": PIXELS,
         **changes,
     }
+
+
+def convnext_state_dict(table: names.Table) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Random tensors of the small ConvNeXt under the names of a layout, and the same by our paths."""
+    size, generator = CONVNEXT_SIZES["convnext_test"], np.random.default_rng(0)
+    shapes = param_shapes(ConvNextFacts("convnext_test", size.depths, size.widths, PIXELS, 5))
+    ours = {path: generator.standard_normal(shape).astype(np.float32) for path, shape in shapes.items()}
+    slots = layout.slots(table, depths={f"stages_{stage}": depth for stage, depth in enumerate(size.depths)})
+    theirs = {name: tensor for slot in slots for name, tensor in layout.split(slot, ours[slot.path]).items()}
+    return {name: np.ascontiguousarray(tensor) for name, tensor in theirs.items()}, ours
 
 
 def rows(result, status: Status) -> list:
@@ -181,7 +194,7 @@ def test_layer_norm_eps_comes_along(run, tmp_path):
     assert result.facts.layer_norm_eps == result.facts.module().layer_norm_eps == 1e-12
     save_imported(tmp_path / "in", result)
     assert load_imported(tmp_path / "in").facts.layer_norm_eps == 1e-12
-    with pytest.raises(ValueError, match="layer_norm_eps 1e-12: a ViT of timm computes with 1e-06"):
+    with pytest.raises(ValueError, match="layer_norm_eps 1e-12: a ViT or ConvNeXt of timm computes with 1e-06"):
         export(tmp_path / "out", "timm", Bundle(result.facts, result.params, tuple("abcde"), result.preprocessing))
 
 
@@ -226,6 +239,49 @@ def test_preprocessing_and_class_names_travel(run):
         "mean": (0.5, 0.5, 0.5),
         "std": (0.5, 0.5, 0.5),
     }
+
+
+@pytest.mark.parametrize(
+    ("table", "config", "eps"),
+    [
+        (names.PUBLISHED_CONVNEXT, None, 1e-6),
+        (names.TIMM_CONVNEXT, None, 1e-6),
+        (names.HUGGING_FACE_CONVNEXT, hugging_face_config(model_type="convnext", layer_norm_eps=1e-12), 1e-12),
+    ],
+    ids=["published", "timm", "Hugging Face"],
+)
+def test_convnext_comes_in_whole_from_every_layout(run, table, config, eps):
+    tensors, ours = convnext_state_dict(table)
+    result = run(tensors, {"config.json": config} if config else None, variant="convnext_test")
+    assert_same_trees(result.params, layout.unflatten(ours))
+    assert sorted(name for row in result.report.params for name in row.names) == sorted(tensors)
+    assert result.facts.layer_norm_eps == eps
+
+
+def test_a_convnext_with_another_activation_is_refused(run):
+    tensors, _ = convnext_state_dict(names.HUGGING_FACE_CONVNEXT)
+    config = hugging_face_config(model_type="convnext", hidden_act="relu")
+    with pytest.raises(ValueError, match="hidden_act 'relu'"):
+        run(tensors, {"config.json": config}, variant="convnext_test")
+
+
+def test_the_printed_report_cuts_no_name(run):
+    result = run(state_dict(names.HUGGING_FACE_VIT), {"config.json": hugging_face_config()})
+    console = rich.console.Console(width=80, file=io.StringIO())
+    console.print(result.report.tables()[0])
+    printed = console.file.getvalue()
+    assert "blocks/attn/qkv/kernel" in "".join(
+        line.split("│")[2].strip() for line in printed.splitlines() if "│" in line
+    )
+    assert "…" not in printed
+
+
+def test_class_names_that_do_not_belong_to_the_head_are_refused(run):
+    config = hugging_face_config(id2label={"0": "cat", "1": "dog"})
+    with pytest.raises(ValueError, match="names 2 classes, and its head has 5 outputs"):
+        run(state_dict(names.HUGGING_FACE_VIT), {"config.json": config})
+    headless = {n: t for n, t in state_dict(names.HUGGING_FACE_VIT).items() if not n.startswith("classifier")}
+    assert run(headless, {"config.json": config}).class_names is None  # transformers writes two names for encoders
 
 
 def test_without_a_config_the_authors_preprocessing_is_taken(run):

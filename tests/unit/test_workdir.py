@@ -1,5 +1,7 @@
 """A run folder belongs to one experiment."""
 
+import json
+
 import pytest
 
 from semivit_jax import workdir
@@ -32,6 +34,17 @@ def test_what_does_not_change_results_may_change_and_is_told(tmp_path):
     claim(tmp_path, said, **{"checkpoint.keep": 5, "mesh.fsdp": 2})
     assert said == ["changed since the last start: checkpoint.keep: 2 -> 5; mesh.fsdp: 1 -> 2"]
     assert workdir.load_config(tmp_path).checkpoint.keep == 5
+
+
+def test_a_folder_of_a_version_that_did_not_spell_the_epsilon_out_is_still_this_runs(tmp_path):
+    claim(tmp_path)
+    stored = json.loads((tmp_path / "config.json").read_text())
+    stored["model"]["layer_norm_eps"] = None
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    assert workdir.load_config(tmp_path).model.layer_norm_eps == 1e-6
+    claim(tmp_path)
+    with pytest.raises(ConfigError, match=r"model\.layer_norm_eps: 1e-06 -> 1e-12"):
+        claim(tmp_path, **{"model.layer_norm_eps": 1e-12})
 
 
 def test_other_hosts_write_nothing(tmp_path):

@@ -1,0 +1,44 @@
+"""What a run ends with: measured accuracies beside the published ones."""
+
+import json
+
+import pytest
+
+from semivit_jax import report
+from tests.configs import small_config
+from tests.serve.runs import digits
+
+REPORTS = {
+    "finetune": {"val/acc1": 0.701, "seconds": 1.0, "published_acc1": 71.2},
+    "semi": {"val/acc1": 0.75, "val_ema/acc1": 0.763, "seconds": 2.0, "published_acc1": 0.0},
+}
+
+
+@pytest.fixture
+def summary(tmp_path, monkeypatch):
+    """Of a run whose fine-tuning stage has a published accuracy, and whose last stage has none."""
+    for stage, content in REPORTS.items():
+        (tmp_path / stage).mkdir()
+        (tmp_path / stage / "report.json").write_text(json.dumps(content))
+    monkeypatch.setattr(report, "digits_baselines", lambda task, data: {})
+    return report.summarise(small_config(stages=("finetune", "semi")), digits(), tmp_path)
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    cells = ([cell.strip() for cell in line.strip("│┃ ").replace("┃", "│").split("│")] for line in text.splitlines())
+    return {first: rest for first, *rest in cells if rest}
+
+
+def test_measured_stands_beside_published(summary, capsys):
+    assert summary["stages"]["finetune"] == {"acc1": 0.701, "published_acc1": pytest.approx(0.712)}
+    report.print_summary(summary)
+    table = rows(capsys.readouterr().out)
+    assert table["method"] == ["accuracy %", "published %"]
+    assert table["fine-tuning only"] == ["70.1", "71.2"]
+    assert table["Semi-ViT, teacher (EMA)"] == ["76.3"]  # nothing is published for it
+
+
+def test_without_a_published_number_there_is_no_such_column(summary, capsys):
+    del summary["stages"]["finetune"]["published_acc1"]
+    report.print_summary(summary)
+    assert "published" not in capsys.readouterr().out
