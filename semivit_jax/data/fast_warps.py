@@ -122,8 +122,8 @@ def _taps(fraction: np.ndarray, *, interpolation: Interpolation) -> np.ndarray:
 def _shift_rows(image: np.ndarray, shift: np.ndarray, *, interpolation: Interpolation) -> np.ndarray:
     """Row y moved left by shift[y] pixels, edges repeated; transposed, uint8 [width, height, 3].
 
-    Rows become columns because numpy multiplies by one weight per column several times faster than by one per
-    row. The arithmetic is 16 bit: pixels less 128 times weights in 128ths, whose magnitudes sum up to at most 1.5.
+    Rows become columns because numpy multiplies by one weight per column faster than by one per row. The arithmetic
+    is 16 bit: pixels less 128 times weights in 128ths, whose magnitudes sum up to at most 1.5.
     """
     height, width = image.shape[:2]
     whole = np.floor(shift).astype(np.int64)
