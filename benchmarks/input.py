@@ -1,21 +1,23 @@
-"""Images per second per core of the views, beside a plain Pillow composition of the same views.
+"""The whole input: views beside a plain Pillow composition of the same views, pipeline, and cores that feed a step.
 
-  python benchmarks/input.py DIR_OR_ZIP
+  python benchmarks/input.py DIR_OR_ZIP --images-per-second=2000
 
-DIR_OR_ZIP holds JPEG files. One core, processor time, median of interleaved runs. Both sides replay the
+DIR_OR_ZIP holds JPEG files. The views: one core, processor time, median of interleaved runs. Both sides replay the
 same random draws for the same images: ours ends at uint8 (the device does the rest), the baseline goes on
-to normalised and erased float32, as a loader without a device stage must. The last line is JSON.
+to normalised and erased float32, as a loader without a device stage must. The pipeline: `input_pipeline.py`. The last
+line is JSON.
 """
 
 import argparse
 import collections
+import contextlib
 import io
 import json
 import math
 import os
+import sys
 import time
-import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -37,6 +39,12 @@ from semivit_jax.data.views import (
     unlabeled_views,
 )
 
+if not __package__:  # started by its path: Python then looks beside this file, not in the folder above
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks import input_cores, input_pipeline
+from benchmarks.photos import load_jpegs
+
 IMAGE_SIZE = 224
 MAX_PIXELS = 64_000_000
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)
@@ -46,6 +54,7 @@ ERASE_PROB = 0.25
 RUNS = 5
 IMAGES_PER_TURN = 50
 SEED = 0
+TYPICAL_NEEDS = (500, 1000, 2000, 5000)  # unlabeled images per second
 
 Measured = Callable[[bytes, np.random.Generator], None]
 """One view, or the views of one pair, from the bytes of a JPEG file and a generator."""
@@ -72,20 +81,6 @@ MAE = view_spec(crop_scale=(0.2, 1.0), color_jitter=0.0, randaugment=None)
 WEAK = view_spec(crop_scale=(0.08, 1.0), color_jitter=0.4, randaugment=None)
 STRONG = view_spec(crop_scale=(0.08, 1.0), color_jitter=0.0, randaugment=RANDAUGMENT)
 UNLABELED = UnlabeledSpec(weak=WEAK, strong=STRONG)
-
-
-def load_jpegs(path: Path) -> list[bytes]:
-    """The JPEG files of a folder (any depth) or a zip file, in the order of their names."""
-    if path.is_dir():
-        names = sorted(p for p in path.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg"))
-        jpegs = [p.read_bytes() for p in names]
-    else:
-        with zipfile.ZipFile(path) as archive:
-            names = sorted(n for n in archive.namelist() if n.lower().endswith((".jpg", ".jpeg")))
-            jpegs = [archive.read(n) for n in names]
-    if not jpegs:
-        raise SystemExit(f"{path} holds no .jpg or .jpeg file")
-    return jpegs
 
 
 # --- what is measured
@@ -280,18 +275,35 @@ def measure_views(jpegs: list[bytes]) -> dict[str, float]:
     return {f"{name}_per_s_core": round(rate, 1) for name, rate in rates.items()} | {"pairs_ratio": round(ratio, 3)}
 
 
-def stay_on_one_core() -> None:
+@contextlib.contextmanager
+def on_one_core() -> Iterator[None]:
     """Keeps this process on one core where the system can."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Images per second per core of the views.")
-    parser.add_argument("path", type=Path, help="folder or zip file of JPEG images")
-    jpegs = load_jpegs(parser.parse_args().path)
-    stay_on_one_core()
-    print(json.dumps(measure_views(jpegs)))
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("path", type=Path, metavar="DIR_OR_ZIP")
+    parser.add_argument("--images-per-second", type=float, help="unlabeled images that your training step takes")
+    parser.add_argument("--batches", type=int, default=10, help="batches of 64 images per run of the pipeline")
+    options = parser.parse_args(arguments)
+    jpegs = load_jpegs(options.path)
+    with on_one_core():
+        views = measure_views(jpegs)
+    pipeline = input_pipeline.measure(jpegs, num_batches=options.batches)
+    input_pipeline.print_rows(pipeline)
+    needs = sorted({*TYPICAL_NEEDS, *([options.images_per_second] if options.images_per_second else [])})
+    cores = input_cores.table(needs, pairs_per_s_core=views["pairs_per_s_core"], pipeline=pipeline)
+    input_cores.print_table(cores)
+    print(json.dumps({**views, "pipeline": pipeline, "cores": cores}))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The whole input pipeline beside its bare functions: images per second by threads and worker processes.
 
-  python benchmarks/input_pipeline.py DIR_OR_ZIP
+  python -m benchmarks.input_pipeline DIR_OR_ZIP
 
 DIR_OR_ZIP holds JPEG files. A batch is 8 labeled images with their view and 56 unlabeled ones with their weak and
 strong view. The bare functions make the same views in one thread, without order, batches or read-ahead.
@@ -15,12 +15,12 @@ import json
 import os
 import statistics
 import time
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.photos import load_jpegs
 from configs import digits
 from semivit_jax.config import DataConfig, PhotoViewsConfig, RandAugmentConfig
 from semivit_jax.config_check import check
@@ -122,13 +122,9 @@ def task_of(photos: list[bytes]) -> TaskData:
     return TaskData(images, images, (), split, "listing", "split")
 
 
-def read_photos(path: Path) -> list[bytes]:
-    """All JPEG files of a folder or zip archive, sorted by name."""
-    if path.is_dir():
-        return [file.read_bytes() for file in sorted(path.rglob("*")) if file.suffix.lower() in (".jpg", ".jpeg")]
-    with zipfile.ZipFile(path) as archive:
-        names = sorted(name for name in archive.namelist() if name.lower().endswith((".jpg", ".jpeg")))
-        return [archive.read(name) for name in names]
+def print_rows(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        print("  ".join(f"{key} {value}" for key, value in row.items()))
 
 
 def main() -> None:
@@ -136,9 +132,8 @@ def main() -> None:
     parser.add_argument("photos", type=Path, metavar="DIR_OR_ZIP")
     parser.add_argument("--batches", type=int, default=10, help="batches of 64 images per run")
     arguments = parser.parse_args()
-    rows = measure(read_photos(arguments.photos), num_batches=arguments.batches)
-    for row in rows:
-        print("  ".join(f"{key} {value}" for key, value in row.items()))
+    rows = measure(load_jpegs(arguments.photos), num_batches=arguments.batches)
+    print_rows(rows)
     print(json.dumps({"cores": os.cpu_count(), "pipeline": rows}))
 
 

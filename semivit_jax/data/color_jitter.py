@@ -1,5 +1,7 @@
 """Colour jitter of the weak view: brightness, contrast and saturation by random factors, in random order."""
 
+import itertools
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +11,7 @@ from semivit_jax.data.image_types import ImagePath
 
 _PILLOW_NAMES = {"brightness": "Brightness", "contrast": "Contrast", "saturation": "Color"}
 _FAST = {"brightness": fast_ops.brightness, "contrast": fast_ops.contrast, "saturation": fast_ops.color}
+_ORDERS = tuple(itertools.permutations(range(len(_FAST))))
 
 
 class Enhancement(NamedTuple):
@@ -19,10 +22,18 @@ class Enhancement(NamedTuple):
 
 
 def sample_color_jitter(generator: np.random.Generator, *, strength: float) -> list[Enhancement]:
-    """Draws a uniformly random order and independent factors U(max(0, 1 - strength), 1 + strength)."""
-    factors = generator.uniform(max(0.0, 1.0 - strength), 1.0 + strength, size=len(_FAST))
-    enhancements = [Enhancement(kind, float(factor)) for kind, factor in zip(_FAST, factors, strict=True)]
-    return [enhancements[index] for index in generator.permutation(len(enhancements))]
+    """Draws a uniformly random order and independent factors U(max(0, 1 - strength), 1 + strength).
+
+    Factors are multiples of `fast_ops.FACTOR_STEP` (1/4096), which the fast path applies in one exact pass.
+    """
+    low = math.ceil(max(0.0, 1.0 - strength) / fast_ops.FACTOR_STEP)
+    count = math.floor((1.0 + strength) / fast_ops.FACTOR_STEP) - low + 1
+    *for_factors, for_order = generator.random(len(_FAST) + 1).tolist()
+    enhancements = [
+        Enhancement(kind, (low + int(share * count)) * fast_ops.FACTOR_STEP)
+        for kind, share in zip(_FAST, for_factors, strict=True)
+    ]
+    return [enhancements[index] for index in _ORDERS[int(for_order * len(_ORDERS))]]
 
 
 def apply_color_jitter(image: np.ndarray, enhancements: list[Enhancement], *, path: ImagePath) -> np.ndarray:

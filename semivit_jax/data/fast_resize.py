@@ -8,6 +8,7 @@ Pillow uses at that scale. Measured numbers: docs/decisions/0003-input-path.md.
 
 import math
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,27 +21,39 @@ cv2.setNumThreads(1)
 
 _LARGEST_FILTERED_SCALE = 2.5  # beyond twice this, whole source pixels are averaged first
 _SAMPLES_PER_PIXEL = 32  # of the kernels, in the fit
+_LEAVE_ROWS = np.array([0, 1, 0], np.float32)  # OpenCV filters along x alone more slowly than along both
 
 CV2_INTERPOLATION = {"bicubic": cv2.INTER_CUBIC, "bilinear": cv2.INTER_LINEAR}
 
 
 def resize(image: np.ndarray, *, height: int, width: int, interpolation: Interpolation) -> np.ndarray:
     """Resizes uint8 [h, w, 3] to [height, width, 3] with antialiasing."""
-    image = _average_whole_pixels(image, height=height, width=width)
+    scales = (image.shape[0] / height, image.shape[1] / width)
+    step_y, step_x = (max(1, int(scale / _LARGEST_FILTERED_SCALE)) for scale in scales)
+    size: dict[str, Any] = {"dsize": (width, height)}
+    if step_y > 1 or step_x > 1:
+        # The averaged image stands for up to one step more than the source; the exact ratios leave that out.
+        size = {"dsize": None, "fx": width * step_x / image.shape[1], "fy": height * step_y / image.shape[0]}
+        image = _average_blocks(image, step_y, step_x)
     taps_x = fit_prefilter(image.shape[1], width, interpolation=interpolation)
     taps_y = fit_prefilter(image.shape[0], height, interpolation=interpolation)
-    smooth = cv2.sepFilter2D(image, -1, taps_x, taps_y, borderType=cv2.BORDER_REPLICATE)
-    return cv2.resize(smooth, (width, height), interpolation=CV2_INTERPOLATION[interpolation])
+    if len(taps_x) > 1 or len(taps_y) > 1:
+        taps_y = taps_y if len(taps_y) > 1 else _LEAVE_ROWS
+        image = cv2.sepFilter2D(image, -1, taps_x, taps_y, borderType=cv2.BORDER_REPLICATE)
+    return cv2.resize(image, **size, interpolation=CV2_INTERPOLATION[interpolation])
 
 
-def _average_whole_pixels(image: np.ndarray, *, height: int, width: int) -> np.ndarray:
-    """Brings a much larger image near twice the wanted size, where a short filter is enough."""
-    source_height, source_width = image.shape[:2]
-    step_y = max(1, int(source_height / height / _LARGEST_FILTERED_SCALE))
-    step_x = max(1, int(source_width / width / _LARGEST_FILTERED_SCALE))
-    if step_y == 1 and step_x == 1:
-        return image
-    return cv2.resize(image, (source_width // step_x, source_height // step_y), interpolation=cv2.INTER_AREA)
+def _average_blocks(image: np.ndarray, step_y: int, step_x: int) -> np.ndarray:
+    """Means of blocks of step_y x step_x pixels; the last whole ones stand for what is left of a block.
+
+    Brings a much larger image near a few times the wanted size, where a short filter is enough. Whole blocks are
+    averaged fifteen times faster than fractions of pixels.
+    """
+    height, width = image.shape[:2]
+    whole = image[: height - height % step_y, : width - width % step_x]
+    means = cv2.resize(whole, (width // step_x, height // step_y), interpolation=cv2.INTER_AREA)
+    below, right = int(height % step_y > 0), int(width % step_x > 0)
+    return cv2.copyMakeBorder(means, 0, below, 0, right, cv2.BORDER_REPLICATE)
 
 
 @lru_cache(maxsize=8192)
@@ -53,7 +66,9 @@ def fit_prefilter(source_size: int, size: int, *, interpolation: Interpolation) 
       float32 [2 r + 1], symmetric; the radius r grows with s.
     """
     scale = max(1.0, source_size / size)
-    radius = max(2, math.ceil(2 * scale - 2))
+    radius = _radius(scale)
+    if radius == 0:
+        return np.ones(1, np.float32)
     reach = math.ceil(2 * scale) + radius + 2
     x = np.arange(-reach * _SAMPLES_PER_PIXEL, reach * _SAMPLES_PER_PIXEL + 1) / _SAMPLES_PER_PIXEL
     if interpolation == "bicubic":
@@ -66,6 +81,14 @@ def fit_prefilter(source_size: int, size: int, *, interpolation: Interpolation) 
     system = np.block([[basis.T @ basis, tap_counts[:, None]], [tap_counts[None, :], np.zeros((1, 1))]])
     half = np.linalg.solve(system, np.append(basis.T @ wanted, 1.0))[:-1]
     return np.concatenate([half[:0:-1], half]).astype(np.float32)
+
+
+def _radius(scale: float) -> int:
+    """How far the filter reaches, in pixels: no further than the tolerance asks for."""
+    for largest_scale, radius in ((1.1, 0), (1.3, 1), (2.0, 2)):
+        if scale <= largest_scale:
+            return radius
+    return math.ceil(1.25 * scale)
 
 
 def cubic_kernel(x: np.ndarray, *, a: float) -> np.ndarray:

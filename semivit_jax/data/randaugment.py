@@ -76,15 +76,16 @@ class AppliedOperator(NamedTuple):
 def sample_randaugment(generator: np.random.Generator, spec: RandAugmentSpec) -> list[AppliedOperator]:
     """Draws the operators that will be applied to one image, in order."""
     applied = []
-    for index in generator.integers(len(OPERATORS), size=spec.num_ops):
-        if generator.random() >= spec.apply_prob:
+    for _ in range(spec.num_ops):
+        for_name, for_applying, for_sign = generator.random(3).tolist()
+        if for_applying >= spec.apply_prob:
             continue
-        name = OPERATORS[index]
+        name = OPERATORS[int(for_name * len(OPERATORS))]
         if name in _WITHOUT_ARGUMENT:
             applied.append(AppliedOperator(name))
             continue
         magnitude = min(max(generator.normal(spec.magnitude, spec.magnitude_std), 0.0), _MAX_MAGNITUDE)
-        sign = -1.0 if name in _SIGNED and generator.random() < 0.5 else 1.0
+        sign = -1.0 if name in _SIGNED and for_sign < 0.5 else 1.0
         applied.append(AppliedOperator(name, operator_argument(name, magnitude=magnitude, sign=sign)))
     return applied
 

@@ -125,11 +125,17 @@ def sample_view(generator: np.random.Generator, *, image_height: int, image_widt
 
 def apply_view(image: np.ndarray, draw: ViewDraw, *, spec: ViewSpec) -> np.ndarray:
     """Applies a drawn view to uint8 [height, width, 3]; returns uint8 [image_size, image_size, 3]."""
+    return _augment(_crop(image, draw, spec=spec), draw, spec=spec)
+
+
+def _crop(image: np.ndarray, draw: ViewDraw, *, spec: ViewSpec) -> np.ndarray:
     view = crop_and_resize(
         image, draw.box, image_size=spec.image_size, interpolation=spec.interpolation, path=spec.path
     )
-    if draw.flip:
-        view = cv2.flip(view, 1)
+    return cv2.flip(view, 1) if draw.flip else view
+
+
+def _augment(view: np.ndarray, draw: ViewDraw, *, spec: ViewSpec) -> np.ndarray:
     view = apply_color_jitter(view, draw.jitter, path=spec.path)
     return apply_randaugment(
         view, draw.operators, fill_rgb=spec.fill_rgb, interpolation=spec.interpolation, path=spec.path
@@ -144,9 +150,12 @@ def random_view(image: np.ndarray, generator: np.random.Generator, *, spec: View
 
 def unlabeled_views(image: np.ndarray, generator: np.random.Generator, *, spec: UnlabeledSpec) -> UnlabeledViews:
     """The weak and the strong view of one decoded image, with independent crops and flips."""
+    # Like work side by side (both draws, both crops): code and image are still in the processor's cache then.
+    size = {"image_height": image.shape[0], "image_width": image.shape[1]}
+    weak, strong = (sample_view(generator, **size, spec=each) for each in (spec.weak, spec.strong))
+    weak_crop, strong_crop = _crop(image, weak, spec=spec.weak), _crop(image, strong, spec=spec.strong)
     return UnlabeledViews(
-        weak=random_view(image, generator, spec=spec.weak),
-        strong=random_view(image, generator, spec=spec.strong),
+        weak=_augment(weak_crop, weak, spec=spec.weak), strong=_augment(strong_crop, strong, spec=spec.strong)
     )
 
 

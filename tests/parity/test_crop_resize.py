@@ -65,6 +65,14 @@ def test_fast_resize_stays_close_at_every_scale(image_size, interpolation):
         assert mean_difference(fast, exact) <= FAST_RESIZE_TOLERANCE
 
 
+@pytest.mark.parametrize("trimmed", [0, 1, 2, 3])
+def test_fast_resize_keeps_its_place_whatever_is_left_over_of_averaged_blocks(trimmed):
+    """Blocks of 3 pixels do not fill every source; half a block too much would move the far edge by a pixel in ten."""
+    image = np.asarray(Image.fromarray(RECORDED["eval_landscape_in"]).resize((800, 600)))[:, : 800 - trimmed]
+    exact = np.asarray(Image.fromarray(image).resize((100, 75), Image.Resampling.BICUBIC))
+    assert mean_difference(resize(image, height=75, width=100, interpolation="bicubic"), exact) <= 0.6
+
+
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
 @pytest.mark.parametrize("side", [400, 500, 900, 3000])
 def test_fast_resize_is_antialiased(side, interpolation):

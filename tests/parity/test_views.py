@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from semivit_jax.data.color_jitter import Enhancement, apply_color_jitter, sample_color_jitter
+from semivit_jax.data.fast_ops import FACTOR_STEP
 from semivit_jax.data.randaugment import RandAugmentSpec
 from semivit_jax.data.views import (
     EvalViewSpec,
@@ -64,6 +65,7 @@ def test_jitter_factors_and_orders_are_uniform():
         assert low <= factors.min() < low + 0.002
         assert high - 0.002 < factors.max() <= high
         assert factors.mean() == pytest.approx(1.0, abs=5 * 0.8 / np.sqrt(12 * len(factors)))
+        assert set(factors % FACTOR_STEP) == {0}
     orders = {}
     for draw in draws:
         order = tuple(e.kind for e in draw)
@@ -110,6 +112,13 @@ def test_weak_and_strong_views_are_drawn_apart():
     spec = UnlabeledSpec(weak=ViewSpec(**PUBLISHED), strong=ViewSpec(**PUBLISHED))
     views = unlabeled_views(RECORDED["eval_landscape_in"], np.random.default_rng(0), spec=spec)
     assert mean_difference(views.weak, views.strong) > 5
+
+
+def test_unlabeled_views_are_two_single_views_drawn_one_after_the_other():
+    image, one_by_one = RECORDED["eval_landscape_in"], np.random.default_rng(4)
+    views = unlabeled_views(image, np.random.default_rng(4), spec=UnlabeledSpec(weak=WEAK, strong=STRONG))
+    np.testing.assert_array_equal(views.weak, random_view(image, one_by_one, spec=WEAK))
+    np.testing.assert_array_equal(views.strong, random_view(image, one_by_one, spec=STRONG))
 
 
 @pytest.mark.parametrize("name", ["landscape", "portrait", "small"])

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageEnhance
 
 from semivit_jax.data import fast_ops
 
@@ -10,15 +10,30 @@ VALUES = np.arange(256, dtype=np.uint8)
 BASE, VALUE = (np.repeat(plane[..., None], 3, axis=2) for plane in np.meshgrid(VALUES, VALUES, indexing="ij"))
 RANDOM_FACTORS = np.random.default_rng(0).uniform(0.0, 2.0, 300)
 # Products with round factors fall on whole numbers, where rounding decides; beyond 2 OpenCV's pass is not used.
-ROUND_FACTORS = [*np.arange(0, 201, 5) / 100, 0.19, 1.81, 1 / 3, 3.7, 10.0]
+ROUND_FACTORS = np.array([*np.arange(0, 201, 5) / 100, 0.19, 1.81, 1 / 3, 3.7, 10.0])
 
 
-@pytest.mark.parametrize("factors", [RANDOM_FACTORS, ROUND_FACTORS], ids=["random", "round"])
+# What the colour jitter draws: never left to Pillow's slower arithmetic.
+STEP_FACTORS = np.random.default_rng(1).integers(0, 2 / fast_ops.FACTOR_STEP, 300, endpoint=True) * fast_ops.FACTOR_STEP
+
+
+@pytest.mark.parametrize("factors", [RANDOM_FACTORS, ROUND_FACTORS, STEP_FACTORS], ids=["random", "round", "steps"])
 def test_blends_of_all_pairs_of_values(factors):
     base, value = Image.fromarray(BASE), Image.fromarray(VALUE)
     for factor in factors:
         wanted = np.asarray(Image.blend(base, value, float(factor)))
         np.testing.assert_array_equal(fast_ops.blend(BASE, VALUE, float(factor)), wanted, err_msg=str(factor))
+
+
+@pytest.mark.parametrize("factors", [RANDOM_FACTORS, ROUND_FACTORS, STEP_FACTORS], ids=["random", "round", "steps"])
+def test_blends_with_a_constant(factors):
+    """Brightness is a blend with 0, contrast one with the mean of the grey image."""
+    row = VALUE[:1]
+    picture = Image.fromarray(row)
+    for factor in factors[:100].tolist():
+        brighter, starker = ImageEnhance.Brightness(picture), ImageEnhance.Contrast(picture)
+        np.testing.assert_array_equal(fast_ops.brightness(row, factor), np.asarray(brighter.enhance(factor)))
+        np.testing.assert_array_equal(fast_ops.contrast(row, factor), np.asarray(starker.enhance(factor)))
 
 
 def test_grey_of_a_million_colours():
