@@ -21,7 +21,6 @@ cv2.setNumThreads(1)
 
 _LARGEST_FILTERED_SCALE = 2.5  # beyond twice this, whole source pixels are averaged first
 _SAMPLES_PER_PIXEL = 32  # of the kernels, in the fit
-_LEAVE_ROWS = np.array([0, 1, 0], np.float32)  # OpenCV filters along x alone more slowly than along both
 
 CV2_INTERPOLATION = {"bicubic": cv2.INTER_CUBIC, "bilinear": cv2.INTER_LINEAR}
 
@@ -37,9 +36,7 @@ def resize(image: np.ndarray, *, height: int, width: int, interpolation: Interpo
         image = _average_blocks(image, step_y, step_x)
     taps_x = fit_prefilter(image.shape[1], width, interpolation=interpolation)
     taps_y = fit_prefilter(image.shape[0], height, interpolation=interpolation)
-    if len(taps_x) > 1 or len(taps_y) > 1:
-        taps_y = taps_y if len(taps_y) > 1 else _LEAVE_ROWS
-        image = cv2.sepFilter2D(image, -1, taps_x, taps_y, borderType=cv2.BORDER_REPLICATE)
+    image = cv2.sepFilter2D(image, -1, taps_x, taps_y, borderType=cv2.BORDER_REPLICATE)
     return cv2.resize(image, **size, interpolation=CV2_INTERPOLATION[interpolation])
 
 
@@ -66,9 +63,7 @@ def fit_prefilter(source_size: int, size: int, *, interpolation: Interpolation) 
       float32 [2 r + 1], symmetric; the radius r grows with s.
     """
     scale = max(1.0, source_size / size)
-    radius = _radius(scale)
-    if radius == 0:
-        return np.ones(1, np.float32)
+    radius = 2 if scale <= 2 else math.ceil(1.25 * scale)  # shorter ones are faster, and further from Pillow
     reach = math.ceil(2 * scale) + radius + 2
     x = np.arange(-reach * _SAMPLES_PER_PIXEL, reach * _SAMPLES_PER_PIXEL + 1) / _SAMPLES_PER_PIXEL
     if interpolation == "bicubic":
@@ -81,14 +76,6 @@ def fit_prefilter(source_size: int, size: int, *, interpolation: Interpolation) 
     system = np.block([[basis.T @ basis, tap_counts[:, None]], [tap_counts[None, :], np.zeros((1, 1))]])
     half = np.linalg.solve(system, np.append(basis.T @ wanted, 1.0))[:-1]
     return np.concatenate([half[:0:-1], half]).astype(np.float32)
-
-
-def _radius(scale: float) -> int:
-    """How far the filter reaches, in pixels: no further than the tolerance asks for."""
-    for largest_scale, radius in ((1.1, 0), (1.3, 1), (2.0, 2)):
-        if scale <= largest_scale:
-            return radius
-    return math.ceil(1.25 * scale)
 
 
 def cubic_kernel(x: np.ndarray, *, a: float) -> np.ndarray:
