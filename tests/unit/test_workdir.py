@@ -49,12 +49,10 @@ def test_a_folder_of_a_version_that_did_not_spell_the_epsilon_out_is_still_this_
         claim(tmp_path, **{"model.layer_norm_eps": 1e-12})
 
 
-def test_a_stored_config_without_a_model_is_named(tmp_path):
-    claim(tmp_path)
-    stored = json.loads((tmp_path / "config.json").read_text())
-    del stored["model"]
-    (tmp_path / "config.json").write_text(json.dumps(stored))
-    with pytest.raises(ConfigError, match="config lacks the keys model"):
+def test_a_config_that_is_no_runs_is_named(tmp_path):
+    """As in a Hugging Face folder that was given without importing it first."""
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "vit", "hidden_act": "gelu"}))
+    with pytest.raises(ConfigError, match=r"config\.json is no run's config .*: unknown key config\.model_type"):
         workdir.load_config(tmp_path)
 
 
