@@ -60,7 +60,7 @@ soak: install
 	$(BIN)/python -m tests.e2e.soak
 
 bench-gpu: install
-	$(BIN)/python -m benchmarks.gpu --out benchmarks/results --minutes 9
+	$(BIN)/python -m benchmarks.gpu --out benchmarks/results/gpu --minutes 9
 
 clean:
 	rm -rf $(VENV) $(VENV)-interop build *.egg-info

@@ -31,10 +31,11 @@ def check(raw: Mapping[str, Any]) -> Config:
 
 def check_stored(raw: Mapping[str, Any]) -> Config:
     """`check` of a config that a run has stored, with what earlier versions wrote otherwise brought up to date."""
-    model = raw["model"]
-    if model["layer_norm_eps"] is None:  # was not spelled out, and meant this
-        model = {**model, "layer_norm_eps": 1e-6}
-    return check({**raw, "model": model})
+    model = raw.get("model")
+    # The epsilon was null, and before that no key at all; both meant this.
+    if isinstance(model, Mapping) and model.get("layer_norm_eps") is None:
+        raw = {**raw, "model": {**model, "layer_norm_eps": 1e-6}}
+    return check(raw)
 
 
 def _build(cls: type, raw: Any, path: str) -> Any:

@@ -38,11 +38,18 @@ def claim(workdir: Path, config: Config, *, first_host: bool, say: Any) -> None:
 
 
 def load_config(workdir: Path) -> Config:
-    """The config stored in a workdir."""
+    """The config stored in a workdir.
+
+    Raises:
+      ConfigError: there is none, or it is no run's, as that of a Hugging Face folder.
+    """
     path = workdir / "config.json"
     if not path.exists():
         raise ConfigError(f"{workdir} is not a run folder: it has no config.json")
-    return config_check.check_stored(json.loads(path.read_text()))
+    try:
+        return config_check.check_stored(json.loads(path.read_text()))
+    except ConfigError as error:
+        raise ConfigError(f"{path} is no run's config that this version can read: {error}") from error
 
 
 def is_done(folder: Path) -> bool:

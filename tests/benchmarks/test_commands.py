@@ -89,10 +89,9 @@ def test_flags_of_the_user_win():
 
 @pytest.mark.slow
 def test_scaling_runs_on_every_number_of_devices(tmp_path):
-    code = "from benchmarks import scaling; sys.argv[0] = 'scaling'; scaling.main()"
     out = tmp_path / "scaling.jsonl"
     options = f"--model=vit_test2 --stage=finetune --batch=16 --steps=1 --out={out}"
-    done = python(code, *options.split())
+    done = python(tmp_path, "-m", "benchmarks.scaling", *options.split())
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [(r["devices"], r["fsdp"]) for r in rows] == [(1, 1), (2, 1), (2, 2), (4, 1), (4, 4), (8, 1), (8, 8)]

@@ -36,15 +36,24 @@ def test_what_does_not_change_results_may_change_and_is_told(tmp_path):
     assert workdir.load_config(tmp_path).checkpoint.keep == 5
 
 
-def test_a_folder_of_a_version_that_did_not_spell_the_epsilon_out_is_still_this_runs(tmp_path):
+@pytest.mark.parametrize("as_stored", [{"layer_norm_eps": None}, {}], ids=["null", "no key"])
+def test_a_folder_of_a_version_that_did_not_spell_the_epsilon_out_is_still_this_runs(tmp_path, as_stored):
     claim(tmp_path)
     stored = json.loads((tmp_path / "config.json").read_text())
-    stored["model"]["layer_norm_eps"] = None
+    del stored["model"]["layer_norm_eps"]
+    stored["model"] |= as_stored
     (tmp_path / "config.json").write_text(json.dumps(stored))
     assert workdir.load_config(tmp_path).model.layer_norm_eps == 1e-6
     claim(tmp_path)
     with pytest.raises(ConfigError, match=r"model\.layer_norm_eps: 1e-06 -> 1e-12"):
         claim(tmp_path, **{"model.layer_norm_eps": 1e-12})
+
+
+def test_a_config_that_is_no_runs_is_named(tmp_path):
+    """As in a Hugging Face folder that was given without importing it first."""
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "vit", "hidden_act": "gelu"}))
+    with pytest.raises(ConfigError, match=r"config\.json is no run's config .*: unknown key config\.model_type"):
+        workdir.load_config(tmp_path)
 
 
 def test_other_hosts_write_nothing(tmp_path):
