@@ -14,7 +14,8 @@ def get_config(text: str = "") -> ConfigDict:
     adamw = dict(accum=1, lr_rule="per_256", schedule="cosine", eps=1e-8, weight_decay=0.05,
                  clip_norm=0.0, drop_path_rate=0.0)  # fmt: skip
     light = dict(degrees=5.0, shift=0.0625, scale=(0.95, 1.05), shear=0.05)
-    strong = dict(degrees=20.0, shift=0.125, scale=(0.86, 1.16), shear=0.25)
+    strong = dict(degrees=12.0, shift=0.08, scale=(0.9, 1.1), shear=0.15)
+    wide = dict(degrees=20.0, shift=0.125, scale=(0.86, 1.16), shear=0.25)
     supervised = dict(
         adamw,
         batch_size=40,
@@ -52,7 +53,7 @@ def get_config(text: str = "") -> ConfigDict:
                 interpolation="bicubic",
                 mean=(0.305, 0.305, 0.305),
                 std=(0.376, 0.376, 0.376),
-                affine_views=dict(mae=light, labeled=strong, weak=light, strong=strong),
+                affine_views=dict(mae=light, labeled=wide, weak=light, strong=strong),
                 exif_rotation=False,
                 max_pixels=10_000,
                 max_bad_share=0.0,

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from semivit_jax import guard, logs, rollback, sharding, workdir
-from semivit_jax.checkpoint import Checkpoints
+from semivit_jax.checkpoint import CheckpointError, Checkpoints
 from semivit_jax.cluster import any_host, from_first_host, same_on_every_host
 from semivit_jax.compiled import Compiled, compile_stage, stage_key
 from semivit_jax.data.eval_pipeline import eval_batches
@@ -55,6 +55,11 @@ def run_stage(run: Run, plan: Plan) -> None:
         except Collapsed as collapse:
             # Going back is a restart inside the process: the same code restores, logs and reads on.
             rollback.record(run, folder, checkpoints, best, collapse, position=loop.position)
+        except CheckpointError:
+            raise
+        except Exception:
+            loop.keep_what_was_saved()
+            raise
         finally:
             line.close()
             writer.close()
@@ -252,6 +257,18 @@ class Loop:
         started = time.monotonic()
         yield
         self.saving += time.monotonic() - started
+
+    def keep_what_was_saved(self) -> None:
+        """After an error elsewhere: a save in flight is sealed, or the next start would not trust it.
+
+        Hosts wait for each other in a save, and others may not be there any more; so one process alone does this.
+        """
+        if jax.process_count() > 1:
+            return
+        try:
+            self._wait()
+        except CheckpointError as error:  # the error that ended the run is the one to raise
+            logs.say(f"warning: {error}")
 
     def _wait(self) -> None:
         self.best.wait()

@@ -77,6 +77,20 @@ def test_a_run_that_lost_everything_does_not_start_afresh(run_semi, ended, tmp_p
     assert (ended / "metrics.jsonl").read_text() == before
 
 
+def test_an_error_elsewhere_does_not_cost_a_save_in_flight(run_semi, monkeypatch, tmp_path):
+    save = train.Loop._save
+
+    def save_and_fail(self, step, state):
+        save(self, step, state)
+        if step == 8:
+            raise OSError("the photos have gone")
+
+    monkeypatch.setattr(train.Loop, "_save", save_and_fail)
+    with pytest.raises(OSError, match="the photos have gone"):
+        run_semi(CALM)
+    assert good_steps(tmp_path / "semi") == [4, 8]
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # orbax's other writes, given up
 def test_a_full_disk_ends_the_run_and_costs_no_checkpoint(run_semi, monkeypatch, tmp_path):
     """From step 10 on no file may grow, so the third checkpoint cannot be written."""
