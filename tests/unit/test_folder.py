@@ -97,6 +97,8 @@ def test_unusable_files_are_left_out_and_named_together(listed, root, caplog):
     (root / "ant" / "sound.webp").write_bytes(b"RIFF\0\0\0\0WAVE")
     (root / "ant" / "gone.jpg").symlink_to(root / "nowhere.jpg")
     (root / "ant" / "notes.txt").write_text("not meant to be an image")
+    (root / "ant" / "self.jpg").symlink_to("self.jpg")
+    (root / "ant" / "self").symlink_to("self")
     (root / "bee" / "loop").symlink_to(root)
     (root / ".thumbnails").mkdir()
     put(root / ".thumbnails" / "small.png")
@@ -104,11 +106,12 @@ def test_unusable_files_are_left_out_and_named_together(listed, root, caplog):
         folder = listed()
     assert len(folder.listing.names) == 13
     text = caplog.text
-    assert "5 files or folders" in text
+    assert "6 files or folders" in text
     for part in ("'ant/empty.jpg' is empty", "'ant/text.png' is not an image", "'ant/sound.webp' is not",
-                 "'ant/gone.jpg' cannot be read: No such file", "'bee/loop' is a link to a folder that "
+                 "'ant/gone.jpg' cannot be read: No such file", "'ant/self.jpg' cannot be read: Too many",
+                 "'bee/loop' is a link to a folder that "
                  "contains it",
-                 "1 files in"):  # fmt: skip
+                 "2 files in"):  # fmt: skip
         assert part in text
 
 
