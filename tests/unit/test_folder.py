@@ -293,6 +293,16 @@ def test_labels_are_needed_unless_only_mae_runs(root, tmp_path):
     assert len(task.split.training) == 1
 
 
+def test_one_class_is_refused(root, tmp_path):
+    """What happens to a folder of nested photos when its labels are forgotten."""
+    put(tmp_path / "plain" / "2022" / "a.png")
+    put(tmp_path / "plain" / "2022" / "b.png")
+    config = config_for(tmp_path / "plain")
+    with pytest.raises(DatasetError, match=r"'2022'.*config.data.labels"):
+        open_task(config, workdir=None)
+    assert len(open_task(dataclasses.replace(config, stages=("mae",)), workdir=None).train) == 2
+
+
 def test_files_that_vanish_while_training_are_bad_records(root):
     task = open_task(config_for(root), workdir=None)
     for name in task.train.names[:3]:
