@@ -10,12 +10,15 @@ import pytest
 from PIL import Image
 
 from configs import digits as digits_config
+from semivit_jax import run
+from semivit_jax.config import ConfigError
 from semivit_jax.config_check import check
 from semivit_jax.data import folder_scan, pipeline
 from semivit_jax.data.dataset import describe, open_task
 from semivit_jax.data.errors import DatasetError
 from semivit_jax.data.folder import open_folder
 from semivit_jax.data.splits import SplitError
+from tests.configs import small_config
 
 NASTY = ["b c.JPG", "new\nline.png", "ünïcödé 図.webp", "quote\"'.bmp", os.fsdecode(b"not-utf8-\xff.jpg")]
 
@@ -324,3 +327,27 @@ def test_a_set_smaller_than_a_batch_is_refused(root, stage, batch_size, message)
     spec = pipeline.BatchSpec(stage, batch_size, unlabeled_ratio=3, accum=1, seed=0)
     with pytest.raises(ValueError, match=message):
         pipeline.train_batches(task, config_for(root).data, spec, position=0, process_index=0, process_count=1)
+
+
+def test_a_run_that_cannot_begin_leaves_its_workdir_free(root, tmp_path, monkeypatch):
+    """The advice of the message is another batch size, which a claimed workdir would refuse."""
+    values = {"dataset": "own_folder", "root": str(root), "train_split": "", "eval_split": "", "validation_share": 0.25}
+    begun = []
+    monkeypatch.setattr(run, "run_stage", lambda one, plan: begun.append(plan.stage))
+    monkeypatch.setattr(run.report, "summarise", lambda *_: {})
+    monkeypatch.setattr(run.report, "print_summary", lambda _: None)
+
+    def start(batch_size, labels_per_class=0):
+        changes = {f"data.{key}": value for key, value in values.items()}
+        changes |= {"data.labels_per_class": labels_per_class, "train.compilation_cache": False}
+        changes |= {"stages": ("finetune",), "finetune.batch_size": batch_size, "finetune.mixup_group_size": 2}
+        run.train(small_config(**changes), tmp_path / "run")
+
+    with pytest.raises(ConfigError, match=r"lower config.finetune.batch_size"):
+        start(40)
+    start(2, labels_per_class=1)
+    assert begun == ["finetune"]
+    (tmp_path / "run" / "DONE").unlink()
+    with pytest.raises(ConfigError, match="another config"):
+        start(2)
+    assert (tmp_path / "run" / "config.json").exists()
