@@ -134,6 +134,11 @@ def _check_data(data: DataConfig) -> None:
             "exactly one of config.data.labels_per_class, label_fraction and label_list must be set; got "
             f"{data.labels_per_class}, {data.label_fraction} and {data.label_list!r}"
         )
+    if sum(chosen) > 1:
+        raise ConfigError(
+            "at most one of config.data.labels_per_class, label_fraction and label_list may be set (none: every label "
+            f"is used); got {data.labels_per_class}, {data.label_fraction} and {data.label_list!r}"
+        )
     for key in ("label_fraction", "validation_share", "max_bad_share"):
         _between(f"config.data.{key}", getattr(data, key), 0.0, 1.0)
     if not data.eval_split and not data.validation_share:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from semivit_jax import logs
@@ -72,7 +73,7 @@ def _summary(evaluation: Evaluation, title: str) -> Table:
 
 def _per_class(evaluation: Evaluation, tree: str, found: Scores) -> Table:
     """The confusion matrix where it can be read, and else each class with what it is mostly taken for."""
-    names, num_classes = evaluation.class_names, len(evaluation.class_names)
+    names, num_classes = [escape(name) for name in evaluation.class_names], len(evaluation.class_names)
     graded = [i for i in range(num_classes) if found.class_acc[i] is not None]
     whole = num_classes <= MOST_ROWS
     worst = sorted(graded, key=lambda i: found.class_acc[i] or 0.0)[:MOST_ROWS]

@@ -11,7 +11,6 @@ from pathlib import Path
 import jax
 import numpy as np
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from tensorboardX import SummaryWriter
 
@@ -156,12 +155,18 @@ class _ShortOrbax(logging.Filter):
 logging.getLogger("absl").addFilter(_ShortOrbax())
 
 
+class _Lines(logging.Handler):
+    """Prints log messages as `say` does, but on every host; rich's own handler breaks and pads long ones."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        console.print(self.format(record), soft_wrap=True, markup=False)
+
+
 def show_warnings() -> None:
     """Lets the package's own log messages (bad images, hosts that are waited for) reach people, one line each."""
     log = logging.getLogger("semivit_jax")
     if not log.handlers:
-        handler = RichHandler(console=console, show_time=False, show_level=False, show_path=False, markup=False)
-        log.addHandler(handler)
+        log.addHandler(_Lines())
         log.setLevel(logging.INFO)
         log.propagate = False
 

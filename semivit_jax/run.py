@@ -1,5 +1,6 @@
 """A whole run: hosts together, data open, workdir claimed, stages in order, results told."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -49,23 +50,28 @@ def train(config: Config, folder: Path) -> None:
         if first_host:
             report.print_summary(json.loads((folder / "summary.json").read_text()))
         return
-    _claim(folder, config, first_host=first_host)
-    task = open_task(config, workdir=folder if first_host else None)
-    logs.say(describe(task))
-    cluster.same_on_every_host({"data listing": task.listing_hash, "split": task.split_hash})
-    own = config.data.dataset == "own_folder" and "mae" in config.stages and not config.init_from
-    if own and len(task.split.training) < FEW_FOR_MAE:
-        logs.say(
-            f"warning: {len(task.split.training)} images are few for MAE pre-training from scratch; imported "
-            "weights usually do better (semivit import, then --config.init_from)"
-        )
-    with stopping.listening() as stop:
-        one = Run(config, folder, task, sharding.make_mesh(config.mesh.fsdp), stop)
-        # All of them before the first one starts: a batch that does not fit is told at once, not hours later.
-        plans = [plan_stage(one, stage) for stage in config.stages]
-        cluster.same_on_every_host({f"plan of {plan.stage}": str(plan) for plan in plans})
-        for plan in plans:
-            run_stage(one, plan)
+    with contextlib.ExitStack() as on_error:
+        if first_host and not (folder / "config.json").exists():
+            # What is wrong with data or batches is mended with other values, which a claimed folder would refuse.
+            on_error.callback(workdir.release, folder)
+        _claim(folder, config, first_host=first_host)
+        task = open_task(config, workdir=folder if first_host else None)
+        logs.say(describe(task))
+        cluster.same_on_every_host({"data listing": task.listing_hash, "split": task.split_hash})
+        own = config.data.dataset == "own_folder" and "mae" in config.stages and not config.init_from
+        if own and len(task.split.training) < FEW_FOR_MAE:
+            logs.say(
+                f"warning: {len(task.split.training)} images are few for MAE pre-training from scratch; imported "
+                "weights usually do better (semivit import, then --config.init_from)"
+            )
+        with stopping.listening() as stop:
+            one = Run(config, folder, task, sharding.make_mesh(config.mesh.fsdp), stop)
+            # All of them before the first one starts: a batch that does not fit is told at once, not hours later.
+            plans = [plan_stage(one, stage) for stage in config.stages]
+            cluster.same_on_every_host({f"plan of {plan.stage}": str(plan) for plan in plans})
+            on_error.pop_all()
+            for plan in plans:
+                run_stage(one, plan)
     if first_host:
         summary = report.summarise(config, task, folder)
         report.print_summary(summary)

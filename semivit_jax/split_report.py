@@ -5,6 +5,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
@@ -47,7 +48,7 @@ def _per_class(task: TaskData) -> Table:
 
     rows = zip(task.class_names, count(split.labeled), count(split.unlabeled), count(split.validation), strict=True)
     for name, *counts in rows:
-        table.add_row(name, *(str(c) for c in counts))
+        table.add_row(escape(name), *(str(c) for c in counts))
     return table
 
 
@@ -60,7 +61,8 @@ def find_duplicates(task: TaskData, *, evaluation_apart: bool) -> list[str]:
     """
     places: dict[bytes, list[tuple[str, str]]] = defaultdict(list)
     for role, images, indices in _roles(task, evaluation_apart=evaluation_apart):
-        for index in track(indices, description=f"reading {role}", console=logs.console, transient=True):
+        hidden = not logs.console.is_terminal  # where its bars would be empty lines
+        for index in track(indices, f"reading {role}", console=logs.console, transient=True, disable=hidden):
             digest = hashlib.sha256(images.records[int(index)]).digest()
             places[digest].append((role, images.names[int(index)]))
     shared = [p for p in places.values() if len({role for role, _ in p}) > 1]

@@ -37,6 +37,12 @@ def claim(workdir: Path, config: Config, *, first_host: bool, say: Any) -> None:
         write_json(path, to_dict(config))
 
 
+def release(workdir: Path) -> None:
+    """Takes back a claim, and what was worked out from the data, before any stage has begun."""
+    for name in ("config.json", "split.csv", "listing.json"):
+        (workdir / name).unlink(missing_ok=True)
+
+
 def load_config(workdir: Path) -> Config:
     """The config stored in a workdir.
 

@@ -85,6 +85,11 @@ def open_task(config: Config, *, workdir: Path | None) -> TaskData:
             "no image has a label: give config.data.labels, a CSV file of path,label, or put labeled images "
             "into one sub-folder per class; without labels only config.stages = ('mae',) can run"
         )
+    if len(train_listing.class_names) == 1 and config.stages != ("mae",):
+        raise DatasetError(
+            f"all labeled images have the label {train_listing.class_names[0]!r}; a classifier needs two classes. "
+            "Without config.data.labels, the sub-folders of an own folder are the classes"
+        )
     split = _choose_split(train_listing, data, seed=config.seed)
     hashes = [train_listing.content_hash()]
     if data.eval_split:
@@ -180,7 +185,7 @@ def _open_own_folder(data: DataConfig, split: str, *, class_names: Sequence[str]
 def _choose_split(listing: Listing, data: DataConfig, *, seed: int) -> Split:
     """The split of the config; an own folder with no rule of its own uses every label there is."""
     if data.label_list:
-        return _listed_split(listing, data)
+        return _listed_split(listing, data, seed=seed)
     takes_all = data.dataset == "own_folder" and not (data.labels_per_class or data.label_fraction)
     return splits.choose_split(
         listing.labels,
@@ -192,15 +197,19 @@ def _choose_split(listing: Listing, data: DataConfig, *, seed: int) -> Split:
     )
 
 
-def _listed_split(listing: Listing, data: DataConfig) -> Split:
-    """The labeled images that a list names; everything else is unlabeled."""
-    if data.validation_share:
-        raise splits.SplitError("config.data.label_list needs an evaluation split, not a validation_share")
+def _listed_split(listing: Listing, data: DataConfig, *, seed: int) -> Split:
+    """The labeled images that a list names, and validation images among the others."""
     labeled = label_lists.read(Path(data.label_list).expanduser(), listing.names)
     unknown = [listing.names[int(i)] for i in labeled if listing.labels[i] < 0]
     if unknown:
         raise splits.SplitError(f"{data.label_list}: {unknown[0]!r} has no label in the training set")
-    return splits.split_from_roles(len(listing.labels), labeled=labeled, validation=np.empty(0, np.int64))
+    return splits.listed_split(
+        listing.labels,
+        labeled=labeled,
+        validation_share=data.validation_share,
+        seed=seed,
+        class_names=listing.class_names,
+    )
 
 
 def _write_summary(path: Path, task: TaskData) -> None:

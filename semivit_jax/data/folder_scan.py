@@ -121,9 +121,16 @@ def _walk(root: Path, problems: list[str]) -> Iterator[tuple[str, int, list[str]
         if identity in above:
             problems.append(f"{directory!r} is a link to a folder that contains it; not followed")
             continue
-        inside = [entry.name for entry in entries if entry.is_dir()]
-        yield directory, status.st_mtime_ns, [entry.name for entry in entries if not entry.is_dir()]
+        inside = [entry.name for entry in entries if _is_directory(entry)]
+        yield directory, status.st_mtime_ns, [entry.name for entry in entries if not _is_directory(entry)]
         waiting += [(f"{directory}/{name}" if directory else name, above | {identity}) for name in reversed(inside)]
+
+
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself; as a file, it cannot be read and is reported with the others
+        return False
 
 
 def _complaint(root: Path, name: str) -> str:

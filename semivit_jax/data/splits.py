@@ -83,6 +83,33 @@ def choose_split(
     return split_from_roles(len(labels), labeled=_join(labeled), validation=_join(validation))
 
 
+def listed_split(
+    labels: np.ndarray, *, labeled: np.ndarray, validation_share: float, seed: int, class_names: Sequence[str]
+) -> Split:
+    """Split with the given labeled positions; validation images are drawn as `choose_split` draws them.
+
+    They are the last images of a class's order that are not in `labeled`. So a list that `choose_split` drew gives,
+    with the same seed, the same split again.
+
+    Raises:
+      SplitError: if a class has too few images beside those listed.
+    """
+    members = _members_by_class(labels, len(class_names))
+    num_validation = _apportion(validation_share, [len(indices) for indices in members])
+    validation = []
+    for class_id, (indices, kept_back) in enumerate(zip(members, num_validation, strict=True)):
+        order = np.random.default_rng((seed, class_id)).permutation(indices)
+        rest = order[~np.isin(order, labeled)]
+        if kept_back > len(rest):
+            raise SplitError(
+                f"config.data.validation_share is {validation_share}, which keeps back {kept_back} images of class "
+                f"{class_names[class_id]!r}, but the list of labeled images leaves {len(rest)} of its {len(indices)}; "
+                "give a smaller share or config.data.eval_split"
+            )
+        validation.append(rest[len(rest) - kept_back :])
+    return split_from_roles(len(labels), labeled=labeled, validation=_join(validation))
+
+
 def split_from_roles(num_images: int, *, labeled: np.ndarray, validation: np.ndarray) -> Split:
     """Split with the given labeled and validation positions; every other image is unlabeled."""
     unlabeled = np.ones(num_images, bool)

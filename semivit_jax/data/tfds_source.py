@@ -28,8 +28,8 @@ _NAME_FEATURES = ("file_name", "filename", "image/filename", "id")
 
 # Builders of tensorflow-datasets 4.9.10 that cannot be used as they are, and the way round.
 _NEEDS_TENSORFLOW = (
-    " Its builder in tensorflow-datasets 4.9.10 needs TensorFlow: use `semivit prepare`, or build it once "
-    "in another environment that has TensorFlow and importlib_resources, and copy the folder here."
+    "Its builder in tensorflow-datasets 4.9.10 needs TensorFlow: build it once in another environment that has "
+    "TensorFlow and importlib_resources, with file_format='array_record', and copy the folder here."
 )
 _KNOWN_PROBLEMS = {
     "imagenet2012": _NEEDS_TENSORFLOW,
@@ -37,8 +37,8 @@ _KNOWN_PROBLEMS = {
     "i_naturalist2018": _NEEDS_TENSORFLOW,
     "cars196": _NEEDS_TENSORFLOW + " Its download addresses have been reported dead.",
     "i_naturalist2021": (
-        " Its builder in tensorflow-datasets 4.9.10 cannot be created (the file of its labels is not "
-        "packaged): unpack its archives and use `semivit prepare` on the class folders."
+        "Its builder in tensorflow-datasets 4.9.10 cannot be created (the file of its labels is not packaged): unpack "
+        "its archives and use `semivit prepare` on the class folders."
     ),
 }
 
@@ -95,11 +95,18 @@ def _find(name: str, data_dir: Path) -> Any:
     try:
         builder = read_only_builder.builder_from_files(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError as error:
+        by_tfds = (
+            f"In Python, tfds.builder({name!r}, data_dir={str(data_dir)!r}, "
+            "file_format='array_record').download_and_prepare() makes those that tensorflow-datasets knows."
+        )
         raise DatasetError(
-            f"dataset {name!r} is not in {data_dir}. Prepare it there with `semivit prepare` from image "
-            f"files, or with tfds.builder({name!r}, data_dir={str(data_dir)!r}, "
-            f"file_format='array_record').download_and_prepare() in Python, or set config.data.data_dir to "
-            f"where it is.{_KNOWN_PROBLEMS.get(name.split('/')[0], '')}"
+            f"dataset {name!r} is not in {data_dir}. Set config.data.data_dir to where it is, or prepare it with "
+            f"`semivit prepare` from image files. {_KNOWN_PROBLEMS.get(_plain(name), by_tfds)}"
+        ) from error
+    except ValueError as error:  # tfds explains its notation on 20 lines
+        raise DatasetError(
+            f"config.data.dataset is {name!r}; legal are own_folder, digits and NAME, NAME/CONFIG or NAME:VERSION of a "
+            "TFDS dataset, in letters, digits and _"
         ) from error
     if builder.info.file_format is not tfds.core.FileFormat.ARRAY_RECORD:
         raise DatasetError(
@@ -108,6 +115,11 @@ def _find(name: str, data_dir: Path) -> Any:
             "installed with `tfds convert_format --out_file_format=array_record`"
         )
     return builder
+
+
+def _plain(name: str) -> str:
+    """`imagenet2012` for `imagenet2012:5.1.0`, `imagenet2012_subset` for `imagenet2012_subset/1pct`."""
+    return name.split("/")[0].split(":")[0]
 
 
 def _keys(name: str, builder: Any) -> tuple[str, str]:

@@ -137,6 +137,10 @@ def test_an_illegal_value_is_named_with_the_legal_ones(key, value, legal):
         ),
         ({"data.labels_per_class": 0}, ("labels_per_class, label_fraction and label_list",)),
         ({"data.label_fraction": 0.1}, ("labels_per_class, label_fraction and label_list", "0.1")),
+        (
+            {"data.dataset": "own_folder", "data.label_list": "list.txt"},
+            ("at most one of config.data.labels_per_class, label_fraction and label_list", "'list.txt'"),
+        ),
         ({"data.eval_split": ""}, ("config.data.eval_split", "validation_share")),
         ({"data.affine_views": None}, ("photo_views", "affine_views", "exactly one")),
     ],

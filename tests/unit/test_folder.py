@@ -10,12 +10,15 @@ import pytest
 from PIL import Image
 
 from configs import digits as digits_config
+from semivit_jax import run
+from semivit_jax.config import ConfigError
 from semivit_jax.config_check import check
 from semivit_jax.data import folder_scan, pipeline
 from semivit_jax.data.dataset import describe, open_task
 from semivit_jax.data.errors import DatasetError
 from semivit_jax.data.folder import open_folder
 from semivit_jax.data.splits import SplitError
+from tests.configs import small_config
 
 NASTY = ["b c.JPG", "new\nline.png", "ünïcödé 図.webp", "quote\"'.bmp", os.fsdecode(b"not-utf8-\xff.jpg")]
 
@@ -97,6 +100,8 @@ def test_unusable_files_are_left_out_and_named_together(listed, root, caplog):
     (root / "ant" / "sound.webp").write_bytes(b"RIFF\0\0\0\0WAVE")
     (root / "ant" / "gone.jpg").symlink_to(root / "nowhere.jpg")
     (root / "ant" / "notes.txt").write_text("not meant to be an image")
+    (root / "ant" / "self.jpg").symlink_to("self.jpg")
+    (root / "ant" / "self").symlink_to("self")
     (root / "bee" / "loop").symlink_to(root)
     (root / ".thumbnails").mkdir()
     put(root / ".thumbnails" / "small.png")
@@ -104,11 +109,12 @@ def test_unusable_files_are_left_out_and_named_together(listed, root, caplog):
         folder = listed()
     assert len(folder.listing.names) == 13
     text = caplog.text
-    assert "5 files or folders" in text
+    assert "6 files or folders" in text
     for part in ("'ant/empty.jpg' is empty", "'ant/text.png' is not an image", "'ant/sound.webp' is not",
-                 "'ant/gone.jpg' cannot be read: No such file", "'bee/loop' is a link to a folder that "
+                 "'ant/gone.jpg' cannot be read: No such file", "'ant/self.jpg' cannot be read: Too many",
+                 "'bee/loop' is a link to a folder that "
                  "contains it",
-                 "1 files in"):  # fmt: skip
+                 "2 files in"):  # fmt: skip
         assert part in text
 
 
@@ -290,6 +296,16 @@ def test_labels_are_needed_unless_only_mae_runs(root, tmp_path):
     assert len(task.split.training) == 1
 
 
+def test_one_class_is_refused(root, tmp_path):
+    """What happens to a folder of nested photos when its labels are forgotten."""
+    put(tmp_path / "plain" / "2022" / "a.png")
+    put(tmp_path / "plain" / "2022" / "b.png")
+    config = config_for(tmp_path / "plain")
+    with pytest.raises(DatasetError, match=r"'2022'.*config.data.labels"):
+        open_task(config, workdir=None)
+    assert len(open_task(dataclasses.replace(config, stages=("mae",)), workdir=None).train) == 2
+
+
 def test_files_that_vanish_while_training_are_bad_records(root):
     task = open_task(config_for(root), workdir=None)
     for name in task.train.names[:3]:
@@ -311,3 +327,27 @@ def test_a_set_smaller_than_a_batch_is_refused(root, stage, batch_size, message)
     spec = pipeline.BatchSpec(stage, batch_size, unlabeled_ratio=3, accum=1, seed=0)
     with pytest.raises(ValueError, match=message):
         pipeline.train_batches(task, config_for(root).data, spec, position=0, process_index=0, process_count=1)
+
+
+def test_a_run_that_cannot_begin_leaves_its_workdir_free(root, tmp_path, monkeypatch):
+    """The advice of the message is another batch size, which a claimed workdir would refuse."""
+    values = {"dataset": "own_folder", "root": str(root), "train_split": "", "eval_split": "", "validation_share": 0.25}
+    begun = []
+    monkeypatch.setattr(run, "run_stage", lambda one, plan: begun.append(plan.stage))
+    monkeypatch.setattr(run.report, "summarise", lambda *_: {})
+    monkeypatch.setattr(run.report, "print_summary", lambda _: None)
+
+    def start(batch_size, labels_per_class=0):
+        changes = {f"data.{key}": value for key, value in values.items()}
+        changes |= {"data.labels_per_class": labels_per_class, "train.compilation_cache": False}
+        changes |= {"stages": ("finetune",), "finetune.batch_size": batch_size, "finetune.mixup_group_size": 2}
+        run.train(small_config(**changes), tmp_path / "run")
+
+    with pytest.raises(ConfigError, match=r"lower config.finetune.batch_size"):
+        start(40)
+    start(2, labels_per_class=1)
+    assert begun == ["finetune"]
+    (tmp_path / "run" / "DONE").unlink()
+    with pytest.raises(ConfigError, match="another config"):
+        start(2)
+    assert (tmp_path / "run" / "config.json").exists()

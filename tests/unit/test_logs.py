@@ -1,11 +1,14 @@
 """What is logged survives restarts: lines after the restored step go, windows continue."""
 
+import io
 import json
+import logging
 import os
 
 import numpy as np
 import pytest
 
+from semivit_jax import logs
 from semivit_jax.logs import MetricWriter, Window
 from semivit_jax.metrics import Mean
 
@@ -50,6 +53,14 @@ def test_a_full_disk_is_told_with_the_files_name(tmp_path):
     with pytest.raises(OSError, match=r"No space left on device: '.*metrics\.jsonl'"):
         writer.write(1, {"train/loss": 1.0})
     writer.close()
+
+
+def test_a_long_warning_is_one_line(monkeypatch):
+    printed = io.StringIO()
+    monkeypatch.setattr(logs.console, "file", printed)
+    text = "passing over '[red]" + 60 * "long " + "name.jpg'"
+    logs._Lines().emit(logging.makeLogRecord({"msg": "%s", "args": (text,)}))
+    assert printed.getvalue() == text + "\n"
 
 
 def test_other_hosts_write_nothing(tmp_path):

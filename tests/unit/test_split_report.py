@@ -10,6 +10,7 @@ from PIL import Image
 
 from semivit_jax import logs, main, split_report
 from semivit_jax.data import label_lists
+from semivit_jax.data.dataset import open_task
 from semivit_jax.data.splits import SplitError
 from tests.configs import small_config
 
@@ -126,6 +127,32 @@ def test_images_per_class_are_reported(photos, told):
         ("dog", "2", "4", "2"),
         ("owl", "2", "13", "5"),
     }
+
+
+def test_class_names_are_no_markup(photos, told):
+    (photos / "train" / "cat").rename(photos / "train" / "[red]cat")
+    (photos / "test" / "cat").rename(photos / "test" / "[red]cat")
+    split(photos, "list.txt", labels_per_class=2, duplicates=False)
+    assert ["[red]cat", "2", "10", "0"] in told()
+
+
+def test_reading_for_duplicates_leaves_no_empty_lines_in_a_file(photos, told):
+    split(photos, "list.txt", labels_per_class=2)
+    assert [] not in told()
+
+
+@pytest.mark.parametrize("name", ["list.csv", "list.txt"])
+def test_a_list_gives_its_own_split_again(photos, name):
+    """Validation images of the same seed, too: what `semivit split` wrote, `semivit train` can use."""
+    data = {"eval_split": "", "validation_share": 0.25}
+    split(photos, name, labels_per_class=3, duplicates=False, **data)
+    base = {"dataset": "own_folder", "root": str(photos), "train_split": "train", **data, "labels_per_class": 0}
+    drawn, again = (
+        open_task(small_config(**{f"data.{key}": value for key, value in (base | how).items()}), workdir=None)
+        for how in ({"labels_per_class": 3}, {"label_list": str(photos / name)})
+    )
+    assert len(again.split.validation) == 10
+    assert again.split_hash == drawn.split_hash
 
 
 def duplicates(told):

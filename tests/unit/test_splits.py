@@ -60,6 +60,23 @@ def test_the_whole_fraction_labels_all_that_is_not_kept_back():
     np.testing.assert_array_equal(np.bincount(LABELS[split.labeled]), [9, 18, 27])
 
 
+def test_a_list_leaves_its_images_out_of_validation():
+    labeled = np.flatnonzero(LABELS >= 0)[::2]
+    split = splits.listed_split(
+        LABELS, labeled=labeled, validation_share=0.2, seed=3, class_names=[str(i) for i in range(LABELS.max() + 1)]
+    )
+    np.testing.assert_array_equal(split.labeled, labeled)
+    assert len(split.validation) == round(0.2 * np.sum(LABELS >= 0))
+    assert not set(split.validation) & set(labeled)
+
+
+def test_a_list_of_everything_leaves_nothing_for_validation():
+    with pytest.raises(splits.SplitError, match=r"validation_share is 0.5.*'1'.*leaves 0 of its 4"):
+        splits.listed_split(
+            np.repeat([0, 1], 4), labeled=np.arange(2, 8), validation_share=0.5, seed=0, class_names=["0", "1"]
+        )
+
+
 def test_validation_share_is_met_in_total():
     labels = np.repeat(np.arange(3), 7)
     assert len(choose(labels, labels_per_class=1, validation_share=0.25).validation) == round(21 * 0.25)

@@ -93,8 +93,9 @@ def test_labels_are_read_once_and_again_after_a_change(built, tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("food101", r"semivit prepare.*tfds.builder\('food101'.*config.data.data_dir to where it is\.$"),
-        ("imagenet2012_subset/1pct", "needs TensorFlow: use `semivit prepare`"),
+        ("food101", r"Set config.data.data_dir to where it is.*semivit prepare.*tfds.builder\('food101'"),
+        ("imagenet2012:5.1.0", "semivit prepare.*needs TensorFlow"),
+        ("imagenet2012_subset/1pct", "semivit prepare.*needs TensorFlow"),
         ("i_naturalist2021", "cannot be created .* not packaged"),
         ("cars196", "reported dead"),
     ],
@@ -102,6 +103,18 @@ def test_labels_are_read_once_and_again_after_a_change(built, tmp_path, monkeypa
 def test_a_missing_dataset_says_where_and_how(tmp_path, name, hint):
     with pytest.raises(DatasetError, match=rf"{name}' is not in {tmp_path}.*{hint}"):
         open_split(name, "train", data_dir=tmp_path, cache_dir=tmp_path)
+
+
+def test_a_builder_that_does_not_work_is_not_recommended(tmp_path):
+    with pytest.raises(DatasetError) as told:
+        open_split("i_naturalist2021", "train", data_dir=tmp_path, cache_dir=tmp_path)
+    assert "download_and_prepare" not in str(told.value)
+
+
+def test_what_is_no_dataset_name_is_refused_in_one_line(tmp_path):
+    with pytest.raises(DatasetError, match=r"config.data.dataset is 'My Photos'; legal are own_folder") as told:
+        open_split("My Photos", "train", data_dir=tmp_path, cache_dir=tmp_path)
+    assert "\n" not in str(told.value)
 
 
 def test_a_missing_split_names_those_there_are(built, tmp_path):
