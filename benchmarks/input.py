@@ -300,7 +300,8 @@ def main(arguments: list[str] | None = None) -> None:
         views = measure_views(jpegs)
     pipeline = input_pipeline.measure(jpegs, num_batches=options.batches)
     input_pipeline.print_rows(pipeline)
-    needs = sorted({*TYPICAL_NEEDS, *([options.images_per_second] if options.images_per_second else [])})
+    asked: list[float] = [options.images_per_second] if options.images_per_second else []
+    needs = sorted({*TYPICAL_NEEDS, *asked})
     cores = input_cores.table(needs, pairs_per_s_core=views["pairs_per_s_core"], pipeline=pipeline)
     input_cores.print_table(cores)
     print(json.dumps({**views, "pipeline": pipeline, "cores": cores}))

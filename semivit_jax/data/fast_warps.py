@@ -132,7 +132,7 @@ def _shift_rows(image: np.ndarray, shift: np.ndarray, *, interpolation: Interpol
     weights[len(taps) // 2 - 1] += 128 - weights.sum(axis=0, dtype=np.int16)  # flat areas stay flat
     weights = np.repeat(weights, 3, axis=1)
     aligned = _aligned_rows(image, whole - (len(taps) // 2 - 1), columns=width + len(taps) - 1)
-    source = (cv2.transpose(aligned) ^ np.uint8(128)).view(np.int8).reshape(-1, 3 * height)
+    source = np.bitwise_xor(cv2.transpose(aligned), np.uint8(128)).view(np.int8).reshape(-1, 3 * height)
     moved = np.empty((width, 3 * height), np.int8)
     for strip in row_strips(width, 2 * 3 * height):
         count = len(moved[strip])
