@@ -58,12 +58,9 @@ def train(config: Config, folder: Path) -> None:
         task = open_task(config, workdir=folder if first_host else None)
         logs.say(describe(task))
         cluster.same_on_every_host({"data listing": task.listing_hash, "split": task.split_hash})
-        own = config.data.dataset == "own_folder" and "mae" in config.stages and not config.init_from
-        if own and len(task.split.training) < FEW_FOR_MAE:
-            logs.say(
-                f"warning: {len(task.split.training)} images are few for MAE pre-training from scratch; imported "
-                "weights usually do better (semivit import, then --config.init_from)"
-            )
+        if config.data.dataset == "own_folder" and "mae" in config.stages:
+            for line in mae_warnings(config.init_from, len(task.split.training)):
+                logs.say(line)
         with stopping.listening() as stop:
             one = Run(config, folder, task, sharding.make_mesh(config.mesh.fsdp), stop)
             # All of them before the first one starts: a batch that does not fit is told at once, not hours later.
@@ -77,6 +74,21 @@ def train(config: Config, folder: Path) -> None:
         report.print_summary(summary)
         workdir.mark_done(folder)
     cluster.wait_for_all("summary written")  # a host that left earlier would take the others along
+
+
+def mae_warnings(init_from: str, num_images: int) -> list[str]:
+    """What to say before MAE pre-training on somebody's own photos, which a config argument leaves out."""
+    if init_from:
+        return [
+            f"warning: MAE pre-training goes on from {init_from} first; --config=own_folder:init_from={init_from} "
+            "instead of --config.init_from begins with fine-tuning"
+        ]
+    if num_images < FEW_FOR_MAE:
+        return [
+            f"warning: {num_images} images are few for MAE pre-training from scratch; imported weights usually do "
+            "better (semivit import, then --config=own_folder:init_from=FOLDER)"
+        ]
+    return []
 
 
 def _claim(folder: Path, config: Config, *, first_host: bool) -> None:
