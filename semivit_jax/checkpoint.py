@@ -8,6 +8,7 @@ kept in `<directory>_set_aside`.
 
 import dataclasses
 import json
+import logging
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -23,6 +24,23 @@ from semivit_jax.optim import path_name
 
 PyTree = Any
 Facts = dict[str, Any]
+
+
+class _ShortOrbax(logging.Filter):
+    """What orbax logs, without what buries our own lines.
+
+    It warns that single items of its own composite checkpoints lack a file which it never writes there. And each of
+    its threads prints the stack of a save that failed, 200 lines in all; the error itself comes up as
+    `CheckpointError`, so here their first lines are enough.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if "orbax" in record.pathname:
+            record.exc_info = None
+        return "Metadata file does not exist" not in record.getMessage()
+
+
+logging.getLogger("absl").addFilter(_ShortOrbax())
 
 
 class CheckpointError(RuntimeError):

@@ -138,23 +138,6 @@ class ProgressLine:
 _SHOWN = ("train/loss", "train/mask_rate", "train/pseudo_label_acc", "val/acc1", "val_ema/acc1", "perf/images_per_sec")
 
 
-class _ShortOrbax(logging.Filter):
-    """What orbax logs, without what buries our own lines.
-
-    It warns that single items of its own composite checkpoints lack a file which it never writes there. And each of
-    its threads prints the stack of a save that failed, 200 lines in all; the error itself comes up as
-    `CheckpointError`, so here their first lines are enough.
-    """
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if "orbax" in record.pathname:
-            record.exc_info = None
-        return "Metadata file does not exist" not in record.getMessage()
-
-
-logging.getLogger("absl").addFilter(_ShortOrbax())
-
-
 class _Lines(logging.Handler):
     """Prints log messages as `say` does, but on every host; rich's own handler breaks and pads long ones."""
 
