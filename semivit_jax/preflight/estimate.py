@@ -87,7 +87,7 @@ def moved_bytes(config: Config, plan: Plan, state: StateBytes) -> int:
     teacher_passes = 1 if isinstance(section, SemiConfig) else 0
     update = 2 * (state.total + state.params)
     weights = (student_passes + teacher_passes) * state.total_params * activation_bytes(config) // 4
-    touched = sum(stack.images * stack.depth * stack.per_image for stack in stacks(config, plan))
+    touched = sum(stack.images * stack.depth * stack.kept for stack in stacks(config, plan))
     weak_share = plan.unlabeled_ratio / (1 + plan.unlabeled_ratio)
     activations = 2 * touched * (student_passes + teacher_passes * weak_share)
     return round(update + plan.accum * (weights + activations))

@@ -55,20 +55,31 @@ class Stack:
     itemsize: int  # bytes of one activation
 
     @property
-    def per_image(self) -> int:
-        """Bytes one block keeps for the backward pass of one image when nothing is computed twice.
+    def working(self) -> int:
+        """Bytes of one image in one block while its backward pass runs, every step's result included.
 
         Counted from the block's operations: norms, qkv, attention, projections and sums (12 widths), the exact GELU's
-        steps (5 hidden widths), float32 scores and their softmax. The compiler's figure for ViT-B/16 is 2 % off.
+        steps (5 hidden widths), float32 scores and their softmax.
         """
-        vectors = 12 * self.width + 5 * self.mlp_dim
+        return self._bytes(widths=12, hidden=5)
+
+    @property
+    def kept(self) -> int:
+        """Bytes one block keeps for the backward pass of one image when no block is computed twice.
+
+        In bfloat16 norms and GELU keep their inputs alone. For ViT-B/16, semi and finetune, the whole estimate is then
+        0 to 12 % above the compiler's temporaries (docs/scaling.md).
+        """
+        return self._bytes(widths=8, hidden=2) if self.itemsize == 2 else self.working
+
+    def _bytes(self, *, widths: int, hidden: int) -> int:
         scores = 2 * 4 * self.heads * self.tokens
-        return self.tokens * (vectors * self.itemsize + scores)
+        return self.tokens * ((widths * self.width + hidden * self.mlp_dim) * self.itemsize + scores)
 
     def saved(self, remat: str) -> int:
         """Bytes kept from forward to backward, all blocks."""
         kept = {
-            "none": self.per_image,
+            "none": self.kept,
             "dots": self.tokens * (6 * self.width + self.mlp_dim) * self.itemsize,  # input and products' results
             "full": self.tokens * self.width * self.itemsize,  # inputs of the blocks
         }
@@ -105,7 +116,7 @@ def estimated_temporaries(config: Config, plan: Plan, state: StateBytes) -> int:
     """
     passed = stacks(config, plan)
     saved = sum(stack.saved(config.model.remat) for stack in passed)
-    working = max(stack.images * stack.per_image for stack in passed)
+    working = max(stack.images * stack.working for stack in passed)
     copies = 3 if plan.stage == "semi" else 1
     pixels = 2 * copies * passed[0].images * config.data.image_size**2 * 3 * 4
     networks = 2 if isinstance(config.stage(plan.stage), SemiConfig) else 1
