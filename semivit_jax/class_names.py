@@ -10,13 +10,15 @@ def mismatch(theirs: Sequence[str] | None, ours: Sequence[str]) -> str:
 
     Args:
       theirs: one name per output of the head, in order; None where nobody stored them.
-      ours: names of the data's classes, in order, as many.
+      ours: names of the data's classes, in order.
 
     Returns:
-      "output 0 is 'cat' there and 'dog' here, ... (2 of 3 differ)"; "" where all agree.
+      Such as "output 0 is 'cat' there and 'dog' here (1 of 3 class names differ)"; "" where all agree.
     """
     if theirs is None:
         return "no class names are stored with it, so its outputs are taken for the data's classes in their order"
+    if len(theirs) != len(ours):  # imports of earlier versions did not count them
+        return f"{len(theirs)} class names are stored with it for {len(ours)} classes of the data"
     differing = [(i, a, b) for i, (a, b) in enumerate(zip(theirs, ours, strict=True)) if a != b]
     if not differing:
         return ""

@@ -116,6 +116,10 @@ def test_a_head_without_class_names_is_told(finished, tmp_path, capsys):
     assert "no class names are stored with it" in " ".join(capsys.readouterr().out.split())
 
 
+def test_class_names_of_another_number_are_told():
+    assert mismatch(("a", "b"), ("a", "b", "c")) == "2 class names are stored with it for 3 classes of the data"
+
+
 def test_of_many_names_three_are_spelled_out():
     told = mismatch(("a", "b", "c", "d", "e"), ("a", "B", "C", "D", "E"))
     assert told.endswith("output 3 is 'd' there and 'D' here, ... (4 of 5 class names differ)")
