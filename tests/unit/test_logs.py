@@ -57,7 +57,7 @@ def test_a_full_disk_is_told_with_the_files_name(tmp_path):
 
 def test_a_long_warning_is_one_line(monkeypatch):
     printed = io.StringIO()
-    monkeypatch.setattr(logs.console, "file", printed)
+    monkeypatch.setattr(logs.console, "_file", printed)  # `file` would be restored to this test's stdout
     text = "passing over '[red]" + 60 * "long " + "name.jpg'"
     logs._Lines().emit(logging.makeLogRecord({"msg": "%s", "args": (text,)}))
     assert printed.getvalue() == text + "\n"

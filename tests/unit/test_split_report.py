@@ -115,7 +115,7 @@ def test_an_existing_list_is_kept(photos):
 def told(monkeypatch):
     """What is printed, as lines of words."""
     printed = io.StringIO()
-    monkeypatch.setattr(logs.console, "file", printed)
+    monkeypatch.setattr(logs.console, "_file", printed)  # `file` would be restored to this test's stdout
     return lambda: [line.replace("│", " ").split() for line in printed.getvalue().splitlines()]
 
 
