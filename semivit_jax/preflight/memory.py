@@ -68,7 +68,7 @@ class Stack:
         """Bytes one block keeps for the backward pass of one image when no block is computed twice.
 
         In bfloat16 norms and GELU keep their inputs alone. For ViT-B/16, semi and finetune, the whole estimate is then
-        0 to 12 % above the compiler's temporaries (docs/scaling.md).
+        within 12 % of the compiler's temporaries, for MAE a quarter to a third below them (docs/scaling.md).
         """
         return self._bytes(widths=8, hidden=2) if self.itemsize == 2 else self.working
 
