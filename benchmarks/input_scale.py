@@ -21,6 +21,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+if not __package__:  # started by its path: Python then looks beside this file, not in the folder above
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+
 NUM_CLASSES = 1000
 
 
@@ -41,6 +44,8 @@ def main() -> None:
             json.dumps({"kind": kind, "images": arguments.images, "build_seconds": round(seconds, 1)}),
             flush=True,
         )
+        for listing in (arguments.dir / kind).rglob(".semivit_listing_*.npz"):  # left by an earlier run
+            listing.unlink()
         for index in ("made", "found"):
             command = [sys.executable, __file__, f"--dir={arguments.dir}", f"--start={kind}"]
             environment = os.environ | {"XDG_CACHE_HOME": str(arguments.dir / "cache")}

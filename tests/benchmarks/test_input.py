@@ -3,13 +3,15 @@
 import io
 import json
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from benchmarks import input as benchmark
-from benchmarks import input_cores, input_pipeline
+from benchmarks import input_cores, input_pipeline, input_scale
 from benchmarks.photos import load_jpegs
 
 ROWS = [
@@ -59,3 +61,15 @@ def test_one_command_measures_views_and_pipeline(tmp_path, monkeypatch, capsys):
 def test_a_folder_without_photographs_is_named(tmp_path):
     with pytest.raises(SystemExit, match=str(tmp_path)):
         load_jpegs(tmp_path)
+
+
+def test_the_start_of_large_data_sets_is_measured_in_processes_of_their_own(tmp_path):
+    command = [sys.executable, input_scale.__file__, f"--dir={tmp_path}", "--images=13000", "--kinds=folder"]
+    lines = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout.splitlines()
+    built, made, found = map(json.loads, lines)
+    assert built["images"] == 13000
+    assert [made["index"], found["index"]] == ["made", "found"]
+    for start in (made, found):
+        parts = start["import_seconds"] + start["open_seconds"] + start["first_batch_seconds"]
+        assert start["start_seconds"] == pytest.approx(parts, abs=0.05)
+        assert 50 < start["peak_memory_mb"] < 1000
