@@ -43,13 +43,22 @@ def gelu(x: jax.Array, dtype: jnp.dtype | None) -> jax.Array:
 
 
 def attend(query: jax.Array, key: jax.Array, value: jax.Array, implementation: str) -> jax.Array:
-    """softmax(q k' / sqrt(head_dim)) v; all (batch, tokens, heads, head_dim).
+    """softmax(q k' / sqrt(head_dim)) v; all (batch, tokens, heads, head_dim). `implementation` is 'xla' or 'cudnn'.
 
-    The plain path keeps the softmax in at least float32 and never narrows float64, which
-    `jax.nn.dot_product_attention` does: it casts to float32, an error of 4e-9 in float64 parity runs.
+    Neither keeps an array of (tokens, tokens) for the backward pass in bfloat16: the plain path computes it again.
     """
     if implementation == "cudnn":
         return _attend_cudnn(query, key, value)
+    if query.dtype == jnp.bfloat16:
+        return jax.checkpoint(_attend_plain, prevent_cse=False)(query, key, value)
+    return _attend_plain(query, key, value)
+
+
+def _attend_plain(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+    """Keeps the softmax in at least float32 and never narrows float64.
+
+    `jax.nn.dot_product_attention` does: it casts to float32, an error of 4e-9 in float64 parity runs.
+    """
     logits = _attention_logits(query, key)
     probs = jax.nn.softmax(logits * query.shape[-1] ** -0.5, axis=-1).astype(value.dtype)
     return jnp.einsum("bhqk,bkhd->bqhd", probs, value)

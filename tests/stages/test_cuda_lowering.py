@@ -109,14 +109,23 @@ def scans(jaxpr):
                     yield from scans(inner)
 
 
-def test_blocks_keep_little_and_the_teacher_nothing():
+@pytest.mark.parametrize(
+    ("attention", "padding", "kept"),
+    [
+        ("cudnn", 1, 4),  # query, key, value and output
+        ("xla", 0, 3),  # no logits, no probabilities: the plain path computes them again
+    ],
+)
+def test_blocks_keep_little_and_the_teacher_nothing(attention, padding, kept):
     """Per layer two arrays as wide as the MLP, and none of activations in float32: what is cheap is computed again."""
-    teacher, student, gradients = kept_for_the_backward_pass(cases.full("vit_b16", "semi", 2))
+    case = dataclasses.replace(cases.full("vit_b16", "semi", 2), attention=attention)
+    teacher, student, gradients = kept_for_the_backward_pass(case)
     rows, tokens, width = 12, 197, 768
     assert not teacher
     assert student[("bfloat16", (rows, tokens, 4 * width))] == 2
     assert student[("bfloat16", (rows, tokens, width))] == 5
-    assert student[("bfloat16", (rows, tokens + 1, 12, 64))] == 4  # query, key, value and output of the attention
+    assert student[("bfloat16", (rows, tokens + padding, 12, 64))] == kept
+    assert not [shape for _, shape in student if shape[-2:] == (tokens + padding,) * 2]
     assert not [entry for entry in student if entry[0] == "float32" and entry[1][-1:] == (width,)]
     assert ("float32", (width, 3 * width)) in gradients  # the last scan is the backward pass
 
