@@ -28,13 +28,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from semivit_jax.models.layers import LAYER_NORM_EPS, Dense, layer_norm, normal_init
+from semivit_jax.models.layers import LAYER_NORM_EPS, Dense, gelu, layer_norm, normal_init
 
 MLP_RATIO = 4
 GAMMA_INIT = 1e-6  # layer scale at the start, section A.1 of the paper
 STRIDE = 32  # of the whole network: 4 in the stem, 2 in each of the three other stages
-
-_LayerNorm = functools.partial(nn.LayerNorm, epsilon=LAYER_NORM_EPS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,9 +80,9 @@ class ConvNeXtBlock(nn.Module):
             dtype=self.dtype,
             name="dwconv",
         )(x)
-        branch = _LayerNorm(dtype=self.dtype, name="norm")(branch)
+        branch = layer_norm(LAYER_NORM_EPS, self.dtype, "norm")(branch)
         branch = dense(MLP_RATIO * self.width, name="fc1")(branch)
-        branch = nn.gelu(branch, approximate=False)
+        branch = gelu(branch, self.dtype)
         branch = dense(self.width, name="fc2")(branch)
         gamma = self.param("gamma", nn.initializers.constant(GAMMA_INIT), (self.width,))
         branch = branch * gamma.astype(branch.dtype)
@@ -107,7 +105,7 @@ class Downsample(nn.Module):
     def setup(self):
         size = (4, 4) if self.is_stem else (2, 2)
         self.conv = nn.Conv(self.width, size, strides=size, padding="VALID", kernel_init=normal_init, dtype=self.dtype)
-        self.norm = _LayerNorm(dtype=self.dtype)
+        self.norm = layer_norm(LAYER_NORM_EPS, self.dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """(batch, height, width, channels) to (batch, height/s, width/s, W) with s the stride."""

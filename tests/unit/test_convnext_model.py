@@ -107,3 +107,20 @@ def test_an_image_that_does_not_divide_is_refused(params):
 def test_masks_of_another_shape_are_refused(params, images):
     with pytest.raises(ValueError, match=r"shape \(4, 2\): expected \(5, 2\)"):
         logits_of(params, images, jnp.ones((4, 2)))
+
+
+def test_blocks_in_bfloat16_keep_no_activation_in_float32(params, images):
+    """LayerNorm and GELU start their backward pass from their inputs, as in the transformers."""
+
+    def loss(params):
+        return tiny(dtype=jnp.bfloat16).apply({"params": params}, images, None).sum()
+
+    kept = [
+        (variable.aval.dtype, variable.aval.shape)
+        for equation in jax.make_jaxpr(jax.grad(loss))(params).eqns
+        if equation.primitive.name == "scan"
+        for variable in equation.outvars[equation.params["num_carry"] :]
+    ]
+    activations = [dtype for dtype, shape in kept if shape[1:2] == images.shape[:1]]  # layer, batch, ...
+    assert activations
+    assert set(activations) == {jnp.dtype(jnp.bfloat16)}
