@@ -64,7 +64,7 @@ def load_config(case: Case) -> Config:
 
 
 def plan(case: Case, *, compiling: bool, note: str) -> Answer:
-    """One row; where the recipe as it stands does not fit by estimate, with the nearest change that should."""
+    """One row; where the recipe as it stands does not fit, with the nearest change that does."""
     config, topology = load_config(case), parse(case.topology)
     facts = data_facts(config, WORKED_OUT)
     guess = plan_one(config, case.stage, topology, facts, devices=None, note=note, tries=MAX_TRIES)
@@ -73,7 +73,11 @@ def plan(case: Case, *, compiling: bool, note: str) -> Answer:
     if not compiling:
         return plan_one(config, case.stage, topology, facts, devices=None, note=note, tries=0)
     devices = describe_devices(topology)
-    return plan_one(config, case.stage, topology, facts, devices=devices, note="", tries=MAX_TRIES)
+    found = plan_one(config, case.stage, topology, facts, devices=devices, note="", tries=MAX_TRIES)
+    if found.change is None or found.change.setting is None:
+        return found
+    config = found.change.setting.applied_to(config)  # the estimate was too low: the row shows what was found to fit
+    return plan_one(config, case.stage, topology, facts, devices=devices, note="", tries=0)
 
 
 def read_rows(path: Path) -> dict[Case, dict[str, Any]]:
@@ -137,9 +141,14 @@ def write_table(path: Path, results: Path) -> None:
     """Replaces what stands between the markers of a Markdown file."""
     done = read_rows(results)
     rows = [done.get(case) or to_dict(plan(case, compiling=False, note="not run")) for case in sorted(ALL, key=_order)]
-    before, _, rest = path.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    path.write_text(f"{before}{BEGIN}\n{markdown(rows)}\n{END}{after}")
+    replace_between(path, BEGIN, END, markdown(rows))
+
+
+def replace_between(page: Path, begin: str, end: str, text: str) -> None:
+    """Replaces what stands between two markers, a line each."""
+    before, _, rest = page.read_text().partition(begin)
+    _, _, after = rest.partition(end)
+    page.write_text(f"{before}{begin}\n{text}\n{end}{after}")
 
 
 def _order(case: Case) -> tuple[int, int, str]:

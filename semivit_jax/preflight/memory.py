@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from semivit_jax.config import Config, MaeConfig, SemiConfig
+from semivit_jax.config import Config, MaeConfig
 from semivit_jax.models.variants import VIT_SIZES
 from semivit_jax.plan import Plan
 from semivit_jax.state import TrainState
@@ -61,20 +61,24 @@ class Stack:
         Counted from the block's operations: norms, qkv, attention, projections and sums (12 widths), the exact GELU's
         steps (5 hidden widths), float32 scores and their softmax.
         """
-        return self._bytes(widths=12, hidden=5)
+        return self._bytes(widths=12, hidden=5) + self._scores
 
     @property
     def kept(self) -> int:
         """Bytes one block keeps for the backward pass of one image when no block is computed twice.
 
-        In bfloat16 norms and GELU keep their inputs alone. For ViT-B/16, semi and finetune, the whole estimate is then
-        within 12 % of the compiler's temporaries, for MAE a quarter to a third below them (docs/scaling.md).
+        In bfloat16 norms, GELU and attention keep their inputs alone. How near the whole estimate is to the compiler's
+        temporaries, `tests/preflight/test_estimate.py` says for every row of docs/scaling.md.
         """
         return self._bytes(widths=8, hidden=2) if self.itemsize == 2 else self.working
 
     def _bytes(self, *, widths: int, hidden: int) -> int:
-        scores = 2 * 4 * self.heads * self.tokens
-        return self.tokens * ((widths * self.width + hidden * self.mlp_dim) * self.itemsize + scores)
+        return self.tokens * (widths * self.width + hidden * self.mlp_dim) * self.itemsize
+
+    @property
+    def _scores(self) -> int:
+        """Logits and probabilities of one image in float32."""
+        return 2 * 4 * self.heads * self.tokens**2
 
     def saved(self, remat: str) -> int:
         """Bytes kept from forward to backward, all blocks."""
@@ -112,13 +116,14 @@ def estimated_temporaries(config: Config, plan: Plan, state: StateBytes) -> int:
     """Estimate of what a step adds to the state, where no compiler can be asked.
 
     Activations kept for the backward pass, one block's working set, float32 images (seen and mixed), gradients
-    as sharded as the parameters, and the parameters rounded for computing, gathered whole.
+    as sharded as the parameters, and the parameters and their gradients rounded for computing, gathered whole. Several
+    micro-steps add their sum of gradients, which the compiler holds twice.
     """
     passed = stacks(config, plan)
     saved = sum(stack.saved(config.model.remat) for stack in passed)
     working = max(stack.images * stack.working for stack in passed)
     copies = 3 if plan.stage == "semi" else 1
     pixels = 2 * copies * passed[0].images * config.data.image_size**2 * 3 * 4
-    networks = 2 if isinstance(config.stage(plan.stage), SemiConfig) else 1
-    rounded = networks * state.total_params * activation_bytes(config) // 4
-    return saved + working + pixels + state.params + rounded
+    rounded = 2 * state.total_params * activation_bytes(config) // 4
+    gradients = state.params * (1 if plan.accum == 1 else 3)
+    return saved + working + pixels + gradients + rounded

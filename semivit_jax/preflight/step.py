@@ -35,6 +35,7 @@ class CompiledStep:
       argument_bytes: state, batch and key.
       temporary_bytes: activations, gradients and buffers of collectives, at their highest point.
       peak_bytes: arguments, temporaries and outputs that do not reuse the arguments' memory.
+      bytes_accessed: read and written by the program, bodies of loops counted once.
       hlo_text: the optimised program.
       seconds: tracing, lowering and compiling.
     """
@@ -42,6 +43,7 @@ class CompiledStep:
     argument_bytes: int
     temporary_bytes: int
     peak_bytes: int
+    bytes_accessed: float
     hlo_text: str
     seconds: float
 
@@ -109,6 +111,7 @@ def compile_step(config: Config, plan: Plan, devices: list[Any]) -> CompiledStep
         + memory.temp_size_in_bytes
         + memory.output_size_in_bytes
         - memory.alias_size_in_bytes,
+        bytes_accessed=executable.cost_analysis()["bytes accessed"],
         hlo_text=executable.as_text(),
         seconds=time.monotonic() - started,
     )

@@ -6,13 +6,16 @@ import math
 import jax
 import pytest
 
+from benchmarks import plan_ideas, plan_table
 from semivit_jax import flops
 from semivit_jax.config import ConfigError
 from semivit_jax.config_check import check
 from semivit_jax.configs import imagenet_mae, imagenet_semi
 from semivit_jax.plan import DataFacts, make_plan
 from semivit_jax.preflight import estimate, memory, step
+from semivit_jax.preflight.batch import data_facts, with_legal_batch
 from semivit_jax.preflight.chips import CHIPS, GIB
+from semivit_jax.preflight.search import Setting
 
 IMAGENET = DataFacts(1_281_167, 12_811, 1_268_356, 1_000)
 
@@ -52,20 +55,37 @@ def test_mae_keeps_no_average():
     assert memory.state_bytes(step.describe_state(config, plan)).ema_params == 0
 
 
-# Temporaries that the TPU compiler reported for ViT-B/16, semi, 16 chips of v5e, 48 images each (docs/scaling.md).
-@pytest.mark.parametrize(("remat", "bytes_found"), [("none", 6_186_914_304), ("full", 1_716_790_784)])
-def test_estimated_temporaries_are_near_the_compilers(remat, bytes_found):
-    config, plan = published("semi", devices=16, **{"model.remat": remat})
+def compiled_rows():
+    """The table of docs/scaling.md: for every case, the temporaries that the TPU compiler reported."""
+    return [
+        pytest.param(case, row, id="-".join(dataclasses.astuple(case)))
+        for case, row in plan_table.read_rows(plan_table.RESULTS).items()
+    ]
+
+
+@pytest.mark.parametrize(("case", "row"), compiled_rows())
+def test_estimated_temporaries_are_near_the_compilers(case, row):
+    """Within 15 %; MAE, which is laid out in more ways, within 25 %, and 40 % where gradients are summed."""
+    config = Setting(row["remat"], row["fsdp"], row["images_per_device"]).applied_to(plan_table.load_config(case))
+    config, _ = with_legal_batch(config, case.stage, row["devices"])
+    facts = data_facts(config, plan_table.WORKED_OUT)
+    plan = make_plan(config, case.stage, facts, num_devices=row["devices"], stored_group_size=None)
+    assert plan.accum == row["micro_steps"]
+    found = memory.estimated_temporaries(config, plan, memory.state_bytes(step.describe_state(config, plan)))
+    tolerance = 0.15 if case.stage != "mae" else 0.25 if plan.accum == 1 else 0.40
+    assert row["memory"]["source"] == "compiler"
+    assert found == pytest.approx(row["memory"]["activations"], rel=tolerance)
+
+
+# The same step with each policy, as the TPU compiler reported it (benchmarks/results/plan_ideas.jsonl).
+@pytest.mark.parametrize("change", ["as it is", "remat=dots", "remat=full"])
+def test_what_rematerialisation_leaves_is_near_the_compilers(change):
+    row = plan_ideas.read_rows(plan_ideas.RESULTS)["vit_b16", "semi", "v5e:4x4", change]
+    config, plan = published(
+        "semi", devices=16, **{"model.remat": change.removeprefix("remat=").replace("as it is", "none")}
+    )
     state = memory.state_bytes(step.describe_state(config, plan))
-    assert memory.estimated_temporaries(config, plan, state) == pytest.approx(bytes_found, rel=0.15)
-
-
-def test_less_is_kept_the_more_is_computed_again():
-    kept = []
-    for remat in ("none", "dots", "full"):
-        config, plan = published("semi", **{"model.remat": remat})
-        kept.append(memory.estimated_temporaries(config, plan, memory.state_bytes(step.describe_state(config, plan))))
-    assert kept[0] > 2 * kept[1] > 2 * kept[2]
+    assert memory.estimated_temporaries(config, plan, state) == pytest.approx(row["temporary_bytes"], rel=0.15)
 
 
 def estimated(stage="semi", devices=8, sent_bytes=1e9, **changes):
