@@ -15,7 +15,7 @@ import flax
 import jax
 import optax
 
-from benchmarks import cases
+from benchmarks import cases, ideas
 from benchmarks.measure import measure
 from semivit_jax import config
 
@@ -32,14 +32,16 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--attention", default="auto", choices=("auto", "xla", "cudnn"))
     parser.add_argument("--remat", default="none", choices=("none", "dots", "full"))
     parser.add_argument("--unroll", type=int, default=1, help="blocks per iteration of the scan over depth")
+    parser.add_argument("--idea", default="", choices=("", *ideas.IDEAS), help="see benchmarks/ideas.py")
     return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     args = vars(parse(arguments))
-    steps = args.pop("steps")
-    measured = measure(cases.Case(**args), steps=steps)
-    print(json.dumps({**dataclasses.asdict(measured), **machine()}))
+    steps, idea = args.pop("steps"), args.pop("idea")
+    with ideas.applied(idea):
+        measured = measure(cases.Case(**args), steps=steps)
+    print(json.dumps({**dataclasses.asdict(measured), "idea": idea, **machine()}))
 
 
 def machine() -> dict[str, object]:
