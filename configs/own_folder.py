@@ -14,14 +14,14 @@ that imported weights are the better start. Ours: nobody has published an accura
 
 from ml_collections import ConfigDict
 
-from semivit_jax.configs import _base, arguments
+from semivit_jax.configs import _arguments, _base
 
 # Images of one forward pass on one device with 24 GB; more are accumulated.
 MAX_IMAGES_PER_DEVICE = {"vit_s16": 128, "vit_b16": 48, "vit_l16": 24}
 
 
 def get_config(text: str = "") -> ConfigDict:
-    args = arguments.parse(text, model="vit_b16", init_from="")
+    args = _arguments.parse(text, model="vit_b16", init_from="")
     if args.model not in MAX_IMAGES_PER_DEVICE:
         raise ValueError(f"config argument model={args.model}: legal values are {', '.join(MAX_IMAGES_PER_DEVICE)}")
     mixed = dict(labeled_mixup=True, erase_prob=0.25, drop_path_rate=0.1, layer_decay=0.75, mixup_group_size=8)

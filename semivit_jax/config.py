@@ -229,7 +229,7 @@ class Config:
         return section
 
 
-# Keys a restart may change: they decide where and how fast a run happens, not what it computes.
+# Keys a restart may change: they decide where and how fast a run happens and what it tells, not what it computes.
 RUNTIME_KEYS = (
     "data.data_dir",
     "data.root",
@@ -243,6 +243,8 @@ RUNTIME_KEYS = (
     "model.attention",
     "model.remat",
     "model.unroll",
+    "finetune.published_acc1",
+    "semi.published_acc1",
     "train",
     "mesh",
     "checkpoint",
@@ -266,11 +268,12 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 def identity(config: Config) -> dict[str, Any]:
     """The flattened keys that make two runs the same experiment (contracts: checkpoints and identity)."""
+    return {k: v for k, v in flatten(config).items() if not is_runtime(k)}
 
-    def runtime(key: str) -> bool:
-        return any(key == k or key.startswith(f"{k}.") for k in RUNTIME_KEYS)
 
-    return {k: v for k, v in flatten(config).items() if not runtime(k)}
+def is_runtime(key: str) -> bool:
+    """Whether a restart may change a key, as in 'data.threads'."""
+    return any(key == k or key.startswith(f"{k}.") for k in RUNTIME_KEYS)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
