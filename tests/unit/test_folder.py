@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 from configs import digits as digits_config
-from configs import own_folder
 from semivit_jax import run
 from semivit_jax.config import ConfigError
 from semivit_jax.config_check import check
@@ -352,12 +351,3 @@ def test_a_run_that_cannot_begin_leaves_its_workdir_free(root, tmp_path, monkeyp
     with pytest.raises(ConfigError, match="another config"):
         start(2)
     assert (tmp_path / "run" / "config.json").exists()
-
-
-def test_the_advice_about_mae_names_what_leaves_it_out():
-    """An override of init_from alone keeps the stage mae; the config argument does not."""
-    for init_from, num_images in (("", 580), ("weights/mae", 580), ("weights/mae", 20_000)):
-        (line,) = run.mae_warnings(init_from, num_images)
-        (argument,) = (word for word in line.split() if "own_folder:init_from=" in word)
-        assert "mae" not in own_folder.get_config(argument.strip(")").partition(":")[2]).stages
-    assert run.mae_warnings("", 20_000) == []
