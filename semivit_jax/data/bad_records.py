@@ -5,6 +5,8 @@ import dataclasses
 import logging
 from collections.abc import Sequence
 
+from semivit_jax.words import counted
+
 _log = logging.getLogger(__name__)
 WINDOW = 10_000  # training records of one host over which the share of bad ones is taken
 
@@ -54,8 +56,8 @@ class BadRecordCount:
                 _log.warning("passing over %r: %s", self._names[record.index], record.reason)
         if bad and self._recent_bad > self._max_bad_share * self._window:
             raise TooManyBadRecords(
-                f"{self._recent_bad} of the last {self._recent_records} records of this host are bad, the "
-                f"latest {self._names[bad[-1].index]!r} ({bad[-1].reason}). That is above "
+                f"{self._recent_bad} bad among this host's last {counted(self._recent_records, 'record')}, the latest "
+                f"{self._names[bad[-1].index]!r} ({bad[-1].reason}). That is above "
                 f"config.data.max_bad_share = {self._max_bad_share} of {self._window:,} records; repair or "
                 "remove these files, or raise it"
             )

@@ -15,6 +15,7 @@ from semivit_jax.data import digits, folder, label_lists, splits, tfds_source
 from semivit_jax.data.errors import DatasetError
 from semivit_jax.data.listing import Listing
 from semivit_jax.data.splits import Split
+from semivit_jax.words import counted
 
 
 class Records(Protocol):
@@ -142,10 +143,10 @@ def open_split(config: Config, task: TaskData, name: str) -> ImageSet:
 def describe(task: TaskData) -> str:
     """One paragraph for people: sizes of the split, number of classes and their names."""
     names = ", ".join(task.class_names[:20]) + (", ..." if len(task.class_names) > 20 else "")
-    split = task.split
+    split, classes = task.split, counted(len(task.class_names), "class", "classes")
     return (
         f"{len(split.labeled)} labeled, {len(split.unlabeled)} unlabeled, {len(split.validation)} validation "
-        f"and {len(task.eval)} evaluation images; {len(task.class_names)} classes: {names}"
+        f"and {counted(len(task.eval), 'evaluation image')}; {classes}: {names}"
     )
 
 

@@ -117,7 +117,7 @@ def test_a_head_without_class_names_is_told(finished, tmp_path, capsys):
 
 
 def test_class_names_of_another_number_are_told():
-    assert mismatch(("a", "b"), ("a", "b", "c")) == "2 class names are stored with it for 3 classes of the data"
+    assert mismatch(("a", "b"), ("a", "b", "c")) == "it stores 2 class names, the data have 3 classes"
 
 
 def test_of_many_names_three_are_spelled_out():

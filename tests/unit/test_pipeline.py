@@ -249,7 +249,7 @@ def test_the_share_is_that_of_the_last_records():
     for _ in range(100):  # one in a thousand for ever is fine
         count.add(1000, [BadRecord(0, "broken")])
     assert count.total == 100
-    with pytest.raises(TooManyBadRecords, match="last 10000 records"):
+    with pytest.raises(TooManyBadRecords, match="last 10,000 records"):
         count.add(1000, [BadRecord(0, "broken")] * 12)
 
 
