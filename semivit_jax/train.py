@@ -39,7 +39,7 @@ def run_stage(run: Run, plan: Plan) -> None:
     checkpoints = Checkpoints(folder / "checkpoints", keep=run.config.checkpoint.keep, say=logs.say)
     best = Checkpoints(folder / "best", keep=1, say=logs.say)
     laps.lap("set-up")
-    finished = False
+    finished, new = False, True
     while not finished:
         state, progress, restored_step = start_state(run, compiled, checkpoints, best, folder)
         same_on_every_host({"step": str(state.step), "position": str(state.position)})
@@ -50,7 +50,7 @@ def run_stage(run: Run, plan: Plan) -> None:
         line = logs.ProgressLine(name, plan.total_steps, active=run.first_host)
         loop = Loop(run, compiled, checkpoints, best, writer, line, progress, started)
         try:
-            loop.train(state, laps)
+            loop.train(state, laps, compiles=new)
             finished = True
         except Collapsed as collapse:
             # Going back is a restart inside the process: the same code restores, logs and reads on.
@@ -63,7 +63,7 @@ def run_stage(run: Run, plan: Plan) -> None:
         finally:
             line.close()
             writer.close()
-        started, laps = time.monotonic(), Laps()
+        started, laps, new = time.monotonic(), Laps(), False
     write_report(run, plan, folder, progress)
     checkpoints.close()
     best.close()
@@ -94,8 +94,8 @@ class Loop:
         self.images_per_update = self.plan.batch_size * (1 + self.plan.unlabeled_ratio)
         self.input_wait, self.saving, self.log_started, self.images_since_log = 0.0, 0.0, time.monotonic(), 0
 
-    def train(self, state: TrainState, laps: Laps) -> None:
-        """Runs to the last step; `laps` has timed the start so far."""
+    def train(self, state: TrainState, laps: Laps, *, compiles: bool) -> None:
+        """Runs to the last step; `laps` has timed the start so far, `compiles` where the first step is this stage's."""
         config, total = self.run.config, self.plan.total_steps
         step, position = int(state.step), int(state.position)
         self.position, self.skipped = position, position - step  # skipped by rollbacks, constant from here on
@@ -109,6 +109,10 @@ class Loop:
                 self.input_wait += time.monotonic() - waited
                 if first:
                     laps.lap("first batch")
+                    if compiles:
+                        logs.say(
+                            f"{self.plan.stage}: compiling the step (once per start; minutes for a large model) ..."
+                        )
                 state, found = self.compiled.train_step(state, batch, self.key)
                 if first:  # the call compiles, and returns while the step runs
                     laps.lap("compile")
