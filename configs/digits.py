@@ -115,6 +115,7 @@ def get_config(text: str = "") -> ConfigDict:
                 eval_every_epochs=25.0,
                 eval_batch_size=360,
                 max_images_per_device=0,
+                lower_batch_to_fit=False,
                 deterministic=False,
                 compilation_cache=True,
                 agree_every_steps=10,

@@ -6,7 +6,8 @@ semivit train --config=configs/own_folder.py:init_from=weights/mae_vit_b16 --wor
 
 labels.csv has the columns path,label. Without it, the images in PHOTOS/CLASS/*.jpg are labeled; all others are
 unlabeled. A fifth of the labeled images is kept back for validation. Arguments: model=vit_s16|vit_b16|vit_l16,
-init_from=FOLDER of imported weights or of another run.
+init_from=FOLDER of imported weights or of another run. A batch that your images do not fill is lowered, and the
+learning rate with it; the run says so.
 
 Without init_from, MAE pre-training on all images comes first; that pays from about 10,000 images on, and below
 that imported weights are the better start. Ours: nobody has published an accuracy for your images.
@@ -64,6 +65,7 @@ def get_config(text: str = "") -> ConfigDict:
                 eval_every_epochs=5.0,
                 max_images_per_device=MAX_IMAGES_PER_DEVICE[args.model],
                 save_every_steps=200,
+                lower_batch_to_fit=True,
             ),
         )
     )

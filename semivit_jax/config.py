@@ -164,11 +164,12 @@ class SemiConfig(FinetuneConfig):
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """How the loop runs; nothing here changes what is computed, except on_collapse = 'rollback'."""
+    """How the loop runs; only lower_batch_to_fit and on_collapse = 'rollback' change what is computed."""
 
     eval_every_epochs: float
     eval_batch_size: int
     max_images_per_device: int  # of one forward pass; more are accumulated. 0 sets no limit
+    lower_batch_to_fit: bool  # a new stage whose images do not fill its batch takes the largest they do; off: refused
     deterministic: bool  # bit-identical repeats on GPU, slower
     compilation_cache: bool  # keep compiled programs in the user's cache folder
     agree_every_steps: int  # hosts agree on stopping this often

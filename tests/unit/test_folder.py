@@ -155,6 +155,39 @@ def test_hash_tells_labels_apart(listed, tmp_path):
     assert len(set(hashes)) == 3
 
 
+def test_photos_of_formats_that_are_not_read_are_counted(listed, root, tmp_path, caplog):
+    for name in ("a.HEIC", "trip/b.heif", "c.tif", "d.tiff", "e.avif"):
+        (root / name).write_bytes(b"a photo")
+    os.utime(root, ns=(1, 1))
+    for _ in range(2):  # scanned, then from the cache
+        with caplog.at_level(logging.WARNING):
+            listed()
+        (line,) = (r.getMessage() for r in caplog.records)
+        assert line.startswith("5 files in ")
+        assert line.endswith(
+            "not read (.heic, .heif, .tif, .tiff, .avif): convert to JPEG or PNG, or they take no part"
+        )
+        caplog.clear()
+    with pytest.raises(DatasetError, match=r"1 problem with .*\n.* 'a.HEIC' is of a format that is not read; convert"):
+        listed(csv_of(tmp_path, "loose.png,dog", "a.HEIC,dog"))
+
+
+def test_a_folder_of_such_photos_alone_says_so(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.heic").write_bytes(b"a photo")
+    with pytest.raises(DatasetError, match=r"no images in .*\n1 file in .* convert"):
+        open_folder(tmp_path / "photos", labels_csv=None, class_names=None, cache_dir=tmp_path / "cache")
+
+
+def test_a_scan_kept_by_an_earlier_version_is_made_again(listed, tmp_path):
+    before = listed().listing.content_hash()
+    (kept,) = (tmp_path / "cache").glob("folder_*.npz")
+    with np.load(kept) as saved:
+        old = {key: saved[key] for key in saved.files if key != "counts"}
+    np.savez(kept, **old, ignored=np.array(0))
+    assert listed().listing.content_hash() == before
+
+
 def test_no_folder_and_no_images(tmp_path):
     def opened(path):
         return open_folder(path, labels_csv=None, class_names=None, cache_dir=tmp_path / "cache")
@@ -343,7 +376,7 @@ def test_a_run_that_cannot_begin_leaves_its_workdir_free(root, tmp_path, monkeyp
         changes |= {"stages": ("finetune",), "finetune.batch_size": batch_size, "finetune.mixup_group_size": 2}
         run.train(small_config(**changes), tmp_path / "run")
 
-    with pytest.raises(ConfigError, match=r"lower config.finetune.batch_size"):
+    with pytest.raises(ConfigError, match=r"--config.finetune.batch_size=6 is the largest"):
         start(40)
     start(2, labels_per_class=1)
     assert begun == ["finetune"]
