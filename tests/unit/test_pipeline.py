@@ -292,12 +292,19 @@ def test_evaluation_sees_every_image_once(task, data, process_count, batch_size,
 
 
 def test_a_bad_evaluation_image_is_masked(data):
-    lenient = dataclasses.replace(data, max_bad_share=0.1)
-    task = make_task(bad=[7])
-    (batch,) = eval_batches(task.train, lenient, batch_size=NUM_IMAGES, process_index=0, process_count=1)
+    def read_with(max_bad_share, bad):
+        settings = dataclasses.replace(data, max_bad_share=max_bad_share)
+        images = make_task(bad=bad).train
+        return list(eval_batches(images, settings, batch_size=NUM_IMAGES, process_index=0, process_count=1))
+
+    (batch,) = read_with(0.1, [7, 9])
+    np.testing.assert_array_equal(np.flatnonzero(batch["mask"] == 0), [7, 9])
+    with pytest.raises(TooManyBadRecords, match="image 9"):
+        read_with(0.01, [7, 9])
+    (batch,) = read_with(0.01, [7])  # more than a hundredth of these few, and yet only one
     np.testing.assert_array_equal(np.flatnonzero(batch["mask"] == 0), [7])
     with pytest.raises(TooManyBadRecords, match="image 7"):
-        list(eval_batches(task.train, data, batch_size=NUM_IMAGES, process_index=0, process_count=1))
+        read_with(0.0, [7])
 
 
 def test_an_image_of_another_size_is_refused(data):
