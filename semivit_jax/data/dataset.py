@@ -71,12 +71,12 @@ class TaskData:
 def open_task(config: Config, *, workdir: Path | None) -> TaskData:
     """Opens the images of a config and draws its split.
 
-    Writes `split.csv` and `listing.json` into `workdir`, or checks that the split there is this one; with
+    Writes `split.csv` and `listing.json` into `workdir`, or checks that listing and split there are these; with
     workdir None nothing is written.
 
     Raises:
       DatasetError: if the data set is not there (the message says where it was looked for and how to prepare
-        it) or cannot be used.
+        it) or cannot be used, or is another one than the workdir's.
       SplitError: if the split cannot be made, or the workdir holds another one.
     """
     data = config.data
@@ -108,6 +108,7 @@ def open_task(config: Config, *, workdir: Path | None) -> TaskData:
         split_hash=splits.split_hash(split, listing_hash),
     )
     if workdir is not None:
+        _check_listing(workdir / "listing.json", task)
         splits.write_or_compare(workdir / "split.csv", split, names=train.names, labels=train.labels)
         _write_summary(workdir / "listing.json", task)
     return task
@@ -211,6 +212,22 @@ def _listed_split(listing: Listing, data: DataConfig, *, seed: int) -> Split:
         seed=seed,
         class_names=listing.class_names,
     )
+
+
+def _check_listing(path: Path, task: TaskData) -> None:
+    """Refuses to go on with other files or labels: places in the streams would belong to other images."""
+    if not path.exists():
+        return
+    stored = json.loads(path.read_text())
+    if stored["listing_hash"] != task.listing_hash:
+        then, now = (
+            f"{counted(train, 'training image')} and {counted(evaluation, 'evaluation image')}"
+            for train, evaluation in ((stored["num_train"], stored["num_eval"]), (len(task.train), len(task.eval)))
+        )
+        raise DatasetError(
+            f"{path.parent} was begun with other files, names or labels: {then} then, {now} now. Put back what has "
+            "changed, or use another workdir"
+        )
 
 
 def _write_summary(path: Path, task: TaskData) -> None:

@@ -308,6 +308,18 @@ def test_task_of_a_folder(root, tmp_path):
         open_task(config_for(root, labels_per_class=1), workdir=tmp_path / "run")
 
 
+def test_a_run_is_not_continued_with_other_files(root, tmp_path):
+    """One unlabeled image less moves no labeled one, and yet every draw of the unlabeled stream."""
+    open_task(config_for(root), workdir=tmp_path / "run")
+    before = (tmp_path / "run" / "listing.json").read_bytes()
+    (root / "unlabeled" / "x.png").rename(tmp_path / "x.png")
+    with pytest.raises(DatasetError, match=r"begun with other files.* 13 training images and 2 .* then, 12 training"):
+        open_task(config_for(root), workdir=tmp_path / "run")
+    assert (tmp_path / "run" / "listing.json").read_bytes() == before
+    (tmp_path / "x.png").rename(root / "unlabeled" / "x.png")
+    open_task(config_for(root), workdir=tmp_path / "run")
+
+
 def test_train_and_test_sub_folders(root, tmp_path):
     (tmp_path / "both").mkdir()
     root.rename(tmp_path / "both" / "train")
