@@ -21,9 +21,10 @@ def apply(raw: Any, values: Mapping[str, Any]) -> Any:
 
 def without_pre_training(raw: Any, overridden: Collection[str]) -> Any:
     """Weights named on the command line take the place of MAE pre-training, unless the stages are named there too."""
+    if "init_from" not in overridden or "stages" in overridden or not raw.init_from:
+        return raw
     stages = tuple(raw.stages)
-    named = raw.init_from and "init_from" in overridden and "stages" not in overridden
-    if named and stages[0] == "mae" and len(stages) > 1:
+    if stages[:1] == ("mae",) and len(stages) > 1:
         raw.stages = stages[1:]
         logs.say_early(
             f"config.stages = {raw.stages}: {raw.init_from} takes the place of MAE pre-training (to pre-train from it: "

@@ -90,8 +90,8 @@ def _open(source: Path, *, labels_csv: Path | None, allow_partial: bool, keep: P
 def _config_flags(name: str, data_dir: Path, source: Source) -> str:
     evaluation = next((split for split in ("validation", "test") if split in source.splits), "")
     values = {"dataset": name, "data_dir": data_dir, "train_split": "train", "eval_split": evaluation}
-    if not evaluation:
-        values["validation_share"] = "SHARE"  # of the training images; evaluation needs some
+    # Of the training images; without a split of its own evaluation needs some, with one they would serve nothing.
+    values["validation_share"] = 0.0 if evaluation else "SHARE"
     return " ".join(f"--config.data.{key}={value}" for key, value in values.items())
 
 

@@ -248,8 +248,14 @@ def test_a_second_process_is_refused(tmp_path, data_dir, capsys):
 @pytest.mark.parametrize(
     ("folders", "flags"),
     [
-        (("train", "test", "val"), "--config.data.train_split=train --config.data.eval_split=validation"),
-        (("train", "test"), "--config.data.train_split=train --config.data.eval_split=test"),
+        (
+            ("train", "test", "val"),
+            "--config.data.train_split=train --config.data.eval_split=validation --config.data.validation_share=0.0",
+        ),
+        (
+            ("train", "test"),
+            "--config.data.train_split=train --config.data.eval_split=test --config.data.validation_share=0.0",
+        ),
         (("train",), "--config.data.train_split=train --config.data.eval_split= --config.data.validation_share=SHARE"),
     ],
 )
