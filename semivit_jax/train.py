@@ -12,7 +12,7 @@ from semivit_jax import guard, logs, rollback, sharding, workdir
 from semivit_jax.checkpoint import CheckpointError, Checkpoints
 from semivit_jax.cluster import any_host, from_first_host, same_on_every_host
 from semivit_jax.compiled import Compiled, compile_stage, stage_key
-from semivit_jax.data.eval_pipeline import eval_batches
+from semivit_jax.data.eval_pipeline import EvalBatches, eval_batches
 from semivit_jax.data.pipeline import BatchSpec, TrainBatches, train_batches
 from semivit_jax.evaluate import evaluate
 from semivit_jax.laps import Laps
@@ -87,6 +87,7 @@ class Loop:
     ):
         self.run, self.compiled, self.plan = run, compiled, compiled.plan
         self.checkpoints, self.best, self.writer, self.line = checkpoints, best, writer, line
+        self.evaluation = _evaluation_batches(run)
         self.progress, self.clock, self.position, self.skipped = progress, started, 0, 0
         # Made on the mesh by jit: device_put refuses keys on devices of other hosts.
         make_key = jax.jit(lambda: stage_key(run.config, self.plan.stage), out_shardings=sharding.replicated(run.mesh))
@@ -213,7 +214,7 @@ class Loop:
         values = {
             f"{prefix}/{k}": v
             for prefix, params in self.compiled.stage.eval_params(state).items()
-            for k, v in evaluate_params(self.run, self.compiled.eval_step, params).items()
+            for k, v in evaluate(self.compiled.eval_step, params, self.evaluation, mesh=self.run.mesh).items()
         }
         if not values:
             return
@@ -279,14 +280,13 @@ class Loop:
         self.checkpoints.wait()
 
 
-def evaluate_params(run: Run, eval_step: Any, params: Any) -> dict[str, float]:
-    """Exact metrics on the run's evaluation set; the batch is rounded up to fill every device."""
+def _evaluation_batches(run: Run) -> EvalBatches:
+    """The run's evaluation set, for as many evaluations as there are; the batch is rounded up to fill every device."""
     size = -(-run.config.train.eval_batch_size // run.mesh.size) * run.mesh.size
-    batches = eval_batches(
+    return eval_batches(
         run.task.eval,
         run.config.data,
         batch_size=size,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
-    return evaluate(eval_step, params, batches, mesh=run.mesh)

@@ -26,7 +26,10 @@ class BadRecord:
 class BadRecordCount:
     """Counts the bad records of one host and stops the run when there are too many."""
 
-    def __init__(self, names: Sequence[str], *, max_bad_share: float, window: int = WINDOW):
+    def __init__(
+        self, names: Sequence[str], *, max_bad_share: float, window: int = WINDOW, logged: set[int] | None = None
+    ):
+        """Args: logged, the records that have been named; counts that share it name each record once among them."""
         self.total = 0
         self._names = names
         self._max_bad_share = max_bad_share
@@ -34,7 +37,7 @@ class BadRecordCount:
         self._recent: collections.deque[tuple[int, int]] = collections.deque()  # (records, bad ones) per reading
         self._recent_records = 0
         self._recent_bad = 0
-        self._logged: set[int] = set()
+        self._logged = set() if logged is None else logged
 
     def add(self, num_records: int, bad: Sequence[BadRecord]) -> None:
         """Takes note of `num_records` delivered records, on the way to which `bad` ones were passed over.

@@ -307,6 +307,14 @@ def test_a_bad_evaluation_image_is_masked(data):
         read_with(0.0, [7])
 
 
+def test_a_bad_evaluation_image_is_named_once_over_all_evaluations(data, caplog):
+    images = make_task(bad=[7]).train
+    batches = eval_batches(images, data, batch_size=NUM_IMAGES, process_index=0, process_count=1)
+    for _ in range(3):
+        list(batches)
+    assert [r.getMessage().split(":")[0] for r in caplog.records] == ["passing over 'image 7'"]
+
+
 def test_an_image_of_another_size_is_refused(data):
     task = make_task()
     with pytest.raises(ValueError, match=r"shape \(8, 8, 3\).*image_size = 9"):
