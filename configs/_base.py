@@ -119,14 +119,21 @@ def semi(**varies: Any) -> dict[str, Any]:
 
 
 def running(
-    *, recipe: str, origin: str, eval_every_epochs: float, max_images_per_device: int, save_every_steps: int
+    *,
+    recipe: str,
+    origin: str,
+    eval_every_epochs: float,
+    max_images_per_device: int,
+    save_every_steps: int,
+    lower_batch_to_fit: bool = False,
 ) -> dict[str, Any]:
-    """Sections `train`, `mesh`, `checkpoint` and `log`: nothing here changes what is computed."""
+    """Sections `train`, `mesh`, `checkpoint` and `log`: how a run is run and told."""
     return dict(
         train=dict(
             eval_every_epochs=eval_every_epochs,
             eval_batch_size=1024,
             max_images_per_device=max_images_per_device,
+            lower_batch_to_fit=lower_batch_to_fit,
             deterministic=False,
             compilation_cache=True,
             agree_every_steps=10,

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from semivit_jax.configs import _base, arguments
+from semivit_jax.configs import _arguments, _base
 
 
 class Row(NamedTuple):
@@ -36,7 +36,7 @@ FINETUNE = {
 
 
 def get_config(text: str = "") -> ConfigDict:
-    args = arguments.parse(text, labels=40, seed=0, teacher="ema", pseudo_mixup="prob", init_from="")
+    args = _arguments.parse(text, labels=40, seed=0, teacher="ema", pseudo_mixup="prob", init_from="")
     if args.labels not in FINETUNE:
         raise ValueError(f"config argument labels={args.labels}: legal values are {', '.join(map(str, FINETUNE))}")
     row = FINETUNE[args.labels]
@@ -84,7 +84,7 @@ def get_config(text: str = "") -> ConfigDict:
                 pseudo_mixup=args.pseudo_mixup,
             ),
             **_base.running(
-                recipe=f"cifar10:labels={args.labels}",
+                recipe=f"cifar10:labels={args.labels},teacher={args.teacher},pseudo_mixup={args.pseudo_mixup}",
                 origin="ours",
                 eval_every_epochs=10.0,
                 max_images_per_device=2048,

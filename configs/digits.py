@@ -6,11 +6,11 @@ semivit train --config=configs/digits.py:labels_per_class=1,seed=3 --workdir=run
 
 from ml_collections import ConfigDict
 
-from semivit_jax.configs import arguments
+from semivit_jax.configs import _arguments
 
 
 def get_config(text: str = "") -> ConfigDict:
-    args = arguments.parse(text, labels_per_class=4, seed=0)
+    args = _arguments.parse(text, labels_per_class=4, seed=0)
     adamw = dict(accum=1, lr_rule="per_256", schedule="cosine", eps=1e-8, weight_decay=0.05,
                  clip_norm=0.0, drop_path_rate=0.0)  # fmt: skip
     light = dict(degrees=5.0, shift=0.0625, scale=(0.95, 1.05), shear=0.05)
@@ -115,6 +115,7 @@ def get_config(text: str = "") -> ConfigDict:
                 eval_every_epochs=25.0,
                 eval_batch_size=360,
                 max_images_per_device=0,
+                lower_batch_to_fit=False,
                 deterministic=False,
                 compilation_cache=True,
                 agree_every_steps=10,

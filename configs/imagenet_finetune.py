@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from semivit_jax.configs import _base, _imagenet, arguments
+from semivit_jax.configs import _arguments, _base, _imagenet
 
 
 class Row(NamedTuple):
@@ -67,7 +67,7 @@ UNMIXED = dict(mixup_alpha=0.0, cutmix_alpha=0.0)
 
 
 def get_config(text: str = "") -> ConfigDict:
-    args = arguments.parse(text, model="vit_b16", labels="1pct", init="mae")
+    args = _arguments.parse(text, model="vit_b16", labels="1pct", init="mae")
     key = _imagenet.find(ROWS, args)
     return ConfigDict(
         dict(

@@ -9,13 +9,13 @@ pass `--config.init_from=runs/mae_vit_b16` to configs/imagenet_finetune.py or co
 
 from ml_collections import ConfigDict
 
-from semivit_jax.configs import _base, _imagenet, arguments
+from semivit_jax.configs import _arguments, _base, _imagenet
 
 MODELS = ("vit_b16", "vit_l16", "vit_h14")
 
 
 def get_config(text: str = "") -> ConfigDict:
-    args = arguments.parse(text, model="vit_b16")
+    args = _arguments.parse(text, model="vit_b16")
     if args.model not in MODELS:
         raise ValueError(f"config argument model={args.model}: legal values are {', '.join(MODELS)}")
     return ConfigDict(

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from semivit_jax.configs import _base, _imagenet, arguments, imagenet_finetune
+from semivit_jax.configs import _arguments, _base, _imagenet, imagenet_finetune
 
 
 class Row(NamedTuple):
@@ -59,7 +59,7 @@ CONVNEXT = dict(schedule="cosine_inclusive_warmup")
 
 
 def get_config(text: str = "") -> ConfigDict:
-    args = arguments.parse(text, model="vit_b16", labels="1pct", init="mae")
+    args = _arguments.parse(text, model="vit_b16", labels="1pct", init="mae")
     key = _imagenet.find(ROWS, args)
     return ConfigDict(
         dict(

@@ -6,7 +6,8 @@ semivit train --config=configs/own_folder.py:init_from=weights/mae_vit_b16 --wor
 
 labels.csv has the columns path,label. Without it, the images in PHOTOS/CLASS/*.jpg are labeled; all others are
 unlabeled. A fifth of the labeled images is kept back for validation. Arguments: model=vit_s16|vit_b16|vit_l16,
-init_from=FOLDER of imported weights or of another run.
+init_from=FOLDER of imported weights or of another run. A batch that your images do not fill is lowered, and the
+learning rate with it; the run says so.
 
 Without init_from, MAE pre-training on all images comes first; that pays from about 10,000 images on, and below
 that imported weights are the better start. Ours: nobody has published an accuracy for your images.
@@ -14,14 +15,14 @@ that imported weights are the better start. Ours: nobody has published an accura
 
 from ml_collections import ConfigDict
 
-from semivit_jax.configs import _base, arguments
+from semivit_jax.configs import _arguments, _base
 
 # Images of one forward pass on one device with 24 GB; more are accumulated.
 MAX_IMAGES_PER_DEVICE = {"vit_s16": 128, "vit_b16": 48, "vit_l16": 24}
 
 
 def get_config(text: str = "") -> ConfigDict:
-    args = arguments.parse(text, model="vit_b16", init_from="")
+    args = _arguments.parse(text, model="vit_b16", init_from="")
     if args.model not in MAX_IMAGES_PER_DEVICE:
         raise ValueError(f"config argument model={args.model}: legal values are {', '.join(MAX_IMAGES_PER_DEVICE)}")
     mixed = dict(labeled_mixup=True, erase_prob=0.25, drop_path_rate=0.1, layer_decay=0.75, mixup_group_size=8)
@@ -36,7 +37,7 @@ def get_config(text: str = "") -> ConfigDict:
                 eval_split="",
                 validation_share=0.2,
                 exif_rotation=True,
-                max_bad_share=0.01,
+                max_bad_share=0.1,  # two broken photos of thirty labeled ones shall not end a run
             ),
             model=_base.vit(variant=args.model),
             mae=_base.mae(batch_size=512, epochs=400.0),
@@ -64,6 +65,7 @@ def get_config(text: str = "") -> ConfigDict:
                 eval_every_epochs=5.0,
                 max_images_per_device=MAX_IMAGES_PER_DEVICE[args.model],
                 save_every_steps=200,
+                lower_batch_to_fit=True,
             ),
         )
     )

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from semivit_jax.configs import _base, arguments
+from semivit_jax.configs import _arguments, _base
 
 
 class Dataset(NamedTuple):
@@ -42,7 +42,7 @@ MAX_IMAGES_PER_DEVICE = {"vit_b16": 128, "vit_l16": 64}
 
 
 def get_config(text: str = "") -> ConfigDict:
-    args = arguments.parse(text, dataset="food101", labels="1pct", model="vit_b16", init_from="")
+    args = _arguments.parse(text, dataset="food101", labels="1pct", model="vit_b16", init_from="")
     for key, legal in (("dataset", DATASETS), ("labels", FRACTIONS), ("model", MAX_IMAGES_PER_DEVICE)):
         if getattr(args, key) not in legal:
             raise ValueError(f"config argument {key}={getattr(args, key)}: legal values are {', '.join(legal)}")

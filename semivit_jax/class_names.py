@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from semivit_jax.words import counted
+
 _MOST = 3  # differing outputs that are spelled out
 
 
@@ -18,7 +20,7 @@ def mismatch(theirs: Sequence[str] | None, ours: Sequence[str]) -> str:
     if theirs is None:
         return "no class names are stored with it, so its outputs are taken for the data's classes in their order"
     if len(theirs) != len(ours):  # imports of earlier versions did not count them
-        return f"{len(theirs)} class names are stored with it for {len(ours)} classes of the data"
+        return f"it stores {counted(len(theirs), 'class name')}, the data have {counted(len(ours), 'class', 'classes')}"
     differing = [(i, a, b) for i, (a, b) in enumerate(zip(theirs, ours, strict=True)) if a != b]
     if not differing:
         return ""

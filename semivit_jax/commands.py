@@ -1,23 +1,21 @@
 """`semivit train` and `semivit split`, and what every command does: flags in, exit code out."""
 
 import os
-import re
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 from ml_collections import config_flags
 
-from semivit_jax import cluster, config_check, logs, run, split_report, stopping, workdir
+from semivit_jax import cluster, config_check, logs, overrides, run, split_report, stopping
 from semivit_jax.checkpoint import CheckpointError
 from semivit_jax.config import Config, ConfigError
 from semivit_jax.data.bad_records import TooManyBadRecords
 from semivit_jax.data.errors import DatasetError
 from semivit_jax.data.splits import SplitError
 from semivit_jax.rollback import Collapsed
-from semivit_jax.weights.folder import is_import, load_facts, load_preprocessing
 
 CONFIGS = Path(__file__).parent / "configs"
 BAD_USAGE = 2
@@ -66,57 +64,17 @@ def parse_config(
     config_flags.DEFINE_config_file("config", None, "recipe, FILE[:ARGS]", flag_values=values, sys_argv=arguments)
     for name in (*required, *optional):
         flags.DEFINE_string(name, "", "", flag_values=values)
+    overrides.check_keys(argv)
     try:
         rest = values(arguments)[1:]
-    except (AttributeError, KeyError) as error:  # ml_collections names the last part of a mistyped key alone
-        raise flags.Error(_mistyped(argv, str(error))) from error
+    except (AttributeError, KeyError) as error:  # of the config file's code, or an override of a section it lacks
+        raise flags.Error(f"the config has no {error.args[0]}") from error
     raw: Any = values["config"].value
     if rest or raw is None or not all(values[name].value for name in required):
         needed = " ".join(f"--{name}=..." for name in required)
         raise flags.Error(f"need --config=FILE {needed}, and nothing else; got {' '.join(argv)!r}")
-    overridden = config_flags.get_override_values(values["config"])
-    config = config_check.check(with_preprocessing(raw, overridden))
+    config = config_check.check(overrides.apply(raw, config_flags.get_override_values(values["config"])))
     return config, {name: values[name].value for name in (*required, *optional)}
-
-
-def _mistyped(argv: list[str], hint: str) -> str:
-    """The whole mistyped key of the command line, and the library's suggestion where it has one."""
-    overrides = (a.removeprefix("--").split("=")[0] for a in argv if a.startswith("--config."))
-    key = next((k for k in overrides if k.rsplit(".", 1)[-1] in hint), "a --config override")
-    close = re.search(r'Did you mean \\*"(\w+)', hint)
-    return f"unknown key {key}" + (f"; did you mean {close[1]!r}?" if close else "")
-
-
-def with_preprocessing(raw: Any, overridden: Collection[str]) -> Any:
-    """Preprocessing and LayerNorm's epsilon of the weights to start from, for every key not set on the command line."""
-    for key, value in _of_weights(raw.get("init_from")).items():
-        section, name = key.split(".")
-        if key not in overridden and raw[section][name] != value:
-            logs.say(f"config.{key} = {value}, from {raw.init_from} (the config says {raw[section][name]})")
-            raw[section][name] = value
-    return raw
-
-
-def _of_weights(init_from: str | None) -> dict[str, Any]:
-    """Config keys that imported weights, or those of another run, decide; none for other folders."""
-    if not init_from:
-        return {}
-    if is_import(init_from):
-        view, eps = load_preprocessing(init_from), load_facts(init_from).layer_norm_eps
-        crop_fraction = view.crop_fraction
-    elif (Path(init_from) / "config.json").exists():
-        stored = workdir.load_config(Path(init_from))
-        view, eps, crop_fraction = stored.data, stored.model.layer_norm_eps, stored.data.eval_crop_fraction
-    else:
-        return {}
-    return {
-        "data.mean": view.mean,
-        "data.std": view.std,
-        "data.image_size": view.image_size,
-        "data.eval_crop_fraction": crop_fraction,
-        "data.interpolation": view.interpolation,
-        "model.layer_norm_eps": eps,
-    }
 
 
 def with_path(argument: str) -> str:
@@ -126,10 +84,10 @@ def with_path(argument: str) -> str:
     name, colon, args = argument.removeprefix("--config=").partition(":")
     if os.path.exists(name):
         return argument
-    installed = CONFIGS / (Path(name).name.removesuffix(".py") + ".py")
-    if not installed.exists():
-        names = ", ".join(sorted(p.stem for p in CONFIGS.glob("*.py") if not p.stem.startswith("_")))
-        raise FileNotFoundError(f"there is no config {name!r}; a path, or one of: {names}")
+    recipes = {p.stem: p for p in sorted(CONFIGS.glob("*.py")) if not p.stem.startswith("_")}
+    installed = recipes.get(Path(name).name.removesuffix(".py"))
+    if installed is None:
+        raise FileNotFoundError(f"there is no config {name!r}; a path, or one of: {', '.join(recipes)}")
     return f"--config={installed}{colon}{args}"
 
 

@@ -164,11 +164,12 @@ class SemiConfig(FinetuneConfig):
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """How the loop runs; nothing here changes what is computed, except on_collapse = 'rollback'."""
+    """How the loop runs; only lower_batch_to_fit and on_collapse = 'rollback' change what is computed."""
 
     eval_every_epochs: float
     eval_batch_size: int
     max_images_per_device: int  # of one forward pass; more are accumulated. 0 sets no limit
+    lower_batch_to_fit: bool  # a new stage whose images do not fill its batch takes the largest they do; off: refused
     deterministic: bool  # bit-identical repeats on GPU, slower
     compilation_cache: bool  # keep compiled programs in the user's cache folder
     agree_every_steps: int  # hosts agree on stopping this often
@@ -229,7 +230,7 @@ class Config:
         return section
 
 
-# Keys a restart may change: they decide where and how fast a run happens, not what it computes.
+# Keys a restart may change: they decide where and how fast a run happens and what it tells, not what it computes.
 RUNTIME_KEYS = (
     "data.data_dir",
     "data.root",
@@ -243,6 +244,8 @@ RUNTIME_KEYS = (
     "model.attention",
     "model.remat",
     "model.unroll",
+    "finetune.published_acc1",
+    "semi.published_acc1",
     "train",
     "mesh",
     "checkpoint",
@@ -266,11 +269,12 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 def identity(config: Config) -> dict[str, Any]:
     """The flattened keys that make two runs the same experiment (contracts: checkpoints and identity)."""
+    return {k: v for k, v in flatten(config).items() if not is_runtime(k)}
 
-    def runtime(key: str) -> bool:
-        return any(key == k or key.startswith(f"{k}.") for k in RUNTIME_KEYS)
 
-    return {k: v for k, v in flatten(config).items() if not runtime(k)}
+def is_runtime(key: str) -> bool:
+    """Whether a restart may change a key, as in 'data.threads'."""
+    return any(key == k or key.startswith(f"{k}.") for k in RUNTIME_KEYS)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

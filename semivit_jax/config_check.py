@@ -35,6 +35,9 @@ def check_stored(raw: Mapping[str, Any]) -> Config:
     # The epsilon was null, and before that no key at all; both meant this.
     if isinstance(model, Mapping) and model.get("layer_norm_eps") is None:
         raw = {**raw, "model": {**model, "layer_norm_eps": 1e-6}}
+    train = raw.get("train")
+    if isinstance(train, Mapping):  # batches that images do not fill were refused
+        raw = {**raw, "train": {"lower_batch_to_fit": False, **train}}
     return check(raw)
 
 

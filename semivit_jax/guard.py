@@ -6,6 +6,7 @@ Pure functions on a small JSON-ready history, which travels in every checkpoint.
 import dataclasses
 
 from semivit_jax.config import TrainConfig
+from semivit_jax.words import counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +71,7 @@ def after_step(
             first_dropped_step=first,
         )
         if history.dropped_in_a_row >= config.max_nonfinite_in_a_row:
-            row = f"{history.dropped_in_a_row} updates in a row, since step {first}"
+            row = f"{counted(history.dropped_in_a_row, 'update')} in a row, since step {first}"
             # Dropped updates left the weights as they were.
             return history, Complaint(f"loss or gradient was not finite in {row}", healthy_until=step)
         return history, None

@@ -156,6 +156,10 @@ def show_warnings() -> None:
 
 def say(line: str) -> None:
     """Prints one line, on the first host."""
-    if jax.process_index():
-        return
+    if not jax.process_index():
+        say_early(line)
+
+
+def say_early(line: str) -> None:
+    """Prints one line on every host: for what is said before the hosts have met, when none knows its number."""
     console.print(line, soft_wrap=True, markup=False)

@@ -9,8 +9,9 @@ from semivit_jax import logs
 from semivit_jax.data.dataset import cache_dir
 from semivit_jax.data.decode import BadImage
 from semivit_jax.data.errors import DatasetError
-from semivit_jax.data.folder_scan import scan
+from semivit_jax.data.folder_scan import scan, unread_photos
 from semivit_jax.predict import TOP, Predictor
+from semivit_jax.words import counted
 
 _MOST_LINES = 20  # of skipped images in the output; the rest is counted
 
@@ -35,6 +36,8 @@ def predict_folder(predictor: Predictor, images: Path, out: Path) -> list[str]:
     if not images.is_dir():
         raise DatasetError(f"--images {str(images)!r} is not a folder")
     found = scan(images, cache_dir=cache_dir())
+    for warning in unread_photos(images, found):
+        logs.say(warning)
     skipped = list(found.problems)
     line = logs.ProgressLine("predict", len(found.names), active=True)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -66,7 +69,7 @@ def predict_folder(predictor: Predictor, images: Path, out: Path) -> list[str]:
 def report(skipped: Sequence[str], out: Path, source: str) -> None:
     """Says what was written and what was left out."""
     if skipped:
-        logs.say(f"skipped {len(skipped)} files:")
+        logs.say(f"skipped {counted(len(skipped), 'file')}:")
         for line in _cut(skipped):
             logs.say(f"  {line}")
     logs.say(f"wrote {out}, with {source}")

@@ -11,6 +11,7 @@ from semivit_jax.baselines import digits_baselines
 from semivit_jax.config import Config
 from semivit_jax.data.dataset import TaskData
 from semivit_jax.manifest import write_json
+from semivit_jax.words import counted
 
 # Keys of a stage's entry in summary.json -> keys of its report.json; accuracies in [0, 1].
 _ENTRIES = {
@@ -39,15 +40,22 @@ def summarise(config: Config, task: TaskData, folder: Path) -> dict[str, Any]:
         "recipe_origin": config.log.origin,
         "labels_per_class": config.data.labels_per_class,
         "seed": config.seed,
-        "num_train": len(task.split.training) + len(task.split.validation),
+        "num_train": _num_train(config, task),
         "num_labeled": len(task.split.labeled),
         "num_test": len(task.eval),
+        "evaluated_on": config.data.eval_split or "validation",
         "stages": entries,
         "baselines": digits_baselines(task, config.data) if config.data.dataset == "digits" else {},
         "seconds": {**seconds, "total": sum(seconds.values())},
     }
     write_json(folder / "summary.json", summary)
     return summary
+
+
+def _num_train(config: Config, task: TaskData) -> int:
+    """Images not held out for the accuracy, which without an evaluation split is that of the validation images."""
+    kept_back = task.split.validation if config.data.eval_split else ()
+    return len(task.split.training) + len(kept_back)
 
 
 def print_summary(summary: dict[str, Any]) -> None:
@@ -74,7 +82,7 @@ def print_summary(summary: dict[str, Any]) -> None:
 
 
 def _title(summary: dict[str, Any]) -> str:
-    return (
-        f"{summary['dataset']}: {summary['num_labeled']} labeled of {summary['num_train']} training images, "
-        f"{summary['num_test']} test images, seed {summary['seed']}"
-    )
+    training = counted(summary["num_train"], "training image")
+    # Runs of earlier versions do not say on what they were evaluated.
+    evaluation = counted(summary["num_test"], f"{summary.get('evaluated_on', 'evaluation')} image")
+    return f"{summary['dataset']}: {summary['num_labeled']} labeled of {training}, {evaluation}, seed {summary['seed']}"

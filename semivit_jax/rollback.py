@@ -13,6 +13,7 @@ from semivit_jax.compiled import Compiled
 from semivit_jax.manifest import write_json
 from semivit_jax.setup_stage import Run
 from semivit_jax.state import TrainState
+from semivit_jax.words import counted
 
 
 class Collapsed(RuntimeError):
@@ -42,7 +43,7 @@ def record(
     tried = cluster.from_first_host(len(_entries(folder)))
     story = f"{folder.name}: {collapse}; {_told(step, collapse)}, in {folder / 'checkpoints'}; nothing was overwritten"
     if tried and config.on_collapse == "rollback":
-        story += f"; rolled back {tried} times before"
+        story += f"; rolled back {counted(tried, 'time')} before"
     if config.on_collapse == "stop" or step is None or tried >= config.max_rollbacks:
         raise Collapsed(story, healthy_until=collapse.healthy_until) from collapse
     checkpoints.set_aside_after(step)

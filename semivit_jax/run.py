@@ -14,6 +14,7 @@ from semivit_jax import cluster, logs, report, sharding, stopping, workdir
 from semivit_jax.config import Config, flatten
 from semivit_jax.data.dataset import describe, open_task
 from semivit_jax.setup_stage import Run, plan_stage
+from semivit_jax.start import check_init_from
 from semivit_jax.train import run_stage
 
 FEW_FOR_MAE = 10_000  # images; below, pre-training on own photos alone rarely pays (contracts: data)
@@ -50,6 +51,7 @@ def train(config: Config, folder: Path) -> None:
         if first_host:
             report.print_summary(json.loads((folder / "summary.json").read_text()))
         return
+    check_init_from(config, folder)
     with contextlib.ExitStack() as on_error:
         if first_host and not (folder / "config.json").exists():
             # What is wrong with data or batches is mended with other values, which a claimed folder would refuse.
@@ -58,9 +60,8 @@ def train(config: Config, folder: Path) -> None:
         task = open_task(config, workdir=folder if first_host else None)
         logs.say(describe(task))
         cluster.same_on_every_host({"data listing": task.listing_hash, "split": task.split_hash})
-        if config.data.dataset == "own_folder" and "mae" in config.stages:
-            for line in mae_warnings(config.init_from, len(task.split.training)):
-                logs.say(line)
+        if config.data.dataset == "own_folder" and "mae" in config.stages and not config.init_from:
+            warn_of_few(len(task.split.training))
         with stopping.listening() as stop:
             one = Run(config, folder, task, sharding.make_mesh(config.mesh.fsdp), stop)
             # All of them before the first one starts: a batch that does not fit is told at once, not hours later.
@@ -76,19 +77,13 @@ def train(config: Config, folder: Path) -> None:
     cluster.wait_for_all("summary written")  # a host that left earlier would take the others along
 
 
-def mae_warnings(init_from: str, num_images: int) -> list[str]:
-    """What to say before MAE pre-training on somebody's own photos, which a config argument leaves out."""
-    if init_from:
-        return [
-            f"warning: MAE pre-training goes on from {init_from} first; --config=own_folder:init_from={init_from} "
-            "instead of --config.init_from begins with fine-tuning"
-        ]
+def warn_of_few(num_images: int) -> None:
+    """Says so where MAE pre-training from scratch is given less than pays."""
     if num_images < FEW_FOR_MAE:
-        return [
+        logs.say(
             f"warning: {num_images} images are few for MAE pre-training from scratch; imported weights usually do "
-            "better (semivit import, then --config=own_folder:init_from=FOLDER)"
-        ]
-    return []
+            "better (semivit import, then --config.init_from=FOLDER)"
+        )
 
 
 def _claim(folder: Path, config: Config, *, first_host: bool) -> None:

@@ -10,8 +10,9 @@ from semivit_jax import logs
 from semivit_jax.config import Config
 from semivit_jax.data.dataset import TaskData
 from semivit_jax.manifest import write_json
-from semivit_jax.plan import DataFacts, Plan, make_plan
+from semivit_jax.plan import DataFacts, Plan, fit_batch, make_plan
 from semivit_jax.stopping import StopRequest
+from semivit_jax.words import counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,11 +31,14 @@ class Run:
 
 
 def plan_stage(run: Run, name: str) -> Plan:
-    """The stage's plan; a restart keeps the stored group size, since draws depend on it."""
+    """The stage's plan; a restart keeps the stored batch and group size, since draws depend on them."""
     split, path = run.task.split, _path(run, name)
     facts = DataFacts(len(split.training), len(split.labeled), len(split.unlabeled), len(run.task.class_names))
-    stored = json.loads(path.read_text())["group_size"] if path.exists() else None
-    return make_plan(run.config, name, facts, num_devices=run.mesh.size, stored_group_size=stored)
+    stored = json.loads(path.read_text()) if path.exists() else {}
+    devices = run.mesh.size
+    config, lowered = fit_batch(run.config, name, facts, num_devices=devices, stored=stored.get("batch_size"))
+    plan = make_plan(config, name, facts, num_devices=devices, stored_group_size=stored.get("group_size"))
+    return dataclasses.replace(plan, deviations=(*lowered, *plan.deviations))
 
 
 def keep_plan(run: Run, plan: Plan) -> None:
@@ -42,7 +46,7 @@ def keep_plan(run: Run, plan: Plan) -> None:
     if run.first_host:
         write_json(_path(run, plan.stage), dataclasses.asdict(plan))
     for deviation in plan.deviations:
-        logs.say(f"{plan.stage}: the recipe is adapted to {plan.num_devices} devices: {deviation}")
+        logs.say(f"{plan.stage}: the recipe is adapted, on {counted(plan.num_devices, 'device')}: {deviation}")
 
 
 def _path(run: Run, stage: str) -> Path:

@@ -9,6 +9,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from semivit_jax.config import ConfigError
 from semivit_jax.optim import path_name
+from semivit_jax.words import counted
 
 PyTree = Any
 ROWS = ("data", "fsdp")  # every batch is spread over all devices, whatever the mesh's shape
@@ -25,7 +26,7 @@ def make_mesh(fsdp: int, devices: list[Any] | None = None) -> Mesh:
     devices = sorted(devices or jax.devices(), key=lambda d: (d.process_index, d.id))
     if len(devices) % fsdp:
         legal = [n for n in range(1, len(devices) + 1) if len(devices) % n == 0]
-        raise ConfigError(f"config.mesh.fsdp is {fsdp}; {len(devices)} devices allow {legal}")
+        raise ConfigError(f"config.mesh.fsdp is {fsdp}; on {counted(len(devices), 'device')}, legal are {legal}")
     # Auto axes: the default, Explicit, refuses the gathers of masking and mixing.
     return Mesh(np.array(devices).reshape(-1, fsdp), ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from semivit_jax import checkpoint, class_names, guard, logs, rollback, warm_start, workdir
 from semivit_jax.checkpoint import Checkpoints
 from semivit_jax.compiled import Compiled, stage_key
-from semivit_jax.config import ConfigError
+from semivit_jax.config import Config, ConfigError
 from semivit_jax.progress import Progress, fresh_progress
 from semivit_jax.setup_stage import Run
 from semivit_jax.state import TrainState
@@ -110,13 +110,36 @@ def find_source(run: Run, stage: str) -> Path | None:
         return found
     if not run.config.init_from:
         return None
-    origin = Path(run.config.init_from)
-    if not origin.is_dir():
-        raise ConfigError(
-            f"config.init_from {run.config.init_from} is not a folder; it names another run, or what "
-            "`semivit import SOURCE --model MODEL --out FOLDER` has written"
-        )
+    origin = _run_to_start_from(run.config.init_from)
     found = checkpoint.newest_good(origin / workdir.latest_stage(origin) / "checkpoints")
     if found is None:
         raise checkpoint.CheckpointError(f"config.init_from {origin} has no good checkpoint")
     return found
+
+
+def check_init_from(config: Config, folder: Path) -> None:
+    """Before anything else is done: whether what config.init_from names can be started from.
+
+    A run that has a checkpoint of its first stage needs it no more, and may outlive it.
+
+    Raises:
+      ConfigError: it is neither imported weights nor a run with a checkpoint.
+    """
+    started = any((folder / config.stages[0] / "checkpoints").glob("*/MANIFEST.json"))
+    if not config.init_from or started or is_import(config.init_from):
+        return
+    origin = _run_to_start_from(config.init_from)
+    try:
+        workdir.latest_stage(origin)
+    except ConfigError as error:
+        raise ConfigError(f"config.init_from: {error}, nor imported weights") from error
+
+
+def _run_to_start_from(init_from: str) -> Path:
+    """The folder that config.init_from names, if it is one."""
+    if not Path(init_from).is_dir():
+        raise ConfigError(
+            f"config.init_from {init_from} is not a folder; it names another run, or what "
+            "`semivit import SOURCE --model MODEL --out FOLDER` has written"
+        )
+    return Path(init_from)

@@ -12,7 +12,7 @@ from semivit_jax import guard, logs, rollback, sharding, workdir
 from semivit_jax.checkpoint import CheckpointError, Checkpoints
 from semivit_jax.cluster import any_host, from_first_host, same_on_every_host
 from semivit_jax.compiled import Compiled, compile_stage, stage_key
-from semivit_jax.data.eval_pipeline import eval_batches
+from semivit_jax.data.eval_pipeline import EvalBatches, eval_batches
 from semivit_jax.data.pipeline import BatchSpec, TrainBatches, train_batches
 from semivit_jax.evaluate import evaluate
 from semivit_jax.laps import Laps
@@ -39,7 +39,7 @@ def run_stage(run: Run, plan: Plan) -> None:
     checkpoints = Checkpoints(folder / "checkpoints", keep=run.config.checkpoint.keep, say=logs.say)
     best = Checkpoints(folder / "best", keep=1, say=logs.say)
     laps.lap("set-up")
-    finished = False
+    finished, new = False, True
     while not finished:
         state, progress, restored_step = start_state(run, compiled, checkpoints, best, folder)
         same_on_every_host({"step": str(state.step), "position": str(state.position)})
@@ -50,7 +50,7 @@ def run_stage(run: Run, plan: Plan) -> None:
         line = logs.ProgressLine(name, plan.total_steps, active=run.first_host)
         loop = Loop(run, compiled, checkpoints, best, writer, line, progress, started)
         try:
-            loop.train(state, laps)
+            loop.train(state, laps, compiles=new)
             finished = True
         except Collapsed as collapse:
             # Going back is a restart inside the process: the same code restores, logs and reads on.
@@ -63,7 +63,7 @@ def run_stage(run: Run, plan: Plan) -> None:
         finally:
             line.close()
             writer.close()
-        started, laps = time.monotonic(), Laps()
+        started, laps, new = time.monotonic(), Laps(), False
     write_report(run, plan, folder, progress)
     checkpoints.close()
     best.close()
@@ -87,6 +87,7 @@ class Loop:
     ):
         self.run, self.compiled, self.plan = run, compiled, compiled.plan
         self.checkpoints, self.best, self.writer, self.line = checkpoints, best, writer, line
+        self.evaluation = _evaluation_batches(run)
         self.progress, self.clock, self.position, self.skipped = progress, started, 0, 0
         # Made on the mesh by jit: device_put refuses keys on devices of other hosts.
         make_key = jax.jit(lambda: stage_key(run.config, self.plan.stage), out_shardings=sharding.replicated(run.mesh))
@@ -94,8 +95,8 @@ class Loop:
         self.images_per_update = self.plan.batch_size * (1 + self.plan.unlabeled_ratio)
         self.input_wait, self.saving, self.log_started, self.images_since_log = 0.0, 0.0, time.monotonic(), 0
 
-    def train(self, state: TrainState, laps: Laps) -> None:
-        """Runs to the last step; `laps` has timed the start so far."""
+    def train(self, state: TrainState, laps: Laps, *, compiles: bool) -> None:
+        """Runs to the last step; `laps` has timed the start so far, `compiles` where the first step is this stage's."""
         config, total = self.run.config, self.plan.total_steps
         step, position = int(state.step), int(state.position)
         self.position, self.skipped = position, position - step  # skipped by rollbacks, constant from here on
@@ -109,6 +110,10 @@ class Loop:
                 self.input_wait += time.monotonic() - waited
                 if first:
                     laps.lap("first batch")
+                    if compiles:
+                        logs.say(
+                            f"{self.plan.stage}: compiling the step (once per start; minutes for a large model) ..."
+                        )
                 state, found = self.compiled.train_step(state, batch, self.key)
                 if first:  # the call compiles, and returns while the step runs
                     laps.lap("compile")
@@ -209,7 +214,7 @@ class Loop:
         values = {
             f"{prefix}/{k}": v
             for prefix, params in self.compiled.stage.eval_params(state).items()
-            for k, v in evaluate_params(self.run, self.compiled.eval_step, params).items()
+            for k, v in evaluate(self.compiled.eval_step, params, self.evaluation, mesh=self.run.mesh).items()
         }
         if not values:
             return
@@ -275,14 +280,13 @@ class Loop:
         self.checkpoints.wait()
 
 
-def evaluate_params(run: Run, eval_step: Any, params: Any) -> dict[str, float]:
-    """Exact metrics on the run's evaluation set; the batch is rounded up to fill every device."""
+def _evaluation_batches(run: Run) -> EvalBatches:
+    """The run's evaluation set, for as many evaluations as there are; the batch is rounded up to fill every device."""
     size = -(-run.config.train.eval_batch_size // run.mesh.size) * run.mesh.size
-    batches = eval_batches(
+    return eval_batches(
         run.task.eval,
         run.config.data,
         batch_size=size,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
-    return evaluate(eval_step, params, batches, mesh=run.mesh)

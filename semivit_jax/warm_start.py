@@ -10,6 +10,7 @@ import jax
 
 from semivit_jax import checkpoint
 from semivit_jax.checkpoint import CheckpointError
+from semivit_jax.words import counted
 
 PyTree = Any
 
@@ -149,4 +150,4 @@ def _short(names: tuple[str, ...]) -> str:
     """Names with the blocks' tensors counted instead of listed."""
     blocks = sum(n.startswith(("blocks.", "decoder.blocks.")) for n in names)
     others = [n for n in names if not n.startswith(("blocks.", "decoder.blocks."))]
-    return ", ".join(others + ([f"{blocks} tensors of the blocks"] if blocks else [])) or "none"
+    return ", ".join(others + ([f"{counted(blocks, 'tensor')} of the blocks"] if blocks else [])) or "none"

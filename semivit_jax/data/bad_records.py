@@ -5,6 +5,8 @@ import dataclasses
 import logging
 from collections.abc import Sequence
 
+from semivit_jax.words import counted
+
 _log = logging.getLogger(__name__)
 WINDOW = 10_000  # training records of one host over which the share of bad ones is taken
 
@@ -24,7 +26,10 @@ class BadRecord:
 class BadRecordCount:
     """Counts the bad records of one host and stops the run when there are too many."""
 
-    def __init__(self, names: Sequence[str], *, max_bad_share: float, window: int = WINDOW):
+    def __init__(
+        self, names: Sequence[str], *, max_bad_share: float, window: int = WINDOW, logged: set[int] | None = None
+    ):
+        """Args: logged, the records that have been named; counts that share it name each record once among them."""
         self.total = 0
         self._names = names
         self._max_bad_share = max_bad_share
@@ -32,7 +37,7 @@ class BadRecordCount:
         self._recent: collections.deque[tuple[int, int]] = collections.deque()  # (records, bad ones) per reading
         self._recent_records = 0
         self._recent_bad = 0
-        self._logged: set[int] = set()
+        self._logged = set() if logged is None else logged
 
     def add(self, num_records: int, bad: Sequence[BadRecord]) -> None:
         """Takes note of `num_records` delivered records, on the way to which `bad` ones were passed over.
@@ -54,8 +59,8 @@ class BadRecordCount:
                 _log.warning("passing over %r: %s", self._names[record.index], record.reason)
         if bad and self._recent_bad > self._max_bad_share * self._window:
             raise TooManyBadRecords(
-                f"{self._recent_bad} of the last {self._recent_records} records of this host are bad, the "
-                f"latest {self._names[bad[-1].index]!r} ({bad[-1].reason}). That is above "
+                f"{self._recent_bad} bad among this host's last {counted(self._recent_records, 'record')}, the latest "
+                f"{self._names[bad[-1].index]!r} ({bad[-1].reason}). That is above "
                 f"config.data.max_bad_share = {self._max_bad_share} of {self._window:,} records; repair or "
                 "remove these files, or raise it"
             )

@@ -15,6 +15,7 @@ from semivit_jax.data import digits, folder, label_lists, splits, tfds_source
 from semivit_jax.data.errors import DatasetError
 from semivit_jax.data.listing import Listing
 from semivit_jax.data.splits import Split
+from semivit_jax.words import counted
 
 
 class Records(Protocol):
@@ -70,12 +71,12 @@ class TaskData:
 def open_task(config: Config, *, workdir: Path | None) -> TaskData:
     """Opens the images of a config and draws its split.
 
-    Writes `split.csv` and `listing.json` into `workdir`, or checks that the split there is this one; with
+    Writes `split.csv` and `listing.json` into `workdir`, or checks that listing and split there are these; with
     workdir None nothing is written.
 
     Raises:
       DatasetError: if the data set is not there (the message says where it was looked for and how to prepare
-        it) or cannot be used.
+        it) or cannot be used, or is another one than the workdir's.
       SplitError: if the split cannot be made, or the workdir holds another one.
     """
     data = config.data
@@ -107,6 +108,7 @@ def open_task(config: Config, *, workdir: Path | None) -> TaskData:
         split_hash=splits.split_hash(split, listing_hash),
     )
     if workdir is not None:
+        _check_listing(workdir / "listing.json", task)
         splits.write_or_compare(workdir / "split.csv", split, names=train.names, labels=train.labels)
         _write_summary(workdir / "listing.json", task)
     return task
@@ -142,10 +144,10 @@ def open_split(config: Config, task: TaskData, name: str) -> ImageSet:
 def describe(task: TaskData) -> str:
     """One paragraph for people: sizes of the split, number of classes and their names."""
     names = ", ".join(task.class_names[:20]) + (", ..." if len(task.class_names) > 20 else "")
-    split = task.split
+    split, classes = task.split, counted(len(task.class_names), "class", "classes")
     return (
         f"{len(split.labeled)} labeled, {len(split.unlabeled)} unlabeled, {len(split.validation)} validation "
-        f"and {len(task.eval)} evaluation images; {len(task.class_names)} classes: {names}"
+        f"and {counted(len(task.eval), 'evaluation image')}; {classes}: {names}"
     )
 
 
@@ -210,6 +212,22 @@ def _listed_split(listing: Listing, data: DataConfig, *, seed: int) -> Split:
         seed=seed,
         class_names=listing.class_names,
     )
+
+
+def _check_listing(path: Path, task: TaskData) -> None:
+    """Refuses to go on with other files or labels: places in the streams would belong to other images."""
+    if not path.exists():
+        return
+    stored = json.loads(path.read_text())
+    if stored["listing_hash"] != task.listing_hash:
+        then, now = (
+            f"{counted(train, 'training image')} and {counted(evaluation, 'evaluation image')}"
+            for train, evaluation in ((stored["num_train"], stored["num_eval"]), (len(task.train), len(task.eval)))
+        )
+        raise DatasetError(
+            f"{path.parent} was begun with other files, names or labels: {then} then, {now} now. Put back what has "
+            "changed, or use another workdir"
+        )
 
 
 def _write_summary(path: Path, task: TaskData) -> None:

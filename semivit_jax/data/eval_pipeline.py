@@ -28,15 +28,17 @@ class EvalBatches:
         self._data = data
         self._rows = rows
         self._decoded: DecodedSet | None = None
+        self._named: set[int] = set()  # bad images that have been logged
 
     def __len__(self) -> int:
         return math.ceil(len(self._images) / self._rows.global_rows)
 
     def __iter__(self) -> Iterator[Arrays]:
-        # The share of bad records is that of this evaluation: each one starts to count anew.
-        bad = BadRecordCount(
-            self._images.names, max_bad_share=self._data.max_bad_share, window=min(WINDOW, len(self._images))
-        )
+        # The share of bad records is that of this evaluation: each one starts to count anew. Of a few images one alone
+        # would be above it, and no single file shall end a run whose config allows for bad ones.
+        share, window = self._data.max_bad_share, min(WINDOW, len(self._images))
+        share = max(share, 1 / window) if share else 0.0
+        bad = BadRecordCount(self._images.names, max_bad_share=share, window=window, logged=self._named)
         if fits_in_memory(self._images, self._data) and self._decoded is None:
             self._decoded = decode_all(self._images, self._data)
         view = host_views.eval_view_of(self._data)

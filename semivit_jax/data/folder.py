@@ -7,8 +7,9 @@ from pathlib import Path
 
 from semivit_jax.data import folder_labels
 from semivit_jax.data.errors import DatasetError
-from semivit_jax.data.folder_scan import Scan, scan
+from semivit_jax.data.folder_scan import Scan, scan, unread_photos
 from semivit_jax.data.listing import Listing
+from semivit_jax.words import counted
 
 _log = logging.getLogger(__name__)
 _MOST_LINES = 20  # of one kind of problem in a message
@@ -62,7 +63,8 @@ def open_folder(
         _log.warning("%s", line)
     if labels.errors:
         raise DatasetError(
-            f"{len(labels.errors)} problems with the labels of {str(root)!r}:\n" + "\n".join(_cut(labels.errors))
+            f"{counted(len(labels.errors), 'problem')} with the labels of {str(root)!r}:\n"
+            + "\n".join(_cut(labels.errors))
         )
     return FolderSet(FolderRecords(root, found.names), Listing(found.names, labels.labels, labels.class_names))
 
@@ -70,10 +72,11 @@ def open_folder(
 def _report(root: Path, found: Scan, warnings: Sequence[str]) -> list[str]:
     lines = []
     if len(found.problems):
-        lines.append(f"{len(found.problems)} files or folders in {str(root)!r} are left out:")
+        lines.append(f"{counted(len(found.problems), 'file or folder', 'files or folders')} left out of {str(root)!r}:")
         lines += _cut(found.problems)
+    lines += unread_photos(root, found)
     if found.ignored:
-        lines.append(f"{found.ignored} files in {str(root)!r} are no images by their ending")
+        lines.append(f"{counted(found.ignored, 'file')} in {str(root)!r} passed over, without the ending of an image")
     return lines + _cut(warnings)
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from semivit_jax.data.folder_scan import UNREAD
+
 UNLABELED_FOLDER = "unlabeled"  # a sub-folder of this name is no class
 _COLUMNS = ("path", "label")
 
@@ -47,7 +49,7 @@ def from_csv(path: Path, *, root: Path, names: Sequence[str], left_out: Sequence
             errors.append(f"{where}: {given!r} has an empty label")
         elif name not in positions:
             reason = next((text for text in left_out if text.startswith(f"{name!r} ")), None)
-            errors.append(f"{where}: {reason or f'there is no image {given!r} in {str(root)!r}'}")
+            errors.append(f"{where}: {reason or _no_image(given, root)}")
         elif positions[name] in label_of:
             errors.append(f"{where}: {given!r} is already in line {line_of[positions[name]]}")
         else:
@@ -118,6 +120,12 @@ def _relative(given: str, root: Path) -> str | None:
         given = Path(given).relative_to(root.absolute()).as_posix()
     simple = posixpath.normpath(given)
     return None if simple == ".." or simple.startswith("../") else simple
+
+
+def _no_image(given: str, root: Path) -> str:
+    if given.lower().endswith(UNREAD):
+        return f"{given!r} is of a format that is not read; convert it to JPEG or PNG"
+    return f"there is no image {given!r} in {str(root)!r}"
 
 
 def _used_once(labels: np.ndarray, class_names: Sequence[str]) -> tuple[str, ...]:

@@ -20,8 +20,10 @@ from rich.progress import track
 
 from semivit_jax.data.errors import DatasetError
 from semivit_jax.data.listing import NameTable
+from semivit_jax.words import counted
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
+UNREAD = (".heic", ".heif", ".tif", ".tiff", ".avif")  # photos that no decoder here reads
 _STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"RIFF")
 _HEAD_BYTES = 12  # up to the word WEBP of a RIFF file
 _CHUNK = 1000  # files per task of a checking thread
@@ -36,6 +38,7 @@ class Scan:
     names: Sequence[str]  # usable images, sorted
     directories: Sequence[str]  # all directories, the folder itself as ''
     problems: Sequence[str]  # one line per file or link that was left out, and why
+    unread: int  # files with the endings UNREAD
     ignored: int  # files with other endings
 
 
@@ -55,21 +58,29 @@ def scan(root: Path, *, cache_dir: Path) -> Scan:
         found, times = _scan(root)
         _save(saved, found, times)
     if not len(found.names):
-        raise DatasetError(
-            "\n".join([f"no images in {str(root)!r} (endings {', '.join(ENDINGS)})", *found.problems[:10]])
-        )
+        endings = f"no images in {str(root)!r} (endings {', '.join(ENDINGS)})"
+        raise DatasetError("\n".join([endings, *unread_photos(root, found), *found.problems[:10]]))
     return found
+
+
+def unread_photos(root: Path, found: Scan) -> list[str]:
+    """What to do about photos whose format is not read, in a line or none."""
+    if not found.unread:
+        return []
+    these = counted(found.unread, "file")
+    return [f"{these} in {str(root)!r} not read ({', '.join(UNREAD)}): convert to JPEG or PNG, or they take no part"]
 
 
 def _scan(root: Path) -> tuple[Scan, list[int]]:
     candidates: list[str] = []
     directories: list[tuple[str, int]] = []
     problems: list[str] = []
-    ignored = 0
+    unread = ignored = 0
     for directory, modified, files in _walk(root, problems):
         directories.append((directory, modified))
         images = [name for name in files if name.lower().endswith(ENDINGS)]
-        ignored += len(files) - len(images)
+        photos = sum(name.lower().endswith(UNREAD) for name in files)
+        unread, ignored = unread + photos, ignored + len(files) - len(images) - photos
         candidates += [f"{directory}/{name}" if directory else name for name in images]
     candidates.sort(key=os.fsencode)
     console = Console(stderr=True)
@@ -80,7 +91,7 @@ def _scan(root: Path) -> tuple[Scan, list[int]]:
         checks = threads.map(lambda chunk: [_complaint(root, name) for name in chunk], chunks)
         progress = track(
             zip(chunks, checks, strict=True),
-            f"checking {len(candidates):,} files",
+            f"checking {counted(len(candidates), 'file')}",
             total=len(chunks),
             console=console,
             transient=True,
@@ -93,6 +104,7 @@ def _scan(root: Path) -> tuple[Scan, list[int]]:
         names=NameTable.pack(names),
         directories=NameTable.pack(directory for directory, _ in directories),
         problems=NameTable.pack(problems),
+        unread=unread,
         ignored=ignored,
     )
     return found, [modified for _, modified in directories]
@@ -156,7 +168,7 @@ def _save(path: Path, found: Scan, times: Sequence[int]) -> None:
         assert isinstance(table, NameTable)
         arrays |= {f"{key}_block": table.block, f"{key}_ends": table.ends}
     with open(building, "wb") as file:
-        np.savez(file, **arrays, times=np.array(times, np.int64), ignored=np.array(found.ignored))
+        np.savez(file, **arrays, times=np.array(times, np.int64), counts=np.array([found.unread, found.ignored]))
     building.replace(path)
 
 
@@ -165,14 +177,16 @@ def _load(path: Path, root: Path) -> Scan | None:
     if not path.exists():
         return None
     with np.load(path, allow_pickle=False) as saved:
+        if "counts" not in saved:  # an earlier version's
+            return None
         tables = {
             key: NameTable(saved[f"{key}_block"], saved[f"{key}_ends"]) for key in ("names", "directories", "problems")
         }
-        times, ignored = saved["times"], int(saved["ignored"])
+        times, (unread, ignored) = saved["times"], saved["counts"].tolist()
     for directory, modified in zip(tables["directories"], times, strict=True):
         try:
             if (root / directory).stat().st_mtime_ns != modified:
                 return None
         except OSError:
             return None
-    return Scan(**tables, ignored=ignored)
+    return Scan(**tables, unread=unread, ignored=ignored)

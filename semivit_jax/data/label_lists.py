@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from semivit_jax.data.splits import SplitError
+from semivit_jax.words import counted
 
 _COMMENT = "# listing "
 _HASH_LENGTH = 16  # hex digits; 64 bits tell any two listings apart
@@ -43,7 +44,7 @@ def read(path: Path, names: Sequence[str]) -> np.ndarray:
     positions = parse(path, text, names)
     doubled = [names[p] for p, count in Counter(positions).items() if count > 1]
     if doubled:
-        raise SplitError(f"{path} lists {len(doubled)} images more than once, {doubled[0]!r} first")
+        raise SplitError(f"{path} lists {counted(len(doubled), 'image')} more than once, {doubled[0]!r} first")
     if not positions:
         raise SplitError(f"{path} lists no image")
     return np.sort(np.asarray(positions, np.int64))
@@ -101,7 +102,9 @@ def _from_names(path: Path, text: str, names: Sequence[str]) -> list[int]:
         else:
             unknown.append(line)
     if unknown:
-        raise SplitError(f"{path}: {len(unknown)} entries are not in the training set, {unknown[0]!r} first")
+        raise SplitError(
+            f"{path}: {counted(len(unknown), 'entry', 'entries')} not in the training set, {unknown[0]!r} first"
+        )
     return positions
 
 

@@ -13,6 +13,7 @@ from semivit_jax.data import prepare_folder, prepare_imagenet, prepare_shards
 from semivit_jax.data.dataset import cache_dir
 from semivit_jax.data.errors import DatasetError
 from semivit_jax.data.prepare_source import Source
+from semivit_jax.words import counted
 
 BAD_USAGE, INTERRUPTED = 2, 130
 _TAKEN = ("digits", "own_folder")  # values of config.data.dataset with a meaning of their own
@@ -69,8 +70,8 @@ def prepare(source: Path, *, name: str, data_dir: Path, labels_csv: Path | None,
     final = data_dir / name / prepare_shards.VERSION
     with prepare_shards.only_builder(final) as building:
         found = _open(source, labels_csv=labels_csv, allow_partial=allow_partial, keep=building)
-        sizes = ", ".join(f"{len(images):,} {split}" for split, images in found.splits.items())
-        logs.say(f"{found.kind}: {sizes} images, {len(found.class_names)} classes")
+        sizes = ", ".join(counted(len(images), f"{split} image") for split, images in found.splits.items())
+        logs.say(f"{found.kind}: {sizes}; {counted(len(found.class_names), 'class', 'classes')}")
         prepare_shards.build(found, final=final, building=building)
     logs.say(f"wrote {final}; use it with {_config_flags(name, data_dir, found)}")
     return final
@@ -89,8 +90,8 @@ def _open(source: Path, *, labels_csv: Path | None, allow_partial: bool, keep: P
 def _config_flags(name: str, data_dir: Path, source: Source) -> str:
     evaluation = next((split for split in ("validation", "test") if split in source.splits), "")
     values = {"dataset": name, "data_dir": data_dir, "train_split": "train", "eval_split": evaluation}
-    if not evaluation:
-        values["validation_share"] = "SHARE"  # of the training images; evaluation needs some
+    # Of the training images; without a split of its own evaluation needs some, with one they would serve nothing.
+    values["validation_share"] = 0.0 if evaluation else "SHARE"
     return " ".join(f"--config.data.{key}={value}" for key, value in values.items())
 
 

@@ -19,6 +19,7 @@ from semivit_jax.data.dataset import ImageSet
 from semivit_jax.data.errors import DatasetError
 from semivit_jax.data.listing import NameTable
 from semivit_jax.data.prepare_source import Source
+from semivit_jax.words import counted
 
 TRAIN_TAR, VALIDATION_TAR = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 NUM_TRAIN, NUM_VALIDATION = 1_281_167, 50_000  # Russakovsky et al. 2015, table 2
@@ -83,8 +84,8 @@ def open_imagenet(folder: Path, *, keep: Path, allow_partial: bool) -> Source:
         count = len(splits[split])
         if count != expected and not (allow_partial and 0 < count < expected):
             raise DatasetError(
-                f"the tar of {split} images holds {count:,} images; ImageNet has {expected:,}. Is the download "
-                "complete? (--allow_partial accepts fewer)"
+                f"the tar of {split} images holds {counted(count, 'image')}; ImageNet has {expected:,}. Is "
+                "the download complete? (--allow_partial accepts fewer)"
             )
     return Source("ImageNet tars", splits, tuple(synsets))
 

@@ -30,6 +30,7 @@ from semivit_jax.data.errors import DatasetError
 from semivit_jax.data.listing import Listing
 from semivit_jax.data.prepare_source import Source
 from semivit_jax.manifest import write_json
+from semivit_jax.words import counted
 
 VERSION = "1.0.0"
 RECORDS_PER_SHARD = 4096  # some 450 MB of ImageNet; single reads from files of a million records are slow
@@ -104,7 +105,7 @@ def shard_positions(names: Sequence[str]) -> list[np.ndarray]:
     doubled = np.flatnonzero(keys[order][1:] == keys[order][:-1])
     if len(doubled):
         raise DatasetError(
-            f"{len(doubled)} images have the name of another one, {names[int(order[doubled[0]])]!r} first"
+            f"{counted(len(doubled), 'image')} with the name of another one, {names[int(order[doubled[0]])]!r} first"
         )
     parts = np.array_split(order, -(-len(names) // RECORDS_PER_SHARD))
     return [np.sort(part) for part in parts]
@@ -121,7 +122,7 @@ def _write_split(
     paths = [Path(template.sharded_filepath(shard_index=i, num_shards=len(shards))) for i in range(len(shards))]
     finished = [_num_records(path) == len(positions) for path, positions in zip(paths, shards, strict=True)]
     if any(finished):
-        logs.say(f"{split}: {sum(finished)} of {len(shards)} shards are there from before")
+        logs.say(f"{split}: {sum(finished)} of {counted(len(shards), 'shard')} done before")
     done = 0
     with contextlib.closing(logs.ProgressLine(f"writing {split}", len(images), active=True)) as progress:
         for path, positions, there in zip(paths, shards, finished, strict=True):
@@ -138,8 +139,8 @@ def _write_split(
     lengths = [_num_records(path) for path in paths]
     if sum(lengths) != len(images):
         raise DatasetError(
-            f"{len(images):,} images of the split {split} were found, but {sum(lengths):,} are in {folder}; another "
-            "program has changed it, remove it"
+            f"{counted(len(images), 'image')} found for the split {split}, but {sum(lengths):,} are in {folder}; "
+            "another program has changed it, remove it"
         )
     size = sum(path.stat().st_size for path in paths)
     return tfds.core.SplitInfo(name=split, shard_lengths=lengths, num_bytes=size, filename_template=template)

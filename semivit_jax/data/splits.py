@@ -16,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from semivit_jax.words import counted
+
 _COLUMNS = ["role", "index", "name", "label"]
 
 
@@ -74,7 +76,7 @@ def choose_split(
             rest = f" ({kept_back} of them kept back for validation)" if kept_back else ""
             raise SplitError(
                 f"labels_per_class is {labels_per_class}, but class {class_names[class_id]!r} has "
-                f"{len(indices)} images with a known label{rest}; at most {available} are possible"
+                f"{counted(len(indices), 'image')} with a known label{rest}; at most {available} are possible"
             )
         count = labels_per_class or max(1, round(label_fraction * available)) if available else 0
         order = np.random.default_rng((seed, class_id)).permutation(indices)
@@ -102,9 +104,9 @@ def listed_split(
         rest = order[~np.isin(order, labeled)]
         if kept_back > len(rest):
             raise SplitError(
-                f"config.data.validation_share is {validation_share}, which keeps back {kept_back} images of class "
-                f"{class_names[class_id]!r}, but the list of labeled images leaves {len(rest)} of its {len(indices)}; "
-                "give a smaller share or config.data.eval_split"
+                f"config.data.validation_share is {validation_share}, which keeps back {counted(kept_back, 'image')} "
+                f"of class {class_names[class_id]!r}, but the list of labeled images leaves {len(rest)} of its "
+                f"{len(indices)}; give a smaller share or config.data.eval_split"
             )
         validation.append(rest[len(rest) - kept_back :])
     return split_from_roles(len(labels), labeled=labeled, validation=_join(validation))

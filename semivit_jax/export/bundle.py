@@ -15,6 +15,7 @@ from semivit_jax.weights import layout
 from semivit_jax.weights.facts import ConvNextFacts, VitFacts
 from semivit_jax.weights.names import Table
 from semivit_jax.weights.preprocessing import Preprocessing
+from semivit_jax.words import counted
 
 RECORD_FILE = "preprocessing.json"
 
@@ -39,7 +40,9 @@ class Bundle:
         if self.model.num_classes < 1:
             raise ValueError(f"{self.model.variant}: the model has no head, so there is no classifier to export")
         if len(self.class_names) != self.model.num_classes:
-            raise ValueError(f"{len(self.class_names)} class names for {self.model.num_classes} outputs")
+            raise ValueError(
+                f"{counted(len(self.class_names), 'class name')} for {counted(self.model.num_classes, 'output')}"
+            )
         if self.preprocessing.image_size != self.model.image_size:
             raise ValueError(
                 f"preprocessing gives {self.preprocessing.image_size} pixels, the model takes {self.model.image_size}"

@@ -8,7 +8,7 @@ import jax
 from semivit_jax import flops
 from semivit_jax.config import Config, ConfigError
 from semivit_jax.models.variants import VIT_SIZES
-from semivit_jax.plan import DataFacts, Plan, make_plan
+from semivit_jax.plan import DataFacts, Plan, fit_batch, make_plan
 from semivit_jax.preflight import search, step
 from semivit_jax.preflight.batch import with_legal_batch
 from semivit_jax.preflight.collectives import Collective, Total, find, totals
@@ -16,6 +16,7 @@ from semivit_jax.preflight.estimate import Estimate, expected_sent_bytes, roofli
 from semivit_jax.preflight.memory import estimated_temporaries, state_bytes
 from semivit_jax.preflight.search import Setting
 from semivit_jax.preflight.topology import Topology, libtpu_version
+from semivit_jax.words import counted
 
 COMPILER, ESTIMATE = "compiler", "estimate"
 LARGEST = 8  # collectives listed one by one
@@ -121,6 +122,8 @@ def plan_one(
     if config.model.variant not in VIT_SIZES:
         raise ConfigError(f"config.model.variant is {config.model.variant!r}; plans cover {', '.join(VIT_SIZES)}")
     config, changed = with_legal_batch(config, stage, topology.num_devices)
+    config, lowered = fit_batch(config, stage, facts, num_devices=topology.num_devices, stored=None)
+    changed = (*changed, *lowered)
     plan = make_plan(config, stage, facts, num_devices=topology.num_devices, stored_group_size=None)
     load = _load(config, plan, topology, devices)
     state = state_bytes(step.describe_state(config, plan))
@@ -218,10 +221,10 @@ def _change(
     found = search.nearest(start, num_devices=plan.num_devices, promising=promising, fits=fits, max_tries=tries)
     by = "compiling" if devices is not None else "estimating"
     if found.setting is None:
-        why = f"stopped after {tries} tries" if found.gave_up else "nothing left to try"
+        why = f"stopped after {counted(tries, 'try', 'tries')}" if found.gave_up else "nothing left to try"
         return Change(
             None, (), None, len(found.tried), f"no change of remat, fsdp or accumulation found that fits: {why}"
         )
     flags = found.setting.flags(start)
-    text = f"fits with {' '.join(flags)} (found by {by} {len(found.tried)} settings)"
+    text = f"fits with {' '.join(flags)} (found by {by} {counted(len(found.tried), 'setting')})"
     return Change(found.setting, flags, loads[found.setting].memory, len(found.tried), text)

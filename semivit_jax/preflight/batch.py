@@ -6,6 +6,7 @@ from pathlib import Path
 
 from semivit_jax.config import Config, ConfigError, FinetuneConfig, SemiConfig, StageConfig
 from semivit_jax.plan import DataFacts
+from semivit_jax.words import counted
 
 # (training images, classes) of the data sets that the recipes name.
 KNOWN_DATASETS = {"digits": (1_437, 10), "imagenet2012": (1_281_167, 1_000)}
@@ -40,7 +41,7 @@ def data_facts(config: Config, given: GivenFacts) -> DataFacts:
     images -= round(images * data.validation_share)
     labeled = given.labeled or _num_labeled(config, images, classes)
     if not 0 < labeled <= images:
-        raise ConfigError(f"{labeled} labeled images of {images}; it must be from 1 to all of them")
+        raise ConfigError(f"{counted(labeled, 'labeled image')} of {images}; it must be from 1 to all of them")
     return DataFacts(images, labeled, images - labeled, classes)
 
 
@@ -80,7 +81,7 @@ def with_legal_batch(config: Config, stage: str, num_devices: int) -> tuple[Conf
     lr = "lr by the same rule" if section.lr_rule == "per_256" else "lr unchanged, as it is absolute"
     return changed, (
         f"batch of {batch_size} {what} instead of {section.batch_size}: the smallest with {least} per device and "
-        f"micro-step on {num_devices} devices; {lr}",
+        f"micro-step on {counted(num_devices, 'device')}; {lr}",
     )
 
 

@@ -8,7 +8,7 @@ import jax
 from absl import flags
 from ml_collections import config_flags
 
-from semivit_jax import commands, config_check, logs
+from semivit_jax import commands, config_check, logs, overrides
 from semivit_jax.config import Config, ConfigError
 from semivit_jax.manifest import write_json
 from semivit_jax.preflight import show
@@ -24,10 +24,12 @@ def plan(argv: list[str]) -> int:
     try:
         arguments = ["semivit plan", *(commands.with_path(a) for a in argv)]
         values = _flags(arguments)
+        overrides.check_keys(arguments)
         rest = values(arguments)[1:]
-        if rest or values["config"].value is None or not values["topology"].value:
+        raw: Any = values["config"].value
+        if rest or raw is None or not values["topology"].value:
             raise flags.Error(f"need --config=FILE and --topology=NAME, and only flags; got {argv}")
-        config = config_check.check(values["config"].value)
+        config = config_check.check(overrides.apply(raw, config_flags.get_override_values(values["config"])))
         stages = config.stages if not values["stage"].value else (values["stage"].value,)
         unknown = [s for s in stages if s not in config.stages]
         if unknown:

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from semivit_jax.preflight.answer import ESTIMATE, Answer
 from semivit_jax.preflight.chips import GIB
+from semivit_jax.words import counted
 
 
 def table(found: Answer) -> Table:
@@ -47,13 +48,12 @@ def rows(found: Answer) -> Iterator[tuple[str, str]]:
 
 
 def _batch(found: Answer) -> str:
-    images = f"{found.batch_size} images"
+    images = counted(found.batch_size, "image")
     if found.unlabeled_ratio:
         images = f"{found.batch_size} labeled and {found.batch_size * found.unlabeled_ratio} unlabeled images"
-    plural = "" if found.micro_steps == 1 else "s"
-    micro = f"{found.micro_steps} micro-step{plural} of {found.images_per_device} images per device"
+    micro = f"{counted(found.micro_steps, 'micro-step')} of {counted(found.images_per_device, 'image')} per device"
     group = f", mixing groups of {found.group_size}" if found.group_size > 1 else ""
-    return f"{images}, {micro}{group}; peak lr {found.peak_lr:.3g}, {found.total_steps} steps"
+    return f"{images}, {micro}{group}; peak lr {found.peak_lr:.3g}, {counted(found.total_steps, 'step')}"
 
 
 def _estimates(found: Answer) -> Iterator[tuple[str, str]]:

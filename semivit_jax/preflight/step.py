@@ -54,7 +54,7 @@ def describe_state(config: Config, plan: Plan) -> TrainState:
     described = jax.eval_shape(stage.init, jax.random.key(0))
     fsdp = config.mesh.fsdp
     if plan.num_devices % fsdp:
-        raise ConfigError(f"config.mesh.fsdp is {fsdp}; it must divide the {plan.num_devices} devices")
+        raise ConfigError(f"config.mesh.fsdp is {fsdp}; it must divide the number of devices, {plan.num_devices}")
     mesh = AbstractMesh((plan.num_devices // fsdp, fsdp), ("data", "fsdp"), (AxisType.Auto,) * 2)
     places = sharding.state_shardings(mesh, described)  # pyright: ignore[reportArgumentType]
     return jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), described, places)

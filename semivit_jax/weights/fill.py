@@ -10,6 +10,7 @@ from semivit_jax.weights import layout
 from semivit_jax.weights.names import Table
 from semivit_jax.weights.report import Row, Status
 from semivit_jax.weights.tensors import Tensors
+from semivit_jax.words import counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,14 +119,19 @@ def _depths(tensors: Tensors, table: Table) -> dict[str, int]:
 
 def _check_fit(shapes: Mapping[str, tuple[int, ...]], lacking: list[str], target: Target) -> None:
     if lacking:
-        raise ValueError(f"the source lacks {len(lacking)} tensors the model needs: {', '.join(lacking[:5])}")
+        raise ValueError(
+            f"the source lacks {counted(len(lacking), 'tensor')} the model needs: {', '.join(lacking[:5])}"
+        )
     misfits = [
         f"{path}: the source has {shapes[path]}, the model {shape}"
         for path, shape in target.shapes.items()
         if path in shapes and not _fits(path, shapes[path], shape, target)
     ]
     if misfits:
-        raise ValueError(f"{len(misfits)} shapes do not fit (in our layout, blocks first): " + "; ".join(misfits[:5]))
+        raise ValueError(
+            f"{counted(len(misfits), 'tensor')} of another shape (in our layout, blocks first): "
+            + "; ".join(misfits[:5])
+        )
 
 
 def _fits(path: str, shape: tuple[int, ...], wanted: tuple[int, ...], target: Target) -> bool:
@@ -145,5 +151,7 @@ def _left_over(tensors: Tensors, found: Mapping[str, layout.Slot], target: Targe
         else:
             rows.append(Row(Status.LEFT_OVER, "", (name,), shape, None, reason))
     if homeless:
-        raise ValueError(f"the model has no place for {len(homeless)} tensors of the source: {', '.join(homeless[:5])}")
+        raise ValueError(
+            f"the model has no place for {counted(len(homeless), 'tensor')} of the source: {', '.join(homeless[:5])}"
+        )
     return rows

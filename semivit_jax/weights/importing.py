@@ -11,6 +11,7 @@ from semivit_jax.weights.report import ImportReport, Row, Status
 from semivit_jax.weights.sources import Source, recognise
 from semivit_jax.weights.targets import choose_facts, target_for
 from semivit_jax.weights.tensors import open_weights
+from semivit_jax.words import counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +79,10 @@ def import_sources(
     filled = _fill(found, facts)
     names = found.class_names if "head/kernel" in filled.params else None
     if names is not None and len(names) != found.num_classes:
-        raise ValueError(f"{name}: its config names {len(names)} classes, and its head has {found.num_classes} outputs")
+        raise ValueError(
+            f"{name}: its config names {counted(len(names), 'class', 'classes')}, "
+            f"and its head has {counted(found.num_classes, 'output')}"
+        )
     filled_ema = None if ema is None else _fill(ema, facts)
     return Imported(
         facts=facts,

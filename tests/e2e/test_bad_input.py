@@ -65,9 +65,9 @@ def test_bad_usage(train, tmp_path, arguments, words):
     [
         (
             ["--config.semi.batch_size=41"],
-            ["config.semi.batch_size 41", "nearest legal batches on 1 devices: 40 or 42"],
+            ["config.semi.batch_size 41", "nearest legal batches on 1 device: 40 or 42; legal device counts: none"],
         ),
-        (["--config.mesh.fsdp=3"], ["config.mesh.fsdp is 3", "1 devices allow [1]"]),
+        (["--config.mesh.fsdp=3"], ["config.mesh.fsdp is 3", "on 1 device, legal are [1]"]),
         (["--config.data.labels_per_class=200"], ["200", "labels_per_class"]),
         (["--config.data.dataset=no_such_set"], ["no_such_set", "prepare"]),
         (["--config.init_from=/no/such/run", "--config.stages=('semi',)"], ["/no/such/run"]),

@@ -43,8 +43,9 @@ def test_it_stops_says_what_happened_and_overwrites_nothing(run_semi, tmp_path, 
     [Trouble(not_finite=range(9, 12)), Trouble(mask_rate_gone=range(9, 13)), Trouble(accuracy_gone=range(9, 12))],
     ids=["not finite", "mask_rate", "accuracy"],
 )
-def test_a_rollback_skips_the_span_and_goes_on_from_before_it(run_semi, trouble):
+def test_a_rollback_skips_the_span_and_goes_on_from_before_it(run_semi, trouble, capsys):
     folder = run_semi(trouble, **ROLLBACK)
+    assert capsys.readouterr().out.count("compiling the step") == 1  # the loop that goes on has it
     (entry,) = json.loads((folder / "rollbacks.json").read_text())
     assert entry["step"] == 8
     assert seen_positions(folder) == [*range(8), *range(entry["position"], entry["position"] + TOTAL - 8)]

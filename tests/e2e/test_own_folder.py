@@ -58,16 +58,24 @@ def test_few_images_for_pretraining_are_warned_of(run):
     assert "53 images are few for MAE pre-training" in run[1]
 
 
+def test_what_compiles_for_long_is_told_before(run):
+    for stage in STAGES:
+        before, _, after = run[1].partition(f"{stage}: compiling the step (once per start")
+        assert after.partition(f"{stage}: step 1 began after")[1]
+        assert "compiling the step" not in after.partition(f"{stage}: step 1 began after")[0]
+        assert f"{stage}: step 1 began" not in before
+
+
 def test_every_stage_is_finished(run):
     assert all((run[0] / stage / "DONE").exists() for stage in STAGES)
 
 
 def test_summary(run):
     summary = json.loads((run[0] / "summary.json").read_text())
-    expected = {"dataset": "own_folder", "num_train": 60, "num_labeled": 29, "num_test": 7, "seed": 0}
+    expected = {"dataset": "own_folder", "num_train": 53, "num_labeled": 29, "num_test": 7, "seed": 0}
     assert {key: summary[key] for key in expected} == expected
     assert list(summary["stages"]) == list(STAGES)
-    assert summary["recipe"] == "own_folder:model=vit_b16"
+    assert summary["recipe"].startswith("own_folder:model=vit_b16 with model.variant='vit_test2', ")
     for stage, keys in {"mae": {"loss"}, "finetune": {"acc1"}, "semi": {"acc1", "ema_acc1", "mask_rate"}}.items():
         assert keys <= summary["stages"][stage].keys()
     for stage in ("finetune", "semi"):  # whole images of seven

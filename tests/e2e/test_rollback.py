@@ -51,4 +51,4 @@ def test_both_give_up_with_the_same_story(machine, tmp_path):
     assert started.wait() == [1, 1]
     for process in started.processes:
         assert "the last good checkpoint is step 8" in process.text()
-        assert "rolled back 1 times before" in process.text()
+        assert "rolled back 1 time before" in process.text()

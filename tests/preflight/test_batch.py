@@ -47,7 +47,7 @@ def test_an_unknown_data_set_asks_for_its_size():
 
 
 def test_more_labels_than_images_is_refused():
-    with pytest.raises(ConfigError, match="9999 labeled images of 1437"):
+    with pytest.raises(ConfigError, match="9,999 labeled images of 1437"):
         data_facts(small_config(), GivenFacts(0, 9999, 0))
 
 

@@ -12,9 +12,9 @@ from configs import transfer
 from semivit_jax import checkpoint, sharding, start, warm_start
 from semivit_jax.checkpoint import CheckpointError
 from semivit_jax.class_names import mismatch
-from semivit_jax.commands import with_preprocessing
 from semivit_jax.config import ConfigError
 from semivit_jax.main import main
+from semivit_jax.overrides import with_preprocessing
 from semivit_jax.setup_stage import Run
 from semivit_jax.state import TrainState
 from semivit_jax.weights import load_imported, save_imported
@@ -117,7 +117,7 @@ def test_a_head_without_class_names_is_told(finished, tmp_path, capsys):
 
 
 def test_class_names_of_another_number_are_told():
-    assert mismatch(("a", "b"), ("a", "b", "c")) == "2 class names are stored with it for 3 classes of the data"
+    assert mismatch(("a", "b"), ("a", "b", "c")) == "it stores 2 class names, the data have 3 classes"
 
 
 def test_of_many_names_three_are_spelled_out():

@@ -10,7 +10,7 @@ import semivit_jax
 PACKAGE = Path(semivit_jax.__file__).parent
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if "configs" not in p.relative_to(PACKAGE).parts)
 LEAVES = ("losses", "mixup", "rng", "erasing", "affine", "metrics", "pseudo_label", "optim", "config", "gather",
-          "models.posemb")  # fmt: skip
+          "words", "models.posemb")  # fmt: skip
 LOOP = ("train", "data", "checkpoint", "sharding", "main", "evaluate", "report", "guard", "logs", "workdir", "cluster",
         "warm_start", "manifest", "weights")  # fmt: skip
 ALLOWED = {
@@ -21,7 +21,7 @@ ALLOWED = {
     "models.mae": ("models.posemb", "models.layers", "models.patches"),
     "models.convnext": ("models.layers",),
     "config_check": ("config",),
-    "plan": ("config",),
+    "plan": ("config", "words"),
     "state": ("optim",),
 }
 

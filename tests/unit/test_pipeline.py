@@ -249,7 +249,7 @@ def test_the_share_is_that_of_the_last_records():
     for _ in range(100):  # one in a thousand for ever is fine
         count.add(1000, [BadRecord(0, "broken")])
     assert count.total == 100
-    with pytest.raises(TooManyBadRecords, match="last 10000 records"):
+    with pytest.raises(TooManyBadRecords, match="last 10,000 records"):
         count.add(1000, [BadRecord(0, "broken")] * 12)
 
 
@@ -292,12 +292,27 @@ def test_evaluation_sees_every_image_once(task, data, process_count, batch_size,
 
 
 def test_a_bad_evaluation_image_is_masked(data):
-    lenient = dataclasses.replace(data, max_bad_share=0.1)
-    task = make_task(bad=[7])
-    (batch,) = eval_batches(task.train, lenient, batch_size=NUM_IMAGES, process_index=0, process_count=1)
+    def read_with(max_bad_share, bad):
+        settings = dataclasses.replace(data, max_bad_share=max_bad_share)
+        images = make_task(bad=bad).train
+        return list(eval_batches(images, settings, batch_size=NUM_IMAGES, process_index=0, process_count=1))
+
+    (batch,) = read_with(0.1, [7, 9])
+    np.testing.assert_array_equal(np.flatnonzero(batch["mask"] == 0), [7, 9])
+    with pytest.raises(TooManyBadRecords, match="image 9"):
+        read_with(0.01, [7, 9])
+    (batch,) = read_with(0.01, [7])  # more than a hundredth of these few, and yet only one
     np.testing.assert_array_equal(np.flatnonzero(batch["mask"] == 0), [7])
     with pytest.raises(TooManyBadRecords, match="image 7"):
-        list(eval_batches(task.train, data, batch_size=NUM_IMAGES, process_index=0, process_count=1))
+        read_with(0.0, [7])
+
+
+def test_a_bad_evaluation_image_is_named_once_over_all_evaluations(data, caplog):
+    images = make_task(bad=[7]).train
+    batches = eval_batches(images, data, batch_size=NUM_IMAGES, process_index=0, process_count=1)
+    for _ in range(3):
+        list(batches)
+    assert [r.getMessage().split(":")[0] for r in caplog.records] == ["passing over 'image 7'"]
 
 
 def test_an_image_of_another_size_is_refused(data):

@@ -92,9 +92,16 @@ def test_a_limit_that_cannot_be_met_is_named():
         plan(batch_size=16, unlabeled_ratio=5, max_images_per_device=5)
 
 
-def test_too_few_images_for_one_update_are_named():
-    with pytest.raises(ConfigError, match=r"config.finetune: 100 images .* one update of 128; lower .*batch_size"):
-        plan("finetune", batch_size=128)
+def test_too_few_images_for_one_update_are_named_with_the_largest_batch():
+    with pytest.raises(ConfigError) as error:
+        plan("finetune", batch_size=128, mixup_group_size=8)
+    assert str(error.value) == (
+        "config.finetune: the 100 labeled images cannot fill one update of 128 images; --config.finetune.batch_size=96 "
+        "is the largest on 1 device, --config.train.lower_batch_to_fit=True takes it"
+    )
+    assert plan("finetune", batch_size=96, mixup_group_size=8).group_size == 8
+    with pytest.raises(ConfigError, match=r"900 unlabeled images .* 1,280 images \(256 labeled images, 5"):
+        plan("semi", batch_size=256)
 
 
 def test_evaluation_comes_at_least_every_so_many_steps():

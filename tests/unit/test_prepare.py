@@ -185,7 +185,7 @@ def test_a_kill_costs_one_shard(tmp_path, data_dir, small_shards, capsys):
     (kept,) = (data_dir / "mine" / ".building-1.0.0" / "1.0.0").iterdir()
     written = kept.stat().st_mtime_ns
     assert prepare(tmp_path / "photos", data_dir) == 0
-    assert "1 of 3 shards are there from before" in capsys.readouterr().out
+    assert "1 of 3 shards done before" in capsys.readouterr().out
     assert (data_dir / "mine" / "1.0.0" / kept.name).stat().st_mtime_ns == written
     assert {name: data for name, (data, _) in read(data_dir, "train").items()} == files
     assert os.listdir(data_dir / "mine") == ["1.0.0"]
@@ -225,7 +225,7 @@ def test_lost_records_are_noticed(tmp_path, data_dir, monkeypatch, capsys):
     write_tree(tmp_path / "photos", ["cat/1.jpg", "dog/2.jpg"])
     monkeypatch.setattr(prepare_shards, "_to_disk", lambda path: path.write_bytes(b""))
     assert prepare(tmp_path / "photos", data_dir) == 1
-    assert "2 images of the split train were found, but 0 are in" in capsys.readouterr().err
+    assert "2 images found for the split train, but 0 are in" in capsys.readouterr().err
     assert not (data_dir / "mine" / "1.0.0").exists()
 
 
@@ -248,8 +248,14 @@ def test_a_second_process_is_refused(tmp_path, data_dir, capsys):
 @pytest.mark.parametrize(
     ("folders", "flags"),
     [
-        (("train", "test", "val"), "--config.data.train_split=train --config.data.eval_split=validation"),
-        (("train", "test"), "--config.data.train_split=train --config.data.eval_split=test"),
+        (
+            ("train", "test", "val"),
+            "--config.data.train_split=train --config.data.eval_split=validation --config.data.validation_share=0.0",
+        ),
+        (
+            ("train", "test"),
+            "--config.data.train_split=train --config.data.eval_split=test --config.data.validation_share=0.0",
+        ),
         (("train",), "--config.data.train_split=train --config.data.eval_split= --config.data.validation_share=SHARE"),
     ],
 )

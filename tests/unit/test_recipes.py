@@ -113,7 +113,9 @@ def test_own_folder_pre_trains_unless_weights_are_given():
 def test_cifar_variants_differ_in_what_they_name_only():
     paper = flatten(load("cifar10", "labels=40"))
     fixmatch = flatten(load("cifar10", "labels=40,teacher=student,pseudo_mixup=none"))
+    label = "cifar10:labels=40,teacher={},pseudo_mixup={}"
     assert differences(paper, fixmatch) == [
+        f"log.recipe: {label.format('ema', 'prob')!r} -> {label.format('student', 'none')!r}",
         "semi.pseudo_mixup: 'prob' -> 'none'",
         "semi.teacher: 'ema' -> 'student'",
     ]

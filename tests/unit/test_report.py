@@ -5,6 +5,7 @@ import json
 import pytest
 
 from semivit_jax import report
+from semivit_jax.data.dataset import open_task
 from tests.configs import small_config
 from tests.serve.runs import digits
 
@@ -42,3 +43,22 @@ def test_without_a_published_number_there_is_no_such_column(summary, capsys):
     del summary["stages"]["finetune"]["published_acc1"]
     report.print_summary(summary)
     assert "published" not in capsys.readouterr().out
+
+
+def test_evaluated_on_validation_images_it_says_so(summary, tmp_path, capsys):
+    """Without an evaluation split, the images kept back are held out, and belong to no training set."""
+    config = small_config(stages=("finetune", "semi"), **{"data.eval_split": "", "data.validation_share": 0.2})
+    task = open_task(config, workdir=None)
+    found = report.summarise(config, task, tmp_path)
+    assert (found["num_train"], found["num_test"], found["evaluated_on"]) == (1150, 287, "validation")
+    report.print_summary(found)
+    assert "40 labeled of 1,150 training images, 287 validation images, seed 0" in capsys.readouterr().out
+    assert (summary["num_train"], summary["num_test"], summary["evaluated_on"]) == (1437, 360, "test")
+    report.print_summary(summary)
+    assert "1,437 training images, 360 test images" in capsys.readouterr().out
+
+
+def test_the_summary_of_an_earlier_version_can_be_printed(summary, capsys):
+    del summary["evaluated_on"]
+    report.print_summary(summary)
+    assert "360 evaluation images" in capsys.readouterr().out

@@ -48,7 +48,7 @@ def test_moments_and_averages_lie_like_their_params():
 
 
 def test_a_mesh_that_does_not_divide_names_what_does():
-    with pytest.raises(ConfigError, match=r"config\.mesh\.fsdp is 3; 1 devices allow \[1\]"):
+    with pytest.raises(ConfigError, match=r"config\.mesh\.fsdp is 3; on 1 device, legal are \[1\]"):
         sharding.make_mesh(3, jax.devices()[:1])
 
 

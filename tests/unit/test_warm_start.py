@@ -27,7 +27,7 @@ def test_every_tensor_is_accounted_for():
     assert set(transfer.reinitialised) == {"head.kernel", "fc_norm.scale", "posemb"}
     assert set(transfer.dropped) == {"norm.scale", "decoder.embed.kernel"}
     told = "\n".join(transfer.lines())
-    assert "loaded (2): patch_embed.kernel, 1 tensors of the blocks" in told
+    assert "loaded (2): patch_embed.kernel, 1 tensor of the blocks" in told
     assert "re-initialised (3)" in told
     assert "dropped (2)" in told
 

@@ -127,7 +127,7 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"class_names": ("cat",)}, "1 class names for 3 outputs"),
+        ({"class_names": ("cat",)}, "1 class name for 3 outputs"),
         ({"preprocessing": dataclasses.replace(VIEW, image_size=40)}, "gives 40 pixels, the model takes 32"),
         ({"model": dataclasses.replace(CONVNEXT, num_classes=0)}, "no head"),
     ],

@@ -126,13 +126,13 @@ def test_another_depth_names_both(run):
 def test_a_lacking_tensor_is_named(run):
     tensors = state_dict(names.TIMM_VIT)
     del tensors["blocks.1.attn.qkv.bias"]
-    with pytest.raises(ValueError, match=r"lacks 1 tensors the model needs: blocks\.1\.attn\.qkv\.bias"):
+    with pytest.raises(ValueError, match=r"lacks 1 tensor the model needs: blocks\.1\.attn\.qkv\.bias"):
         run(tensors)
 
 
 def test_a_tensor_without_a_place_is_named(run):
     extra = {"blocks.0.attn.q_norm.weight": np.ones(4, np.float32)}
-    with pytest.raises(ValueError, match=r"no place for 1 tensors of the source: blocks\.0\.attn\.q_norm\.weight"):
+    with pytest.raises(ValueError, match=r"no place for 1 tensor of the source: blocks\.0\.attn\.q_norm\.weight"):
         run(state_dict(names.TIMM_VIT) | extra)
 
 

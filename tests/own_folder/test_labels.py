@@ -1,0 +1,79 @@
+"""What counts as a label: rows of a CSV file, and all that can be wrong with them."""
+
+import logging
+
+import pytest
+
+from semivit_jax.data.errors import DatasetError
+from tests.own_folder.photos import csv_of, labels_of, put
+
+
+def test_csv_labels(listed, root, tmp_path):
+    put(root / "trip" / "a, b\nc.png")
+    path = csv_of(
+        tmp_path,
+        "dog,./trip/day 1/../day 1/y.png",
+        '"dog","trip/a, b\nc.png"',
+        f"eel ,{root}/loose.png",
+        header="label,path",
+    )
+    assert labels_of(listed(path)) == {
+        "trip/day 1/y.png": "dog",
+        "trip/a, b\nc.png": "dog",
+        "loose.png": "eel",
+    }
+
+
+def test_csv_mistakes_are_reported_together(listed, root, tmp_path):
+    (root / "ant" / "empty.jpg").touch()
+    path = csv_of(
+        tmp_path,
+        "loose.png,dog",
+        "loose.png,cat",
+        "nowhere.png,dog",
+        "../secret.png,dog",
+        "/etc/secret.png,dog",
+        "ant/0.png,",
+        "ant/1.png",
+        "ant/2.png,dog,more",
+        "ant/empty.jpg,dog",
+    )
+    with pytest.raises(DatasetError) as caught:
+        listed(path)
+    message = str(caught.value)
+    assert message.startswith("8 problems")
+    for part in ("line 3: 'loose.png' is already in line 2", "line 4: there is no image 'nowhere.png'",
+                 "line 5: '../secret.png' is outside", "line 6: '/etc/secret.png' is outside",
+                 "line 7: 'ant/0.png' has an empty label", "line 8: it must have two values",
+                 "line 9: it must have two values", "line 10: 'ant/empty.jpg' is empty"):  # fmt: skip
+        assert part in message
+
+
+@pytest.mark.parametrize("header", ["path", "path,label,author", "file,class", ""])
+def test_csv_columns(listed, tmp_path, header):
+    with pytest.raises(DatasetError, match=r"it must have path,label"):
+        listed(csv_of(tmp_path, "loose.png,dog", header=header))
+
+
+def test_csv_that_cannot_be_read(listed, tmp_path):
+    with pytest.raises(DatasetError, match=r"labels .*nowhere.csv' cannot be read"):
+        listed(tmp_path / "nowhere.csv")
+    (tmp_path / "latin.csv").write_bytes("path,label\nloose.png,käfer\n".encode("latin-1"))
+    with pytest.raises(DatasetError, match=r"cannot be read.*utf-8"):
+        listed(tmp_path / "latin.csv")
+    with pytest.raises(DatasetError, match="has no rows"):
+        listed(csv_of(tmp_path))
+
+
+def test_a_label_used_once_is_pointed_out(listed, tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        listed(csv_of(tmp_path, "ant/0.png,ant", "ant/1.png,ant", "ant/2.png,amt"))
+    assert "the label 'amt' is used once" in caplog.text
+    assert "'ant' is used once" not in caplog.text
+
+
+def test_evaluation_folders_use_the_training_classes(listed):
+    folder = listed(class_names=("zebra", "cat", "bee", "ant"))
+    assert labels_of(folder)["cat/0.png"] == "cat"
+    with pytest.raises(DatasetError, match="the class 'ant' is not among those of the training images"):
+        listed(class_names=("cat", "bee"))

@@ -1,0 +1,132 @@
+"""Own folders as a whole task: split, hashes, batches, and runs that cannot begin or go on."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from configs import digits as digits_config
+from semivit_jax import run
+from semivit_jax.config import ConfigError
+from semivit_jax.config_check import check
+from semivit_jax.data import pipeline
+from semivit_jax.data.dataset import describe, open_task
+from semivit_jax.data.errors import DatasetError
+from semivit_jax.data.splits import SplitError
+from tests.configs import small_config
+from tests.own_folder.photos import put
+
+
+def config_for(root, **data):
+    config = check(digits_config.get_config())
+    wanted = dict(dataset="own_folder", root=str(root), train_split="", eval_split="", labels_per_class=0,
+                  validation_share=0.25, max_bad_share=0.05)  # fmt: skip
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, **(wanted | data)))
+
+
+@pytest.fixture(autouse=True)
+def private_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user_cache"))
+
+
+def test_task_of_a_folder(root, tmp_path):
+    task = open_task(config_for(root), workdir=tmp_path / "run")
+    assert (len(task.split.labeled), len(task.split.unlabeled), len(task.eval)) == (7, 4, 2)
+    np.testing.assert_array_equal(task.eval.labels, task.train.labels[task.split.validation])
+    sizes = "7 labeled, 4 unlabeled, 2 validation and 2 evaluation images"
+    assert describe(task) == f"{sizes}; 3 classes: ant, bee, cat"
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["listing.json", "split.csv"]
+    again = open_task(config_for(root), workdir=tmp_path / "run")
+    assert (again.split_hash, again.listing_hash) == (task.split_hash, task.listing_hash)
+    with pytest.raises(SplitError, match="holds another split"):
+        open_task(config_for(root, labels_per_class=1), workdir=tmp_path / "run")
+
+
+def test_a_run_is_not_continued_with_other_files(root, tmp_path):
+    """One unlabeled image less moves no labeled one, and yet every draw of the unlabeled stream."""
+    open_task(config_for(root), workdir=tmp_path / "run")
+    before = (tmp_path / "run" / "listing.json").read_bytes()
+    (root / "unlabeled" / "x.png").rename(tmp_path / "x.png")
+    with pytest.raises(DatasetError, match=r"begun with other files.* 13 training images and 2 .* then, 12 training"):
+        open_task(config_for(root), workdir=tmp_path / "run")
+    assert (tmp_path / "run" / "listing.json").read_bytes() == before
+    (tmp_path / "x.png").rename(root / "unlabeled" / "x.png")
+    open_task(config_for(root), workdir=tmp_path / "run")
+
+
+def test_train_and_test_sub_folders(root, tmp_path):
+    (tmp_path / "both").mkdir()
+    root.rename(tmp_path / "both" / "train")
+    put(tmp_path / "both" / "test" / "bee" / "t.png")
+    task = open_task(
+        config_for(tmp_path / "both", train_split="train", eval_split="test", validation_share=0.0),
+        workdir=None,
+    )
+    assert (len(task.train), len(task.eval)) == (13, 1)
+    assert task.class_names[task.eval.labels[0]] == "bee"
+
+
+def test_labels_are_needed_unless_only_mae_runs(root, tmp_path):
+    put(tmp_path / "plain" / "a.png")
+    config = config_for(tmp_path / "plain")
+    with pytest.raises(DatasetError, match="no image has a label"):
+        open_task(config, workdir=None)
+    task = open_task(dataclasses.replace(config, stages=("mae",)), workdir=None)
+    assert len(task.split.training) == 1
+
+
+def test_one_class_is_refused(root, tmp_path):
+    """What happens to a folder of nested photos when its labels are forgotten."""
+    put(tmp_path / "plain" / "2022" / "a.png")
+    put(tmp_path / "plain" / "2022" / "b.png")
+    config = config_for(tmp_path / "plain")
+    with pytest.raises(DatasetError, match=r"'2022'.*config.data.labels"):
+        open_task(config, workdir=None)
+    assert len(open_task(dataclasses.replace(config, stages=("mae",)), workdir=None).train) == 2
+
+
+def test_files_that_vanish_while_training_are_bad_records(root):
+    task = open_task(config_for(root), workdir=None)
+    for name in task.train.names[:3]:
+        (root / name).unlink()
+    spec = pipeline.BatchSpec("mae", 4, 1, 1, 0)
+    batches = pipeline.train_batches(task, config_for(root).data, spec, position=0, process_index=0, process_count=1)
+    for _ in range(10):
+        next(batches)
+    assert batches.bad_records > 0
+    batches.close()
+
+
+@pytest.mark.parametrize(
+    ("stage", "batch_size", "message"),
+    [("mae", 12, "takes 12 training images .* only 11"), ("semi", 2, "takes 6 unlabeled images .* only 4")],
+)
+def test_a_set_smaller_than_a_batch_is_refused(root, stage, batch_size, message):
+    task = open_task(config_for(root), workdir=None)
+    spec = pipeline.BatchSpec(stage, batch_size, unlabeled_ratio=3, accum=1, seed=0)
+    with pytest.raises(ValueError, match=message):
+        pipeline.train_batches(task, config_for(root).data, spec, position=0, process_index=0, process_count=1)
+
+
+def test_a_run_that_cannot_begin_leaves_its_workdir_free(root, tmp_path, monkeypatch):
+    """The advice of the message is another batch size, which a claimed workdir would refuse."""
+    values = {"dataset": "own_folder", "root": str(root), "train_split": "", "eval_split": "", "validation_share": 0.25}
+    begun = []
+    monkeypatch.setattr(run, "run_stage", lambda one, plan: begun.append(plan.stage))
+    monkeypatch.setattr(run.report, "summarise", lambda *_: {})
+    monkeypatch.setattr(run.report, "print_summary", lambda _: None)
+
+    def start(batch_size, labels_per_class=0):
+        changes = {f"data.{key}": value for key, value in values.items()}
+        changes |= {"data.labels_per_class": labels_per_class, "train.compilation_cache": False}
+        changes |= {"stages": ("finetune",), "finetune.batch_size": batch_size, "finetune.mixup_group_size": 2}
+        run.train(small_config(**changes), tmp_path / "run")
+
+    with pytest.raises(ConfigError, match=r"--config.finetune.batch_size=6 is the largest"):
+        start(40)
+    start(2, labels_per_class=1)
+    assert begun == ["finetune"]
+    (tmp_path / "run" / "DONE").unlink()
+    with pytest.raises(ConfigError, match="another config"):
+        start(2)
+    assert (tmp_path / "run" / "config.json").exists()

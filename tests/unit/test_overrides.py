@@ -1,0 +1,118 @@
+"""Overrides on the command line: what follows from them, and what is said where one is no key."""
+
+import jax
+import pytest
+
+from configs import cifar10, imagenet_mae, own_folder
+from semivit_jax import commands, overrides
+from semivit_jax.config import ConfigError, is_runtime
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:the load_module:DeprecationWarning"
+)  # how ml_collections reads a config
+
+
+def parsed(*arguments):
+    return commands.parse_config("split", [*arguments, "--out=x"], required=("out",), optional=())[0]
+
+
+# ---- stages
+
+
+def test_weights_take_the_place_of_pre_training_however_they_are_given(capsys):
+    override = parsed("--config=own_folder", "--config.init_from=weights/mae")
+    assert override.stages == ("finetune", "semi")
+    assert "config.stages = ('finetune', 'semi'): weights/mae takes the place of MAE" in capsys.readouterr().out
+    assert override.stages == parsed("--config=own_folder:init_from=weights/mae").stages
+    assert parsed("--config=own_folder", "--config.seed=1").stages == ("mae", "finetune", "semi")
+
+
+def test_stages_that_are_asked_for_stay():
+    every = ("mae", "finetune", "semi")
+    asked = parsed("--config=own_folder", "--config.init_from=weights/mae", f"--config.stages={every}")
+    assert asked.stages == every
+    assert overrides.without_pre_training(imagenet_mae.get_config(), {"init_from"}).stages == ("mae",)
+
+
+def test_what_follows_is_said_before_devices_are_touched(monkeypatch):
+    """`jax.distributed.initialize` refuses a process that has asked for its number before."""
+    monkeypatch.setattr(jax, "process_index", lambda: pytest.fail("a backend was started"))
+    parsed("--config=own_folder", "--config.init_from=weights/mae")
+
+
+# ---- the label
+
+
+def test_the_label_tells_what_was_changed():
+    config = parsed("--config=imagenet_semi", "--config.semi.teacher=student", "--config.semi.epochs=5.0")
+    label = "imagenet_semi:model=vit_b16,labels=1pct,init=mae with semi.teacher='student', semi.epochs=5.0"
+    assert config.log.recipe == label
+    assert config.log.origin == "ours"
+    assert config.semi.published_acc1 == config.finetune.published_acc1 == 0.0
+
+
+def test_what_changes_no_result_changes_no_label():
+    plain = parsed("--config=imagenet_semi")
+    config = parsed("--config=imagenet_semi", "--config.seed=3", "--config.data.threads=2", "--config.model.remat=full")
+    assert config.log == plain.log
+    assert config.log.origin == "published"
+    assert config.semi.published_acc1 == 71.0
+
+
+def test_a_label_of_ones_own_stays():
+    assert parsed("--config=digits", "--config.log.recipe=mine", "--config.semi.epochs=50.0").log.recipe == "mine"
+
+
+def test_arguments_that_choose_a_variant_stand_in_the_label():
+    label = cifar10.get_config("labels=40,teacher=student,pseudo_mixup=none").log.recipe
+    assert label == "cifar10:labels=40,teacher=student,pseudo_mixup=none"
+
+
+def test_a_published_accuracy_is_no_part_of_a_runs_identity():
+    assert is_runtime("semi.published_acc1")
+    assert not is_runtime("semi.epochs")
+
+
+# ---- mistakes
+
+
+@pytest.mark.parametrize(
+    ("given", "nearest"),
+    [
+        ("data.lable", "data.labels"),
+        ("lable", "data.labels"),
+        ("semi.base_lrr", "semi.base_lr"),
+        ("semo.base_lr", "semi.base_lr"),
+        ("stages[0]", "stages"),
+        ("data.photo_views.randaugment.magnitudes", "data.photo_views.randaugment.magnitude"),
+    ],
+)
+def test_a_mistyped_key_is_named_with_the_nearest(given, nearest):
+    with pytest.raises(ConfigError) as error:
+        parsed("--config=own_folder", f"--config.{given}=3")
+    assert str(error.value) == f"unknown key config.{given}; did you mean config.{nearest}?"
+
+
+def test_a_key_like_no_other_is_named_alone():
+    with pytest.raises(ConfigError, match=r"^unknown key config.xyzzy$"):
+        overrides.check_keys(["--config.xyzzy", "3"])
+
+
+def test_every_key_of_a_config_can_be_overridden():
+    flat = own_folder.get_config().to_dict()
+    overrides.check_keys([f"--config.{key}={value}" for key, value in flat.items() if not isinstance(value, dict)])
+    overrides.check_keys([f"--config.semi.{key}={value}" for key, value in flat["semi"].items()])
+
+
+def test_a_section_that_the_config_lacks_is_named(capsys):
+    flags = ["--config=own_folder", "--config.data.affine_views.mae.degrees=3", "--out=x"]
+    assert commands.split(flags) == commands.BAD_USAGE
+    assert "the config has no 'affine_views'" in capsys.readouterr().err
+
+
+def test_only_recipes_are_offered(capsys):
+    for name in ("arguments", "_base"):
+        assert commands.split([f"--config={name}", "--out=x"]) == commands.BAD_USAGE
+        said = capsys.readouterr().err
+        assert f"there is no config {name!r}; a path, or one of: cifar10, digits, imagenet_finetune" in said
+        assert "arguments," not in said

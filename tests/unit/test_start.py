@@ -1,0 +1,38 @@
+"""What a run refuses, or warns of, before it reads a single image."""
+
+import pytest
+
+from semivit_jax import run
+from semivit_jax.config import ConfigError
+from semivit_jax.start import check_init_from
+from tests.configs import small_config
+
+
+@pytest.mark.parametrize("init_from", ["nowhere", "hf://org/name"])
+def test_weights_that_are_not_there_are_refused_before_data_are_opened(tmp_path, monkeypatch, init_from):
+    monkeypatch.setattr(run, "open_task", lambda *_, **__: pytest.fail("the data were opened"))
+    config = small_config(init_from=init_from, **{"train.compilation_cache": False})
+    with pytest.raises(ConfigError, match=rf"init_from {init_from} is not a folder; .*`semivit import"):
+        run.train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_without_weights_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="holds no finished checkpoint of any stage yet, nor imported weights"):
+        check_init_from(small_config(init_from=str(tmp_path)), tmp_path / "run")
+
+
+def test_a_run_that_has_begun_outlives_the_weights_it_started_from(tmp_path):
+    sealed = tmp_path / "run" / "finetune" / "checkpoints" / "3" / "MANIFEST.json"
+    sealed.parent.mkdir(parents=True)
+    sealed.touch()
+    check_init_from(small_config(init_from="nowhere", stages=("finetune", "semi")), tmp_path / "run")
+    with pytest.raises(ConfigError, match="nowhere"):
+        check_init_from(small_config(init_from="nowhere"), tmp_path / "run")  # whose first stage is mae
+
+
+def test_few_images_for_pre_training_are_warned_of(capsys):
+    run.warn_of_few(580)
+    assert "warning: 580 images are few" in capsys.readouterr().out
+    run.warn_of_few(20_000)
+    assert not capsys.readouterr().out
