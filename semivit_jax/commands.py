@@ -1,6 +1,5 @@
 """`semivit train` and `semivit split`, and what every command does: flags in, exit code out."""
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,9 +14,9 @@ from semivit_jax.config import Config, ConfigError
 from semivit_jax.data.bad_records import TooManyBadRecords
 from semivit_jax.data.errors import DatasetError
 from semivit_jax.data.splits import SplitError
+from semivit_jax.recipe_files import asks_for_help, help_text, with_path
 from semivit_jax.rollback import Collapsed
 
-CONFIGS = Path(__file__).parent / "configs"
 BAD_USAGE = 2
 USAGE_ERRORS = (flags.Error, ConfigError, AttributeError, KeyError, ValueError, FileNotFoundError)
 EXPECTED_ERRORS = (
@@ -35,6 +34,8 @@ EXPECTED_ERRORS = (
 def train(argv: list[str]) -> int:
     """Trains the stages a config names, in its workdir."""
     try:
+        if help_asked("train --config=FILE[:ARGS] --workdir=DIR", argv):
+            return 0
         config, values = parse_config("train", argv, required=("workdir",), optional=())
         if "://" in values["workdir"]:  # it would become a folder of that name, on every host its own
             raise flags.Error(f"--workdir={values['workdir']} is no folder; legal is one on a mounted file system")
@@ -46,6 +47,8 @@ def train(argv: list[str]) -> int:
 def split(argv: list[str]) -> int:
     """Draws the labeled subset of a config, reports it, and writes it as a list."""
     try:
+        if help_asked("split --config=FILE[:ARGS] --out=LIST [--duplicates=no]", argv):
+            return 0
         config, values = parse_config("split", argv, required=("out",), optional=("duplicates",))
         if values["duplicates"] not in ("", "yes", "no"):
             raise flags.Error(f"--duplicates is {values['duplicates']!r}; legal values: yes (as without it), no")
@@ -77,18 +80,12 @@ def parse_config(
     return config, {name: values[name].value for name in (*required, *optional)}
 
 
-def with_path(argument: str) -> str:
-    """--config=digits and --config=configs/digits.py both find a recipe installed with the package."""
-    if not argument.startswith("--config="):
-        return argument
-    name, colon, args = argument.removeprefix("--config=").partition(":")
-    if os.path.exists(name):
-        return argument
-    recipes = {p.stem: p for p in sorted(CONFIGS.glob("*.py")) if not p.stem.startswith("_")}
-    installed = recipes.get(Path(name).name.removesuffix(".py"))
-    if installed is None:
-        raise FileNotFoundError(f"there is no config {name!r}; a path, or one of: {', '.join(recipes)}")
-    return f"--config={installed}{colon}{args}"
+def help_asked(usage: str, argv: list[str]) -> bool:
+    """Prints the help of a command that takes a config, if the flags ask for it."""
+    asked = asks_for_help(argv)
+    if asked:
+        print(help_text(usage, argv))
+    return asked
 
 
 def usage_error(command: str, error: Exception) -> int:

@@ -1,0 +1,80 @@
+"""Recipes as files: the ones installed with the package, and what `--help` says of one."""
+
+import importlib.util
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+from absl import flags
+
+from semivit_jax import config_check
+from semivit_jax.config import flatten
+
+CONFIGS = Path(__file__).parent / "configs"
+FLAG = "--config="
+
+
+def installed() -> dict[str, Path]:
+    """Recipes of the package by name."""
+    return {p.stem: p for p in sorted(CONFIGS.glob("*.py")) if not p.stem.startswith("_")}
+
+
+def with_path(argument: str) -> str:
+    """--config=digits and --config=configs/digits.py both find a recipe installed with the package."""
+    if not argument.startswith(FLAG):
+        return argument
+    name, colon, args = argument.removeprefix(FLAG).partition(":")
+    if os.path.exists(name):
+        return argument
+    found = installed().get(Path(name).name.removesuffix(".py"))
+    if found is None:
+        raise FileNotFoundError(f"there is no config {name!r}; a path, or one of: {', '.join(installed())}")
+    return f"{FLAG}{found}{colon}{args}"
+
+
+def asks_for_help(argv: Sequence[str]) -> bool:
+    return any(argument in ("-h", "-help", "--help") for argument in argv)
+
+
+def help_text(usage: str, argv: Sequence[str]) -> str:
+    """What a command that takes a config says of itself, and of the recipe where one is named.
+
+    Raises:
+      FileNotFoundError: there is no such config.
+      flags.Error: the file makes no config of these arguments.
+    """
+    lines = [f"usage: semivit {usage} [--config.KEY=VALUE ...]", ""]
+    for argument in map(with_path, argv):
+        if argument.startswith(FLAG):
+            path, _, args = argument.removeprefix(FLAG).partition(":")
+            return "\n".join([*lines, *_of_recipe(Path(path), args)])
+    lines.append("--config takes a file, or one of these recipes; ARGS are name=value, separated by commas:")
+    lines += [f"  {name:<18} {_first_line(path)}" for name, path in installed().items()]
+    lines += ["", "With --config=... --help: what that recipe is for, its arguments, and all keys with their values."]
+    return "\n".join(lines)
+
+
+def _first_line(path: Path) -> str:
+    return (_load(path).__doc__ or "").strip().partition("\n")[0]
+
+
+def _of_recipe(path: Path, args: str) -> list[str]:
+    module = _load(path)
+    if not hasattr(module, "get_config"):
+        raise flags.Error(f"{path} has no function get_config")
+    try:
+        raw = module.get_config(args) if args else module.get_config()
+    except ValueError as error:
+        raise flags.Error(str(error)) from error
+    keys = [f"  --config.{key}={value!r}" for key, value in flatten(config_check.check(raw)).items()]
+    return [(module.__doc__ or "").strip(), "", "Keys and their values:", *keys]
+
+
+def _load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise flags.Error(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,54 @@
+"""Recipes as files, and `--help` of the commands that take one."""
+
+import pytest
+
+from semivit_jax import commands, recipe_files
+from semivit_jax.config import flatten
+from semivit_jax.config_check import check
+from semivit_jax.configs import own_folder
+from semivit_jax.preflight.command import plan
+
+COMMANDS = pytest.mark.parametrize("command", [commands.train, commands.split, plan])
+
+
+@COMMANDS
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_needs_nothing_else(command, flag, capsys):
+    assert command([flag]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"usage: semivit {command.__name__} --config=FILE[:ARGS] --")
+    assert max(map(len, said.splitlines())) <= 128
+    for name in recipe_files.installed():
+        assert f"\n  {name} " in said
+
+
+@COMMANDS
+def test_help_on_a_recipe_has_its_words_and_every_key(command, capsys):
+    assert command(["--config=configs/own_folder.py:model=vit_s16", "--help"]) == 0
+    said = capsys.readouterr().out
+    assert own_folder.__doc__.strip() in said
+    for key, value in flatten(check(own_folder.get_config("model=vit_s16"))).items():
+        assert f"\n  --config.{key}={value!r}\n" in said + "\n"
+
+
+@pytest.mark.parametrize("name", sorted(recipe_files.installed()))
+def test_every_recipe_explains_itself(name, capsys):
+    assert commands.train([f"--config={name}", "--help"]) == 0
+    assert "--config.log.recipe=" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("--config=nowhere", "there is no config 'nowhere'; a path, or one of: cifar10,"),
+        ("--config=own_folder:model=vit_x", "model=vit_x: legal values are vit_s16"),
+        ("--config=README.md", "README.md is no Python file"),
+        ("--config=setup_.py", "has no function get_config"),
+    ],
+)
+def test_help_on_what_is_no_recipe(flag, said, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "README.md").write_text("words")
+    (tmp_path / "setup_.py").write_text("VALUE = 1")
+    assert commands.train([flag, "--help"]) == commands.BAD_USAGE
+    assert said in capsys.readouterr().err
