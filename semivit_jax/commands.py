@@ -5,19 +5,18 @@ import re
 import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from absl import flags
 from ml_collections import config_flags
 
-from semivit_jax import cluster, config_check, logs, run, split_report, stopping, workdir
+from semivit_jax import cluster, config_check, logs, origin, run, split_report, stopping, workdir
 from semivit_jax.checkpoint import CheckpointError
 from semivit_jax.config import Config, ConfigError
 from semivit_jax.data.bad_records import TooManyBadRecords
 from semivit_jax.data.errors import DatasetError
 from semivit_jax.data.splits import SplitError
 from semivit_jax.rollback import Collapsed
-from semivit_jax.weights.folder import is_import, load_facts, load_preprocessing
 
 CONFIGS = Path(__file__).parent / "configs"
 BAD_USAGE = 2
@@ -37,29 +36,37 @@ EXPECTED_ERRORS = (
 def train(argv: list[str]) -> int:
     """Trains the stages a config names, in its workdir."""
     try:
-        config, values = parse_config("train", argv, required=("workdir",), optional=())
+        config, values, notes = parse_config("train", argv, required=("workdir",), optional=())
         if "://" in values["workdir"]:  # it would become a folder of that name, on every host its own
             raise flags.Error(f"--workdir={values['workdir']} is no folder; legal is one on a mounted file system")
     except USAGE_ERRORS as error:
         return usage_error("train", error)
-    return guarded(lambda: run.train(config, Path(values["workdir"])))
+    return guarded(lambda: run.train(config, Path(values["workdir"]), notes=notes))
 
 
 def split(argv: list[str]) -> int:
     """Draws the labeled subset of a config, reports it, and writes it as a list."""
     try:
-        config, values = parse_config("split", argv, required=("out",), optional=("duplicates",))
+        config, values, notes = parse_config("split", argv, required=("out",), optional=("duplicates",))
         if values["duplicates"] not in ("", "yes", "no"):
             raise flags.Error(f"--duplicates is {values['duplicates']!r}; legal values: yes (as without it), no")
     except USAGE_ERRORS as error:
         return usage_error("split", error)
+    for line in notes:
+        logs.say(line)
     return guarded(lambda: split_report.draw(config, Path(values["out"]), duplicates=values["duplicates"] != "no"))
 
 
-def parse_config(
-    command: str, argv: list[str], *, required: Sequence[str], optional: Sequence[str]
-) -> tuple[Config, dict[str, str]]:
-    """--config=FILE[:ARGS] with its overrides, checked, and the command's own flags (text; '' where absent)."""
+class CommandLine(NamedTuple):
+    """A config with its overrides, checked; the command's own flags (text; '' where absent); lines for people."""
+
+    config: Config
+    flags: dict[str, str]
+    notes: list[str]
+
+
+def parse_config(command: str, argv: list[str], *, required: Sequence[str], optional: Sequence[str]) -> CommandLine:
+    """Reads --config=FILE[:ARGS] and flags; touches no device, so hosts may still be brought together after it."""
     values: Any = flags.FlagValues()
     arguments = [f"semivit {command}", *(with_path(a) for a in argv)]
     # Overrides are looked up in these arguments, by default in the process's own.
@@ -75,8 +82,10 @@ def parse_config(
         needed = " ".join(f"--{name}=..." for name in required)
         raise flags.Error(f"need --config=FILE {needed}, and nothing else; got {' '.join(argv)!r}")
     overridden = config_flags.get_override_values(values["config"])
-    config = config_check.check(with_preprocessing(raw, overridden))
-    return config, {name: values[name].value for name in (*required, *optional)}
+    folder = Path(values["workdir"].value) if "workdir" in required else None
+    notes = adopt_preprocessing(raw, overridden, folder)
+    own = {name: values[name].value for name in (*required, *optional)}
+    return CommandLine(config_check.check(raw), own, notes)
 
 
 def _mistyped(argv: list[str], hint: str) -> str:
@@ -87,36 +96,36 @@ def _mistyped(argv: list[str], hint: str) -> str:
     return f"unknown key {key}" + (f"; did you mean {close[1]!r}?" if close else "")
 
 
-def with_preprocessing(raw: Any, overridden: Collection[str]) -> Any:
-    """Preprocessing and LayerNorm's epsilon of the weights to start from, for every key not set on the command line."""
-    for key, value in _of_weights(raw.get("init_from")).items():
+def adopt_preprocessing(raw: Any, overridden: Collection[str], folder: Path | None) -> list[str]:
+    """Sets preprocessing and LayerNorm's epsilon of the weights to start from, but for what the command line sets.
+
+    A run that goes on from its own checkpoints in `folder` keeps what it began with.
+
+    Args:
+      raw: the config, changed in place.
+      overridden: its keys that the command line sets.
+      folder: the workdir; None without one.
+
+    Returns:
+      What was changed, for people.
+    """
+    init_from, notes = raw.get("init_from"), []
+    if not init_from:
+        return notes
+    first = next(iter(raw.get("stages") or ()), "")
+    if folder is not None and workdir.has_checkpoint(folder / first):
+        stored, source = workdir.load_config(folder), folder
+        decided = origin.decided_before(stored)
+        if stored.init_from != init_from:
+            notes += [f"warning: config.init_from {init_from} is not read; {folder} goes on from its own checkpoints"]
+    else:
+        decided, source = origin.decided(init_from), init_from
+    for key, value in decided.items():
         section, name = key.split(".")
         if key not in overridden and raw[section][name] != value:
-            logs.say(f"config.{key} = {value}, from {raw.init_from} (the config says {raw[section][name]})")
+            notes += [f"config.{key} = {value}, from {source} (the config says {raw[section][name]})"]
             raw[section][name] = value
-    return raw
-
-
-def _of_weights(init_from: str | None) -> dict[str, Any]:
-    """Config keys that imported weights, or those of another run, decide; none for other folders."""
-    if not init_from:
-        return {}
-    if is_import(init_from):
-        view, eps = load_preprocessing(init_from), load_facts(init_from).layer_norm_eps
-        crop_fraction = view.crop_fraction
-    elif (Path(init_from) / "config.json").exists():
-        stored = workdir.load_config(Path(init_from))
-        view, eps, crop_fraction = stored.data, stored.model.layer_norm_eps, stored.data.eval_crop_fraction
-    else:
-        return {}
-    return {
-        "data.mean": view.mean,
-        "data.std": view.std,
-        "data.image_size": view.image_size,
-        "data.eval_crop_fraction": crop_fraction,
-        "data.interpolation": view.interpolation,
-        "model.layer_norm_eps": eps,
-    }
+    return notes
 
 
 def with_path(argument: str) -> str:

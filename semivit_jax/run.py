@@ -6,11 +6,12 @@ import json
 import os
 import socket
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 
-from semivit_jax import cluster, logs, report, sharding, stopping, workdir
+from semivit_jax import cluster, logs, origin, report, sharding, stopping, workdir
 from semivit_jax.config import Config, flatten
 from semivit_jax.data.dataset import describe, open_task
 from semivit_jax.setup_stage import Run, plan_stage
@@ -35,13 +36,20 @@ HOST_KEYS = (
 )
 
 
-def train(config: Config, folder: Path) -> None:
+def train(config: Config, folder: Path, *, notes: Sequence[str] = ()) -> None:
     """Trains every stage of the config that is not finished, and prints the result.
+
+    Args:
+      config: of the run.
+      folder: its workdir.
+      notes: lines to print first, once it is known which host prints.
 
     Raises:
       Stopped: asked to stop, after saving. Other errors as the parts raise them.
     """
     prepare_process(config)
+    for line in notes:
+        logs.say(line)
     first_host = jax.process_index() == 0
     # Before anything is written: a host with another config must not claim the folder.
     cluster.same_on_every_host({"config": _shared_config(config), "code": code_hash()})
@@ -50,6 +58,8 @@ def train(config: Config, folder: Path) -> None:
         if first_host:
             report.print_summary(json.loads((folder / "summary.json").read_text()))
         return
+    if config.init_from and not workdir.has_checkpoint(folder / config.stages[0]):
+        origin.check(config.init_from)
     with contextlib.ExitStack() as on_error:
         if first_host and not (folder / "config.json").exists():
             # What is wrong with data or batches is mended with other values, which a claimed folder would refuse.

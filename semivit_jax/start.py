@@ -3,19 +3,28 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from semivit_jax import checkpoint, class_names, guard, logs, rollback, warm_start, workdir
+from semivit_jax import checkpoint, class_names, guard, logs, origin, rollback, warm_start, workdir
 from semivit_jax.checkpoint import Checkpoints
 from semivit_jax.compiled import Compiled, stage_key
-from semivit_jax.config import ConfigError
+from semivit_jax.manifest import write_json
 from semivit_jax.progress import Progress, fresh_progress
 from semivit_jax.setup_stage import Run
 from semivit_jax.state import TrainState
 from semivit_jax.warm_start import Transfer
 from semivit_jax.weights.folder import is_import, load_imported
+
+
+class Inherited(NamedTuple):
+    """A state with earlier weights, what became of every tensor, and the classes that their head was made for."""
+
+    state: TrainState
+    transfer: Transfer
+    class_names: Sequence[str] | None
 
 
 def start_state(run: Run, compiled: Compiled, checkpoints: Checkpoints, best: Checkpoints, folder: Path):
@@ -46,52 +55,56 @@ def start_state(run: Run, compiled: Compiled, checkpoints: Checkpoints, best: Ch
 
 
 def inherit(run: Run, compiled: Compiled, state: TrainState) -> TrainState:
-    """Weights of the previous stage of this run, or of config.init_from; none leaves the state fresh."""
-    origin = Path(run.config.init_from)
-    if not earlier_stages(run, compiled.stage.name) and run.config.init_from and is_import(origin):
-        return inherit_import(run, origin, compiled, state)
+    """Weights of the previous stage of this run, or of config.init_from; none leaves the state fresh.
+
+    What they were is written to `started_from.json` of the stage, where it stays when the source changes or goes.
+    """
     source = find_source(run, compiled.stage.name)
     if source is None:
         return state
-    from_stage = source.parent.parent.name
-    places = jax.tree.map(lambda leaf: leaf.sharding, compiled.target.params)
-    params, transfer = warm_start.from_checkpoint(source, state.params, places, from_stage=from_stage, tree="params")
-    _tell(transfer, checkpoint.read_facts(source)["class_names"], run)
-    state = dataclasses.replace(state, params=params)
-    if state.ema_params is None:
-        return state
-    if any(n.startswith("ema_params.") for n in checkpoint.array_shapes(source)):
-        ema_params, _ = warm_start.from_checkpoint(
-            source, state.ema_params, places, from_stage=from_stage, tree="ema_params"
-        )
-    else:
-        ema_params = jax.tree.map(jnp.copy, params)
-    return dataclasses.replace(state, ema_params=ema_params)
-
-
-def inherit_import(run: Run, folder: Path, compiled: Compiled, state: TrainState) -> TrainState:
-    """Weights that `semivit import` wrote; the teacher starts from their average where they have one."""
-    imported = load_imported(folder)
-    places = jax.tree.map(lambda leaf: leaf.sharding, compiled.target.params)
-    source = f"{folder} ({imported.facts.variant})"
-    params, transfer = warm_start.from_arrays(imported.params, state.params, places, source=source)
-    _tell(transfer, imported.class_names, run)
-    state = dataclasses.replace(state, params=params)
-    if state.ema_params is None:
-        return state
-    if imported.ema_params is not None:
-        ema_params, _ = warm_start.from_arrays(imported.ema_params, state.ema_params, places, source=source)
-    else:
-        ema_params = jax.tree.map(jnp.copy, params)
-    return dataclasses.replace(state, ema_params=ema_params)
-
-
-def _tell(transfer: Transfer, names: Sequence[str] | None, run: Run) -> None:
-    """What became of every tensor, with a warning where a head made for other classes was kept."""
+    load = inherit_import if is_import(source) else inherit_checkpoint
+    state, transfer, names = load(source, compiled, state)
     for text in transfer.lines():
         logs.say(text)
     if "head.kernel" in transfer.loaded and (difference := class_names.mismatch(names, run.task.class_names)):
         logs.say(f"warning: the head of {transfer.source} is kept, but {difference}")
+    if run.first_host:
+        record = dataclasses.asdict(transfer) | {"files": origin.files(source)}
+        write_json(run.workdir / compiled.stage.name / "started_from.json", record)
+    return state
+
+
+def inherit_checkpoint(source: Path, compiled: Compiled, state: TrainState) -> Inherited:
+    """Weights of an earlier stage; the teacher starts from their average where they have one."""
+    from_stage = source.parent.parent.name
+    places = jax.tree.map(lambda leaf: leaf.sharding, compiled.target.params)
+    params, transfer = warm_start.from_checkpoint(source, state.params, places, from_stage=from_stage, tree="params")
+    state = dataclasses.replace(state, params=params)
+    if state.ema_params is not None:
+        if any(n.startswith("ema_params.") for n in checkpoint.array_shapes(source)):
+            ema_params, _ = warm_start.from_checkpoint(
+                source, state.ema_params, places, from_stage=from_stage, tree="ema_params"
+            )
+        else:
+            ema_params = jax.tree.map(jnp.copy, params)
+        state = dataclasses.replace(state, ema_params=ema_params)
+    return Inherited(state, transfer, checkpoint.read_facts(source)["class_names"])
+
+
+def inherit_import(folder: Path, compiled: Compiled, state: TrainState) -> Inherited:
+    """Weights that `semivit import` wrote; the teacher as in `inherit_checkpoint`."""
+    imported = load_imported(folder)
+    places = jax.tree.map(lambda leaf: leaf.sharding, compiled.target.params)
+    source = f"{folder} ({imported.facts.variant})"
+    params, transfer = warm_start.from_arrays(imported.params, state.params, places, source=source)
+    state = dataclasses.replace(state, params=params)
+    if state.ema_params is not None:
+        if imported.ema_params is not None:
+            ema_params, _ = warm_start.from_arrays(imported.ema_params, state.ema_params, places, source=source)
+        else:
+            ema_params = jax.tree.map(jnp.copy, params)
+        state = dataclasses.replace(state, ema_params=ema_params)
+    return Inherited(state, transfer, imported.class_names)
 
 
 def earlier_stages(run: Run, stage: str) -> list[str]:
@@ -101,22 +114,11 @@ def earlier_stages(run: Run, stage: str) -> list[str]:
 
 
 def find_source(run: Run, stage: str) -> Path | None:
-    """Newest good checkpoint of the stage before, here or in the workdir that config.init_from names."""
+    """Newest good checkpoint of the stage before in this run, else what config.init_from names, if anything."""
     here = earlier_stages(run, stage)
     if here:
         found = checkpoint.newest_good(run.workdir / here[-1] / "checkpoints")
         if found is None:
             raise checkpoint.CheckpointError(f"stage {here[-1]} of {run.workdir} has no good checkpoint to start from")
         return found
-    if not run.config.init_from:
-        return None
-    origin = Path(run.config.init_from)
-    if not origin.is_dir():
-        raise ConfigError(
-            f"config.init_from {run.config.init_from} is not a folder; it names another run, or what "
-            "`semivit import SOURCE --model MODEL --out FOLDER` has written"
-        )
-    found = checkpoint.newest_good(origin / workdir.latest_stage(origin) / "checkpoints")
-    if found is None:
-        raise checkpoint.CheckpointError(f"config.init_from {origin} has no good checkpoint")
-    return found
+    return origin.find(run.config.init_from) if run.config.init_from else None

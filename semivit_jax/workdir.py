@@ -66,6 +66,13 @@ def mark_done(folder: Path) -> None:
     (folder / "DONE").touch()
 
 
+def has_checkpoint(stage_folder: Path) -> bool:
+    """Whether a stage has, or had, a checkpoint of its own to go on from."""
+    checkpoints = stage_folder / "checkpoints"
+    written = checkpoints.with_suffix(".json").exists() or any(checkpoints.glob("*/manifest.*.json"))
+    return written or is_done(stage_folder)
+
+
 def latest_stage(workdir: Path) -> str:
     """Latest stage that has written a checkpoint."""
     found = [s for s in STAGE_ORDER if any((workdir / s / "checkpoints").glob("*/MANIFEST.json"))]
