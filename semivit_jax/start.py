@@ -8,8 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from semivit_jax import checkpoint, class_names, guard, logs, origin, rollback, warm_start, workdir
-from semivit_jax.checkpoint import Checkpoints
+from semivit_jax import checkpoint, class_names, cluster, guard, logs, origin, recovery, rollback, warm_start, workdir
 from semivit_jax.compiled import Compiled, stage_key
 from semivit_jax.manifest import write_json
 from semivit_jax.progress import Progress, fresh_progress
@@ -27,16 +26,16 @@ class Inherited(NamedTuple):
     class_names: Sequence[str] | None
 
 
-def start_state(run: Run, compiled: Compiled, checkpoints: Checkpoints, best: Checkpoints, folder: Path):
-    """The newest good checkpoint, or a fresh state with the previous stage's weights.
+def start_state(run: Run, compiled: Compiled, folder: Path):
+    """The newest good checkpoint in a stage's folder, or a fresh state with the previous stage's weights.
 
     Returns:
       (state, progress, restored step or None).
     """
     # The best weights are kept over all starts, so a step that is repeated does not save them again.
-    best_facts = best.latest_facts()
+    best_facts = recovery.latest_facts(folder / "best", say=logs.say)
     best_acc1 = best_facts["best_acc1"] if best_facts else 0.0
-    restored = checkpoints.restore_latest(compiled.target)
+    restored = recovery.restore_latest(folder / "checkpoints", compiled.target, say=logs.say)
     if restored is None:
         state = compiled.init(stage_key(run.config, compiled.stage.name))
         return inherit(run, compiled, state), fresh_progress(best_acc1), None
@@ -68,9 +67,9 @@ def inherit(run: Run, compiled: Compiled, state: TrainState) -> TrainState:
         logs.say(text)
     if "head.kernel" in transfer.loaded and (difference := class_names.mismatch(names, run.task.class_names)):
         logs.say(f"warning: the head of {transfer.source} is kept, but {difference}")
-    if run.first_host:
-        record = dataclasses.asdict(transfer) | {"files": origin.files(source)}
-        write_json(run.workdir / compiled.stage.name / "started_from.json", record)
+    path = run.workdir / compiled.stage.name / "started_from.json"
+    record = dataclasses.asdict(transfer)
+    cluster.on_first_host(lambda: write_json(path, record | {"files": origin.files(source)}))
     return state
 
 

@@ -39,8 +39,9 @@ def claim(workdir: Path, config: Config, *, first_host: bool, say: Any) -> None:
 
 def release(workdir: Path) -> None:
     """Takes back a claim, and what was worked out from the data, before any stage has begun."""
-    for name in ("config.json", "split.csv", "listing.json"):
-        (workdir / name).unlink(missing_ok=True)
+    for path in (workdir / name for name in ("config.json", "split.csv", "listing.json")):
+        if path.exists():  # removing what is not there is an error on a read-only file system
+            path.unlink()
 
 
 def load_config(workdir: Path) -> Config:

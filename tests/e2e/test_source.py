@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import pytest
 
 from semivit_jax import commands, config, main, report, train
-from semivit_jax.checkpoint import Checkpoints
 from semivit_jax.manifest import write_json
+from semivit_jax.saving import Saver
 from tests.configs import small_config
 from tests.e2e.planned import PLANNED, TOTAL, Trouble, seen_positions, stage_with
 
@@ -26,7 +26,7 @@ def source(tmp_path):
     folder = tmp_path / "source"
     folder.mkdir()
     write_json(folder / "config.json", config.to_dict(small_config(**{"data.mean": tuple(MEAN)})))
-    checkpoints = Checkpoints(folder / "semi" / "checkpoints", keep=1, say=print)
+    checkpoints = Saver(folder / "semi" / "checkpoints", keep=1)
     params = {"seen": jnp.zeros(64), "acc1": jnp.zeros(())}
     checkpoints.save(3, {"params": params, "ema_params": params}, {"class_names": list("0123456789")})
     checkpoints.close()
@@ -53,7 +53,7 @@ def start(machine, monkeypatch, capsys, tmp_path, source):
     def go(*, until=TOTAL, init_from=source):
         def consume_or_end(self, step, found):
             if step > until:
-                self._wait()
+                self.wait()
                 raise OSError("ended here")
             consume(self, step, found)
 
