@@ -1,6 +1,7 @@
 """Weights carried to another data set: a head for other classes starts anew, and is listed; other names are told."""
 
 import dataclasses
+import functools
 import types
 from pathlib import Path
 
@@ -54,6 +55,27 @@ def test_an_import_with_other_classes_gives_everything_but_its_head(finished, th
     imported = load_imported(tmp_path / "in")
     params, transfer = warm_start.from_arrays(imported.params, fresh, places, source="in")
     assert_all_but_the_head_is_loaded(params, transfer, finished[2], fresh)
+
+
+@pytest.mark.parametrize("posemb", ["sincos", "learned"])
+def test_an_overridden_image_size_needs_a_table_that_fits(tmp_path, posemb):
+    """The decision about another run's view: the fixed table is computed anew, a learned one is the importer's."""
+    settings, stored, _ = write_run(tmp_path / "run", **{"model.posemb": posemb})
+    larger = dataclasses.replace(settings, data=dataclasses.replace(settings.data, image_size=16))
+    fresh = jax.tree.map(jax.numpy.asarray, fresh_params(larger, "finetune", num_classes=10, seed=9))
+    places = jax.tree.map(lambda _: sharding.replicated(sharding.make_mesh(1)), fresh)
+    source = checkpoint.newest_good(tmp_path / "run" / "finetune" / "checkpoints")
+    start_from = functools.partial(warm_start.from_checkpoint, source, fresh, places, from_stage="finetune")
+    if posemb == "sincos":
+        jax.tree.map(np.testing.assert_array_equal, start_from(tree="params")[0], stored)
+        return
+    with pytest.raises(CheckpointError, match=r"\(1, 2, 48\) in .*needs \(1, 5, 48\) \(`semivit import` with --image"):
+        start_from(tree="params")
+    argv = [str(tmp_path / "run"), "--model=vit_test2", "--image_size=16", f"--out={tmp_path / 'in'}"]
+    assert main(["semivit", "import", *argv]) == 0
+    params, transfer = warm_start.from_arrays(load_imported(tmp_path / "in").params, fresh, places, source="in")
+    assert transfer.reinitialised == transfer.dropped == ()
+    np.testing.assert_array_equal(params["head"]["kernel"], stored["head"]["kernel"])
 
 
 def test_a_head_of_another_width_is_still_refused():
