@@ -42,10 +42,11 @@ def restore_latest(directory: Path, target: PyTree, *, say: Say) -> Restored | N
     if step is not None:
         checkpoint = directory.resolve() / str(step)
         return Restored(step, restore_tree(checkpoint, target), read_facts(checkpoint))
-    if cluster.from_first_host(memory(directory).exists()):
+    sealed = _agreed(_sealed_last(directory))
+    if sealed is not None:
+        kept = f"; damaged ones are kept in {_aside(directory)}" if _aside(directory).exists() else ""
         raise CheckpointError(
-            f"{directory} had a good checkpoint at step {json.loads(memory(directory).read_text())['step']}, "
-            f"and none is left that can be trusted; damaged ones are kept in {_aside(directory)}; "
+            f"{directory} had a good checkpoint at step {sealed}, and none is left that can be trusted{kept}; "
             "remove the stage's folder to start the stage again"
         )
     return None
@@ -76,6 +77,8 @@ def set_aside_after(directory: Path, step: int) -> None:
     if jax.process_index() == 0:
         for newer in [s for s in steps(directory) if s > step]:
             _set_aside(directory / str(newer))
+        if memory(directory).exists():
+            manifest.write_json(memory(directory), {"step": step})
     cluster.wait_for_all("checkpoints set aside")
 
 
@@ -86,6 +89,7 @@ def _agreed(step: int | None) -> int | None:
 
 def _clean_up(directory: Path, say: Say) -> int | None:
     """Newest good step; folders above it are set aside where damaged, removed where never completed."""
+    sealed = _sealed_last(directory)
     for left_over in directory.glob("[0-9]*.*"):  # of a save or a removal that was interrupted
         shutil.rmtree(left_over)
     for step in reversed(steps(directory)):
@@ -95,12 +99,19 @@ def _clean_up(directory: Path, say: Say) -> int | None:
         found = manifest.problems(checkpoint)
         if not found:
             return step
-        say(f"checkpoint {checkpoint} is passed over: {'; '.join(found[:3])}")
-        if manifest.is_sealed(checkpoint):
+        lost_manifest = not manifest.is_sealed(checkpoint) and sealed is not None and step <= sealed
+        reason = "its manifest is gone" if lost_manifest else "; ".join(found[:3])
+        say(f"checkpoint {checkpoint} is passed over: {reason}")
+        if lost_manifest or manifest.is_sealed(checkpoint):
             _set_aside(checkpoint)
         else:
             shutil.rmtree(checkpoint)
     return None
+
+
+def _sealed_last(directory: Path) -> int | None:
+    """Step of the checkpoint sealed last, which may be gone; None where there never was one."""
+    return json.loads(memory(directory).read_text())["step"] if memory(directory).exists() else None
 
 
 def _set_aside(checkpoint: Path) -> None:

@@ -1,5 +1,6 @@
 """Checkpoints under faults of storage: fall back to the last good one, or say so; never lose one."""
 
+import json
 import resource
 import shutil
 import threading
@@ -142,7 +143,9 @@ def test_with_no_good_one_left_it_does_not_start_afresh(folder, target, damage):
 def test_deleted_checkpoints_are_missed(folder, target):
     folder.save(1)
     shutil.rmtree(folder.path)
-    with pytest.raises(CheckpointError, match="step 1"):
+    with pytest.raises(
+        CheckpointError, match="step 1, and none is left that can be trusted; remove the stage's folder"
+    ):
         folder.latest(target)
 
 
@@ -151,6 +154,19 @@ def test_without_its_manifest_a_whole_checkpoint_is_still_good(folder, target):
     folder.save(1)
     (folder.path / "1" / "MANIFEST.json").unlink()
     assert folder.latest(target).step == 1
+
+
+def test_a_good_checkpoint_that_was_emptied_is_told_apart_from_one_never_completed(folder, target):
+    folder.save(1, 2)
+    for path in (folder.path / "2").glob("*anifest*"):
+        path.unlink()
+    (folder.path / "2" / "MANIFEST.json").unlink()
+    (folder.path / "3" / "state").mkdir(parents=True)
+    assert folder.latest(target).step == 1
+    assert folder.said[0].endswith("/3 is passed over: it was never completed (no manifest)")
+    assert folder.said[1].endswith("/2 is passed over: its manifest is gone")
+    assert (folder.path.with_name("checkpoints_set_aside") / "2.0" / "state").exists()
+    assert folder.steps() == [1]
 
 
 def test_an_interrupted_save_is_removed(folder, target):
@@ -192,6 +208,7 @@ def test_going_back_sets_newer_ones_aside(folder, target):
     assert recovery.newest_healthy(folder.path, 25) == 20
     assert recovery.newest_healthy(folder.path, 5) == 10
     recovery.set_aside_after(folder.path, 20)
+    assert json.loads(folder.path.with_suffix(".json").read_text()) == {"step": 20}
     assert folder.latest(target).step == 20
     saver.save(30, state_of(31), {})  # the same step can be saved again
     saver.wait()
