@@ -32,8 +32,8 @@ import jax  # noqa: E402
 from benchmarks.cases import Case, config_of, plan_of, random_batch  # noqa: E402
 from benchmarks.measure import program_bytes, shapes_of  # noqa: E402
 from semivit_jax import sharding  # noqa: E402
-from semivit_jax.checkpoint import Checkpoints  # noqa: E402
 from semivit_jax.compiled import compile_stage, stage_key  # noqa: E402
+from semivit_jax.saving import Saver  # noqa: E402
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +85,7 @@ def blocked_by_saving(state: PyTree, step: Callable[[PyTree], PyTree]) -> float:
     """Median over a few saves of how long each keeps the loop; the first sets threads up and does not count."""
     seconds = []
     with tempfile.TemporaryDirectory() as folder:
-        checkpoints = Checkpoints(Path(folder) / "checkpoints", keep=1, say=print)
+        checkpoints = Saver(Path(folder) / "checkpoints", keep=1)
         for number in range(1 + SAVES):
             started = time.perf_counter()
             checkpoints.save(number, state, {})

@@ -3,7 +3,8 @@
 `start` decides whether this process is one of many, tries the coordinator over plain TCP, and only then calls
 `jax.distributed.initialize`, which would say nothing for minutes and then end the process in C++ without a
 Python exception. `same_on_every_host` and `any_host` are the two questions hosts ask each other outside the
-training step; `from_first_host` and `wait_for_all` keep them together where only the first host reads or writes.
+training step; `from_first_host` and `wait_for_all` keep them together where only the first host reads or writes,
+`together` and `fail_together` where some host may fail.
 With one process all of them do nothing.
 """
 
@@ -14,7 +15,8 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar, cast
 
 import jax
 import numpy as np
@@ -23,9 +25,12 @@ from jax.experimental import multihost_utils
 from semivit_jax import cluster_env, coordinator
 from semivit_jax.cluster_env import ClusterError, Membership
 
+T = TypeVar("T")
+
 logger = logging.getLogger(__name__)
 
 _HOST_NAME_BYTES = 64  # what is gathered must have one size; longer names are cut
+_TEXT_BYTES = 2048
 _REPORT_EVERY_SECONDS = 10.0
 GOODBYE_SECONDS = 10.0  # for processes that leave with the same error to do so together
 
@@ -206,6 +211,47 @@ def any_host(flag: bool) -> bool:
     return bool(_gather(np.asarray([flag], np.uint8)).any())
 
 
+def fail_together(error: Exception | None) -> None:
+    """Raises on every process where one has an error; returns where none has.
+
+    Collective: every process must call it, those without an error too. Errors that all have in the same words are
+    raised as they are.
+
+    Raises:
+      ClusterError: names the processes with an error and says what each says.
+    """
+    if not any_host(error is not None):
+        return
+    if jax.process_count() == 1:
+        assert error is not None
+        raise error
+    told = _gather_text("" if error is None else str(error))
+    if error is not None and len(set(told)) == 1:
+        raise error
+    hosts = _gather_text(socket.gethostname())
+    failed = [f"process {i} (host {hosts[i]}): {text}" for i, text in enumerate(told) if text]
+    raise ClusterError("; ".join(failed)) from error
+
+
+def together(action: Callable[[], T], *, errors: tuple[type[Exception], ...]) -> T:
+    """The action's result; where it ends with one of these errors on some process, all fail (`fail_together`).
+
+    Collective. The action itself must not wait for other processes.
+    """
+    failed = result = None
+    try:
+        result = action()
+    except errors as error:
+        failed = error
+    fail_together(failed)
+    return cast(T, result)
+
+
+def on_first_host(action: Callable[[], object]) -> None:
+    """Runs it on the first host alone; where that ends with an OSError, all fail (`fail_together`). Collective."""
+    together(lambda: None if jax.process_index() else action(), errors=(OSError,))
+
+
 def from_first_host(value: int) -> int:
     """The first host's value, on every host; what hosts read from a shared folder may differ for moments.
 
@@ -247,6 +293,13 @@ def exit_within(seconds: float, *, exit_code: int) -> None:
 def _gather(array: np.ndarray) -> np.ndarray:
     """[processes, ...] from every process's array of one shape."""
     return np.asarray(multihost_utils.process_allgather(array))
+
+
+def _gather_text(text: str) -> list[str]:
+    """Every process's text, cut to what travels."""
+    sent = text.encode()[:_TEXT_BYTES].ljust(_TEXT_BYTES, b"\0")
+    found = _gather(np.frombuffer(sent, np.uint8))
+    return [bytes(row).rstrip(b"\0").decode(errors="replace") for row in found]
 
 
 def _digest(text: str) -> bytes:

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from absl import flags
 from ml_collections import config_flags
@@ -36,12 +36,12 @@ def train(argv: list[str]) -> int:
     try:
         if help_asked("train --config=FILE[:ARGS] --workdir=DIR", argv):
             return 0
-        config, values = parse_config("train", argv, required=("workdir",), optional=())
+        config, values, notes = parse_config("train", argv, required=("workdir",), optional=())
         if "://" in values["workdir"]:  # it would become a folder of that name, on every host its own
             raise flags.Error(f"--workdir={values['workdir']} is no folder; legal is one on a mounted file system")
     except USAGE_ERRORS as error:
         return usage_error("train", error)
-    return guarded(lambda: run.train(config, Path(values["workdir"])))
+    return guarded(lambda: run.train(config, Path(values["workdir"]), notes=notes))
 
 
 def split(argv: list[str]) -> int:
@@ -49,18 +49,26 @@ def split(argv: list[str]) -> int:
     try:
         if help_asked("split --config=FILE[:ARGS] --out=LIST [--duplicates=no]", argv):
             return 0
-        config, values = parse_config("split", argv, required=("out",), optional=("duplicates",))
+        config, values, notes = parse_config("split", argv, required=("out",), optional=("duplicates",))
         if values["duplicates"] not in ("", "yes", "no"):
             raise flags.Error(f"--duplicates is {values['duplicates']!r}; legal values: yes (as without it), no")
     except USAGE_ERRORS as error:
         return usage_error("split", error)
+    for line in notes:
+        logs.say(line)
     return guarded(lambda: split_report.draw(config, Path(values["out"]), duplicates=values["duplicates"] != "no"))
 
 
-def parse_config(
-    command: str, argv: list[str], *, required: Sequence[str], optional: Sequence[str]
-) -> tuple[Config, dict[str, str]]:
-    """--config=FILE[:ARGS] with its overrides, checked, and the command's own flags (text; '' where absent)."""
+class CommandLine(NamedTuple):
+    """A config with its overrides, checked; the command's own flags (text; '' where absent); lines for people."""
+
+    config: Config
+    flags: dict[str, str]
+    notes: list[str]
+
+
+def parse_config(command: str, argv: list[str], *, required: Sequence[str], optional: Sequence[str]) -> CommandLine:
+    """Reads --config=FILE[:ARGS] and flags; touches no device, so hosts may still be brought together after it."""
     values: Any = flags.FlagValues()
     arguments = [f"semivit {command}", *(with_path(a) for a in argv)]
     # Overrides are looked up in these arguments, by default in the process's own.
@@ -76,8 +84,10 @@ def parse_config(
     if rest or raw is None or not all(values[name].value for name in required):
         needed = " ".join(f"--{name}=..." for name in required)
         raise flags.Error(f"need --config=FILE {needed}, and nothing else; got {' '.join(argv)!r}")
-    config = config_check.check(overrides.apply(raw, config_flags.get_override_values(values["config"])))
-    return config, {name: values[name].value for name in (*required, *optional)}
+    folder = Path(values["workdir"].value) if "workdir" in required else None
+    notes = overrides.apply(raw, config_flags.get_override_values(values["config"]), folder)
+    own = {name: values[name].value for name in (*required, *optional)}
+    return CommandLine(config_check.check(raw), own, notes)
 
 
 def help_asked(usage: str, argv: list[str]) -> bool:

@@ -156,10 +156,6 @@ def show_warnings() -> None:
 
 def say(line: str) -> None:
     """Prints one line, on the first host."""
-    if not jax.process_index():
-        say_early(line)
-
-
-def say_early(line: str) -> None:
-    """Prints one line on every host: for what is said before the hosts have met, when none knows its number."""
+    if jax.process_index():
+        return
     console.print(line, soft_wrap=True, markup=False)

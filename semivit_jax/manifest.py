@@ -17,8 +17,7 @@ _CHUNK = 1 << 22  # bytes read at a time
 
 def write_part(directory: Path, process_index: int, process_count: int) -> None:
     """Records the files this process wrote; called by every process once the checkpoint is committed."""
-    files = [f for f in _files(directory) if _writer(f) == process_index]
-    part = {str(f): [(directory / f).stat().st_size, _checksum(directory / f)] for f in files}
+    part = _described(directory, [f for f in _files(directory) if _writer(f) == process_index])
     write_json(directory / _PART.format(process_index, process_count), part)
 
 
@@ -38,6 +37,16 @@ def seal(directory: Path) -> bool:
     return True
 
 
+def checksums(directory: Path) -> dict[str, list[int]]:
+    """{file: [bytes, checksum]} of a folder that has no manifest."""
+    return _described(directory, _files(directory))
+
+
+def sealed(directory: Path) -> dict[str, list[int]]:
+    """The same as a checkpoint's manifest has it."""
+    return json.loads((directory / MANIFEST).read_text())
+
+
 def is_sealed(directory: Path) -> bool:
     return (directory / MANIFEST).exists()
 
@@ -47,7 +56,7 @@ def problems(directory: Path) -> list[str]:
     if not is_sealed(directory):
         return ["it was never completed (no manifest)"]
     try:
-        files = json.loads((directory / MANIFEST).read_text())
+        files = sealed(directory)
     except ValueError as error:
         return [f"its manifest cannot be read: {error}"]
     found = []
@@ -70,6 +79,10 @@ def write_json(path: Path, value: object) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+
+
+def _described(directory: Path, files: list[Path]) -> dict[str, list[int]]:
+    return {str(f): [(directory / f).stat().st_size, _checksum(directory / f)] for f in files}
 
 
 def _files(directory: Path) -> list[Path]:

@@ -7,79 +7,81 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from semivit_jax import logs, workdir
+from semivit_jax import origin, workdir
 from semivit_jax.config import Config, ConfigError, is_runtime
-from semivit_jax.weights.folder import is_import, load_facts, load_preprocessing
 
 
-def apply(raw: Any, values: Mapping[str, Any]) -> Any:
-    """A config with everything that follows from its overrides; `values` are those, by key without 'config.'."""
-    raw = without_pre_training(raw, values)
-    raw = with_preprocessing(raw, values)
-    return labelled(raw, values)
+def apply(raw: Any, values: Mapping[str, Any], folder: Path | None) -> list[str]:
+    """Sets what follows from the overrides of a config.
+
+    Args:
+      raw: the config, changed in place.
+      values: its overrides, by key without 'config.'.
+      folder: the workdir; None without one.
+
+    Returns:
+      What else was changed, for people.
+    """
+    notes = leave_out_pre_training(raw, values) + adopt_preprocessing(raw, values, folder)
+    label(raw, values)
+    return notes
 
 
-def without_pre_training(raw: Any, overridden: Collection[str]) -> Any:
+def leave_out_pre_training(raw: Any, overridden: Collection[str]) -> list[str]:
     """Weights named on the command line take the place of MAE pre-training, unless the stages are named there too."""
     if "init_from" not in overridden or "stages" in overridden or not raw.init_from:
-        return raw
+        return []
     stages = tuple(raw.stages)
-    if stages[:1] == ("mae",) and len(stages) > 1:
-        raw.stages = stages[1:]
-        logs.say_early(
-            f"config.stages = {raw.stages}: {raw.init_from} takes the place of MAE pre-training (to pre-train from it: "
-            f'--config.stages="{stages}")'
-        )
-    return raw
+    if stages[:1] != ("mae",) or len(stages) == 1:
+        return []
+    raw.stages = stages[1:]
+    return [
+        f"config.stages = {raw.stages}: {raw.init_from} takes the place of MAE pre-training (to pre-train from it: "
+        f'--config.stages="{stages}")'
+    ]
 
 
-def with_preprocessing(raw: Any, overridden: Collection[str]) -> Any:
-    """Preprocessing and LayerNorm's epsilon of the weights to start from, for every key not set on the command line."""
-    for key, value in _of_weights(raw.get("init_from")).items():
+def adopt_preprocessing(raw: Any, overridden: Collection[str], folder: Path | None) -> list[str]:
+    """Sets preprocessing and LayerNorm's epsilon of the weights to start from, but for what the command line sets.
+
+    A run that goes on from its own checkpoints in `folder` keeps what it began with.
+
+    Returns:
+      What was changed, for people.
+    """
+    init_from, notes = raw.get("init_from"), []
+    if not init_from:
+        return notes
+    first = next(iter(raw.get("stages") or ()), "")
+    if folder is not None and workdir.has_checkpoint(folder / first):
+        stored, source = workdir.load_config(folder), folder
+        decided = origin.decided_before(stored)
+        if stored.init_from != init_from:
+            notes += [f"warning: config.init_from {init_from} is not read; {folder} goes on from its own checkpoints"]
+    else:
+        decided, source = origin.decided(init_from), init_from
+    for key, value in decided.items():
         section, name = key.split(".")
         if key not in overridden and raw[section][name] != value:
-            logs.say_early(f"config.{key} = {value}, from {raw.init_from} (the config says {raw[section][name]})")
+            notes += [f"config.{key} = {value}, from {source} (the config says {raw[section][name]})"]
             raw[section][name] = value
-    return raw
+    return notes
 
 
-def _of_weights(init_from: str | None) -> dict[str, Any]:
-    """Config keys that imported weights, or those of another run, decide; none for other folders."""
-    if not init_from:
-        return {}
-    if is_import(init_from):
-        view, eps = load_preprocessing(init_from), load_facts(init_from).layer_norm_eps
-        crop_fraction = view.crop_fraction
-    elif (Path(init_from) / "config.json").exists():
-        stored = workdir.load_config(Path(init_from))
-        view, eps, crop_fraction = stored.data, stored.model.layer_norm_eps, stored.data.eval_crop_fraction
-    else:
-        return {}
-    return {
-        "data.mean": view.mean,
-        "data.std": view.std,
-        "data.image_size": view.image_size,
-        "data.eval_crop_fraction": crop_fraction,
-        "data.interpolation": view.interpolation,
-        "model.layer_norm_eps": eps,
-    }
-
-
-def labelled(raw: Any, values: Mapping[str, Any]) -> Any:
+def label(raw: Any, values: Mapping[str, Any]) -> None:
     """Adds to the recipe's label what the command line changes in it; no published accuracy is that run's.
 
     The seed is told beside the label, and runtime keys change nothing that is computed.
     """
     changed = [key for key in values if key != "seed" and not is_runtime(key)]
     if not changed:
-        return raw
+        return
     if "log.recipe" not in values:
         raw.log.recipe += " with " + ", ".join(f"{key}={values[key]!r}" for key in changed)
     raw.log.origin = "ours"
     for stage in ("finetune", "semi"):
         if raw.get(stage):
             raw[stage].published_acc1 = 0.0
-    return raw
 
 
 def check_keys(argv: Sequence[str]) -> None:

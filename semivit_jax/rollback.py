@@ -7,8 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from semivit_jax import cluster, logs
-from semivit_jax.checkpoint import Checkpoints
+from semivit_jax import cluster, logs, recovery
 from semivit_jax.compiled import Compiled
 from semivit_jax.manifest import write_json
 from semivit_jax.setup_stage import Run
@@ -24,21 +23,18 @@ class Collapsed(RuntimeError):
         self.healthy_until = healthy_until
 
 
-def record(
-    run: Run, folder: Path, checkpoints: Checkpoints, best: Checkpoints, collapse: Collapsed, *, position: int
-) -> None:
+def record(run: Run, folder: Path, collapse: Collapsed, *, position: int) -> None:
     """Goes back to the last checkpoint from before the collapse, and notes that reading goes on at `position`.
 
-    Newer checkpoints, and newer best weights, are set aside: their steps will be trained again.
+    Every save must be sealed. Newer checkpoints, and newer best weights, are set aside: their steps will be
+    trained again.
 
     Raises:
       Collapsed: the config says stop, there is nothing to go back to, or it was tried often enough; with
         the whole story.
     """
     config = run.config.train
-    best.wait()
-    checkpoints.wait()
-    step = checkpoints.newest_healthy(collapse.healthy_until)
+    step = recovery.newest_healthy(folder / "checkpoints", collapse.healthy_until)
     # The first host counts before it writes; the others read the file only after it has.
     tried = cluster.from_first_host(len(_entries(folder)))
     story = f"{folder.name}: {collapse}; {_told(step, collapse)}, in {folder / 'checkpoints'}; nothing was overwritten"
@@ -46,10 +42,10 @@ def record(
         story += f"; rolled back {counted(tried, 'time')} before"
     if config.on_collapse == "stop" or step is None or tried >= config.max_rollbacks:
         raise Collapsed(story, healthy_until=collapse.healthy_until) from collapse
-    checkpoints.set_aside_after(step)
-    best.set_aside_after(step)
-    if run.first_host:
-        write_json(_path(folder), [*_entries(folder), {"step": step, "position": position, "reason": str(collapse)}])
+    recovery.set_aside_after(folder / "checkpoints", step)
+    recovery.set_aside_after(folder / "best", step)
+    entry = {"step": step, "position": position, "reason": str(collapse)}
+    cluster.on_first_host(lambda: write_json(_path(folder), [*_entries(folder), entry]))
     logs.say(f"{story}; going back to it and reading on from batch {position}")
 
 

@@ -4,17 +4,20 @@ import contextlib
 import hashlib
 import json
 import os
-import socket
+import secrets
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 
-from semivit_jax import cluster, logs, report, sharding, stopping, workdir
-from semivit_jax.config import Config, flatten
+from semivit_jax import cluster, logs, origin, report, sharding, stopping, workdir
+from semivit_jax.config import Config, ConfigError, flatten
 from semivit_jax.data.dataset import describe, open_task
+from semivit_jax.data.errors import DatasetError
+from semivit_jax.data.splits import SplitError
+from semivit_jax.manifest import write_json
 from semivit_jax.setup_stage import Run, plan_stage
-from semivit_jax.start import check_init_from
 from semivit_jax.train import run_stage
 
 FEW_FOR_MAE = 10_000  # images; below, pre-training on own photos alone rarely pays (contracts: data)
@@ -36,13 +39,20 @@ HOST_KEYS = (
 )
 
 
-def train(config: Config, folder: Path) -> None:
+def train(config: Config, folder: Path, *, notes: Sequence[str] = ()) -> None:
     """Trains every stage of the config that is not finished, and prints the result.
+
+    Args:
+      config: of the run.
+      folder: its workdir.
+      notes: lines to print first, once it is known which host prints.
 
     Raises:
       Stopped: asked to stop, after saving. Other errors as the parts raise them.
     """
     prepare_process(config)
+    for line in notes:
+        logs.say(line)
     first_host = jax.process_index() == 0
     # Before anything is written: a host with another config must not claim the folder.
     cluster.same_on_every_host({"config": _shared_config(config), "code": code_hash()})
@@ -51,13 +61,17 @@ def train(config: Config, folder: Path) -> None:
         if first_host:
             report.print_summary(json.loads((folder / "summary.json").read_text()))
         return
-    check_init_from(config, folder)
+    if config.init_from and not cluster.from_first_host(workdir.has_checkpoint(folder / config.stages[0])):
+        cluster.together(lambda: origin.check(config.init_from), errors=(ConfigError, OSError))
     with contextlib.ExitStack() as on_error:
         if first_host and not (folder / "config.json").exists():
             # What is wrong with data or batches is mended with other values, which a claimed folder would refuse.
             on_error.callback(workdir.release, folder)
         _claim(folder, config, first_host=first_host)
-        task = open_task(config, workdir=folder if first_host else None)
+        task = cluster.together(
+            lambda: open_task(config, workdir=folder if first_host else None),
+            errors=(DatasetError, SplitError, OSError),
+        )
         logs.say(describe(task))
         cluster.same_on_every_host({"data listing": task.listing_hash, "split": task.split_hash})
         if config.data.dataset == "own_folder" and "mae" in config.stages and not config.init_from:
@@ -70,11 +84,12 @@ def train(config: Config, folder: Path) -> None:
             on_error.pop_all()
             for plan in plans:
                 run_stage(one, plan)
-    if first_host:
-        summary = report.summarise(config, task, folder)
-        report.print_summary(summary)
+
+    def finish() -> None:
+        report.print_summary(report.summarise(config, task, folder))
         workdir.mark_done(folder)
-    cluster.wait_for_all("summary written")  # a host that left earlier would take the others along
+
+    cluster.on_first_host(finish)  # the others wait: a host that left earlier would take them along
 
 
 def warn_of_few(num_images: int) -> None:
@@ -87,27 +102,42 @@ def warn_of_few(num_images: int) -> None:
 
 
 def _claim(folder: Path, config: Config, *, first_host: bool) -> None:
-    """`workdir.claim`; where the first host cannot write there, or others do not see it, all end and say so."""
-    failed = None
-    try:
-        workdir.claim(folder, config, first_host=first_host, say=logs.say)
-    except OSError as error:
-        failed = error
-    if cluster.any_host(failed is not None):
-        reason = f": {failed.strerror}" if failed else " on another host"
-        raise OSError(f"the workdir {folder} cannot be written to{reason}; nothing was started") from failed
-    _check_shared(folder)
+    """`workdir.claim`; where one host cannot, or does not see what the first one writes, all end and say so."""
+
+    def claim() -> None:
+        try:
+            workdir.claim(folder, config, first_host=first_host, say=logs.say)
+        except OSError as error:
+            raise OSError(
+                f"the workdir {folder} cannot be written to: {error.strerror}; nothing was started"
+            ) from error
+
+    cluster.together(claim, errors=(ConfigError, OSError))
+    if jax.process_count() > 1:
+        _check_shared(folder)
 
 
 def _check_shared(folder: Path) -> None:
-    """Raises ClusterError, on all hosts, where some host does not see what the first one has written."""
-    limit = time.monotonic() + SHARED_WITHIN_SECONDS
-    while jax.process_count() > 1 and not (folder / "config.json").exists() and time.monotonic() < limit:
-        time.sleep(0.1)
-    seen = (folder / "config.json").exists()
-    if cluster.any_host(not seen):
-        who = "another process does" if seen else f"process {jax.process_index()} (host {socket.gethostname()}) does"
-        raise cluster.ClusterError(f"the workdir {folder} is not one folder for all hosts: {who} not see config.json")
+    """Raises ClusterError, on all hosts, where some host does not see what the first one has just written.
+
+    A new number every time: a host may have a folder of its own there, with an older copy of the run in it.
+    """
+    number = cluster.from_first_host(secrets.randbelow(2**31))
+    path, limit = folder / ".shared.json", time.monotonic() + SHARED_WITHIN_SECONDS
+    cluster.on_first_host(lambda: write_json(path, number))
+
+    def see() -> None:
+        while not (path.exists() and json.loads(path.read_text()) == number):
+            if time.monotonic() > limit:
+                reason = "what process 0 writes there is not seen here"
+                raise cluster.ClusterError(f"the workdir {folder} is not one folder for all hosts: {reason}")
+            time.sleep(0.1)
+
+    try:
+        cluster.together(see, errors=(cluster.ClusterError, OSError))
+    finally:
+        if jax.process_index() == 0:
+            path.unlink(missing_ok=True)
 
 
 def prepare_process(config: Config) -> None:

@@ -61,13 +61,20 @@ def evaluate(argv: Sequence[str]) -> int:
     parser.add_argument("--out", type=Path, metavar="JSON", help="file to write everything to")
     flags, rest = parser.parse_known_args(argv)
     try:
-        config = parse_config("eval", rest, required=(), optional=())[0] if rest else None
+        parsed = parse_config("eval", rest, required=(), optional=()) if rest else None
     except USAGE_ERRORS as error:
         return usage_error("eval", error)
 
     def action() -> None:
+        for line in parsed.notes if parsed else ():
+            logs.say(line)
         found = evaluation.evaluate(
-            flags.workdir, config, split=flags.split, protocol=flags.protocol, kept=flags.weights, stage=flags.stage
+            flags.workdir,
+            parsed and parsed.config,
+            split=flags.split,
+            protocol=flags.protocol,
+            kept=flags.weights,
+            stage=flags.stage,
         )
         if jax.process_index() == 0:
             eval_report.show(found)

@@ -2,15 +2,15 @@
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
 from semivit_jax import guard, logs, rollback, sharding, workdir
-from semivit_jax.checkpoint import CheckpointError, Checkpoints
-from semivit_jax.cluster import any_host, from_first_host, same_on_every_host
+from semivit_jax.checkpoint import CheckpointError
+from semivit_jax.cluster import any_host, fail_together, from_first_host, on_first_host, same_on_every_host
 from semivit_jax.compiled import Compiled, compile_stage, stage_key
 from semivit_jax.data.eval_pipeline import EvalBatches, eval_batches
 from semivit_jax.data.pipeline import BatchSpec, TrainBatches, train_batches
@@ -19,6 +19,7 @@ from semivit_jax.laps import Laps
 from semivit_jax.plan import Plan
 from semivit_jax.progress import Progress, facts, write_report
 from semivit_jax.rollback import Collapsed
+from semivit_jax.saving import Saver
 from semivit_jax.setup_stage import Run, keep_plan
 from semivit_jax.start import start_state
 from semivit_jax.state import TrainState
@@ -33,15 +34,15 @@ def run_stage(run: Run, plan: Plan) -> None:
         logs.say(f"{name}: finished already")
         return
     started, laps = time.monotonic(), Laps()
-    folder.mkdir(parents=True, exist_ok=True)
+    on_first_host(lambda: folder.mkdir(parents=True, exist_ok=True))
     keep_plan(run, plan)
     compiled = compile_stage(run.config, plan, run.mesh)
-    checkpoints = Checkpoints(folder / "checkpoints", keep=run.config.checkpoint.keep, say=logs.say)
-    best = Checkpoints(folder / "best", keep=1, say=logs.say)
+    checkpoints = Saver(folder / "checkpoints", keep=run.config.checkpoint.keep)
+    best = Saver(folder / "best", keep=1)
     laps.lap("set-up")
     finished, new = False, True
     while not finished:
-        state, progress, restored_step = start_state(run, compiled, checkpoints, best, folder)
+        state, progress, restored_step = start_state(run, compiled, folder)
         same_on_every_host({"step": str(state.step), "position": str(state.position)})
         laps.lap("new state" if restored_step is None else "restore")
         writer = logs.MetricWriter(
@@ -54,7 +55,8 @@ def run_stage(run: Run, plan: Plan) -> None:
             finished = True
         except Collapsed as collapse:
             # Going back is a restart inside the process: the same code restores, logs and reads on.
-            rollback.record(run, folder, checkpoints, best, collapse, position=loop.position)
+            loop.wait()
+            rollback.record(run, folder, collapse, position=loop.position)
         except CheckpointError:
             raise
         except Exception:
@@ -67,8 +69,7 @@ def run_stage(run: Run, plan: Plan) -> None:
     write_report(run, plan, folder, progress)
     checkpoints.close()
     best.close()
-    if run.first_host:
-        workdir.mark_done(folder)
+    on_first_host(lambda: workdir.mark_done(folder))
 
 
 class Loop:
@@ -78,8 +79,8 @@ class Loop:
         self,
         run: Run,
         compiled: Compiled,
-        checkpoints: Checkpoints,
-        best: Checkpoints,
+        checkpoints: Saver,
+        best: Saver,
         writer: logs.MetricWriter,
         line: logs.ProgressLine,
         progress: Progress,
@@ -92,6 +93,7 @@ class Loop:
         # Made on the mesh by jit: device_put refuses keys on devices of other hosts.
         make_key = jax.jit(lambda: stage_key(run.config, self.plan.stage), out_shardings=sharding.replicated(run.mesh))
         self.key = make_key()
+        self.log_failure: OSError | None = None
         self.images_per_update = self.plan.batch_size * (1 + self.plan.unlabeled_ratio)
         self.input_wait, self.saving, self.log_started, self.images_since_log = 0.0, 0.0, time.monotonic(), 0
 
@@ -138,7 +140,7 @@ class Loop:
                     # After the evaluation, so that a restart repeats neither.
                     self._save(step, state)
                 if exit_code:
-                    self._wait()
+                    self.wait()
                     raise Stopped(exit_code, f"{self.plan.stage}: stopped and saved at step {step} of {total}")
         finally:
             batches.close()
@@ -161,7 +163,10 @@ class Loop:
         code = self.run.stop.exit_code
         if jax.process_count() == 1:
             return code
-        if step % self.run.config.train.agree_every_steps or not any_host(code != 0):
+        if step % self.run.config.train.agree_every_steps:
+            return 0
+        fail_together(self.best.failure or self.checkpoints.failure or self.log_failure)
+        if not any_host(code != 0):
             return 0
         return INTERRUPTED if any_host(code == INTERRUPTED) else PREEMPTED
 
@@ -204,10 +209,19 @@ class Loop:
             "perf/input_wait_frac": min(1.0, self.input_wait / elapsed),
             "perf/save_seconds": self.saving,  # for which saving kept the loop since the last line
         }
-        self.writer.write(step, values)
-        self.line.show(step, values)
+        self._write(step, values)
         self.progress.window.reset()
         self.input_wait, self.saving, self.log_started, self.images_since_log = 0.0, 0.0, now, 0
+
+    def _write(self, step: int, values: Mapping[str, float]) -> None:
+        """To metrics.jsonl and the console; where that fails, the others hear of it before this process leaves."""
+        try:
+            self.writer.write(step, values)
+        except OSError as error:
+            if jax.process_count() == 1:
+                raise
+            self.log_failure = error
+        self.line.show(step, values)
 
     def _evaluate(self, step: int, state: TrainState) -> None:
         """Student and teacher on the whole evaluation set; remembers the best and asks the guard."""
@@ -219,8 +233,7 @@ class Loop:
         if not values:
             return
         self.progress.evaluation = values
-        self.writer.write(step, values)
-        self.line.show(step, values)
+        self._write(step, values)
         shown = values.get("val_ema/acc1", values["val/acc1"])
         if shown > self.progress.best_acc1:
             self.progress.best_acc1 = shown
@@ -247,7 +260,7 @@ class Loop:
         with self._timed_saving():
             self.checkpoints.save(step, state, self._facts(step))
         if step == self.plan.total_steps:
-            self._wait()
+            self.wait()
 
     def _poll(self) -> None:
         """Seals what has been written; a checkpoint only after the best weights that it knows of."""
@@ -271,11 +284,12 @@ class Loop:
         if jax.process_count() > 1:
             return
         try:
-            self._wait()
+            self.wait()
         except CheckpointError as error:  # the error that ended the run is the one to raise
             logs.say(f"warning: {error}")
 
-    def _wait(self) -> None:
+    def wait(self) -> None:
+        """Blocks until all that was saved is sealed. Collective."""
         self.best.wait()
         self.checkpoints.wait()
 

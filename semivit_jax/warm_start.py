@@ -82,6 +82,7 @@ def plan_transfer(source: str, available: Mapping[str, Any], wanted: Mapping[str
     complaints += [f"{n} of {source} has no place in the model" for n in undeclared]
     complaints += [
         f"{n} has shape {tuple(available[n].shape)} in {source}, the model needs {tuple(wanted[n].shape)}"
+        + (" (`semivit import` with --image_size resizes it)" if n == "posemb" else "")
         for n in loaded
         if tuple(available[n].shape) != tuple(wanted[n].shape)
     ]

@@ -39,8 +39,9 @@ def claim(workdir: Path, config: Config, *, first_host: bool, say: Any) -> None:
 
 def release(workdir: Path) -> None:
     """Takes back a claim, and what was worked out from the data, before any stage has begun."""
-    for name in ("config.json", "split.csv", "listing.json"):
-        (workdir / name).unlink(missing_ok=True)
+    for path in (workdir / name for name in ("config.json", "split.csv", "listing.json")):
+        if path.exists():  # removing what is not there is an error on a read-only file system
+            path.unlink()
 
 
 def load_config(workdir: Path) -> Config:
@@ -64,6 +65,13 @@ def is_done(folder: Path) -> bool:
 
 def mark_done(folder: Path) -> None:
     (folder / "DONE").touch()
+
+
+def has_checkpoint(stage_folder: Path) -> bool:
+    """Whether a stage has, or had, a checkpoint of its own to go on from."""
+    checkpoints = stage_folder / "checkpoints"
+    written = checkpoints.with_suffix(".json").exists() or any(checkpoints.glob("*/manifest.*.json"))
+    return written or is_done(stage_folder)
 
 
 def latest_stage(workdir: Path) -> str:

@@ -36,7 +36,8 @@ def plan(argv: list[str]) -> int:
         raw: Any = values["config"].value
         if rest or raw is None or not values["topology"].value:
             raise flags.Error(f"need --config=FILE and --topology=NAME, and only flags; got {argv}")
-        config = config_check.check(overrides.apply(raw, config_flags.get_override_values(values["config"])))
+        notes = overrides.apply(raw, config_flags.get_override_values(values["config"]), None)
+        config = config_check.check(raw)
         stages = config.stages if not values["stage"].value else (values["stage"].value,)
         unknown = [s for s in stages if s not in config.stages]
         if unknown:
@@ -47,6 +48,8 @@ def plan(argv: list[str]) -> int:
         found = plan_stages(config, stages, topology, given, compiling=compiling, tries=tries)
     except BAD_CONFIG as error:
         return commands.usage_error("plan", error)
+    for line in notes:
+        logs.say(line)
     for one in found:
         logs.console.print(show.table(one))
     if values["out"].value:

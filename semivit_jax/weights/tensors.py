@@ -137,7 +137,11 @@ def _load_torch(path: pathlib.Path) -> Mapping[str, Any]:
             f"{path}: refused, because it holds Python objects other than tensors and argparse.Namespace"
             f"{f' ({found[1]})' if found else ''}, and loading those can run code"
         ) from error
-    except Exception as error:  # bytes that are no pickle can fail anywhere in the unpickler
+    except (OSError, MemoryError):  # of the disk or the machine, not of the file's content; they say what it is
+        raise
+    except Exception as error:
+        # Bytes that are no pickle fail anywhere in the unpickler, as whatever an instruction on odd operands gives:
+        # KeyError, IndexError, TypeError, UnicodeDecodeError, struct.error, RuntimeError of the zip reader and more.
         lines = str(error).splitlines() or [""]
         raise ValueError(
             f"{path}: not a PyTorch file, or a damaged one ({type(error).__name__}: {lines[0]})"

@@ -5,13 +5,14 @@ python -m tests.e2e.altered '{"wide": true, "spoiled": [4, 6]}' train --config=.
 
 import dataclasses
 import json
+import resource
 import subprocess
 import sys
 
 import jax
 import jax.numpy as jnp
 
-from semivit_jax import compiled, train
+from semivit_jax import cluster, compiled, run, train
 from semivit_jax.main import leave, main
 from semivit_jax.stages import semi
 from tests.e2e.planned import Trouble, stage_with
@@ -59,10 +60,24 @@ def lose_writing(step: int, command: list[str]) -> None:
     def save_and_lose(self, saved, state):
         save(self, saved, state)
         if saved == step:
-            self._wait()
+            self.wait()
             subprocess.run([*command, str(self.run.workdir / self.plan.stage / "checkpoints")], check=True)
 
     train.Loop._save = save_and_lose
+
+
+def fill_disk(step: int, process: int) -> None:
+    """From the save of this step on, no file of this process may grow; what was saved before is safe."""
+    save = train.Loop._save
+
+    def save_on_a_full_disk(self, saved, state):
+        if saved == step:
+            self.wait()
+        if saved >= step and jax.process_index() == process:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (64, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+        save(self, saved, state)
+
+    train.Loop._save = save_on_a_full_disk
 
 
 if __name__ == "__main__":
@@ -75,4 +90,10 @@ if __name__ == "__main__":
         stand_in(Trouble(**{what: range(*positions) for what, positions in asked["trouble"].items()}))
     if "lose_writing" in asked:
         lose_writing(*asked["lose_writing"])
+    if "fill_disk" in asked:
+        fill_disk(*asked["fill_disk"])
+    if "goodbye" in asked:
+        cluster.GOODBYE_SECONDS = asked["goodbye"]
+    if "shared_within" in asked:
+        run.SHARED_WITHIN_SECONDS = asked["shared_within"]
     leave(main(["semivit", *sys.argv[2:]]))

@@ -73,6 +73,7 @@ class Machine:
         different: Mapping[str, object] = MappingProxyType({}),
         altered: Mapping[str, object] = MappingProxyType({}),
         within: Sequence[str] = (),
+        last_within: Sequence[str] = (),
     ) -> "Started":
         """Starts `semivit train` in one process or several.
 
@@ -86,10 +87,12 @@ class Machine:
           different: config values of the last process alone.
           altered: what `tests.e2e.altered` is to change in the program itself.
           within: a command that runs the one that follows it, with other rights or other mounts.
+          last_within: the same for the last process alone.
         """
         commands = [_command(config, workdir, {**quick, **changes}, altered) for _ in range(processes)]
         commands[-1] = _command(config, workdir, {**quick, **changes, **different}, altered)
         commands = [[*within, *command] for command in commands]
+        commands[-1] = [*last_within, *commands[-1]]
         environs = [self.environ(devices=devices) for _ in range(processes)]
         if processes > 1:
             address = f"localhost:{_free_port()}"

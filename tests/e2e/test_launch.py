@@ -102,8 +102,8 @@ COMMANDS = [
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # ml_collections on Python 3.11
 @pytest.mark.parametrize("config", sorted(set(COMMANDS) - {"..."}))
 def test_the_recipes_of_the_examples_exist(config):
-    parsed, _ = parse_config("train", [f"--config={config}"], required=(), optional=())
-    assert parsed.stages
+    parsed = parse_config("train", [f"--config={config}"], required=(), optional=())
+    assert parsed.config.stages
 
 
 def test_slurm_submits_one_task_per_node_or_per_gpu(stage):

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import subprocess
 
 import pytest
@@ -130,14 +131,35 @@ def test_a_folder_that_becomes_read_only_costs_no_checkpoint(machine, way, tmp_p
     goes_on(machine, workdir)
 
 
+def test_one_process_that_cannot_write_is_named_by_all(machine, way, tmp_path):
+    """The first process writes everywhere; the other may only look at the folder of the checkpoints."""
+    checkpoints = tmp_path / "run" / "semi" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    if way == "permission" and not ORDINARY_USER:
+        pytest.skip("both processes have the same rights")
+    altered = CALM | {"goodbye": 1.0}
+    started = machine.start(
+        tmp_path / "run", processes=2, **OPTIONS, altered=altered, last_within=forbid(way, checkpoints)
+    )
+    assert started.wait(timeout=120.0) == [1, 1], started.output()
+    for process in started.processes:
+        assert f"process 1 (host {socket.gethostname()}): {checkpoints} cannot be written to" in process.text()
+        assert "Traceback" not in process.text()
+
+
 @pytest.mark.slow
-def test_a_folder_of_each_host_is_no_workdir(machine, tmp_path):
-    """Each process sees an empty file system of its own where the workdir should be."""
-    own = (*IN_NAMESPACE, "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', str(tmp_path))
-    if not works(*own, "true"):
+@pytest.mark.parametrize("copied", [False, True], ids=["empty", "older copy"])
+def test_a_folder_of_its_own_is_no_workdir(machine, stopped, copied):
+    """The last process sees a file system of its own where the workdir is, maybe with a copy of the run in it."""
+    copy = 'mkdir "$0/kept" && cp -r "$0/run" "$0/kept"' if copied else 'mkdir "$0/kept"'
+    own = f'{copy} && mount --bind "$0/kept" "$0" && exec "$@"'
+    within = (*IN_NAMESPACE, "sh", "-c", own, str(stopped.parent))
+    if not works(*mounted(stopped), "true"):
         pytest.skip("this machine lets nobody make mounts")
-    started = machine.start(tmp_path / "run", processes=2, **OPTIONS, altered=CALM, within=own)
-    assert started.wait(timeout=200.0) == [1, 1], started.output()
-    first, second = (process.text() for process in started.processes)
-    assert "is not one folder for all hosts: another process does not see config.json" in first
-    assert "is not one folder for all hosts: process 1 (host" in second
+    altered = CALM | {"shared_within": 3.0, "goodbye": 1.0}
+    started = machine.start(stopped, processes=2, **OPTIONS, altered=altered, last_within=within)
+    assert started.wait(timeout=120.0) == [1, 1], started.output()
+    for process in started.processes:
+        found = f"process 1 (host {socket.gethostname()}): the workdir {stopped} is not one folder for all hosts"
+        assert found in process.text()
+    assert not (stopped / ".shared.json").exists()

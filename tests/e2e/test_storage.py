@@ -3,14 +3,17 @@
 import json
 import resource
 import shutil
+import socket
 import time
 
 import numpy as np
 import pytest
 
 from semivit_jax import train
-from semivit_jax.checkpoint import CheckpointError, Checkpoints
-from tests.e2e.planned import TOTAL, Trouble, good_steps, seen_positions
+from semivit_jax.checkpoint import CheckpointError
+from semivit_jax.saving import Saver
+from tests.e2e.planned import PLANNED, TOTAL, Trouble, good_steps, seen_positions
+from tests.e2e.runs import ROOT
 
 pytestmark = pytest.mark.xdist_group("runs")
 
@@ -31,7 +34,7 @@ def ended(run_semi, monkeypatch, tmp_path):
     def consume_and_end(self, step, found):
         consume(self, step, found)
         if step == 14:
-            self._wait()  # a process that ends takes its saves along; here they would go on
+            self.wait()  # a process that ends takes its saves along; here they would go on
             raise SystemExit("killed")
 
     monkeypatch.setattr(train.Loop, "_consume", consume_and_end)
@@ -101,7 +104,7 @@ def test_a_full_disk_ends_the_run_and_costs_no_checkpoint(run_semi, monkeypatch,
         if step >= 10:
             resource.setrlimit(resource.RLIMIT_FSIZE, (64, hard))
         save(self, step, state)
-        self._wait()
+        self.wait()
 
     monkeypatch.setattr(train.Loop, "_save", save_on_a_full_disk)
     try:
@@ -114,14 +117,36 @@ def test_a_full_disk_ends_the_run_and_costs_no_checkpoint(run_semi, monkeypatch,
     assert seen_positions(run_semi(CALM)) == list(range(TOTAL))
 
 
+@pytest.mark.parametrize("full_on", [pytest.param(0, marks=pytest.mark.slow), 1])
+def test_a_disk_that_is_full_for_one_of_two_processes_ends_both(machine, tmp_path, full_on):
+    """The one at fault is named by both, long before orbax would give up waiting for it (20 minutes)."""
+    options = {"quick": PLANNED, "changes": {"stages": ("semi",)}}
+    altered = {"trouble": {}, "fill_disk": [12, full_on], "goodbye": 1.0}
+    started = machine.start(tmp_path / "run", processes=2, **options, altered=altered)
+    assert started.wait(timeout=120.0) == [1, 1], started.output()
+    for process in started.processes:
+        said = process.text()
+        assert (
+            f"semivit: error: process {full_on} (host {socket.gethostname()}): saving to {tmp_path}/run/semi/" in said
+        )
+        assert "File too large" in said
+        assert "the last good checkpoint is step 8" in said
+        assert f'File "{ROOT}' not in said  # a traceback of ours; tensorstore may print its own
+        assert "tensorstore_spec" not in said.partition("semivit: error:")[2]
+    assert good_steps(tmp_path / "run" / "semi") == [4, 8]
+    said = machine.finish(tmp_path / "run", processes=2 - full_on, **options, altered={"trouble": {}})
+    assert "semi: continues from step 8" in said
+    assert seen_positions(tmp_path / "run" / "semi") == list(range(TOTAL))
+
+
 def test_the_log_tells_how_long_saving_kept_the_loop(run_semi, monkeypatch):
-    save = Checkpoints.save
+    save = Saver.save
 
     def slow_save(self, *args):
         time.sleep(0.3)
         save(self, *args)
 
-    monkeypatch.setattr(Checkpoints, "save", slow_save)
+    monkeypatch.setattr(Saver, "save", slow_save)
     lines = [json.loads(line) for line in (run_semi(CALM) / "metrics.jsonl").read_text().splitlines()]
     kept = {line["step"]: line["perf/save_seconds"] for line in lines if "perf/save_seconds" in line}
     assert all(kept[step + 1] >= 0.3 for step in (4, 8, 12, 16))  # saved after the step's own line

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -93,3 +94,17 @@ def test_the_run_predicts_and_goes_out_again(run, photos, tmp_path, monkeypatch)
     assert config["layer_norm_eps"] == 1e-12
     assert list(config["id2label"].values()) == list(COLORS)
     assert config["pretrained_cfg"]["mean"] == list(VIEW.mean)
+
+
+@pytest.mark.slow
+def test_the_next_stage_runs_on_two_processes_when_the_weights_have_gone(machine, photos, run, tmp_path):
+    """The first stage is finished, so the second starts from it, with the view that the imported weights had."""
+    workdir = shutil.copytree(run[0], tmp_path / "run")
+    (workdir / "DONE").unlink()  # as where the process ended between the stages
+    changes = {"data.root": photos, "model.pool": "cls", "stages": "('finetune','semi')"}
+    recipe = f"transfer:dataset=own_folder,labels=10pct,init_from={tmp_path / 'gone'}"
+    said = " ".join(machine.finish(workdir, processes=2, config=recipe, quick=QUICK, changes=changes).split())
+    assert "finetune: finished already" in said
+    assert f"warm start from {workdir}/finetune/checkpoints/" in said
+    assert json.loads((workdir / "config.json").read_text())["data"]["mean"] == list(VIEW.mean)
+    assert "(ema_params)" not in json.loads((workdir / "semi" / "started_from.json").read_text())["source"]

@@ -6,10 +6,10 @@ import jax
 import numpy as np
 
 from semivit_jax import config, progress
-from semivit_jax.checkpoint import Checkpoints
 from semivit_jax.data.dataset import TaskData, open_task
 from semivit_jax.manifest import write_json
 from semivit_jax.models.variants import autoencoder, classifier
+from semivit_jax.saving import Saver
 from semivit_jax.setup_stage import Run
 from tests.configs import small_config, small_plan
 
@@ -48,7 +48,7 @@ def write_run(folder, *, stage="finetune", keep_ema=True, best=False, **changes)
     facts = progress.facts(run, plan, 3, 3, progress.fresh_progress(0.0))
     state = {"params": params} | ({"ema_params": ema_params} if keep_ema else {})
     for holder in ("checkpoints", *(["best"] if best else [])):
-        checkpoints = Checkpoints(folder / stage / holder, keep=1, say=print)
+        checkpoints = Saver(folder / stage / holder, keep=1)
         state = state if holder == "checkpoints" else jax.tree.map(lambda leaf: 2 * leaf, state)
         checkpoints.save(3, state, facts)
         checkpoints.close()

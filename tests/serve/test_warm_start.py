@@ -1,6 +1,7 @@
 """Weights carried to another data set: a head for other classes starts anew, and is listed; other names are told."""
 
 import dataclasses
+import functools
 import types
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from semivit_jax.checkpoint import CheckpointError
 from semivit_jax.class_names import mismatch
 from semivit_jax.config import ConfigError
 from semivit_jax.main import main
-from semivit_jax.overrides import with_preprocessing
+from semivit_jax.overrides import adopt_preprocessing
 from semivit_jax.setup_stage import Run
 from semivit_jax.state import TrainState
 from semivit_jax.weights import load_imported, save_imported
@@ -56,6 +57,27 @@ def test_an_import_with_other_classes_gives_everything_but_its_head(finished, th
     assert_all_but_the_head_is_loaded(params, transfer, finished[2], fresh)
 
 
+@pytest.mark.parametrize("posemb", ["sincos", "learned"])
+def test_an_overridden_image_size_needs_a_table_that_fits(tmp_path, posemb):
+    """The decision about another run's view: the fixed table is computed anew, a learned one is the importer's."""
+    settings, stored, _ = write_run(tmp_path / "run", **{"model.posemb": posemb})
+    larger = dataclasses.replace(settings, data=dataclasses.replace(settings.data, image_size=16))
+    fresh = jax.tree.map(jax.numpy.asarray, fresh_params(larger, "finetune", num_classes=10, seed=9))
+    places = jax.tree.map(lambda _: sharding.replicated(sharding.make_mesh(1)), fresh)
+    source = checkpoint.newest_good(tmp_path / "run" / "finetune" / "checkpoints")
+    start_from = functools.partial(warm_start.from_checkpoint, source, fresh, places, from_stage="finetune")
+    if posemb == "sincos":
+        jax.tree.map(np.testing.assert_array_equal, start_from(tree="params")[0], stored)
+        return
+    with pytest.raises(CheckpointError, match=r"\(1, 2, 48\) in .*needs \(1, 5, 48\) \(`semivit import` with --image"):
+        start_from(tree="params")
+    argv = [str(tmp_path / "run"), "--model=vit_test2", "--image_size=16", f"--out={tmp_path / 'in'}"]
+    assert main(["semivit", "import", *argv]) == 0
+    params, transfer = warm_start.from_arrays(load_imported(tmp_path / "in").params, fresh, places, source="in")
+    assert transfer.reinitialised == transfer.dropped == ()
+    np.testing.assert_array_equal(params["head"]["kernel"], stored["head"]["kernel"])
+
+
 def test_a_head_of_another_width_is_still_refused():
     shape = jax.ShapeDtypeStruct
     with pytest.raises(CheckpointError, match=r"head.kernel has shape \(4, 3\) in a, the model needs \(5, 2\)"):
@@ -72,10 +94,11 @@ def test_only_the_head_may_have_another_shape():
         )
 
 
-def inherited(finished, origin: Path | str, class_names) -> dict:
+def inherited(finished, workdir: Path, origin: Path | str, class_names) -> dict:
     """Params of a stage that starts from `origin`, on data with other names for the same number of classes."""
     settings = dataclasses.replace(finished[1], init_from=str(origin), stages=("finetune",))
-    run = Run(settings, Path("unused"), dataclasses.replace(digits(), class_names=class_names), None, None)
+    (workdir / "finetune").mkdir()
+    run = Run(settings, workdir, dataclasses.replace(digits(), class_names=class_names), None, None)
     fresh = fresh_params(settings, "finetune", num_classes=10, seed=9)
     placed = jax.device_put(fresh, sharding.replicated(sharding.make_mesh(1)))
     compiled = types.SimpleNamespace(
@@ -97,7 +120,7 @@ DIGITS = tuple("0123456789")
 @pytest.mark.parametrize("kind", ["run", "import"])
 def test_a_head_for_classes_of_other_names_is_told(finished, tmp_path, capsys, kind):
     origin = finished[0] if kind == "run" else stored_import(finished, tmp_path, DIGITS)
-    params = inherited(finished, origin, ("1", "0", *DIGITS[2:]))
+    params = inherited(finished, tmp_path, origin, ("1", "0", *DIGITS[2:]))
     np.testing.assert_array_equal(params["head"]["bias"], finished[2]["head"]["bias"])
     said = " ".join(capsys.readouterr().out.split())
     assert "warning: the head of" in said
@@ -107,12 +130,12 @@ def test_a_head_for_classes_of_other_names_is_told(finished, tmp_path, capsys, k
 
 @pytest.mark.parametrize("kind", ["run", "import"])
 def test_a_head_for_the_same_classes_needs_no_warning(finished, tmp_path, capsys, kind):
-    inherited(finished, finished[0] if kind == "run" else stored_import(finished, tmp_path, DIGITS), DIGITS)
+    inherited(finished, tmp_path, finished[0] if kind == "run" else stored_import(finished, tmp_path, DIGITS), DIGITS)
     assert "warning" not in capsys.readouterr().out
 
 
 def test_a_head_without_class_names_is_told(finished, tmp_path, capsys):
-    inherited(finished, stored_import(finished, tmp_path, None), DIGITS)
+    inherited(finished, tmp_path, stored_import(finished, tmp_path, None), DIGITS)
     assert "no class names are stored with it" in " ".join(capsys.readouterr().out.split())
 
 
@@ -125,18 +148,18 @@ def test_of_many_names_three_are_spelled_out():
     assert told.endswith("output 3 is 'd' there and 'D' here, ... (4 of 5 class names differ)")
 
 
-def test_another_data_set_is_seen_as_the_run_to_start_from_saw_its_own(tmp_path, capsys):
+def test_another_data_set_is_seen_as_the_run_to_start_from_saw_its_own(tmp_path):
     write_run(tmp_path / "run", **{"data.mean": (0.5, 0.4, 0.3), "model.layer_norm_eps": 1e-12})
-    raw = with_preprocessing(transfer.get_config(f"init_from={tmp_path / 'run'}"), ("data.std",))
+    raw = transfer.get_config(f"init_from={tmp_path / 'run'}")
+    said = " ".join(adopt_preprocessing(raw, ("data.std",), None))
     assert (raw.data.mean, raw.data.image_size, raw.data.eval_crop_fraction) == ((0.5, 0.4, 0.3), 8, 1.0)
     assert raw.model.layer_norm_eps == 1e-12
     assert raw.data.std == transfer.get_config().data.std  # set on the command line
-    said = " ".join(capsys.readouterr().out.split())
     assert "config.data.image_size = 8, from" in said
     assert "(the config says 224)" in said
 
 
 @pytest.mark.parametrize("origin", ["hf://org/name", "weights/not_imported"])
-def test_what_is_no_folder_of_weights_says_how_to_make_one(finished, origin):
+def test_what_is_no_folder_of_weights_says_how_to_make_one(finished, tmp_path, origin):
     with pytest.raises(ConfigError, match=rf"init_from {origin} is not a folder; .*`semivit import"):
-        inherited(finished, origin, DIGITS)
+        inherited(finished, tmp_path, origin, DIGITS)

@@ -1,5 +1,6 @@
 """Checkpoints under faults of storage: fall back to the last good one, or say so; never lose one."""
 
+import json
 import resource
 import shutil
 import threading
@@ -10,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semivit_jax import manifest
-from semivit_jax.checkpoint import CheckpointError, Checkpoints, newest_good
+from semivit_jax import manifest, recovery
+from semivit_jax.checkpoint import CheckpointError, newest_good
+from semivit_jax.saving import Saver
 
 NOISE = np.random.default_rng(0).random((64, 64), np.float32)  # so that the arrays are the largest file
 
@@ -34,15 +36,18 @@ class Folder:
         self.path, self.said, self.opened = path, [], []
 
     def open(self, keep=2):
-        self.opened.append(Checkpoints(self.path, keep=keep, say=self.said.append))
+        self.opened.append(Saver(self.path, keep=keep))
         return self.opened[-1]
 
     def save(self, *steps, keep=2):
-        checkpoints = self.open(keep)
+        saver = self.open(keep)
         for step in steps:
-            checkpoints.save(step, state_of(step), {"step": step})
-            checkpoints.wait()
-        return checkpoints
+            saver.save(step, state_of(step), {"step": step})
+            saver.wait()
+        return saver
+
+    def latest(self, target):
+        return recovery.restore_latest(self.path, target, say=self.said.append)
 
     def largest_file(self, step):
         files = [f for f in (self.path / str(step)).rglob("*") if f.is_file()]
@@ -56,14 +61,14 @@ class Folder:
 def folder(tmp_path):
     found = Folder(tmp_path / "checkpoints")
     yield found
-    for checkpoints in found.opened:
-        checkpoints.close()
+    for saver in found.opened:
+        saver.close()
 
 
-def save_and_wait(checkpoints, step):
+def save_and_wait(saver, step):
     """The error of a failed save comes from whichever call meets it first."""
-    checkpoints.save(step, state_of(step), {})
-    checkpoints.wait()
+    saver.save(step, state_of(step), {})
+    saver.wait()
 
 
 def truncate(path):
@@ -82,7 +87,7 @@ FAULTS = pytest.mark.parametrize("damage", [truncate, flip, lambda path: path.un
 
 def test_what_was_saved_comes_back(folder, target):
     folder.save(1, 2)
-    found = folder.open().restore_latest(target)
+    found = folder.latest(target)
     assert found is not None
     assert (found.step, found.facts) == (2, {"step": 2})
     np.testing.assert_array_equal(found.state["params"]["kernel"], NOISE + 2)
@@ -90,29 +95,29 @@ def test_what_was_saved_comes_back(folder, target):
 
 def test_donating_the_state_right_after_saving_changes_nothing(folder, target):
     step = jax.jit(lambda state: jax.tree.map(lambda leaf: leaf + 1, state), donate_argnums=0)
-    checkpoints, state = folder.open(), state_of(1)
-    checkpoints.save(1, state, {})
+    saver, state = folder.open(), state_of(1)
+    saver.save(1, state, {})
     for _ in range(50):
         state = step(state)
-    checkpoints.wait()
-    found = checkpoints.restore_latest(target)
+    saver.wait()
+    found = folder.latest(target)
     np.testing.assert_array_equal(found.state["params"]["kernel"], NOISE + 1)
 
 
 def test_sealing_happens_beside_the_loop(folder, monkeypatch):
     may_seal, seal = threading.Event(), manifest.seal
     monkeypatch.setattr(manifest, "seal", lambda directory: may_seal.wait(10.0) and seal(directory))
-    checkpoints = folder.open()
-    checkpoints.save(1, state_of(1), {})
+    saver = folder.open()
+    saver.save(1, state_of(1), {})
     while not (folder.path / "1").exists():
         time.sleep(0.01)
     started = time.monotonic()
     for _ in range(10):
-        checkpoints.poll()
+        saver.poll()
     assert time.monotonic() - started < 5.0
-    assert checkpoints.pending
+    assert saver.pending
     may_seal.set()
-    checkpoints.wait()
+    saver.wait()
     assert manifest.is_sealed(folder.path / "1")
 
 
@@ -120,7 +125,7 @@ def test_sealing_happens_beside_the_loop(folder, monkeypatch):
 def test_a_damaged_checkpoint_is_passed_over_and_kept_aside(folder, target, damage):
     folder.save(1, 2)
     damage(folder.largest_file(2))
-    found = folder.open().restore_latest(target)
+    found = folder.latest(target)
     assert found.step == 1
     assert "passed over" in folder.said[0]
     assert (folder.path.with_name("checkpoints_set_aside") / "2.0").exists()
@@ -132,21 +137,36 @@ def test_with_no_good_one_left_it_does_not_start_afresh(folder, target, damage):
     damage(folder.largest_file(1))
     for _ in range(2):  # the second start finds the damaged one set aside, and must not forget
         with pytest.raises(CheckpointError, match=r"good checkpoint at step 1, and none is left"):
-            folder.open().restore_latest(target)
+            folder.latest(target)
 
 
 def test_deleted_checkpoints_are_missed(folder, target):
     folder.save(1)
     shutil.rmtree(folder.path)
-    with pytest.raises(CheckpointError, match="step 1"):
-        folder.open().restore_latest(target)
+    with pytest.raises(
+        CheckpointError, match="step 1, and none is left that can be trusted; remove the stage's folder"
+    ):
+        folder.latest(target)
 
 
 def test_without_its_manifest_a_whole_checkpoint_is_still_good(folder, target):
     """The process ended, or a file was lost, between the last two files of a checkpoint."""
     folder.save(1)
     (folder.path / "1" / "MANIFEST.json").unlink()
-    assert folder.open().restore_latest(target).step == 1
+    assert folder.latest(target).step == 1
+
+
+def test_a_good_checkpoint_that_was_emptied_is_told_apart_from_one_never_completed(folder, target):
+    folder.save(1, 2)
+    for path in (folder.path / "2").glob("*anifest*"):
+        path.unlink()
+    (folder.path / "2" / "MANIFEST.json").unlink()
+    (folder.path / "3" / "state").mkdir(parents=True)
+    assert folder.latest(target).step == 1
+    assert folder.said[0].endswith("/3 is passed over: it was never completed (no manifest)")
+    assert folder.said[1].endswith("/2 is passed over: its manifest is gone")
+    assert (folder.path.with_name("checkpoints_set_aside") / "2.0" / "state").exists()
+    assert folder.steps() == [1]
 
 
 def test_an_interrupted_save_is_removed(folder, target):
@@ -154,12 +174,12 @@ def test_an_interrupted_save_is_removed(folder, target):
     (folder.path / "2" / "state").mkdir(parents=True)
     (folder.path / "3.orbax-checkpoint-tmp-0").mkdir()
     (folder.path / "0.removed").mkdir()
-    assert folder.open().restore_latest(target).step == 1
+    assert folder.latest(target).step == 1
     assert folder.steps() == [1]
 
 
 def test_a_fresh_folder_is_no_error(folder, target):
-    assert folder.open().restore_latest(target) is None
+    assert folder.latest(target) is None
 
 
 def test_only_the_newest_good_ones_are_kept(folder):
@@ -170,28 +190,29 @@ def test_only_the_newest_good_ones_are_kept(folder):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # orbax's other writes, given up
 def test_a_save_that_fails_deletes_nothing(folder, target):
     """As on a full disk: no file may grow, so writing the arrays fails."""
-    checkpoints = folder.save(1, keep=1)
+    saver = folder.save(1, keep=1)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2048, hard))
     try:
         with pytest.raises(CheckpointError, match="the last good checkpoint is step 1"):
-            save_and_wait(checkpoints, 2)
+            save_and_wait(saver, 2)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         folder.opened.clear()  # it failed, and closing it would say so again
-    assert folder.open().restore_latest(target).step == 1
+    assert folder.latest(target).step == 1
     assert folder.steps() == [1]
 
 
 def test_going_back_sets_newer_ones_aside(folder, target):
-    checkpoints = folder.save(10, 20, 30, keep=3)
-    assert checkpoints.newest_healthy(25) == 20
-    assert checkpoints.newest_healthy(5) == 10
-    checkpoints.set_aside_after(20)
-    assert checkpoints.restore_latest(target).step == 20
-    checkpoints.save(30, state_of(31), {})  # the same step can be saved again
-    checkpoints.wait()
-    np.testing.assert_array_equal(checkpoints.restore_latest(target).state["params"]["kernel"], NOISE + 31)
+    saver = folder.save(10, 20, 30, keep=3)
+    assert recovery.newest_healthy(folder.path, 25) == 20
+    assert recovery.newest_healthy(folder.path, 5) == 10
+    recovery.set_aside_after(folder.path, 20)
+    assert json.loads(folder.path.with_suffix(".json").read_text()) == {"step": 20}
+    assert folder.latest(target).step == 20
+    saver.save(30, state_of(31), {})  # the same step can be saved again
+    saver.wait()
+    np.testing.assert_array_equal(folder.latest(target).state["params"]["kernel"], NOISE + 31)
     assert (folder.path.with_name("checkpoints_set_aside") / "30.0").exists()
 
 

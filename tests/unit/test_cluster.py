@@ -16,7 +16,9 @@ MEMBER = textwrap.dedent(
     """
     import sys
     import jax
-    from semivit_jax.cluster import Cluster, ClusterError, any_host, same_on_every_host, start
+    from semivit_jax.cluster import (
+        Cluster, ClusterError, any_host, on_first_host, same_on_every_host, start, together
+    )
 
     address, num_processes, process_id = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     start(Cluster(address, num_processes, process_id, coordinator_timeout_seconds=30.0))
@@ -24,6 +26,21 @@ MEMBER = textwrap.dedent(
     print("any", any_host(process_id == 1), any_host(False))
     same_on_every_host({"config": "lr=1", "code version": "1.0"})
     print("equal facts pass")
+    print("together", together(lambda: process_id, errors=(OSError,)) == process_id)
+
+    def fails(on, words):
+        if process_id in on:
+            raise OSError(words)
+
+    for on, words in (((1,), "disk full"), ((0, 1), "no such folder"), ((0, 1), f"disk {process_id} full")):
+        try:
+            together(lambda: fails(on, words), errors=(OSError,))
+        except (ClusterError, OSError) as error:
+            print("failed:", type(error).__name__, error)
+    try:
+        on_first_host(lambda: fails((0,), "read-only"))
+    except ClusterError as error:
+        print("failed:", type(error).__name__, error)
     for facts in (
         {"config": f"lr={process_id}", "code version": "1.0", "listing": f"{process_id} images"},
         {"config": "lr=1", f"fact {process_id}": "1.0"},
@@ -110,6 +127,14 @@ def test_two_processes_come_together_agree_and_name_the_odd_one_out(free_port):
         assert "devices 2 4" in member.lines
         assert "any True False" in member.lines
         assert "equal facts pass" in member.lines
+        host = socket.gethostname()
+        assert "together True" in member.lines
+        assert [line for line in member.lines if line.startswith("failed:")] == [
+            f"failed: ClusterError process 1 (host {host}): disk full",
+            "failed: OSError no such folder",
+            f"failed: ClusterError process 0 (host {host}): disk 0 full; process 1 (host {host}): disk 1 full",
+            f"failed: ClusterError process 0 (host {host}): read-only",
+        ]
     refusals = [[line for line in member.lines if line.startswith("refused:")] for member in members]
     odd = f"process 1 (host {socket.gethostname()}) differs from the other 1"
     for different_values, different_names, one_more_name in refusals:

@@ -13,7 +13,7 @@ from semivit_jax.config import ConfigError
 from semivit_jax.config_check import check
 from semivit_jax.models.convnext import CONVNEXT_SIZES
 from semivit_jax.models.variants import VIT_SIZES, autoencoder, classifier
-from semivit_jax.overrides import with_preprocessing
+from semivit_jax.overrides import adopt_preprocessing
 from semivit_jax.trained import model_facts
 from semivit_jax.weights import Imported, layout, save_imported
 from semivit_jax.weights.facts import ConvNextFacts, VitFacts, param_shapes
@@ -110,14 +110,15 @@ def convnext_with(eps):
 def test_a_run_computes_as_its_imported_weights_do(tmp_path, facts):
     save(tmp_path / "in", facts)
     raw = raw_config(**SMALL, init_from=str(tmp_path / "in"))
-    adopted = with_preprocessing(raw, ())
-    assert adopted.model.layer_norm_eps == facts.layer_norm_eps
+    adopt_preprocessing(raw, (), None)
+    assert raw.model.layer_norm_eps == facts.layer_norm_eps
 
 
 def test_the_command_line_has_the_last_word(tmp_path):
     save(tmp_path / "in", vit_with(1e-12))
     raw = raw_config(**SMALL, **{"init_from": str(tmp_path / "in"), "model.layer_norm_eps": EPS})
-    assert with_preprocessing(raw, ("model.layer_norm_eps",)).model.layer_norm_eps == EPS
+    adopt_preprocessing(raw, ("model.layer_norm_eps",), None)
+    assert raw.model.layer_norm_eps == EPS
 
 
 def test_a_convnext_head_starts_as_wide_as_configured():

@@ -11,8 +11,8 @@ PACKAGE = Path(semivit_jax.__file__).parent
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if "configs" not in p.relative_to(PACKAGE).parts)
 LEAVES = ("losses", "mixup", "rng", "erasing", "affine", "metrics", "pseudo_label", "optim", "config", "gather",
           "words", "models.posemb")  # fmt: skip
-LOOP = ("train", "data", "checkpoint", "sharding", "main", "evaluate", "report", "guard", "logs", "workdir", "cluster",
-        "warm_start", "manifest", "weights")  # fmt: skip
+LOOP = ("train", "data", "checkpoint", "saving", "recovery", "sharding", "main", "evaluate", "report", "guard", "logs",
+        "workdir", "cluster", "warm_start", "manifest", "weights")  # fmt: skip
 ALLOWED = {
     **dict.fromkeys(LEAVES, ()),
     "models.layers": ("gather",),

@@ -12,17 +12,21 @@ pytestmark = pytest.mark.filterwarnings(
 )  # how ml_collections reads a config
 
 
+def command_line(*arguments):
+    return commands.parse_config("split", [*arguments, "--out=x"], required=("out",), optional=())
+
+
 def parsed(*arguments):
-    return commands.parse_config("split", [*arguments, "--out=x"], required=("out",), optional=())[0]
+    return command_line(*arguments).config
 
 
 # ---- stages
 
 
-def test_weights_take_the_place_of_pre_training_however_they_are_given(capsys):
-    override = parsed("--config=own_folder", "--config.init_from=weights/mae")
+def test_weights_take_the_place_of_pre_training_however_they_are_given():
+    override, _, (note,) = command_line("--config=own_folder", "--config.init_from=weights/mae")
     assert override.stages == ("finetune", "semi")
-    assert "config.stages = ('finetune', 'semi'): weights/mae takes the place of MAE" in capsys.readouterr().out
+    assert "config.stages = ('finetune', 'semi'): weights/mae takes the place of MAE" in note
     assert override.stages == parsed("--config=own_folder:init_from=weights/mae").stages
     assert parsed("--config=own_folder", "--config.seed=1").stages == ("mae", "finetune", "semi")
 
@@ -31,7 +35,9 @@ def test_stages_that_are_asked_for_stay():
     every = ("mae", "finetune", "semi")
     asked = parsed("--config=own_folder", "--config.init_from=weights/mae", f"--config.stages={every}")
     assert asked.stages == every
-    assert overrides.without_pre_training(imagenet_mae.get_config(), {"init_from"}).stages == ("mae",)
+    alone = imagenet_mae.get_config()
+    assert not overrides.leave_out_pre_training(alone, {"init_from"})
+    assert alone.stages == ("mae",)
 
 
 def test_what_follows_is_said_before_devices_are_touched(monkeypatch):

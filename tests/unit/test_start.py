@@ -2,9 +2,8 @@
 
 import pytest
 
-from semivit_jax import run
+from semivit_jax import origin, run
 from semivit_jax.config import ConfigError
-from semivit_jax.start import check_init_from
 from tests.configs import small_config
 
 
@@ -19,16 +18,7 @@ def test_weights_that_are_not_there_are_refused_before_data_are_opened(tmp_path,
 
 def test_a_folder_without_weights_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="holds no finished checkpoint of any stage yet, nor imported weights"):
-        check_init_from(small_config(init_from=str(tmp_path)), tmp_path / "run")
-
-
-def test_a_run_that_has_begun_outlives_the_weights_it_started_from(tmp_path):
-    sealed = tmp_path / "run" / "finetune" / "checkpoints" / "3" / "MANIFEST.json"
-    sealed.parent.mkdir(parents=True)
-    sealed.touch()
-    check_init_from(small_config(init_from="nowhere", stages=("finetune", "semi")), tmp_path / "run")
-    with pytest.raises(ConfigError, match="nowhere"):
-        check_init_from(small_config(init_from="nowhere"), tmp_path / "run")  # whose first stage is mae
+        origin.check(str(tmp_path))
 
 
 def test_few_images_for_pre_training_are_warned_of(capsys):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from semivit_jax import warm_start
-from semivit_jax.checkpoint import CheckpointError, Checkpoints, newest_good
+from semivit_jax.checkpoint import CheckpointError, newest_good
+from semivit_jax.saving import Saver
 
 ENCODER = {"patch_embed.kernel": (4, 8), "blocks.attn.kernel": (2, 8, 8)}
 MAE = {**ENCODER, "norm.scale": (8,), "decoder.embed.kernel": (8, 4)}
@@ -65,7 +66,7 @@ def test_values_come_from_the_named_tree_and_fresh_ones_stay(tmp_path):
         return {"patch_embed": {"kernel": jnp.full((4, 8), value)}, **more}
 
     stored = {"params": tree(1.0), "ema_params": tree(2.0)}
-    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=1, say=print)
+    checkpoints = Saver(tmp_path / "checkpoints", keep=1)
     checkpoints.save(1, stored, {})
     checkpoints.close()
     fresh = tree(0.0)
@@ -75,7 +76,7 @@ def test_values_come_from_the_named_tree_and_fresh_ones_stay(tmp_path):
         loaded, _ = warm_start.from_checkpoint(source, fresh, places, from_stage="finetune", tree=name)
         np.testing.assert_array_equal(loaded["patch_embed"]["kernel"], value)
     mae = {"params": {"encoder": tree(3.0), "decoder": {"bias": jnp.zeros(3)}}}
-    checkpoints = Checkpoints(tmp_path / "mae", keep=1, say=print)
+    checkpoints = Saver(tmp_path / "mae", keep=1)
     checkpoints.save(1, mae, {})
     checkpoints.close()
     wanted = tree(0.0, head={"bias": jnp.full(2, 7.0)})

@@ -1,9 +1,11 @@
 """Import without torch: safetensors in the layouts of timm and Hugging Face, written here by name."""
 
+import contextlib
 import dataclasses
 import io
 import json
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -314,3 +316,32 @@ def test_a_pth_without_torch_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(ImportError, match=r"semivit_jax\[torch\]"):
         import_weights(str(tmp_path / "x.pth"), variant="vit_test", pool=None, image_size=PIXELS, decoder=False)
+
+
+def torch_that_fails(monkeypatch, error):
+    """A stand-in for torch, which is not among the default tests' packages."""
+
+    def load(*args, **kwargs):
+        raise error
+
+    serialization = types.SimpleNamespace(safe_globals=lambda names: contextlib.nullcontext())
+    monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(load=load, serialization=serialization))
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), RuntimeError("PytorchStreamReader failed\nmore"), EOFError("short")])
+def test_a_damaged_torch_file_is_told_with_its_cause(tmp_path, monkeypatch, error):
+    (tmp_path / "x.pth").write_bytes(b"hello")
+    torch_that_fails(monkeypatch, error)
+    said = rf"x\.pth: not a PyTorch file, or a damaged one \({type(error).__name__}: {str(error).splitlines()[0]}\)"
+    with pytest.raises(ValueError, match=said) as raised:
+        import_weights(str(tmp_path / "x.pth"), variant="vit_test", pool=None, image_size=None, decoder=False)
+    assert raised.value.__cause__ is error
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error", "x.pth"), MemoryError("too large")])
+def test_a_disk_that_fails_is_no_damaged_file(tmp_path, monkeypatch, error):
+    (tmp_path / "x.pth").write_bytes(b"hello")
+    torch_that_fails(monkeypatch, error)
+    with pytest.raises(type(error)) as raised:
+        import_weights(str(tmp_path / "x.pth"), variant="vit_test", pool=None, image_size=None, decoder=False)
+    assert raised.value is error

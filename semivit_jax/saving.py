@@ -1,0 +1,182 @@
+"""Writes a stage's checkpoints: orbax in the background, a manifest to seal them, and no more of them than needed.
+
+A checkpoint is a folder `<directory>/<step>` with two items: `state`, arrays under flat names such as
+`params.blocks.attn.qkv.kernel`, and `facts`, JSON: what the numbers belong to. `<directory>.json` remembers the
+step sealed last, so that lost checkpoints are noticed (`recovery`).
+"""
+
+import logging
+import shutil
+import time
+from collections.abc import Callable
+from concurrent import futures
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from semivit_jax import cluster, manifest
+from semivit_jax.checkpoint import CheckpointError, Facts, PyTree, flat, memory, sealed_steps
+
+
+class _ShortOrbax(logging.Filter):
+    """What orbax logs, without what buries our own lines.
+
+    Each of its threads prints the stack of a save that failed, 200 lines in all; the error itself comes up as
+    `CheckpointError`, so here their first lines are enough.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if "orbax" in record.pathname:
+            record.exc_info = None
+        return True
+
+
+logging.getLogger("absl").addFilter(_ShortOrbax())
+
+
+class Saver:
+    """Writes the checkpoints of one stage into one folder.
+
+    `save` returns at once; `poll`, called every step, seals what has been committed since and removes old
+    checkpoints, never one of the `keep` newest good ones. A save that fails on one process ends the run on all:
+    `poll` raises where there is one process; several tell each other in `save`, `wait` and `close`, which are
+    collective, or ask for `failure` in between.
+    """
+
+    def __init__(self, directory: Path, *, keep: int):
+        """Args: directory, created if absent; keep, good checkpoints to keep. Collective.
+
+        Raises:
+          CheckpointError: the folder cannot be written to; told now, not hours later at the first save.
+        """
+        self._directory, self._keep = directory.resolve(), keep
+        cluster.together(lambda: _check_writable(self._directory), errors=(CheckpointError,))
+        self._unsealed: dict[int, Future[bool] | None] = {}
+        self._failure: Exception | None = None
+        self._sealer, self._waiter = ThreadPoolExecutor(max_workers=1), ThreadPoolExecutor(max_workers=1)
+        # Two folders are written at the same time; their hosts must not take each other's barriers for theirs.
+        prefix = f"{directory.parent.name}_{directory.name}"
+        self._writer = ocp.AsyncCheckpointer(
+            ocp.CompositeCheckpointHandler(),
+            multiprocessing_options=ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=prefix),
+        )
+
+    @property
+    def pending(self) -> bool:
+        """Whether a save of this process is not sealed yet."""
+        return bool(self._unsealed)
+
+    @property
+    def failure(self) -> Exception | None:
+        """The error of a save of this process, which ends the run once the others know."""
+        return self._failure
+
+    def save(self, step: int, state: PyTree, facts: Facts) -> None:
+        """Starts writing, once an earlier save is written; the state may be donated as soon as this returns."""
+        self._wait_until_written()
+        args = ocp.args.Composite(state=ocp.args.PyTreeSave(flat(state)), facts=ocp.args.JsonSave(facts))
+        self._note(lambda: self._writer.save(self._directory / str(step), args=args))
+        if jax.process_count() == 1:
+            cluster.fail_together(self._failure)
+        self._unsealed[step] = None
+
+    def poll(self) -> None:
+        """Moves finished saves forward without waiting: checksums, manifest and pruning happen in a thread."""
+        if self._failure is None:
+            self._note(self._advance)
+        if jax.process_count() == 1:
+            cluster.fail_together(self._failure)
+
+    def wait(self) -> None:
+        """Blocks until every save is sealed."""
+        self._wait_until_written()
+        while True:
+            # A sealed one may be pruned already, before this thread has heard that it is done.
+            waiting = [s for s, finishing in self._unsealed.items() if finishing is None]
+            lost = [s for s in waiting if not (self._directory / str(s)).exists()]
+            if lost and jax.process_index() == 0:  # the others may see it later
+                self._failure = CheckpointError(f"step {lost[0]} was saved to {self._directory} and is not there")
+            self.poll()
+            cluster.fail_together(self._failure)
+            if not cluster.any_host(self.pending):
+                return
+            time.sleep(0.01)
+
+    def close(self) -> None:
+        self.wait()
+        self._sealer.shutdown()
+        self._waiter.shutdown()
+        self._writer.close()
+
+    def _wait_until_written(self) -> None:
+        """Returns once no process writes any more, or fails with the one that cannot.
+
+        Not orbax's own waiting: there a process whose neighbour has failed waits for it for twenty minutes.
+        """
+        written = self._waiter.submit(self._writer.wait_until_finished)
+        while True:
+            futures.wait([written], timeout=None if jax.process_count() == 1 else 0.05)
+            if written.done():
+                self._note(written.result)
+            cluster.fail_together(self._failure)
+            if not cluster.any_host(not written.done()):
+                return
+
+    def _advance(self) -> None:
+        self._writer.check_for_errors()
+        for step, finishing in list(self._unsealed.items()):
+            directory = self._directory / str(step)
+            if finishing is None:
+                if directory.exists():  # orbax renames the folder into place when it is committed
+                    self._unsealed[step] = self._sealer.submit(self._finish, directory)
+            elif finishing.done():
+                # On the first host not yet, where other hosts are still hashing: it is asked again.
+                if finishing.result():
+                    del self._unsealed[step]
+                else:
+                    self._unsealed[step] = None
+
+    def _finish(self, directory: Path) -> bool:
+        """In the thread: checksums of this host's files; on the first host manifest and pruning, once all have theirs.
+
+        Returns:
+          Whether all of this host's part is done.
+        """
+        index, count = jax.process_index(), jax.process_count()
+        if not manifest.has_part(directory, index, count):
+            manifest.write_part(directory, index, count)
+        if index:
+            return True
+        if not manifest.seal(directory):
+            return False
+        manifest.write_json(memory(self._directory), {"step": int(directory.name)})
+        for step in sealed_steps(self._directory)[: -self._keep]:
+            doomed = self._directory / f"{step}.removed"  # by rename: a half-deleted one must not look good
+            (self._directory / str(step)).rename(doomed)
+            shutil.rmtree(doomed)
+        return True
+
+    def _note(self, call: Callable[[], Any]) -> None:
+        """Runs it; an error is kept until every process knows of it."""
+        try:
+            call()
+        except Exception as error:  # whatever orbax, or the file system under it, has to say
+            good = sealed_steps(self._directory)
+            last = f"the last good checkpoint is step {good[-1]}" if good else "no good checkpoint exists yet"
+            reason = str(error).partition(" [tensorstore_spec=")[0]  # what follows is two screens of settings
+            self._failure = CheckpointError(f"saving to {self._directory} failed ({reason}); {last}")
+            self._failure.__cause__ = error
+
+
+def _check_writable(directory: Path) -> None:
+    """Raises CheckpointError where this process cannot make files in the folder, created if absent."""
+    probe = directory / f".probe_of_process_{jax.process_index()}"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise CheckpointError(f"{directory} cannot be written to: {error.strerror}") from error
