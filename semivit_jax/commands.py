@@ -41,7 +41,12 @@ def train(argv: list[str]) -> int:
             raise flags.Error(f"--workdir={values['workdir']} is no folder; legal is one on a mounted file system")
     except USAGE_ERRORS as error:
         return usage_error("train", error)
-    return guarded(lambda: run.train(config, Path(values["workdir"]), notes=notes))
+
+    def action() -> None:
+        with stopping.leaving_at_once():  # until the loop listens, which saves first
+            run.train(config, Path(values["workdir"]), notes=notes)
+
+    return guarded(action)
 
 
 def split(argv: list[str]) -> int:
@@ -117,6 +122,7 @@ def guarded(action: Any, *, also: tuple[type[Exception], ...] = ()) -> int:
         action()
     except stopping.Stopped as stopped:
         logs.say(str(stopped))
+        cluster.leave_alone(exit_code=stopped.exit_code)
         return stopped.exit_code
     except (*EXPECTED_ERRORS, *also) as error:
         print(f"semivit: error: {error}", file=sys.stderr)

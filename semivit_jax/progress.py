@@ -5,7 +5,7 @@ import functools
 import importlib.metadata
 from pathlib import Path
 
-from semivit_jax import __version__, checkpoint, cluster, config, guard, logs
+from semivit_jax import __version__, agreement, checkpoint, config, guard, logs
 from semivit_jax.config import FinetuneConfig
 from semivit_jax.manifest import write_json
 from semivit_jax.plan import Plan
@@ -77,4 +77,4 @@ def write_report(run: Run, plan: Plan, folder: Path, progress: Progress) -> None
         **progress.evaluation,
         **{f"last_epoch/{k}": v for k, v in means.items()},
     }
-    cluster.on_first_host(lambda: write_json(folder / "report.json", report))
+    agreement.on_first_host(lambda: write_json(folder / "report.json", report))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import jax
 
-from semivit_jax import cluster, manifest
+from semivit_jax import agreement, manifest
 from semivit_jax.checkpoint import CheckpointError, Facts, PyTree, memory, read_facts, restore_tree, steps
 
 Say = Callable[[str], None]  # prints one line
@@ -79,11 +79,11 @@ def set_aside_after(directory: Path, step: int) -> None:
             _set_aside(directory / str(newer))
         if memory(directory).exists():
             manifest.write_json(memory(directory), {"step": step})
-    cluster.wait_for_all("checkpoints set aside")
+    agreement.wait_for_all("checkpoints set aside")
 
 
 def _agreed(step: int | None) -> int | None:
-    found = cluster.from_first_host(-1 if step is None else step)
+    found = agreement.from_first_host(-1 if step is None else step)
     return None if found == -1 else found
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from semivit_jax import cluster, logs, recovery
+from semivit_jax import agreement, logs, recovery
 from semivit_jax.compiled import Compiled
 from semivit_jax.manifest import write_json
 from semivit_jax.setup_stage import Run
@@ -36,7 +36,7 @@ def record(run: Run, folder: Path, collapse: Collapsed, *, position: int) -> Non
     config = run.config.train
     step = recovery.newest_healthy(folder / "checkpoints", collapse.healthy_until)
     # The first host counts before it writes; the others read the file only after it has.
-    tried = cluster.from_first_host(len(_entries(folder)))
+    tried = agreement.from_first_host(len(_entries(folder)))
     story = f"{folder.name}: {collapse}; {_told(step, collapse)}, in {folder / 'checkpoints'}; nothing was overwritten"
     if tried and config.on_collapse == "rollback":
         story += f"; rolled back {counted(tried, 'time')} before"
@@ -45,14 +45,14 @@ def record(run: Run, folder: Path, collapse: Collapsed, *, position: int) -> Non
     recovery.set_aside_after(folder / "checkpoints", step)
     recovery.set_aside_after(folder / "best", step)
     entry = {"step": step, "position": position, "reason": str(collapse)}
-    cluster.on_first_host(lambda: write_json(_path(folder), [*_entries(folder), entry]))
+    agreement.on_first_host(lambda: write_json(_path(folder), [*_entries(folder), entry]))
     logs.say(f"{story}; going back to it and reading on from batch {position}")
 
 
 def position_after(folder: Path, step: int) -> int | None:
     """Where the latest rollback to this step reads on, the same on every host; None where there was none."""
     found = next((e["position"] for e in reversed(_entries(folder)) if e["step"] == step), None)
-    found = cluster.from_first_host(-1 if found is None else found)
+    found = agreement.from_first_host(-1 if found is None else found)
     return None if found == -1 else found
 
 

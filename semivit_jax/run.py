@@ -11,7 +11,7 @@ from pathlib import Path
 
 import jax
 
-from semivit_jax import cluster, logs, origin, report, sharding, stopping, workdir
+from semivit_jax import agreement, cluster, logs, origin, report, sharding, stopping, workdir
 from semivit_jax.config import Config, ConfigError, flatten
 from semivit_jax.data.dataset import describe, open_task
 from semivit_jax.data.errors import DatasetError
@@ -55,32 +55,32 @@ def train(config: Config, folder: Path, *, notes: Sequence[str] = ()) -> None:
         logs.say(line)
     first_host = jax.process_index() == 0
     # Before anything is written: a host with another config must not claim the folder.
-    cluster.same_on_every_host({"config": _shared_config(config), "code": code_hash()})
-    if cluster.from_first_host(workdir.is_done(folder)):
+    agreement.same_on_every_host({"config": _shared_config(config), "code": code_hash()})
+    if agreement.from_first_host(workdir.is_done(folder)):
         workdir.claim(folder, config, first_host=False, say=logs.say)
         if first_host:
             report.print_summary(json.loads((folder / "summary.json").read_text()))
         return
-    if config.init_from and not cluster.from_first_host(workdir.has_checkpoint(folder / config.stages[0])):
-        cluster.together(lambda: origin.check(config.init_from), errors=(ConfigError, OSError))
+    if config.init_from and not agreement.from_first_host(workdir.has_checkpoint(folder / config.stages[0])):
+        agreement.together(lambda: origin.check(config.init_from), errors=(ConfigError, OSError))
     with contextlib.ExitStack() as on_error:
         if first_host and not (folder / "config.json").exists():
             # What is wrong with data or batches is mended with other values, which a claimed folder would refuse.
             on_error.callback(workdir.release, folder)
         _claim(folder, config, first_host=first_host)
-        task = cluster.together(
+        task = agreement.together(
             lambda: open_task(config, workdir=folder if first_host else None),
             errors=(DatasetError, SplitError, OSError),
         )
         logs.say(describe(task))
-        cluster.same_on_every_host({"data listing": task.listing_hash, "split": task.split_hash})
+        agreement.same_on_every_host({"data listing": task.listing_hash, "split": task.split_hash})
         if config.data.dataset == "own_folder" and "mae" in config.stages and not config.init_from:
             warn_of_few(len(task.split.training))
         with stopping.listening() as stop:
             one = Run(config, folder, task, sharding.make_mesh(config.mesh.fsdp), stop)
             # All of them before the first one starts: a batch that does not fit is told at once, not hours later.
             plans = [plan_stage(one, stage) for stage in config.stages]
-            cluster.same_on_every_host({f"plan of {plan.stage}": str(plan) for plan in plans})
+            agreement.same_on_every_host({f"plan of {plan.stage}": str(plan) for plan in plans})
             on_error.pop_all()
             for plan in plans:
                 run_stage(one, plan)
@@ -89,7 +89,7 @@ def train(config: Config, folder: Path, *, notes: Sequence[str] = ()) -> None:
         report.print_summary(report.summarise(config, task, folder))
         workdir.mark_done(folder)
 
-    cluster.on_first_host(finish)  # the others wait: a host that left earlier would take them along
+    agreement.on_first_host(finish)  # the others wait: a host that left earlier would take them along
 
 
 def warn_of_few(num_images: int) -> None:
@@ -112,7 +112,7 @@ def _claim(folder: Path, config: Config, *, first_host: bool) -> None:
                 f"the workdir {folder} cannot be written to: {error.strerror}; nothing was started"
             ) from error
 
-    cluster.together(claim, errors=(ConfigError, OSError))
+    agreement.together(claim, errors=(ConfigError, OSError))
     if jax.process_count() > 1:
         _check_shared(folder)
 
@@ -122,9 +122,9 @@ def _check_shared(folder: Path) -> None:
 
     A new number every time: a host may have a folder of its own there, with an older copy of the run in it.
     """
-    number = cluster.from_first_host(secrets.randbelow(2**31))
+    number = agreement.from_first_host(secrets.randbelow(2**31))
     path, limit = folder / ".shared.json", time.monotonic() + SHARED_WITHIN_SECONDS
-    cluster.on_first_host(lambda: write_json(path, number))
+    agreement.on_first_host(lambda: write_json(path, number))
 
     def see() -> None:
         while not (path.exists() and json.loads(path.read_text()) == number):
@@ -134,7 +134,7 @@ def _check_shared(folder: Path) -> None:
             time.sleep(0.1)
 
     try:
-        cluster.together(see, errors=(cluster.ClusterError, OSError))
+        agreement.together(see, errors=(cluster.ClusterError, OSError))
     finally:
         if jax.process_index() == 0:
             path.unlink(missing_ok=True)

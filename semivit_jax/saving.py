@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from semivit_jax import cluster, manifest
+from semivit_jax import agreement, manifest
 from semivit_jax.checkpoint import CheckpointError, Facts, PyTree, flat, memory, sealed_steps
 
 
@@ -53,7 +53,7 @@ class Saver:
           CheckpointError: the folder cannot be written to; told now, not hours later at the first save.
         """
         self._directory, self._keep = directory.resolve(), keep
-        cluster.together(lambda: _check_writable(self._directory), errors=(CheckpointError,))
+        agreement.together(lambda: _check_writable(self._directory), errors=(CheckpointError,))
         self._unsealed: dict[int, Future[bool] | None] = {}
         self._failure: Exception | None = None
         self._sealer, self._waiter = ThreadPoolExecutor(max_workers=1), ThreadPoolExecutor(max_workers=1)
@@ -80,7 +80,7 @@ class Saver:
         args = ocp.args.Composite(state=ocp.args.PyTreeSave(flat(state)), facts=ocp.args.JsonSave(facts))
         self._note(lambda: self._writer.save(self._directory / str(step), args=args))
         if jax.process_count() == 1:
-            cluster.fail_together(self._failure)
+            agreement.fail_together(self._failure)
         self._unsealed[step] = None
 
     def poll(self) -> None:
@@ -88,7 +88,7 @@ class Saver:
         if self._failure is None:
             self._note(self._advance)
         if jax.process_count() == 1:
-            cluster.fail_together(self._failure)
+            agreement.fail_together(self._failure)
 
     def wait(self) -> None:
         """Blocks until every save is sealed."""
@@ -100,8 +100,8 @@ class Saver:
             if lost and jax.process_index() == 0:  # the others may see it later
                 self._failure = CheckpointError(f"step {lost[0]} was saved to {self._directory} and is not there")
             self.poll()
-            cluster.fail_together(self._failure)
-            if not cluster.any_host(self.pending):
+            agreement.fail_together(self._failure)
+            if not agreement.any_host(self.pending):
                 return
             time.sleep(0.01)
 
@@ -121,8 +121,8 @@ class Saver:
             futures.wait([written], timeout=None if jax.process_count() == 1 else 0.05)
             if written.done():
                 self._note(written.result)
-            cluster.fail_together(self._failure)
-            if not cluster.any_host(not written.done()):
+            agreement.fail_together(self._failure)
+            if not agreement.any_host(not written.done()):
                 return
 
     def _advance(self) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import jax
 
-from semivit_jax import cluster, logs
+from semivit_jax import agreement, logs
 from semivit_jax.config import Config
 from semivit_jax.data.dataset import TaskData
 from semivit_jax.manifest import write_json
@@ -43,7 +43,7 @@ def plan_stage(run: Run, name: str) -> Plan:
 
 def keep_plan(run: Run, plan: Plan) -> None:
     """Writes the plan beside the stage's checkpoints, and says what it changes in the recipe."""
-    cluster.on_first_host(lambda: write_json(_path(run, plan.stage), dataclasses.asdict(plan)))
+    agreement.on_first_host(lambda: write_json(_path(run, plan.stage), dataclasses.asdict(plan)))
     for deviation in plan.deviations:
         logs.say(f"{plan.stage}: the recipe is adapted, on {counted(plan.num_devices, 'device')}: {deviation}")
 

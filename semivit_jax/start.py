@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from semivit_jax import checkpoint, class_names, cluster, guard, logs, origin, recovery, rollback, warm_start, workdir
+from semivit_jax import agreement, checkpoint, class_names, guard, logs, origin, recovery, rollback, warm_start, workdir
 from semivit_jax.compiled import Compiled, stage_key
 from semivit_jax.manifest import write_json
 from semivit_jax.progress import Progress, fresh_progress
@@ -69,7 +69,7 @@ def inherit(run: Run, compiled: Compiled, state: TrainState) -> TrainState:
         logs.say(f"warning: the head of {transfer.source} is kept, but {difference}")
     path = run.workdir / compiled.stage.name / "started_from.json"
     record = dataclasses.asdict(transfer)
-    cluster.on_first_host(lambda: write_json(path, record | {"files": origin.files(source)}))
+    agreement.on_first_host(lambda: write_json(path, record | {"files": origin.files(source)}))
     return state
 
 

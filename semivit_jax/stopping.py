@@ -2,7 +2,7 @@
 
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 PREEMPTED, INTERRUPTED = 75, 130  # exit codes; launchers start a run again after 75
 
@@ -31,9 +31,27 @@ class StopRequest:
 def listening() -> Iterator[StopRequest]:
     """Listens for both signals while the block runs. Only the main thread may call it."""
     request = StopRequest()
-    before = {s: signal.signal(s, request._receive) for s in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    with _handling(request._receive):
         yield request
+
+
+@contextlib.contextmanager
+def leaving_at_once() -> Iterator[None]:
+    """Both signals raise Stopped while the block runs, where there is nothing to save. `listening` may run inside."""
+
+    def leave(signum: int, frame: object) -> None:
+        code = INTERRUPTED if signum == signal.SIGINT else PREEMPTED
+        raise Stopped(code, "stopped outside of training, with nothing to save; start the same command again")
+
+    with _handling(leave):
+        yield
+
+
+@contextlib.contextmanager
+def _handling(handler: Callable[[int, object], None]) -> Iterator[None]:
+    before = {s: signal.signal(s, handler) for s in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
     finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
+        for signum, old in before.items():
+            signal.signal(signum, old)

@@ -9,8 +9,8 @@ import jax
 import numpy as np
 
 from semivit_jax import guard, logs, rollback, sharding, workdir
+from semivit_jax.agreement import any_host, fail_together, from_first_host, on_first_host, same_on_every_host
 from semivit_jax.checkpoint import CheckpointError
-from semivit_jax.cluster import any_host, fail_together, from_first_host, on_first_host, same_on_every_host
 from semivit_jax.compiled import Compiled, compile_stage, stage_key
 from semivit_jax.data.eval_pipeline import EvalBatches, eval_batches
 from semivit_jax.data.pipeline import BatchSpec, TrainBatches, train_batches

@@ -12,7 +12,7 @@ FILES = sorted(p for p in PACKAGE.rglob("*.py") if "configs" not in p.relative_t
 LEAVES = ("losses", "mixup", "rng", "erasing", "affine", "metrics", "pseudo_label", "optim", "config", "gather",
           "words", "models.posemb")  # fmt: skip
 LOOP = ("train", "data", "checkpoint", "saving", "recovery", "sharding", "main", "evaluate", "report", "guard", "logs",
-        "workdir", "cluster", "warm_start", "manifest", "weights")  # fmt: skip
+        "workdir", "cluster", "agreement", "warm_start", "manifest", "weights")  # fmt: skip
 ALLOWED = {
     **dict.fromkeys(LEAVES, ()),
     "models.layers": ("gather",),
