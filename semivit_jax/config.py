@@ -112,7 +112,7 @@ class StageConfig:
     base_lr: float  # per 256 images, or absolute: see lr_rule
     lr_rule: str  # 'per_256' or 'absolute'
     min_lr: float
-    schedule: str  # 'cosine' or 'cosine_inclusive_warmup' (ConvNeXt)
+    schedule: str  # a row of optim.SCHEDULES
     warmup_epochs: float
     betas: tuple[float, float]
     eps: float
@@ -159,7 +159,7 @@ class SemiConfig(FinetuneConfig):
     teacher: str  # 'ema' or 'student'
     pseudo_label_rule: str  # a row of pseudo_label.RULES
     confidence_threshold: float
-    pseudo_mixup: str  # 'none', 'mixup', 'mixup_confident' or 'prob'
+    pseudo_mixup: str  # a row of pseudo_mixup.PSEUDO_MIXUPS
 
 
 @dataclasses.dataclass(frozen=True)

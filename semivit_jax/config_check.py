@@ -14,12 +14,16 @@ from semivit_jax.config import (
     ConfigError,
     DataConfig,
     FinetuneConfig,
-    MaeConfig,
     ModelConfig,
     SemiConfig,
     StageConfig,
     flatten,
 )
+from semivit_jax.config_ranges import POSITIVE, RANGES
+from semivit_jax.models.variants import CONVNEXT_SIZES, VIT_SIZES
+from semivit_jax.optim import SCHEDULES
+from semivit_jax.pseudo_label import RULES
+from semivit_jax.pseudo_mixup import PSEUDO_MIXUPS
 
 
 def check(raw: Mapping[str, Any]) -> Config:
@@ -94,17 +98,20 @@ def _convert_tuple(args: tuple[Any, ...], value: Any, path: str) -> tuple[Any, .
 
 
 def _check_values(c: Config) -> None:
-    """Values that are legal alone but not together, and closed sets of words."""
+    """Numbers out of range, closed sets of words, and values that are legal alone but not together."""
+    for key, value in flatten(c).items():
+        if key in RANGES and value is not None:
+            for number in value if isinstance(value, tuple) else (value,):
+                _between(f"config.{key}", number, *RANGES[key])
     for stage in c.stages:
         _one_of("config.stages", stage, STAGES)
         if getattr(c, stage) is None:
             raise ConfigError(f"config.stages names {stage!r}, but the section config.{stage} is absent")
     if not c.stages or list(c.stages) != [s for s in STAGES if s in c.stages]:
         raise ConfigError(f"config.stages is {c.stages}; it must be one or more of {STAGES}, in this order")
+    _one_of("config.model.variant", c.model.variant, (*VIT_SIZES, *CONVNEXT_SIZES))
     _one_of("config.model.pool", c.model.pool, ("mean", "cls"))
     _check_posemb(c.model)
-    if c.model.layer_norm_eps <= 0:
-        raise ConfigError(f"config.model.layer_norm_eps is {c.model.layer_norm_eps}; it must be above 0")
     _one_of("config.model.dtype", c.model.dtype, ("auto", "float32", "bfloat16"))
     _one_of("config.model.attention", c.model.attention, ("auto", "xla", "cudnn"))
     _one_of("config.model.remat", c.model.remat, ("none", "dots", "full"))
@@ -142,29 +149,24 @@ def _check_data(data: DataConfig) -> None:
             "at most one of config.data.labels_per_class, label_fraction and label_list may be set (none: every label "
             f"is used); got {data.labels_per_class}, {data.label_fraction} and {data.label_list!r}"
         )
-    for key in ("label_fraction", "validation_share", "max_bad_share"):
-        _between(f"config.data.{key}", getattr(data, key), 0.0, 1.0)
     if not data.eval_split and not data.validation_share:
         raise ConfigError("config.data.eval_split is empty: config.data.validation_share must then be above 0")
-    _at_least("config.data.image_size", data.image_size, 1)
+    for key in ("crop_scale", "mae_crop_scale"):
+        if data.photo_views is not None and (scale := getattr(data.photo_views, key))[0] > scale[1]:
+            raise ConfigError(f"config.data.photo_views.{key} is {scale}; the smaller share comes first")
 
 
 def _check_stage(name: str, s: StageConfig) -> None:
     path = f"config.{name}"
     _one_of(f"{path}.lr_rule", s.lr_rule, ("per_256", "absolute"))
-    _one_of(f"{path}.schedule", s.schedule, ("cosine", "cosine_inclusive_warmup"))
+    _one_of(f"{path}.schedule", s.schedule, tuple(SCHEDULES))
     _at_least(f"{path}.batch_size", s.batch_size, 1)
     _at_least(f"{path}.accum", s.accum, 1)
     if s.batch_size % s.accum:
         raise ConfigError(f"{path}.batch_size {s.batch_size} is not divisible by {path}.accum {s.accum}")
     if s.epochs <= 0 or not 0 <= s.warmup_epochs <= s.epochs:
         raise ConfigError(f"{path}: epochs {s.epochs} must be positive, warmup_epochs {s.warmup_epochs} within")
-    _between(f"{path}.drop_path_rate", s.drop_path_rate, 0.0, 0.999)
-    if isinstance(s, MaeConfig):
-        _between(f"{path}.mask_ratio", s.mask_ratio, 0.01, 0.99)
     if isinstance(s, FinetuneConfig):
-        _between(f"{path}.ema_decay", s.ema_decay, 0.0, 1.0)
-        _between(f"{path}.label_smoothing", s.label_smoothing, 0.0, 0.999)
         if s.labeled_mixup and s.mixup_alpha <= 0 and s.cutmix_alpha <= 0:
             raise ConfigError(f"{path}.labeled_mixup is on: mixup_alpha or cutmix_alpha must be above 0")
         if s.mixup_group_size < 2 or s.mixup_group_size % 2:
@@ -173,7 +175,8 @@ def _check_stage(name: str, s: StageConfig) -> None:
             raise ConfigError(f"{path}: labeled_mixup needs an even micro-batch, got {s.batch_size // s.accum}")
     if isinstance(s, SemiConfig):
         _one_of(f"{path}.teacher", s.teacher, ("ema", "student"))
-        _one_of(f"{path}.pseudo_mixup", s.pseudo_mixup, ("none", "mixup", "mixup_confident", "prob"))
+        _one_of(f"{path}.pseudo_mixup", s.pseudo_mixup, tuple(PSEUDO_MIXUPS))
+        _one_of(f"{path}.pseudo_label_rule", s.pseudo_label_rule, tuple(RULES))
         _at_least(f"{path}.unlabeled_ratio", s.unlabeled_ratio, 1)
         if s.ema_decay == 0:
             raise ConfigError(f"{path}.ema_decay is 0; the semi-supervised stage always tracks an EMA")
@@ -190,5 +193,9 @@ def _at_least(path: str, value: int, low: int) -> None:
 
 
 def _between(path: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise ConfigError(f"{path} is {value}; it must be between {low} and {high}")
+    if low <= value <= high:
+        return
+    if (low, high) == POSITIVE:
+        raise ConfigError(f"{path} is {value}; it must be above 0")
+    wanted = f"at least {low:g}" if math.isinf(high) else f"between {low} and {high}"
+    raise ConfigError(f"{path} is {value}; it must be {wanted}")

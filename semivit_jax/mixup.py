@@ -10,6 +10,15 @@ import jax
 import jax.numpy as jnp
 
 
+class Chances(NamedTuple):
+    """Values of a stage that its mixups are drawn with; see `sample_group`."""
+
+    mixup_alpha: float
+    cutmix_alpha: float
+    mixup_prob: float
+    cutmix_switch_prob: float
+
+
 class GroupDraw(NamedTuple):
     """One draw for a whole group (mixup in batch mode, Zhang et al. 2018; cutmix, Yun et al. 2019).
 

@@ -14,6 +14,7 @@ import optax
 
 Params = Any
 PathTable = Sequence[tuple[str, Any]]
+Schedule = Callable[[jax.Array], jax.Array]  # step -> learning rate
 
 
 class Optimizer(NamedTuple):
@@ -21,7 +22,7 @@ class Optimizer(NamedTuple):
 
     init: Callable[[Params], Any]
     direction: Callable[[Params, Any, Params], tuple[Params, Any]]
-    lr: Callable[[jax.Array], jax.Array]
+    lr: Schedule
 
 
 def adamw(
@@ -31,7 +32,7 @@ def adamw(
     clip_norm: float,
     weight_decays: PathTable,
     lr_scales: PathTable,
-    lr: Callable[[jax.Array], jax.Array],
+    lr: Schedule,
 ) -> Optimizer:
     """AdamW with decoupled decay (Loshchilov & Hutter 2019) and layer-wise scales (Bao et al. 2022).
 
@@ -97,6 +98,27 @@ def _per_layer(name: str, values: list[float], leaf: Any) -> jax.Array:
     return jnp.asarray(values, leaf.dtype).reshape(-1, *[1] * (leaf.ndim - 1))
 
 
+class Course(NamedTuple):
+    """What a schedule may depend on.
+
+    Attributes:
+      peak_lr, min_lr: learning rates.
+      warmup_epochs, epochs: of the whole stage, from its start.
+      micro_per_epoch, steps_per_epoch: micro-batches and updates.
+      total_steps: updates of the stage.
+      accum: micro-batches per update that the recipe asks for.
+    """
+
+    peak_lr: float
+    min_lr: float
+    warmup_epochs: float
+    epochs: float
+    micro_per_epoch: int
+    steps_per_epoch: int
+    total_steps: int
+    accum: int
+
+
 def cosine(
     *,
     peak_lr: float,
@@ -106,7 +128,7 @@ def cosine(
     micro_per_epoch: int,
     steps_per_epoch: int,
     accum: int,
-) -> Callable[[jax.Array], jax.Array]:
+) -> Schedule:
     """Linear warm-up from 0, then half a cosine to min_lr, by fractions of an epoch (MAE's schedule).
 
     The position of update `step` is step // steps_per_epoch + (step % steps_per_epoch) * accum /
@@ -124,9 +146,7 @@ def cosine(
     return lr
 
 
-def cosine_inclusive_warmup(
-    *, peak_lr: float, min_lr: float, warmup_steps: int, total_steps: int
-) -> Callable[[jax.Array], jax.Array]:
+def cosine_inclusive_warmup(*, peak_lr: float, min_lr: float, warmup_steps: int, total_steps: int) -> Schedule:
     """ConvNeXt's table: warm-up that reaches the peak, then a cosine that starts at it and never ends at min_lr."""
 
     def lr(step: jax.Array) -> jax.Array:
@@ -137,3 +157,30 @@ def cosine_inclusive_warmup(
         return jnp.where(step < warmup_steps, warm, cold)
 
     return lr
+
+
+def _cosine(course: Course) -> Schedule:
+    return cosine(
+        peak_lr=course.peak_lr,
+        min_lr=course.min_lr,
+        warmup_epochs=course.warmup_epochs,
+        epochs=course.epochs,
+        micro_per_epoch=course.micro_per_epoch,
+        steps_per_epoch=course.steps_per_epoch,
+        accum=course.accum,
+    )
+
+
+def _cosine_inclusive_warmup(course: Course) -> Schedule:
+    return cosine_inclusive_warmup(
+        peak_lr=course.peak_lr,
+        min_lr=course.min_lr,
+        warmup_steps=int(course.warmup_epochs * course.steps_per_epoch),
+        total_steps=course.total_steps,
+    )
+
+
+SCHEDULES: dict[str, Callable[[Course], Schedule]] = {
+    "cosine": _cosine,
+    "cosine_inclusive_warmup": _cosine_inclusive_warmup,
+}

@@ -89,12 +89,17 @@ def check_keys(argv: Sequence[str]) -> None:
 
     ml_collections, which reads them, knows a mistyped key's last part alone.
     """
-    legal = _keys(Config)
+    legal = legal_keys()
     given = (a.lstrip("-").partition("=")[0] for a in argv if a.lstrip("-").startswith("config."))
     for key in (g.removeprefix("config.") for g in given):
         if key not in legal:
             close = _nearest(key, {k: k for k in legal}) or _nearest(key, {k.rpartition(".")[2]: k for k in legal})
             raise ConfigError(f"unknown key config.{key}" + (f"; did you mean config.{close}?" if close else ""))
+
+
+def legal_keys() -> list[str]:
+    """All keys of a config, dotted."""
+    return _keys(Config)
 
 
 def _nearest(key: str, named: Mapping[str, str]) -> str:
@@ -103,7 +108,6 @@ def _nearest(key: str, named: Mapping[str, str]) -> str:
 
 
 def _keys(section: type, prefix: str = "") -> list[str]:
-    """All keys of a config section, dotted."""
     found = []
     for key, hint in typing.get_type_hints(section).items():
         inner = [h for h in (hint, *typing.get_args(hint)) if isinstance(h, type) and dataclasses.is_dataclass(h)]

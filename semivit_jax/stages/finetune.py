@@ -120,16 +120,9 @@ def sample_labeled_mix(
     """One draw per mixing group, leaves [accum, groups, ...]; None where labeled mixup is off."""
     if not section.labeled_mixup:
         return None
-    return grouped_mix(key, "labeled_mix", position, section, plan, image_size)
-
-
-def grouped_mix(
-    key: jax.Array, name: str, position: jax.Array, section: FinetuneConfig, plan: Plan, image_size: int
-) -> mixup.GroupDraw:
-    """Mixup and cutmix in batch mode, one draw per mixing group, leaves [accum, groups, ...]."""
     draws = rng.grouped(
-        lambda k: sample_group_mix(k, section, image_size),
-        rng.stream(key, name),
+        lambda k: mixup.sample_group(k, image_size=image_size, **chances(section)._asdict()),
+        rng.stream(key, "labeled_mix"),
         position=position,
         accum=plan.accum,
         groups=plan.groups,
@@ -137,16 +130,9 @@ def grouped_mix(
     return on_every_device(draws)
 
 
-def sample_group_mix(key: jax.Array, section: FinetuneConfig, image_size: int) -> mixup.GroupDraw:
-    """Mixup and cutmix in batch mode, with the stage's values."""
-    return mixup.sample_group(
-        key,
-        image_size=image_size,
-        mixup_alpha=section.mixup_alpha,
-        cutmix_alpha=section.cutmix_alpha,
-        mixup_prob=section.mixup_prob,
-        cutmix_switch_prob=section.cutmix_switch_prob,
-    )
+def chances(section: FinetuneConfig) -> mixup.Chances:
+    """What the stage's mixups are drawn with."""
+    return mixup.Chances(section.mixup_alpha, section.cutmix_alpha, section.mixup_prob, section.cutmix_switch_prob)
 
 
 def labeled_spec(config: Config, section: FinetuneConfig, model: Classifier) -> ViewSpec:

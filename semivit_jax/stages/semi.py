@@ -7,10 +7,12 @@ import jax.numpy as jnp
 
 from semivit_jax import metrics, mixup, rng, state
 from semivit_jax.config import Config, SemiConfig
+from semivit_jax.gather import on_every_device
 from semivit_jax.losses import cross_entropy, promote, smoothed_target
 from semivit_jax.metrics import Mean, Metrics
 from semivit_jax.plan import Plan
 from semivit_jax.pseudo_label import RULES, PseudoLabels
+from semivit_jax.pseudo_mixup import PSEUDO_MIXUPS
 from semivit_jax.stages import finetune
 from semivit_jax.stages import stage as stage_lib
 from semivit_jax.stages.finetune import join, mix_groups, mix_labeled, split
@@ -25,7 +27,7 @@ class SemiDraws(NamedTuple):
     weak: ImageDraws
     strong: ImageDraws
     labeled_mix: mixup.GroupDraw | None
-    pseudo_mix: mixup.GroupDraw | mixup.ProbDraw | None
+    pseudo_mix: PyTree  # as its row of PSEUDO_MIXUPS draws; None without pseudo mixup
 
 
 class PseudoBatch(NamedTuple):
@@ -99,7 +101,7 @@ def make_update(config: Config, plan: Plan, *, backend: str):
 def mix_pseudo(
     strong: jax.Array,
     pseudo: PseudoLabels,
-    draw: mixup.GroupDraw | mixup.ProbDraw | None,
+    draw: PyTree,
     section: SemiConfig,
     num_classes: int,
     group_size: int,
@@ -108,24 +110,14 @@ def mix_pseudo(
 
     Without pseudo mixup the target is the hard pseudo label; with it, the label-smoothed one, mixed.
     """
-    dtype = pseudo.confidence.dtype
-    if section.pseudo_mixup == "none":
+    dtype, kind = pseudo.confidence.dtype, PSEUDO_MIXUPS[section.pseudo_mixup]
+    if kind is None:
         hard = smoothed_target(pseudo.pseudo_label, num_classes, 0.0, dtype)
         return PseudoBatch(strong, hard, pseudo.weight)
     targets = smoothed_target(pseudo.pseudo_label, num_classes, section.label_smoothing, dtype)
     height, width = strong.shape[1:3]
     confidence, weight = split(pseudo.confidence, group_size), split(pseudo.weight, group_size)
-    if section.pseudo_mixup == "prob":
-        mixing = jax.vmap(lambda d, c: mixup.prob_mixing(d, c, height, width))(draw, confidence)
-        partner_confidence = jnp.take_along_axis(confidence, mixing.partner, axis=1)
-        partner_weight = jnp.take_along_axis(weight, mixing.partner, axis=1)
-        weight = jnp.where(partner_confidence > confidence, partner_weight, weight)  # of the stronger image
-    else:
-        if section.pseudo_mixup == "mixup":
-            partner = jnp.broadcast_to(mixup.reversed_partner(group_size), weight.shape)
-        else:
-            partner = jax.vmap(mixup.confident_partner)(weight > 0)
-        mixing = jax.vmap(lambda d, p: mixup.group_mixing(d, p, height, width))(draw, partner)
+    mixing, weight = jax.vmap(lambda d, c, w: kind.mix(d, c, w, height, width))(draw, confidence, weight)
     images, targets = mix_groups(strong, targets, mixing, group_size)
     return PseudoBatch(images, targets, join(weight))
 
@@ -178,23 +170,28 @@ def sample_draws(
     def images(name: str, images_per_labeled: int, spec: ViewSpec) -> ImageDraws:
         return stage_lib.stream_draws(key, name, position=position, plan=plan, ratio=images_per_labeled, spec=spec)
 
-    def prob_mix(k: jax.Array) -> mixup.ProbDraw:
-        size, switch = plan.group_size * ratio, section.cutmix_switch_prob
-        return mixup.sample_prob(k, size=size, image_size=image_size, cutmix_switch_prob=switch)
-
-    drawn_mix = None
-    if section.pseudo_mixup == "prob":
-        stream = rng.stream(key, "pseudo_mix")
-        drawn_mix = rng.grouped(prob_mix, stream, position=position, accum=plan.accum, groups=plan.groups)
-    elif section.pseudo_mixup != "none":
-        drawn_mix = finetune.grouped_mix(key, "pseudo_mix", position, section, plan, image_size)
     return SemiDraws(
         labeled=images("labeled", 1, specs.labeled),
         weak=images("weak", ratio, specs.weak),
         strong=images("strong", ratio, specs.strong),
         labeled_mix=finetune.sample_labeled_mix(key, position, section, plan, image_size),
-        pseudo_mix=drawn_mix,
+        pseudo_mix=sample_pseudo_mix(key, position, section, plan, image_size),
     )
+
+
+def sample_pseudo_mix(key: jax.Array, position: jax.Array, section: SemiConfig, plan: Plan, image_size: int):
+    """One draw per mixing group, leaves [accum, groups, ...]; None without pseudo mixup."""
+    kind = PSEUDO_MIXUPS[section.pseudo_mixup]
+    if kind is None:
+        return None
+    draws = rng.grouped(
+        lambda k: kind.sample(k, plan.group_size * plan.unlabeled_ratio, image_size, finetune.chances(section)),
+        rng.stream(key, "pseudo_mix"),
+        position=position,
+        accum=plan.accum,
+        groups=plan.groups,
+    )
+    return on_every_device(draws) if kind.by_rejection else draws
 
 
 class _Specs(NamedTuple):

@@ -113,30 +113,23 @@ def stream_draws(
 
 def make_optimizer(section: StageConfig, plan: Plan, *, weight_decays: PathTable, lr_scales: PathTable) -> Optimizer:
     """AdamW and the schedule of a stage."""
-    if section.schedule == "cosine":
-        lr = optim.cosine(
-            peak_lr=plan.peak_lr,
-            min_lr=section.min_lr,
-            warmup_epochs=section.warmup_epochs,
-            epochs=section.epochs,
-            micro_per_epoch=plan.micro_per_epoch,
-            steps_per_epoch=plan.steps_per_epoch,
-            accum=plan.recipe_accum,
-        )
-    else:
-        lr = optim.cosine_inclusive_warmup(
-            peak_lr=plan.peak_lr,
-            min_lr=section.min_lr,
-            warmup_steps=int(section.warmup_epochs * plan.steps_per_epoch),
-            total_steps=plan.total_steps,
-        )
+    course = optim.Course(
+        peak_lr=plan.peak_lr,
+        min_lr=section.min_lr,
+        warmup_epochs=section.warmup_epochs,
+        epochs=section.epochs,
+        micro_per_epoch=plan.micro_per_epoch,
+        steps_per_epoch=plan.steps_per_epoch,
+        total_steps=plan.total_steps,
+        accum=plan.recipe_accum,
+    )
     return optim.adamw(
         betas=section.betas,
         eps=section.eps,
         clip_norm=section.clip_norm,
         weight_decays=weight_decays,
         lr_scales=lr_scales,
-        lr=lr,
+        lr=optim.SCHEDULES[section.schedule](course),
     )
 
 

@@ -8,6 +8,7 @@ import pytest
 from semivit_jax import mixup
 from semivit_jax.mixup import GroupDraw, ProbDraw
 from semivit_jax.pseudo_label import PseudoLabels, fixed_threshold
+from semivit_jax.pseudo_mixup import PSEUDO_MIXUPS, PseudoMixup
 from semivit_jax.stages import finetune, semi
 from tests.compiled import quick_jit
 from tests.configs import small_config
@@ -159,3 +160,25 @@ def test_draws_of_prob_mixup():
     assert (draw.partner == np.arange(5)).mean() == pytest.approx(1 / 5, abs=0.02)  # fixed points are allowed
     assert draw.use_cutmix.mean() == pytest.approx(0.3, abs=0.03)
     assert (draw.use_cutmix != draw.use_cutmix[:, :1]).mean() > 0  # each image on its own
+
+
+def test_a_pseudo_mixup_of_ones_own_is_one_row(images, monkeypatch):
+    """The config takes its name, and the step draws and mixes with it."""
+
+    def sample(key, size, image_size, chances):
+        del key, image_size, chances
+        return jnp.roll(jnp.arange(size), 1)
+
+    def mix_half(partner, confidence, weight, height, width):
+        del confidence, height, width
+        half, box = jnp.full(partner.shape, 0.5), jnp.zeros((*partner.shape, 4), int)
+        return mixup.Mixing(partner, half, jnp.zeros(partner.shape, bool), box), 0 * weight
+
+    monkeypatch.setitem(PSEUDO_MIXUPS, "mine", PseudoMixup(sample, mix_half, by_rejection=False))
+    section = small_config(**{"semi.pseudo_mixup": "mine"}).semi
+    pseudo = PseudoLabels(jnp.arange(12) % 10, jnp.asarray(CONFIDENCE), jnp.asarray(WEIGHT))
+    partner = jnp.stack([sample(None, SIZE, 4, None)] * GROUPS)
+    mixed = semi.mix_pseudo(images, pseudo, partner, section, num_classes=10, group_size=SIZE)
+    neighbours = np.roll(images.reshape(GROUPS, SIZE, 4, 4, 3), 1, axis=1).reshape(images.shape)
+    np.testing.assert_allclose(mixed.images, (images + neighbours) / 2)
+    assert not np.any(mixed.confidence_mask)

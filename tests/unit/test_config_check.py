@@ -9,8 +9,10 @@ import pytest
 
 import semivit_jax
 from semivit_jax import config as config_lib
-from semivit_jax import config_check
+from semivit_jax import config_check, optim, overrides, pseudo_label, pseudo_mixup
 from semivit_jax.config import ConfigError
+from semivit_jax.config_ranges import RANGES
+from semivit_jax.models.variants import CONVNEXT_SIZES, VIT_SIZES
 from tests.configs import raw_config, small_config
 
 
@@ -149,6 +151,57 @@ def test_values_that_do_not_fit_together_are_named(changes, parts):
     message = refused(**changes)
     for part in parts:
         assert part in message
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "legal"),
+    [
+        ("semi.confidence_threshold", 70.0, "between 0.0 and 1.0"),
+        ("semi.unlabeled_weight", -5.0, "at least 0"),
+        ("finetune.base_lr", -1e-3, "at least 0"),
+        ("mae.weight_decay", -1.0, "at least 0"),
+        ("finetune.betas", (0.9, 1.5), "between 0.0 and"),
+        ("semi.mixup_prob", 3.0, "between 0.0 and 1.0"),
+        ("finetune.erase_prob", 2.0, "between 0.0 and 1.0"),
+        ("semi.mixup_alpha", -1.0, "at least 0"),
+        ("data.labels_per_class", -3, "at least 0"),
+        ("data.threads", -2, "at least 0"),
+        ("data.std", (0.2, 0.0, 0.2), "above 0"),
+        ("train.eval_every_epochs", -1.0, "above 0"),
+        ("model.layer_norm_eps", 0.0, "above 0"),
+    ],
+)
+def test_a_number_out_of_range_is_named_with_the_range(key, value, legal):
+    number = next(v for v in value if not 0 < v < 1) if isinstance(value, tuple) else value
+    assert f"config.{key} is {number}; it must be {legal}" in refused(**{key: value})
+
+
+def test_ranges_name_keys_that_exist():
+    sections = {"mae": config_lib.MaeConfig, "finetune": config_lib.FinetuneConfig, "semi": config_lib.SemiConfig}
+    absent = [key for key in RANGES if key not in overrides.legal_keys()]
+    # One table serves all stages; each key must belong to one of them.
+    for key in absent:
+        stage, _, name = key.partition(".")
+        assert stage in sections, key
+        assert any(name in {f.name for f in dataclasses.fields(section)} for section in sections.values()), key
+
+
+@pytest.mark.parametrize(
+    ("key", "table"),
+    [
+        ("semi.pseudo_label_rule", pseudo_label.RULES),
+        ("semi.pseudo_mixup", pseudo_mixup.PSEUDO_MIXUPS),
+        ("semi.schedule", optim.SCHEDULES),
+        ("model.variant", {**VIT_SIZES, **CONVNEXT_SIZES}),
+    ],
+)
+def test_a_word_is_a_row_of_its_table(key, table):
+    assert f"config.{key} is 'sotf'; legal values: {', '.join(table)}" in refused(**{key: "sotf"})
+
+
+def test_a_new_row_is_legal_at_once(monkeypatch):
+    monkeypatch.setitem(pseudo_label.RULES, "mine", pseudo_label.fixed_threshold)
+    assert small_config(**{"semi.pseudo_label_rule": "mine"}).semi.pseudo_label_rule == "mine"
 
 
 def test_a_config_survives_its_file():

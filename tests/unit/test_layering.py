@@ -20,7 +20,9 @@ ALLOWED = {
     "models.vit": ("models.posemb", "models.layers", "models.patches"),
     "models.mae": ("models.posemb", "models.layers", "models.patches"),
     "models.convnext": ("models.layers",),
-    "config_check": ("config",),
+    "pseudo_mixup": ("mixup",),
+    "config_ranges": ("config",),
+    "config_check": ("config", "config_ranges", "models.variants", "optim", "pseudo_label", "pseudo_mixup"),
     "plan": ("config", "words"),
     "state": ("optim",),
 }
