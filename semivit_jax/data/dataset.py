@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from semivit_jax.config import Config, DataConfig
-from semivit_jax.data import digits, folder, label_lists, splits, tfds_source
+from semivit_jax.data import digits, folder, folder_labels, label_lists, splits, tfds_source
 from semivit_jax.data.errors import DatasetError
 from semivit_jax.data.listing import Listing
 from semivit_jax.data.splits import Split
@@ -81,16 +81,8 @@ def open_task(config: Config, *, workdir: Path | None) -> TaskData:
     """
     data = config.data
     train, train_listing = _open(data, data.train_split, class_names=None)
-    if not train_listing.class_names and config.stages != ("mae",):
-        raise DatasetError(
-            "no image has a label: give config.data.labels, a CSV file of path,label, or put labeled images "
-            "into one sub-folder per class; without labels only config.stages = ('mae',) can run"
-        )
-    if len(train_listing.class_names) == 1 and config.stages != ("mae",):
-        raise DatasetError(
-            f"all labeled images have the label {train_listing.class_names[0]!r}; a classifier needs two classes. "
-            "Without config.data.labels, the sub-folders of an own folder are the classes"
-        )
+    if len(train_listing.class_names) < 2 and config.stages != ("mae",):
+        raise DatasetError(_too_few_classes(train_listing, data))
     split = _choose_split(train_listing, data, seed=config.seed)
     hashes = [train_listing.content_hash()]
     if data.eval_split:
@@ -182,6 +174,13 @@ def _open_own_folder(data: DataConfig, split: str, *, class_names: Sequence[str]
         cache_dir=cache_dir(),
     )
     return ImageSet(opened.records, opened.listing.names, opened.listing.labels), opened.listing
+
+
+def _too_few_classes(listing: Listing, data: DataConfig) -> str:
+    by_folder = data.dataset == "own_folder" and not data.labels
+    why = folder_labels.too_few_classes(listing.class_names, listing.names, by_folder=by_folder)
+    give = " Give such a file as config.data.labels." if by_folder else ""
+    return f"{why}.{give} With fewer than two classes only config.stages = ('mae',) can run"
 
 
 def _choose_split(listing: Listing, data: DataConfig, *, seed: int) -> Split:

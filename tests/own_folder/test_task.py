@@ -79,10 +79,14 @@ def test_one_class_is_refused(root, tmp_path):
     """What happens to a folder of nested photos when its labels are forgotten."""
     put(tmp_path / "plain" / "2022" / "a.png")
     put(tmp_path / "plain" / "2022" / "b.png")
+    put(tmp_path / "plain" / "2023" / "trip" / "c.png")
     config = config_for(tmp_path / "plain")
-    with pytest.raises(DatasetError, match=r"'2022'.*config.data.labels"):
+    with pytest.raises(DatasetError, match=r"'2022'.*1 image lies deeper .*'2023/trip/c.png'.*config.data.labels"):
         open_task(config, workdir=None)
-    assert len(open_task(dataclasses.replace(config, stages=("mae",)), workdir=None).train) == 2
+    assert len(open_task(dataclasses.replace(config, stages=("mae",)), workdir=None).train) == 3
+    (tmp_path / "plain" / "2022").rename(tmp_path / "plain" / "2023" / "more")
+    with pytest.raises(DatasetError, match=r"no image has a label.*3 images lie deeper"):
+        open_task(config, workdir=None)
 
 
 def test_files_that_vanish_while_training_are_bad_records(root):
