@@ -146,7 +146,7 @@ def _read_csv(path: Path, errors: list[str]) -> list[tuple[int, str, str]]:
                     rows.append((reader.line_num, row["path"], row["label"].strip()))
             return rows
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        errors.append(f"the labels {str(path)!r} cannot be read: {error}")
+        errors.append(f"the labels {str(path)!r} cannot be read: {getattr(error, 'strerror', None) or error}")
         return []
 
 

@@ -57,7 +57,7 @@ def test_splits_by_name(finished, tmp_path, split, count):
     ("flags", "message"),
     [
         (["--split=validation"], "the split 'validation' has no image with a label"),
-        (["--split=middle"], "middle"),
+        (["--split=middle"], "; roles in training: labeled, unlabeled, validation, train"),
         (["--protocol=knn", "--split=labeled"], "holds the images that --protocol=knn is fitted on"),
         (["--stage=semi"], "has no good checkpoint"),
     ],
