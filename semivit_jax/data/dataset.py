@@ -182,8 +182,8 @@ def _open_own_folder(data: DataConfig, split: str, *, class_names: Sequence[str]
     root = top / split
     if top.is_dir() and not root.is_dir():
         raise NoSplitError(
-            f"config.data.root {str(top)!r} has no split {split!r}, which would be a sub-folder with one sub-folder per "
-            f"class; there are: {', '.join(_split_folders(top)) or 'none'}"
+            f"config.data.root {str(top)!r} has no split {split!r}, which would be a sub-folder with one "
+            f"sub-folder per class; there are: {', '.join(_split_folders(top)) or 'none'}"
         )
     for_training = class_names is None
     opened = folder.open_folder(

@@ -43,6 +43,11 @@ def test_params_and_ema_params_get_the_numbers_that_training_logs(finished, tmp_
         assert 0 < found["ece"] < 1
     assert written["split"] == "test"
     said = capsys.readouterr().out
+    assert "acc1 %" in said
+    for found in written["results"].values():  # shares in the file, percent on the screen
+        assert f"{100 * found['acc1']:.2f}" in said
+        assert f"{100 * found['class_acc']['3']:.2f}" in said
+        assert f"{found['loss']:.4f}" in said
     assert "ema_params" in said
     assert "by the classifier's own head" in said
 
