@@ -65,9 +65,10 @@ def _summary(evaluation: Evaluation, title: str) -> Table:
     for tree, found in evaluation.found.items():
         numbers = _numbers(evaluation, found)
         if len(table.columns) == 1:
-            for name in ("images", *numbers):
+            for name in ("images", *(name if name == "loss" else f"{name} %" for name in numbers)):
                 table.add_column(name, justify="right")
-        table.add_row(tree, str(found.num_images), *(f"{value:.4f}" for value in numbers.values()))
+        told = (f"{value:.4f}" if name == "loss" else _percent(value) for name, value in numbers.items())
+        table.add_row(tree, str(found.num_images), *told)
     return table
 
 
@@ -80,7 +81,7 @@ def _per_class(evaluation: Evaluation, tree: str, found: Scores) -> Table:
     title = f"{tree}: predictions per class" if whole else f"{tree}: the {len(worst)} classes of lowest accuracy"
     table = Table(title=title, title_justify="left")
     table.add_column("class")
-    table.add_column("acc1", justify="right")
+    table.add_column("acc1 %", justify="right")
     for name in names if whole else ("mostly taken for",):
         table.add_column(name, justify="right" if whole else "left")
     for i in graded if whole else worst:
@@ -90,5 +91,9 @@ def _per_class(evaluation: Evaluation, tree: str, found: Scores) -> Table:
         else:
             wrong = sorted((j for j in range(num_classes) if j != i and row[j]), key=lambda j: -row[j])[:3]
             cells = [", ".join(f"{names[j]} ({row[j]})" for j in wrong)]
-        table.add_row(names[i], f"{found.class_acc[i]:.4f}", *cells)
+        table.add_row(names[i], _percent(found.class_acc[i] or 0.0), *cells)
     return table
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f}"

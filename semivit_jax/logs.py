@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 
 import jax
@@ -42,6 +42,10 @@ class Window:
     def means(self) -> dict[str, float]:
         """Divides once; an empty mean is 0."""
         return {k: total / count if count else 0.0 for k, (total, count) in self._sums.items()}
+
+    def empty(self) -> frozenset[str]:
+        """Metrics whose mean is of nothing, such as the accuracy of pseudo labels when none was kept."""
+        return frozenset(k for k, (_, count) in self._sums.items() if not count)
 
     def state(self) -> dict[str, list[float]]:
         return {k: [total, count] for k, (total, count) in self._sums.items()}
@@ -119,11 +123,12 @@ class ProgressLine:
             self._bar.start()
             self._task = self._bar.add_task(stage, total=total_steps, text="")
 
-    def show(self, step: int, values: Mapping[str, float]) -> None:
-        """Shows the step and the numbers just logged."""
+    def show(self, step: int, values: Mapping[str, float], *, undefined: Set[str] = frozenset()) -> None:
+        """Shows the step and the numbers just logged, but for the `undefined` ones."""
         if not self._active:
             return
-        text = "  ".join(f"{k.removeprefix('train/')} {v:.4g}" for k, v in values.items() if k in _SHOWN)
+        shown = {k.removeprefix("train/"): v for k, v in values.items() if k in _SHOWN and k not in undefined}
+        text = "  ".join(f"{k} {v:.4g}" for k, v in shown.items())
         if self._bar is not None:
             self._bar.update(self._task, completed=step, text=text)
         elif time.monotonic() - self._last >= self.SECONDS_BETWEEN_PLAIN_LINES or step >= self._total:

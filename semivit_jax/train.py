@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 import jax
@@ -209,19 +209,22 @@ class Loop:
             "perf/input_wait_frac": min(1.0, self.input_wait / elapsed),
             "perf/save_seconds": self.saving,  # for which saving kept the loop since the last line
         }
-        self._write(step, values)
+        self._write(step, values, undefined={f"train/{k}" for k in self.progress.window.empty()})
         self.progress.window.reset()
         self.input_wait, self.saving, self.log_started, self.images_since_log = 0.0, 0.0, now, 0
 
-    def _write(self, step: int, values: Mapping[str, float]) -> None:
-        """To metrics.jsonl and the console; where that fails, the others hear of it before this process leaves."""
+    def _write(self, step: int, values: Mapping[str, float], *, undefined: Set[str] = frozenset()) -> None:
+        """To metrics.jsonl, and but for the undefined ones to the console.
+
+        Where that fails, the others hear of it before this process leaves.
+        """
         try:
             self.writer.write(step, values)
         except OSError as error:
             if jax.process_count() == 1:
                 raise
             self.log_failure = error
-        self.line.show(step, values)
+        self.line.show(step, values, undefined=undefined)
 
     def _evaluate(self, step: int, state: TrainState) -> None:
         """Student and teacher on the whole evaluation set; remembers the best and asks the guard."""

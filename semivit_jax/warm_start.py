@@ -149,6 +149,9 @@ def _declared(name: str, patterns: tuple[str, ...]) -> bool:
 
 def _short(names: tuple[str, ...]) -> str:
     """Names with the blocks' tensors counted instead of listed."""
-    blocks = sum(n.startswith(("blocks.", "decoder.blocks.")) for n in names)
-    others = [n for n in names if not n.startswith(("blocks.", "decoder.blocks."))]
-    return ", ".join(others + ([f"{counted(blocks, 'tensor')} of the blocks"] if blocks else [])) or "none"
+    kinds = {f"{of}.blocks.": f"the {of}'s blocks" for of in ("encoder", "decoder")} | {"blocks.": "the blocks"}
+    told = [n for n in names if not n.startswith(tuple(kinds))]
+    for prefix, whose in kinds.items():
+        if number := sum(n.startswith(prefix) for n in names):
+            told.append(f"{counted(number, 'tensor')} of {whose}")
+    return ", ".join(told) or "none"

@@ -11,8 +11,8 @@ from typing import Protocol
 import numpy as np
 
 from semivit_jax.config import Config, DataConfig
-from semivit_jax.data import digits, folder, label_lists, splits, tfds_source
-from semivit_jax.data.errors import DatasetError
+from semivit_jax.data import digits, folder, folder_labels, label_lists, splits, tfds_source
+from semivit_jax.data.errors import DatasetError, NoSplitError
 from semivit_jax.data.listing import Listing
 from semivit_jax.data.splits import Split
 from semivit_jax.words import counted
@@ -67,6 +67,12 @@ class TaskData:
     listing_hash: str  # of names, labels and classes of both sets
     split_hash: str
 
+    @property
+    def evaluates_on_validation(self) -> bool:
+        """Whether the evaluation images are the validation images, for lack of a split of their own."""
+        records = self.eval.records
+        return isinstance(records, Subset) and records.records is self.train.records
+
 
 def open_task(config: Config, *, workdir: Path | None) -> TaskData:
     """Opens the images of a config and draws its split.
@@ -81,16 +87,8 @@ def open_task(config: Config, *, workdir: Path | None) -> TaskData:
     """
     data = config.data
     train, train_listing = _open(data, data.train_split, class_names=None)
-    if not train_listing.class_names and config.stages != ("mae",):
-        raise DatasetError(
-            "no image has a label: give config.data.labels, a CSV file of path,label, or put labeled images "
-            "into one sub-folder per class; without labels only config.stages = ('mae',) can run"
-        )
-    if len(train_listing.class_names) == 1 and config.stages != ("mae",):
-        raise DatasetError(
-            f"all labeled images have the label {train_listing.class_names[0]!r}; a classifier needs two classes. "
-            "Without config.data.labels, the sub-folders of an own folder are the classes"
-        )
+    if len(train_listing.class_names) < 2 and config.stages != ("mae",):
+        raise DatasetError(_too_few_classes(train_listing, data))
     split = _choose_split(train_listing, data, seed=config.seed)
     hashes = [train_listing.content_hash()]
     if data.eval_split:
@@ -114,6 +112,7 @@ def open_task(config: Config, *, workdir: Path | None) -> TaskData:
     return task
 
 
+_MOST_FOLDERS = 20  # in a message
 ROLES = ("labeled", "unlabeled", "validation", "train")
 
 
@@ -134,7 +133,10 @@ def open_split(config: Config, task: TaskData, name: str) -> ImageSet:
     elif name in ROLES:
         images = task.train.subset(task.split.training if name == "train" else getattr(task.split, name))
     else:
-        images = _open(config.data, name, class_names=task.class_names)[0]
+        try:
+            images = _open(config.data, name, class_names=task.class_names)[0]
+        except NoSplitError as error:
+            raise DatasetError(f"{error}; roles in training: {', '.join(ROLES)}") from error
     known = np.flatnonzero(images.labels >= 0)
     if not len(known):
         raise DatasetError(f"the split {name!r} has no image with a label; roles: {', '.join(ROLES)}")
@@ -145,10 +147,13 @@ def describe(task: TaskData) -> str:
     """One paragraph for people: sizes of the split, number of classes and their names."""
     names = ", ".join(task.class_names[:20]) + (", ..." if len(task.class_names) > 20 else "")
     split, classes = task.split, counted(len(task.class_names), "class", "classes")
-    return (
-        f"{len(split.labeled)} labeled, {len(split.unlabeled)} unlabeled, {len(split.validation)} validation "
-        f"and {counted(len(task.eval), 'evaluation image')}; {classes}: {names}"
-    )
+    sizes = [f"{len(split.labeled)} labeled", f"{len(split.unlabeled)} unlabeled"]
+    if task.evaluates_on_validation:
+        last = counted(len(split.validation), "validation image")
+    else:
+        sizes.append(f"{len(split.validation)} validation")
+        last = counted(len(task.eval), "evaluation image")
+    return f"{', '.join(sizes)} and {last}; {classes}: {names}"
 
 
 def cache_dir() -> Path:
@@ -173,7 +178,13 @@ def _open_own_folder(data: DataConfig, split: str, *, class_names: Sequence[str]
     """`split` is a sub-folder of the root, '' the root itself; evaluation folders have class sub-folders."""
     if not data.root:
         raise DatasetError("config.data.root is empty; give the folder of images")
-    root = Path(data.root).expanduser() / split
+    top = Path(data.root).expanduser()
+    root = top / split
+    if top.is_dir() and not root.is_dir():
+        raise NoSplitError(
+            f"config.data.root {str(top)!r} has no split {split!r}, which would be a sub-folder with one "
+            f"sub-folder per class; there are: {', '.join(_split_folders(top)) or 'none'}"
+        )
     for_training = class_names is None
     opened = folder.open_folder(
         root,
@@ -182,6 +193,19 @@ def _open_own_folder(data: DataConfig, split: str, *, class_names: Sequence[str]
         cache_dir=cache_dir(),
     )
     return ImageSet(opened.records, opened.listing.names, opened.listing.labels), opened.listing
+
+
+def _split_folders(root: Path) -> list[str]:
+    """Sub-folders that could be splits, for a message: those with sub-folders."""
+    inside = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return [path.name for path in inside if any(below.is_dir() for below in path.iterdir())][:_MOST_FOLDERS]
+
+
+def _too_few_classes(listing: Listing, data: DataConfig) -> str:
+    by_folder = data.dataset == "own_folder" and not data.labels
+    why = folder_labels.too_few_classes(listing.class_names, listing.names, by_folder=by_folder)
+    give = " Give such a file as config.data.labels." if by_folder else ""
+    return f"{why}.{give} With fewer than two classes only config.stages = ('mae',) can run"
 
 
 def _choose_split(listing: Listing, data: DataConfig, *, seed: int) -> Split:

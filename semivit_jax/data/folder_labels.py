@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from semivit_jax.data.folder_scan import UNREAD
+from semivit_jax.words import counted
 
 UNLABELED_FOLDER = "unlabeled"  # a sub-folder of this name is no class
 _COLUMNS = ("path", "label")
@@ -69,7 +70,8 @@ def from_class_folders(*, names: Sequence[str], directories: Sequence[str]) -> F
     """Images directly inside a sub-folder carry its name as label; all others are unlabeled.
 
     A sub-folder without any image below it is an error, because its class could never be learned; one that
-    only has images in deeper folders, or is called `unlabeled`, is no class.
+    only has images in deeper folders, or is called `unlabeled`, is no class. Where there are classes, images in
+    deeper folders are a warning.
     """
     parents = [name.rpartition("/")[0] for name in names]  # '' for images in the root
     folders = set(parents)
@@ -79,7 +81,43 @@ def from_class_folders(*, names: Sequence[str], directories: Sequence[str]) -> F
     top = {directory for directory in directories if directory and "/" not in directory}
     empty = sorted(top - {folder.partition("/")[0] for folder in folders})
     errors = [f"the class folder {name!r} has no image" for name in empty if name != UNLABELED_FOLDER]
-    return FolderLabels(labels, class_names, tuple(errors), _used_once(labels, class_names))
+    deeper = deeper_images(names) if class_names else ""
+    warnings = (*((deeper,) if deeper else ()), *_used_once(labels, class_names))
+    return FolderLabels(labels, class_names, tuple(errors), warnings)
+
+
+def deeper_images(names: Sequence[str]) -> str:
+    """What to do about images below ROOT/CLASS, whose label is not read from there, in a line; '' if there are none.
+
+    Those in a folder called `unlabeled` are meant to have no label.
+    """
+    deeper = [name for name in names if name.count("/") > 1 and not name.startswith(f"{UNLABELED_FOLDER}/")]
+    if not deeper:
+        return ""
+    lie = counted(len(deeper), "image lies", "images lie")
+    count = "counts" if len(deeper) == 1 else "count"
+    return (
+        f"{lie} deeper than ROOT/CLASS and {count} as unlabeled, {deeper[0]!r} for one; to label them, move them up "
+        "or list them in a CSV file of path,label"
+    )
+
+
+def too_few_classes(class_names: Sequence[str], names: Sequence[str], *, by_folder: bool) -> str:
+    """Why labels of no class, or of a single one, serve no classifier, and where classes may have been lost.
+
+    Args:
+      class_names: one or none.
+      names: all images.
+      by_folder: the sub-folders are the classes, there is no CSV file of labels.
+    """
+    if class_names:
+        why = f"all labeled images have the label {class_names[0]!r}; a classifier needs two classes"
+    else:
+        why = "no image has a label"
+    if not by_folder:
+        return why
+    rule = "without a CSV file of path,label, the sub-folders are the classes of the images directly in them"
+    return "; ".join(filter(None, [why, rule, deeper_images(names)]))
 
 
 def renumber(found: FolderLabels, class_names: Sequence[str]) -> FolderLabels:
@@ -108,7 +146,7 @@ def _read_csv(path: Path, errors: list[str]) -> list[tuple[int, str, str]]:
                     rows.append((reader.line_num, row["path"], row["label"].strip()))
             return rows
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        errors.append(f"the labels {str(path)!r} cannot be read: {error}")
+        errors.append(f"the labels {str(path)!r} cannot be read: {getattr(error, 'strerror', None) or error}")
         return []
 
 

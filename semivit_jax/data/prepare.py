@@ -10,7 +10,7 @@ from pathlib import Path
 
 from semivit_jax import logs
 from semivit_jax.data import prepare_folder, prepare_imagenet, prepare_shards
-from semivit_jax.data.dataset import cache_dir
+from semivit_jax.data.dataset import ImageSet, cache_dir
 from semivit_jax.data.errors import DatasetError
 from semivit_jax.data.prepare_source import Source
 from semivit_jax.words import counted
@@ -70,7 +70,7 @@ def prepare(source: Path, *, name: str, data_dir: Path, labels_csv: Path | None,
     final = data_dir / name / prepare_shards.VERSION
     with prepare_shards.only_builder(final) as building:
         found = _open(source, labels_csv=labels_csv, allow_partial=allow_partial, keep=building)
-        sizes = ", ".join(counted(len(images), f"{split} image") for split, images in found.splits.items())
+        sizes = ", ".join(_size(split, images) for split, images in found.splits.items())
         logs.say(f"{found.kind}: {sizes}; {counted(len(found.class_names), 'class', 'classes')}")
         prepare_shards.build(found, final=final, building=building)
     logs.say(f"wrote {final}; use it with {_config_flags(name, data_dir, found)}")
@@ -85,6 +85,12 @@ def _open(source: Path, *, labels_csv: Path | None, allow_partial: bool, keep: P
             raise DatasetError("--labels is for a folder of images; ImageNet's tars bring their labels")
         return prepare_imagenet.open_imagenet(source, keep=keep, allow_partial=allow_partial)
     return prepare_folder.open_images(source, labels_csv=labels_csv, cache_dir=cache_dir())
+
+
+def _size(split: str, images: ImageSet) -> str:
+    labeled = int((images.labels >= 0).sum())
+    total = counted(len(images), f"{split} image")
+    return total if labeled == len(images) else f"{total} ({labeled:,} labeled, {len(images) - labeled:,} unlabeled)"
 
 
 def _config_flags(name: str, data_dir: Path, source: Source) -> str:

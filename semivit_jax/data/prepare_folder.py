@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from semivit_jax.data import folder_labels
 from semivit_jax.data.dataset import ImageSet
 from semivit_jax.data.errors import DatasetError
 from semivit_jax.data.folder import FolderSet, open_folder
@@ -28,10 +29,11 @@ def open_images(root: Path, *, labels_csv: Path | None, cache_dir: Path) -> Sour
         opened = _open_splits(found, cache_dir)
         kind = f"class folders in {', '.join(folder.name for folder in found.values())}"
     class_names = opened["train"].listing.class_names
-    if not class_names:
+    if len(class_names) < 2:
+        why = folder_labels.too_few_classes(class_names, opened["train"].listing.names, by_folder=labels_csv is None)
         raise DatasetError(
-            f"no image in {str(root)!r} has a label: give --labels, or put the labeled images into one sub-folder per "
-            "class; images without any label are used where they are, with config.data.dataset=own_folder"
+            f"{str(root)!r}: {why}. Such a file is given as --labels; images without labels are used where they are, "
+            "with config.data.dataset=own_folder"
         )
     _check_class_names(class_names)
     return Source(kind, {split: _images(folder) for split, folder in opened.items()}, class_names)

@@ -132,8 +132,10 @@ def read_image(images: ImageSet, index: int, data: DataConfig, *, path: ImagePat
     try:
         encoded = images.records[index]
         return decode(encoded, path=path, exif_rotation=data.exif_rotation, max_pixels=data.max_pixels)
-    except (BadImage, OSError) as error:
+    except BadImage as error:
         return BadRecord(index, str(error))
+    except OSError as error:  # whose text would name the file a second time
+        return BadRecord(index, f"cannot be read: {error.strerror or error}")
 
 
 def unchanged(image: np.ndarray, size: int) -> np.ndarray:

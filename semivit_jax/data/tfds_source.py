@@ -18,7 +18,7 @@ from rich.progress import track
 from tensorflow_datasets.core import read_only_builder
 
 from semivit_jax.data import listing
-from semivit_jax.data.errors import DatasetError
+from semivit_jax.data.errors import DatasetError, NoSplitError
 from semivit_jax.data.listing import Listing
 
 _log = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ def open_split(name: str, split: str, *, data_dir: Path, cache_dir: Path) -> Tfd
     try:
         source = builder.as_data_source(split=split, decoders={image_key: tfds.decode.SkipDecoding()})
     except ValueError as error:
-        raise DatasetError(
+        raise NoSplitError(
             f"dataset {name!r} in {data_dir} has no split {split!r}; it has: {', '.join(builder.info.splits)}"
         ) from error
     keep_in = listing.cache_file(

@@ -14,7 +14,7 @@ __all__ = ["FORMATS", "Bundle", "export"]
 
 def _export_onnx(folder: pathlib.Path, bundle: Bundle) -> None:
     if importlib.util.find_spec("onnx") is None:
-        raise ImportError("writing ONNX needs the onnx package: pip install 'semivit_jax[onnx]'")
+        raise ImportError("writing ONNX needs onnx: pip install -c requirements/constraints.txt -e '.[onnx]'")
     from semivit_jax.export.onnx_model import export_onnx  # needs onnx, the other formats do not
 
     export_onnx(folder, bundle)

@@ -125,7 +125,7 @@ def _load_torch(path: pathlib.Path) -> Mapping[str, Any]:
         import torch  # an extra: everything else works without it
     except ImportError as error:
         raise ImportError(
-            f"reading {path} needs torch: install it with `pip install 'semivit_jax[torch]'`, or convert "
+            f"reading {path} needs torch: `pip install -c requirements/constraints.txt -e '.[torch]'`, or convert "
             "the file to safetensors where torch is available"
         ) from error
     try:

@@ -51,6 +51,7 @@ def stage_with(trouble: Trouble) -> Stage:
         found = {
             "loss": Mean(jnp.where(dropped, jnp.nan, mean), 1.0),
             "mask_rate": Mean(jnp.where(among(p, trouble.mask_rate_gone), 0.0, 0.8), 1.0),
+            "pseudo_label_acc": Mean(jnp.zeros(()), jnp.zeros(())),  # no label is known
             "dropped": Mean(dropped.astype(jnp.float32), 1.0),
         }
         ema_params = jax.tree.map(lambda leaf: leaf * 1.0, params)

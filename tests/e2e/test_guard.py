@@ -13,13 +13,17 @@ pytestmark = pytest.mark.xdist_group("runs")
 ROLLBACK = {"train.on_collapse": "rollback"}
 
 
-def test_dropped_updates_are_counted_and_training_goes_on(run_semi):
+def test_dropped_updates_are_counted_and_training_goes_on(run_semi, capsys):
     folder = run_semi(Trouble(not_finite=range(5, 7)))
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     counts = {line["step"]: line["train/dropped_total"] for line in lines if "train/dropped_total" in line}
     assert [counts[step] for step in (5, 6, 7, 8)] == [0, 1, 2, 2]
     assert json.loads((folder / "report.json").read_text())["dropped_updates"] == 2
     assert seen_positions(folder) == [p for p in range(TOTAL) if p not in (5, 6)]
+    assert {line["train/pseudo_label_acc"] for line in lines if "train/loss" in line} == {0}  # a mean of nothing
+    said = capsys.readouterr().out
+    assert "mask_rate 0.8" in said
+    assert "pseudo_label_acc" not in said
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def run(machine, photos, tmp_path_factory):
 
 def test_it_tells_what_it_found(run):
     # A fifth of the 36 labeled images is kept back.
-    assert "29 labeled, 24 unlabeled, 7 validation and 7 evaluation images; 3 classes: apple, leaf, sea" in run[1]
+    assert "29 labeled, 24 unlabeled and 7 validation images; 3 classes: apple, leaf, sea" in run[1]
 
 
 def test_few_images_for_pretraining_are_warned_of(run):

@@ -56,7 +56,7 @@ def test_csv_columns(listed, tmp_path, header):
 
 
 def test_csv_that_cannot_be_read(listed, tmp_path):
-    with pytest.raises(DatasetError, match=r"labels .*nowhere.csv' cannot be read"):
+    with pytest.raises(DatasetError, match=r"labels .*nowhere.csv' cannot be read: No such file or directory$"):
         listed(tmp_path / "nowhere.csv")
     (tmp_path / "latin.csv").write_bytes("path,label\nloose.png,käfer\n".encode("latin-1"))
     with pytest.raises(DatasetError, match=r"cannot be read.*utf-8"):

@@ -25,6 +25,18 @@ def test_class_folders_label_their_own_images_only(listed):
     assert list(folder.listing.names) == sorted(folder.listing.names)
 
 
+def test_images_deeper_than_the_classes_are_told(listed, root, tmp_path, caplog):
+    put(root / "unlabeled" / "2024" / "meant.png")
+    with caplog.at_level(logging.WARNING):
+        listed()
+    (told,) = (r.getMessage() for r in caplog.records)
+    assert told.startswith("2 images lie deeper than ROOT/CLASS and count as unlabeled, 'ant/deep/z.png' for one; ")
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        listed(csv_of(tmp_path, "loose.png,a", "ant/0.png,a"))
+    assert not caplog.records
+
+
 def test_records_are_the_files_also_in_another_process(listed, root):
     folder = listed()
     records = pickle.loads(pickle.dumps(folder.records))
@@ -110,7 +122,7 @@ def test_photos_of_formats_that_are_not_read_are_counted(listed, root, tmp_path,
     for _ in range(2):  # scanned, then from the cache
         with caplog.at_level(logging.WARNING):
             listed()
-        (line,) = (r.getMessage() for r in caplog.records)
+        line, _ = (r.getMessage() for r in caplog.records)
         assert line.startswith("5 files in ")
         assert line.endswith(
             "not read (.heic, .heif, .tif, .tiff, .avif): convert to JPEG or PNG, or they take no part"

@@ -10,7 +10,7 @@ from semivit_jax import run
 from semivit_jax.config import ConfigError
 from semivit_jax.config_check import check
 from semivit_jax.data import pipeline
-from semivit_jax.data.dataset import describe, open_task
+from semivit_jax.data.dataset import describe, open_split, open_task
 from semivit_jax.data.errors import DatasetError
 from semivit_jax.data.splits import SplitError
 from tests.configs import small_config
@@ -33,7 +33,7 @@ def test_task_of_a_folder(root, tmp_path):
     task = open_task(config_for(root), workdir=tmp_path / "run")
     assert (len(task.split.labeled), len(task.split.unlabeled), len(task.eval)) == (7, 4, 2)
     np.testing.assert_array_equal(task.eval.labels, task.train.labels[task.split.validation])
-    sizes = "7 labeled, 4 unlabeled, 2 validation and 2 evaluation images"
+    sizes = "7 labeled, 4 unlabeled and 2 validation images"  # which are the evaluation images as well
     assert describe(task) == f"{sizes}; 3 classes: ant, bee, cat"
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["listing.json", "split.csv"]
     again = open_task(config_for(root), workdir=tmp_path / "run")
@@ -64,6 +64,22 @@ def test_train_and_test_sub_folders(root, tmp_path):
     )
     assert (len(task.train), len(task.eval)) == (13, 1)
     assert task.class_names[task.eval.labels[0]] == "bee"
+    assert describe(task).startswith("9 labeled, 4 unlabeled, 0 validation and 1 evaluation image; 3 classes")
+
+
+def test_a_split_that_is_not_there(root, tmp_path):
+    (tmp_path / "both").mkdir()
+    root.rename(tmp_path / "both" / "train")
+    put(tmp_path / "both" / "test" / "bee" / "t.png")
+    put(tmp_path / "both" / "rest" / "u.png")
+    config = config_for(tmp_path / "both", train_split="train", eval_split="test", validation_share=0.0)
+    task = open_task(config, workdir=None)
+    message = r"both' has no split 'tset', .*; there are: test, train; roles in training: labeled, .*, train$"
+    with pytest.raises(DatasetError, match=message):
+        open_split(config, task, "tset")
+    config = config_for(tmp_path / "both", train_split="trian", eval_split="test", validation_share=0.0)
+    with pytest.raises(DatasetError, match=r"no split 'trian', .*; there are: test, train$"):
+        open_task(config, workdir=None)
 
 
 def test_labels_are_needed_unless_only_mae_runs(root, tmp_path):
@@ -79,13 +95,17 @@ def test_one_class_is_refused(root, tmp_path):
     """What happens to a folder of nested photos when its labels are forgotten."""
     put(tmp_path / "plain" / "2022" / "a.png")
     put(tmp_path / "plain" / "2022" / "b.png")
+    put(tmp_path / "plain" / "2023" / "trip" / "c.png")
     config = config_for(tmp_path / "plain")
-    with pytest.raises(DatasetError, match=r"'2022'.*config.data.labels"):
+    with pytest.raises(DatasetError, match=r"'2022'.*1 image lies deeper .*'2023/trip/c.png'.*config.data.labels"):
         open_task(config, workdir=None)
-    assert len(open_task(dataclasses.replace(config, stages=("mae",)), workdir=None).train) == 2
+    assert len(open_task(dataclasses.replace(config, stages=("mae",)), workdir=None).train) == 3
+    (tmp_path / "plain" / "2022").rename(tmp_path / "plain" / "2023" / "more")
+    with pytest.raises(DatasetError, match=r"no image has a label.*3 images lie deeper"):
+        open_task(config, workdir=None)
 
 
-def test_files_that_vanish_while_training_are_bad_records(root):
+def test_files_that_vanish_while_training_are_bad_records(root, caplog):
     task = open_task(config_for(root), workdir=None)
     for name in task.train.names[:3]:
         (root / name).unlink()
@@ -95,6 +115,8 @@ def test_files_that_vanish_while_training_are_bad_records(root):
         next(batches)
     assert batches.bad_records > 0
     batches.close()
+    (line,) = (r.getMessage() for r in caplog.records if repr(task.train.names[0]) in r.getMessage())
+    assert line == f"passing over {task.train.names[0]!r}: cannot be read: No such file or directory"
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,11 @@ def test_params_and_ema_params_get_the_numbers_that_training_logs(finished, tmp_
         assert 0 < found["ece"] < 1
     assert written["split"] == "test"
     said = capsys.readouterr().out
+    assert "acc1 %" in said
+    for found in written["results"].values():  # shares in the file, percent on the screen
+        assert f"{100 * found['acc1']:.2f}" in said
+        assert f"{100 * found['class_acc']['3']:.2f}" in said
+        assert f"{found['loss']:.4f}" in said
     assert "ema_params" in said
     assert "by the classifier's own head" in said
 
@@ -57,7 +62,7 @@ def test_splits_by_name(finished, tmp_path, split, count):
     ("flags", "message"),
     [
         (["--split=validation"], "the split 'validation' has no image with a label"),
-        (["--split=middle"], "middle"),
+        (["--split=middle"], "; roles in training: labeled, unlabeled, validation, train"),
         (["--protocol=knn", "--split=labeled"], "holds the images that --protocol=knn is fitted on"),
         (["--stage=semi"], "has no good checkpoint"),
     ],

@@ -84,6 +84,18 @@ def test_a_window_goes_on_over_a_restart():
     assert second.means() == whole.means() == {"loss": (0.2 + 1.4) / 8}
 
 
+def test_the_progress_line_leaves_out_what_is_a_mean_of_nothing(capsys):
+    window = Window()
+    window.add({"mask_rate": Mean(np.zeros(1), np.ones(1)), "pseudo_label_acc": Mean(np.zeros(1), np.zeros(1))})
+    values = {f"train/{k}": v for k, v in window.means().items()}
+    assert values == {"train/mask_rate": 0, "train/pseudo_label_acc": 0}  # as metrics.jsonl has them
+    undefined = {f"train/{k}" for k in window.empty()}
+    logs.ProgressLine("semi", 9, active=True).show(9, values, undefined=undefined)
+    window.add({"pseudo_label_acc": Mean(np.zeros(1), np.ones(1))})  # all wrong is an accuracy
+    assert not window.empty()
+    assert capsys.readouterr().out == "semi 9/9  mask_rate 0\n"
+
+
 def test_a_dropped_update_does_not_spoil_the_means():
     window = Window()
     window.add(update(1.0))

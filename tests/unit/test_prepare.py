@@ -108,10 +108,12 @@ def test_plain_tensorflow_datasets_reads_it(tmp_path, data_dir):
     assert records[0]["image"].shape == (9, 7, 3)
 
 
-def test_class_folders_in_splits(tmp_path, data_dir):
+def test_class_folders_in_splits(tmp_path, data_dir, capsys):
     train = write_tree(tmp_path / "photos" / "train", ["b c/1.jpg", "ä/2.jpg", "ä/deeper/3.jpg", "unlabeled/4.jpg"])
     val = write_tree(tmp_path / "photos" / "val", ["ä/9.jpg"])
     assert prepare(tmp_path / "photos", data_dir) == 0
+    said = capsys.readouterr().out
+    assert "train, val: 4 train images (2 labeled, 2 unlabeled), 1 validation image; 2 classes" in said
     classes = {"b c/1.jpg": "b c", "ä/2.jpg": "ä", "ä/deeper/3.jpg": None, "unlabeled/4.jpg": None}
     assert read(data_dir, "train") == {name: (train[name], classes[name]) for name in train}
     assert read(data_dir, "validation") == {"ä/9.jpg": (val["ä/9.jpg"], "ä")}
@@ -133,7 +135,7 @@ def test_labels_from_csv(tmp_path, data_dir):
 
 def test_names_that_are_no_utf8_survive(tmp_path, data_dir):
     name = os.fsdecode(b"cat/\xff.jpg")
-    files = write_tree(tmp_path / "photos", [name, "cat/2.jpg"])
+    files = write_tree(tmp_path / "photos", [name, "cat/2.jpg", "dog/3.jpg"])
     assert prepare(tmp_path / "photos", data_dir) == 0
     assert read(data_dir, "train")[name] == (files[name], "cat")
 
@@ -260,7 +262,7 @@ def test_a_second_process_is_refused(tmp_path, data_dir, capsys):
     ],
 )
 def test_it_says_how_to_train_on_it(tmp_path, data_dir, capsys, folders, flags):
-    write_tree(tmp_path / "photos", [f"{folder}/cat/1.jpg" for folder in folders])
+    write_tree(tmp_path / "photos", [f"{folder}/{name}/1.jpg" for folder in folders for name in ("cat", "dog")])
     assert prepare(tmp_path / "photos", data_dir) == 0
     assert capsys.readouterr().out.rstrip().endswith(f"--config.data.data_dir={data_dir} {flags}")
 

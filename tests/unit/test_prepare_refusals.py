@@ -98,6 +98,18 @@ def test_no_label_at_all(tmp_path, refused):
     assert "has a label" in refused(tmp_path / "photos")
 
 
+def test_a_single_class(tmp_path, refused):
+    """Photos nested in some folders, with one of them looking like a class."""
+    write_tree(tmp_path / "photos", ["misc/1.jpg", "2024/trip/2.jpg", "2024/trip/3.jpg"])
+    message = refused(tmp_path / "photos")
+    assert "all labeled images have the label 'misc'" in message
+    assert "2 images lie deeper than ROOT/CLASS and count as unlabeled, '2024/trip/2.jpg' for one" in message
+    (tmp_path / "labels.csv").write_text("path,label\n2024/trip/2.jpg,cat\n")
+    message = refused(tmp_path / "photos", "--labels", str(tmp_path / "labels.csv"))
+    assert "all labeled images have the label 'cat'" in message
+    assert "deeper" not in message
+
+
 def test_a_source_that_is_not_there(tmp_path, refused):
     assert "is not a folder" in refused(tmp_path / "nowhere")
 

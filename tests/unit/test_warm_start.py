@@ -10,7 +10,7 @@ from semivit_jax.checkpoint import CheckpointError, newest_good
 from semivit_jax.saving import Saver
 
 ENCODER = {"patch_embed.kernel": (4, 8), "blocks.attn.kernel": (2, 8, 8)}
-MAE = {**ENCODER, "norm.scale": (8,), "decoder.embed.kernel": (8, 4)}
+MAE = {**ENCODER, "norm.scale": (8,), "decoder.embed.kernel": (8, 4), "decoder.blocks.attn.kernel": (1, 4, 4)}
 CLASSIFIER = {**ENCODER, "head.kernel": (8, 10), "fc_norm.scale": (8,), "posemb": (1, 5, 8)}
 
 
@@ -26,11 +26,11 @@ def test_every_tensor_is_accounted_for():
     transfer = plan(MAE, CLASSIFIER, "mae")
     assert set(transfer.loaded) == set(ENCODER)
     assert set(transfer.reinitialised) == {"head.kernel", "fc_norm.scale", "posemb"}
-    assert set(transfer.dropped) == {"norm.scale", "decoder.embed.kernel"}
+    assert set(transfer.dropped) == {"norm.scale", "decoder.embed.kernel", "decoder.blocks.attn.kernel"}
     told = "\n".join(transfer.lines())
     assert "loaded (2): patch_embed.kernel, 1 tensor of the blocks" in told
     assert "re-initialised (3)" in told
-    assert "dropped (2)" in told
+    assert "dropped (3): norm.scale, decoder.embed.kernel, 1 tensor of the decoder's blocks" in told
 
 
 def test_a_head_for_other_classes_starts_afresh():

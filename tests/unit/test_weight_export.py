@@ -1,6 +1,7 @@
 """Export without the consumers: round trips bit for bit, the StableHLO program, refusals."""
 
 import dataclasses
+import importlib.util
 import json
 
 import jax
@@ -115,6 +116,12 @@ def test_pixels_are_normalised_as_trained():
 def test_an_unknown_format_lists_the_legal_ones(tmp_path):
     with pytest.raises(ValueError, match="'keras': must be one of timm, hugging_face, onnx, stablehlo"):
         export(tmp_path / "out", "keras", random_bundle("mean"))
+
+
+def test_without_onnx_the_command_that_brings_it_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"pip install -c requirements/constraints.txt -e '.\[onnx\]'$"):
+        export(tmp_path / "out", "onnx", random_bundle("mean"))
 
 
 def test_a_folder_that_holds_something_is_left_alone(tmp_path):

@@ -314,7 +314,7 @@ def test_the_command_reports_a_bad_source_in_one_line(tmp_path, capsys):
 def test_a_pth_without_torch_names_the_extra(tmp_path, monkeypatch):
     (tmp_path / "x.pth").write_bytes(b"PK")
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(ImportError, match=r"semivit_jax\[torch\]"):
+    with pytest.raises(ImportError, match=r"pip install -c requirements/constraints.txt -e '.\[torch\]'"):
         import_weights(str(tmp_path / "x.pth"), variant="vit_test", pool=None, image_size=PIXELS, decoder=False)
 
 
