@@ -128,7 +128,7 @@ def guarded(action: Any, *, also: tuple[type[Exception], ...] = ()) -> int:
         print(f"semivit: error: {error}", file=sys.stderr)
         cluster.leave_alone(exit_code=1)
         return 1
-    except BaseException:
-        cluster.leave_alone(exit_code=1)
+    except BaseException as error:
+        cluster.leave_alone(exit_code=stopping.INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1)
         raise
     return 0
