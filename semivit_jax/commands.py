@@ -14,11 +14,11 @@ from semivit_jax.config import Config, ConfigError
 from semivit_jax.data.bad_records import TooManyBadRecords
 from semivit_jax.data.errors import DatasetError
 from semivit_jax.data.splits import SplitError
-from semivit_jax.recipe_files import asks_for_help, help_text, with_path
+from semivit_jax.recipe_files import asks_for_help, help_text, with_paths
 from semivit_jax.rollback import Collapsed
 
 BAD_USAGE = 2
-USAGE_ERRORS = (flags.Error, ConfigError, AttributeError, KeyError, ValueError, FileNotFoundError)
+USAGE_ERRORS = (flags.Error, ConfigError, AttributeError, KeyError, ValueError, OSError)
 EXPECTED_ERRORS = (
     ConfigError,
     DatasetError,
@@ -75,7 +75,7 @@ class CommandLine(NamedTuple):
 def parse_config(command: str, argv: list[str], *, required: Sequence[str], optional: Sequence[str]) -> CommandLine:
     """Reads --config=FILE[:ARGS] and flags; touches no device, so hosts may still be brought together after it."""
     values: Any = flags.FlagValues()
-    arguments = [f"semivit {command}", *(with_path(a) for a in argv)]
+    arguments = [f"semivit {command}", *with_paths(argv)]
     # Overrides are looked up in these arguments, by default in the process's own.
     config_flags.DEFINE_config_file("config", None, "recipe, FILE[:ARGS]", flag_values=values, sys_argv=arguments)
     for name in (*required, *optional):

@@ -11,7 +11,7 @@ SAID_AT_ONCE = {
     signal.SIGTERM: "told to end (SIGTERM): stopping once this update is done and saved",
     signal.SIGINT: "stopping once this update is done and saved; Ctrl-C again leaves at once, without saving",
 }
-SAID_AGAIN = "left without saving; the same command goes on from the last checkpoint"
+SAID_AGAIN = "leaving at once; the same command goes on from the last checkpoint"
 LEAVING_SECONDS = 2.0  # for what can be closed in order
 
 

@@ -15,9 +15,9 @@ from semivit_jax.preflight import show
 from semivit_jax.preflight.answer import Answer, plan_one, to_dict
 from semivit_jax.preflight.batch import GivenFacts, data_facts
 from semivit_jax.preflight.topology import Topology, TopologyError, describe_devices, parse
-from semivit_jax.recipe_files import with_path
+from semivit_jax.recipe_files import with_paths
 
-BAD_CONFIG = (flags.Error, ConfigError, TopologyError, AttributeError, ValueError, FileNotFoundError)
+BAD_CONFIG = (flags.Error, ConfigError, TopologyError, AttributeError, ValueError, OSError)
 USAGE = (
     "plan --config=FILE[:ARGS] --topology=v5e:16x16|gpu:8xH100|... [--stage=STAGE] [--out=JSON] [--nocompile]\n"
     "       [--tries=N] [--images=N --labeled=N --classes=N]"
@@ -29,7 +29,7 @@ def plan(argv: list[str]) -> int:
     try:
         if commands.help_asked(USAGE, argv):
             return 0
-        arguments = ["semivit plan", *(with_path(a) for a in argv)]
+        arguments = ["semivit plan", *with_paths(argv)]
         values = _flags(arguments)
         overrides.check_keys(arguments)
         rest = values(arguments)[1:]
