@@ -84,6 +84,6 @@ def _flags(arguments: list[str]) -> Any:
     flags.DEFINE_boolean("compile", True, "compile the step where that is possible", flag_values=values)
     flags.DEFINE_integer("tries", 4, "settings compiled at most when the step does not fit", flag_values=values)
     flags.DEFINE_integer("images", 0, "training images, for a data set not known here", flag_values=values)
-    flags.DEFINE_integer("labeled", 0, "labeled images, likewise", flag_values=values)
+    flags.DEFINE_integer("labeled", 0, "labeled images, likewise; in an own folder: known labels", flag_values=values)
     flags.DEFINE_integer("classes", 0, "classes, likewise", flag_values=values)
     return values
