@@ -34,8 +34,9 @@ def plan(argv: list[str]) -> int:
         overrides.check_keys(arguments)
         rest = values(arguments)[1:]
         raw: Any = values["config"].value
-        if rest or raw is None or not values["topology"].value:
-            raise flags.Error(f"need --config=FILE and --topology=NAME, and only flags; got {argv}")
+        if rest:
+            raise flags.Error(f"{rest[0]!r} is neither a flag nor the value of one")
+        commands.name_missing(values, ("config", "topology"))
         notes = overrides.apply(raw, config_flags.get_override_values(values["config"]), None)
         config = config_check.check(raw)
         stages = config.stages if not values["stage"].value else (values["stage"].value,)
@@ -80,7 +81,7 @@ def _flags(arguments: list[str]) -> Any:
     config_flags.DEFINE_config_file("config", None, "recipe, FILE[:ARGS]", flag_values=values, sys_argv=arguments)
     flags.DEFINE_string("topology", None, "slice or host: v5e:16x16, v4:4x4x4, gpu:8xH100", flag_values=values)
     flags.DEFINE_string("stage", None, "one stage; all of the config's by default", flag_values=values)
-    flags.DEFINE_string("out", None, "JSON file to write", flag_values=values)
+    flags.DEFINE_string("out", None, "JSON file to write; replaced if it exists", flag_values=values)
     flags.DEFINE_boolean("compile", True, "compile the step where that is possible", flag_values=values)
     flags.DEFINE_integer("tries", 4, "settings compiled at most when the step does not fit", flag_values=values)
     flags.DEFINE_integer("images", 0, "training images, for a data set not known here", flag_values=values)

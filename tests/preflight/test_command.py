@@ -76,8 +76,8 @@ def test_a_batch_too_small_for_the_slice_is_raised_and_said(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ((), "--config=FILE and --topology=NAME"),
-        ((SMALL[0],), "--topology=NAME"),
+        ((), "--config=FILE and --topology=NAME must be given"),
+        ((SMALL[0],), "plan: --topology=NAME must be given"),
         ((SMALL[0], "--topology=v7:4x4"), "unknown TPU 'v7'"),
         ((SMALL[0], "--topology=v5e:4x4", "--stage=dino"), "the config's stages are mae, finetune, semi"),
         ((SMALL[0], "--topology=gpu:8xH100", "--config.mesh.fsdp=3"), "fsdp is 3"),
