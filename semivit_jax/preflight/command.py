@@ -64,7 +64,7 @@ def plan_stages(
     """One answer per stage; compiled where the topology can be compiled for and `compiling` is on."""
     use_no_accelerator()
     facts = data_facts(config, given)
-    note = topology.why_not_compilable or ("" if compiling else "switched off with --nocompile")
+    note = topology.why_not_compilable or ("" if compiling else "switched off with --nocompile; shape not checked")
     devices = None if note else describe_devices(topology)
     return [plan_one(config, stage, topology, facts, devices=devices, note=note, tries=tries) for stage in stages]
 

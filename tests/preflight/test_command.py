@@ -46,6 +46,7 @@ def test_without_libtpu_the_extra_that_brings_it_is_named(tmp_path, capsys, monk
     (row,) = written(tmp_path, *SMALL, "--topology=v5e:4x4", "--stage=semi")
     assert not row["compiled"]
     assert "libtpu is not installed; pip install 'semivit_jax[plan]'" in " ".join(capsys.readouterr().out.split())
+    assert "Shape not checked" in row["note"]
 
 
 def test_all_stages_of_the_config_by_default(tmp_path):
