@@ -1,5 +1,6 @@
 """`semivit train` and `semivit split`, and what every command does: flags in, exit code out."""
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +15,11 @@ from semivit_jax.config import Config, ConfigError
 from semivit_jax.data.bad_records import TooManyBadRecords
 from semivit_jax.data.errors import DatasetError
 from semivit_jax.data.splits import SplitError
-from semivit_jax.recipe_files import asks_for_help, help_text, with_path
+from semivit_jax.recipe_files import asks_for_help, help_text, with_paths
 from semivit_jax.rollback import Collapsed
 
 BAD_USAGE = 2
-USAGE_ERRORS = (flags.Error, ConfigError, AttributeError, KeyError, ValueError, FileNotFoundError)
+USAGE_ERRORS = (flags.Error, ConfigError, AttributeError, KeyError, ValueError, OSError)
 EXPECTED_ERRORS = (
     ConfigError,
     DatasetError,
@@ -37,8 +38,6 @@ def train(argv: list[str]) -> int:
         if help_asked("train --config=FILE[:ARGS] --workdir=DIR", argv):
             return 0
         config, values, notes = parse_config("train", argv, required=("workdir",), optional=())
-        if "://" in values["workdir"]:  # it would become a folder of that name, on every host its own
-            raise flags.Error(f"--workdir={values['workdir']} is no folder; legal is one on a mounted file system")
     except USAGE_ERRORS as error:
         return usage_error("train", error)
 
@@ -75,7 +74,7 @@ class CommandLine(NamedTuple):
 def parse_config(command: str, argv: list[str], *, required: Sequence[str], optional: Sequence[str]) -> CommandLine:
     """Reads --config=FILE[:ARGS] and flags; touches no device, so hosts may still be brought together after it."""
     values: Any = flags.FlagValues()
-    arguments = [f"semivit {command}", *(with_path(a) for a in argv)]
+    arguments = [f"semivit {command}", *with_paths(argv)]
     # Overrides are looked up in these arguments, by default in the process's own.
     config_flags.DEFINE_config_file("config", None, "recipe, FILE[:ARGS]", flag_values=values, sys_argv=arguments)
     for name in (*required, *optional):
@@ -86,13 +85,32 @@ def parse_config(command: str, argv: list[str], *, required: Sequence[str], opti
     except (AttributeError, KeyError) as error:  # of the config file's code, or an override of a section it lacks
         raise flags.Error(f"the config has no {error.args[0]}") from error
     raw: Any = values["config"].value
-    if rest or raw is None or not all(values[name].value for name in required):
-        needed = " ".join(f"--{name}=..." for name in required)
-        raise flags.Error(f"need --config=FILE {needed}, and nothing else; got {' '.join(argv)!r}")
-    folder = Path(values["workdir"].value) if "workdir" in required else None
+    if rest:
+        raise flags.Error(f"{rest[0]!r} is neither a flag nor the value of one")
+    name_missing(values, ("config", *required))
+    folder = _workdir(values["workdir"].value) if "workdir" in required else None
     notes = overrides.apply(raw, config_flags.get_override_values(values["config"]), folder)
     own = {name: values[name].value for name in (*required, *optional)}
     return CommandLine(config_check.check(raw), own, notes)
+
+
+def name_missing(values: Any, required: Sequence[str]) -> None:
+    """Raises flags.Error naming the flags that a command line lacks."""
+    missing = [f"--{name}={_EXAMPLES[name]}" for name in required if not values[name].value]
+    if missing:
+        raise flags.Error(f"{' and '.join(missing)} must be given")
+
+
+_EXAMPLES = {"config": "FILE", "workdir": "DIR", "out": "FILE", "topology": "NAME"}
+
+
+def _workdir(text: str) -> Path:
+    """A run's folder, or the place where it will be."""
+    if "://" in text:  # it would become a folder of that name, on every host its own
+        raise flags.Error(f"--workdir={text} is no folder; legal is one on a mounted file system")
+    if os.path.isfile(text):
+        raise flags.Error(f"--workdir={text} is a file; legal is a folder, new or of the run to go on with")
+    return Path(text)
 
 
 def help_asked(usage: str, argv: list[str]) -> bool:
@@ -128,7 +146,7 @@ def guarded(action: Any, *, also: tuple[type[Exception], ...] = ()) -> int:
         print(f"semivit: error: {error}", file=sys.stderr)
         cluster.leave_alone(exit_code=1)
         return 1
-    except BaseException:
-        cluster.leave_alone(exit_code=1)
+    except BaseException as error:
+        cluster.leave_alone(exit_code=stopping.INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1)
         raise
     return 0

@@ -1,9 +1,12 @@
 """The `semivit` command: parses, calls, and turns errors into messages and exit codes."""
 
 import importlib
+import signal
 import sys
 from collections.abc import Callable
 from typing import NoReturn
+
+from semivit_jax import stopping
 
 COMMANDS = {
     "train": ("semivit_jax.commands:train", "run the stages of a config: --config=FILE[:ARGS] --workdir=DIR"),
@@ -28,8 +31,15 @@ def main(argv: list[str]) -> int:
         print(f"semivit: unknown command {name!r}\n{usage()}", file=sys.stderr)
         return BAD_USAGE
     module, function = COMMANDS[name][0].split(":")
+    # An exception would become another one in the midst of some extension module's import.
+    before = signal.signal(signal.SIGINT, stopping.leave_at_once(f"{name} stopped before it began"))
     command: Callable[[list[str]], int] = getattr(importlib.import_module(module), function)
-    return command(argv[2:])
+    signal.signal(signal.SIGINT, before)
+    try:
+        return command(argv[2:])
+    except KeyboardInterrupt:
+        print(f"semivit: {name} stopped", file=sys.stderr)
+        return stopping.INTERRUPTED
 
 
 def usage() -> str:
@@ -43,8 +53,9 @@ def run() -> None:
 
 
 def leave(code: int) -> NoReturn:
-    """Ends the process, after an error without waiting for threads of a save that failed (orbax: 5 minutes)."""
-    if code == ERROR:
+    """Ends the process; after an error or Ctrl-C, without waiting for threads of a failed save (orbax: 5 minutes)."""
+    signal.signal(signal.SIGINT, stopping.leave_at_once("stopped"))  # in the midst of Python's goodbye
+    if code in (ERROR, stopping.INTERRUPTED):
         from semivit_jax import cluster  # costs seconds that `semivit --help` need not take
 
         cluster.exit_within(cluster.GOODBYE_SECONDS, exit_code=code)

@@ -16,6 +16,7 @@ from semivit_jax.data.decode import BadImage, decode, from_pillow
 from semivit_jax.export.bundle import normalise
 from semivit_jax.trained import Trained, load_trained
 from semivit_jax.weights.facts import MaeFacts
+from semivit_jax.words import counted
 
 TOP = 5
 
@@ -61,12 +62,14 @@ class Predictor:
         """Args: trained, weights with a head; batch_size, images per forward pass.
 
         Raises:
-          ValueError: the weights have no classifier.
+          ValueError: the weights have no classifier, or the batch has no image.
         """
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; at least 1")
         if isinstance(trained.model, MaeFacts) or not trained.model.num_classes:
             raise ValueError(f"{trained.source} has no classifier, so there is nothing to predict with")
         self.source, self.view, self._batch_size = trained.source, trained.view, batch_size
-        self.class_names = class_names_of(trained)
+        self.class_names, self.variant = class_names_of(trained), trained.model.variant
         self._params = jax.device_put(trained.params)
         module, preprocessing = trained.model.module(), trained.view.preprocessing
 
@@ -75,6 +78,14 @@ class Predictor:
             return jax.nn.softmax(logits, axis=-1)  # pyright: ignore[reportArgumentType]
 
         self._probs = jax.jit(probs)
+
+    def __repr__(self) -> str:
+        size = self.view.preprocessing.image_size
+        names = ", ".join(self.class_names[:TOP]) + (", ..." if len(self.class_names) > TOP else "")
+        what = (
+            f"{self.variant} on {size} x {size} pixels, {counted(len(self.class_names), 'class', 'classes')} ({names})"
+        )
+        return f"<Predictor: {what}, from {self.source}>"
 
     def predict(self, images: AnyImage | Sequence[AnyImage]) -> Predictions:
         """Predictions for one image or many.

@@ -20,10 +20,20 @@ def installed() -> dict[str, Path]:
     return {p.stem: p for p in sorted(CONFIGS.glob("*.py")) if not p.stem.startswith("_")}
 
 
-def with_path(argument: str) -> str:
-    """--config=digits and --config=configs/digits.py both find a recipe installed with the package."""
-    if not argument.startswith(FLAG):
-        return argument
+def with_paths(argv: Sequence[str]) -> list[str]:
+    """--config=digits, --config digits and --config=configs/digits.py all find a recipe installed with the package."""
+    rest, found = iter(argv), []
+    for argument in rest:
+        if argument == FLAG.removesuffix("="):
+            value = next(rest, "")
+            if not value or value.startswith("-"):
+                raise flags.Error("--config needs a recipe, as in --config=digits")
+            argument = FLAG + value
+        found.append(_with_path(argument) if argument.startswith(FLAG) else argument)
+    return found
+
+
+def _with_path(argument: str) -> str:
     name, colon, args = argument.removeprefix(FLAG).partition(":")
     if os.path.exists(name):
         return argument
@@ -45,7 +55,7 @@ def help_text(usage: str, argv: Sequence[str]) -> str:
       flags.Error: the file makes no config of these arguments.
     """
     lines = [f"usage: semivit {usage} [--config.KEY=VALUE ...]", ""]
-    for argument in map(with_path, argv):
+    for argument in with_paths(argv):
         if argument.startswith(FLAG):
             path, _, args = argument.removeprefix(FLAG).partition(":")
             return "\n".join([*lines, *_of_recipe(Path(path), args)])

@@ -25,9 +25,11 @@ def predict(argv: Sequence[str]) -> int:
     """Predicts a folder of images into a CSV file."""
     parser = source_parser("predict", "Predict every image of a folder.")
     parser.add_argument("--images", required=True, type=Path, metavar="FOLDER")
-    parser.add_argument("--out", required=True, type=Path, metavar="CSV")
+    parser.add_argument("--out", required=True, type=Path, metavar="CSV", help="file to write; replaced if it exists")
     parser.add_argument("--batch_size", type=int, default=64, help="images per forward pass")
     flags = parser.parse_args(argv)
+    if flags.batch_size < 1:
+        return usage_error("predict", ValueError(f"--batch_size is {flags.batch_size}; at least 1"))
 
     def action() -> None:
         predictor = load(
@@ -58,7 +60,7 @@ def evaluate(argv: Sequence[str]) -> int:
     parser = source_parser("eval", "Grade weights on a split.", with_use=False)
     parser.add_argument("--split", default="", help=f"default: what training evaluates on; {', '.join(ROLES)}, or any")
     parser.add_argument("--protocol", choices=tuple(PROTOCOLS), default="head")
-    parser.add_argument("--out", type=Path, metavar="JSON", help="file to write everything to")
+    parser.add_argument("--out", type=Path, metavar="JSON", help="file to write everything to; replaced if it exists")
     flags, rest = parser.parse_known_args(argv)
     try:
         parsed = parse_config("eval", rest, required=(), optional=()) if rest else None

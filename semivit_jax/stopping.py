@@ -1,10 +1,18 @@
 """Requests to stop from outside: SIGTERM (preemption) and Ctrl-C. The loop saves first, then leaves."""
 
 import contextlib
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 
 PREEMPTED, INTERRUPTED = 75, 130  # exit codes; launchers start a run again after 75
+SAID_AT_ONCE = {
+    signal.SIGTERM: "told to end (SIGTERM): stopping once this update is done and saved",
+    signal.SIGINT: "stopping once this update is done and saved; Ctrl-C again leaves at once, without saving",
+}
+SAID_AGAIN = "leaving at once; the same command goes on from the last checkpoint"
+LEAVING_SECONDS = 2.0  # for what can be closed in order
 
 
 class Stopped(Exception):
@@ -16,14 +24,14 @@ class Stopped(Exception):
 
 
 class StopRequest:
-    """exit_code is 0 until a signal came; a second Ctrl-C interrupts at once, without saving."""
+    """exit_code is 0 until a signal came; a second Ctrl-C ends the process at once, without saving."""
 
     def __init__(self) -> None:
         self.exit_code = 0
 
     def _receive(self, signum: int, frame: object) -> None:
         if signum == signal.SIGINT and self.exit_code == INTERRUPTED:
-            raise KeyboardInterrupt
+            raise SystemExit(INTERRUPTED)
         self.exit_code = INTERRUPTED if signum == signal.SIGINT else PREEMPTED
 
 
@@ -31,7 +39,7 @@ class StopRequest:
 def listening() -> Iterator[StopRequest]:
     """Listens for both signals while the block runs. Only the main thread may call it."""
     request = StopRequest()
-    with _handling(request._receive):
+    with _answering(), _handling(request._receive):
         yield request
 
 
@@ -47,6 +55,16 @@ def leaving_at_once() -> Iterator[None]:
         yield
 
 
+def leave_at_once(line: str) -> Callable[[int, object], None]:
+    """A signal handler that says one line and ends the process, for where nothing has begun or all is done."""
+
+    def leave(signum: int, frame: object) -> None:
+        _say(line)
+        os._exit(INTERRUPTED)
+
+    return leave
+
+
 @contextlib.contextmanager
 def _handling(handler: Callable[[int, object], None]) -> Iterator[None]:
     before = {s: signal.signal(s, handler) for s in (signal.SIGTERM, signal.SIGINT)}
@@ -55,3 +73,41 @@ def _handling(handler: Callable[[int, object], None]) -> Iterator[None]:
     finally:
         for signum, old in before.items():
             signal.signal(signum, old)
+
+
+@contextlib.contextmanager
+def _answering() -> Iterator[None]:
+    """Answers signals from a thread: Python's handlers wait while the main thread compiles or awaits a device."""
+    received, sent = os.pipe()
+    os.set_blocking(sent, False)
+    before = signal.set_wakeup_fd(sent)
+    thread = threading.Thread(target=_answer, args=(received,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(sent)  # ends the thread
+        thread.join()
+        os.close(received)
+
+
+def _answer(received: int) -> None:
+    """Says what each signal, one byte, brings about; ends the process soon after a second Ctrl-C."""
+    from semivit_jax import cluster  # costs seconds that `semivit --help` need not take
+
+    last = 0
+    while byte := os.read(received, 1):
+        signum = byte[0]
+        if signum == signal.SIGINT == last:
+            _say(SAID_AGAIN)
+            cluster.exit_within(LEAVING_SECONDS, exit_code=INTERRUPTED)
+            return
+        if signum in SAID_AT_ONCE and signum != last:
+            _say(SAID_AT_ONCE[signal.Signals(signum)])
+            last = signum
+
+
+def _say(line: str) -> None:
+    """Straight to stderr: a print could meet another one half done. Below a bar, where one is drawn."""
+    os.write(2, f"{chr(10) if os.isatty(2) else ''}semivit: {line}\n".encode())

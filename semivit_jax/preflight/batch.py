@@ -16,7 +16,11 @@ KNOWN_LISTS = {"1percent.txt": 12_811, "10percent.txt": 128_116}
 
 @dataclasses.dataclass(frozen=True)
 class GivenFacts:
-    """Counts given on the command line; 0 works them out from the config."""
+    """Counts given on the command line; 0 works them out from the config.
+
+    `labeled` counts the images of an own folder whose labels are known, some of which may be kept back for
+    validation. Where the config chooses among labels that are all known, it counts those it chooses.
+    """
 
     images: int
     labeled: int
@@ -38,8 +42,11 @@ def data_facts(config: Config, given: GivenFacts) -> DataFacts:
             f"config.data.dataset is {data.dataset!r}, whose size is not known before it is opened (known: {known}); "
             "give --images=N --classes=N, and --labeled=N if not all or a fraction are"
         )
-    images -= round(images * data.validation_share)
-    labeled = given.labeled or _num_labeled(config, images, classes)
+    takes_all = not (data.labels_per_class or data.label_fraction or data.label_list)  # an own folder's known labels
+    known = (takes_all and given.labeled) or images
+    kept_back = round(known * data.validation_share)
+    images -= kept_back
+    labeled = known - kept_back if takes_all else given.labeled or _num_labeled(config, images, classes)
     if not 0 < labeled <= images:
         raise ConfigError(f"{counted(labeled, 'labeled image')} of {images}; it must be from 1 to all of them")
     return DataFacts(images, labeled, images - labeled, classes)
@@ -51,8 +58,6 @@ def _num_labeled(config: Config, images: int, classes: int) -> int:
         return data.labels_per_class * classes
     if data.label_fraction:
         return round(data.label_fraction * images)
-    if not data.label_list:
-        return images
     path = Path(data.label_list).expanduser()
     if path.exists():
         return sum(bool(line.strip()) for line in path.read_text().splitlines())

@@ -15,9 +15,9 @@ from semivit_jax.preflight import show
 from semivit_jax.preflight.answer import Answer, plan_one, to_dict
 from semivit_jax.preflight.batch import GivenFacts, data_facts
 from semivit_jax.preflight.topology import Topology, TopologyError, describe_devices, parse
-from semivit_jax.recipe_files import with_path
+from semivit_jax.recipe_files import with_paths
 
-BAD_CONFIG = (flags.Error, ConfigError, TopologyError, AttributeError, ValueError, FileNotFoundError)
+BAD_CONFIG = (flags.Error, ConfigError, TopologyError, AttributeError, ValueError, OSError)
 USAGE = (
     "plan --config=FILE[:ARGS] --topology=v5e:16x16|gpu:8xH100|... [--stage=STAGE] [--out=JSON] [--nocompile]\n"
     "       [--tries=N] [--images=N --labeled=N --classes=N]"
@@ -29,13 +29,14 @@ def plan(argv: list[str]) -> int:
     try:
         if commands.help_asked(USAGE, argv):
             return 0
-        arguments = ["semivit plan", *(with_path(a) for a in argv)]
+        arguments = ["semivit plan", *with_paths(argv)]
         values = _flags(arguments)
         overrides.check_keys(arguments)
         rest = values(arguments)[1:]
         raw: Any = values["config"].value
-        if rest or raw is None or not values["topology"].value:
-            raise flags.Error(f"need --config=FILE and --topology=NAME, and only flags; got {argv}")
+        if rest:
+            raise flags.Error(f"{rest[0]!r} is neither a flag nor the value of one")
+        commands.name_missing(values, ("config", "topology"))
         notes = overrides.apply(raw, config_flags.get_override_values(values["config"]), None)
         config = config_check.check(raw)
         stages = config.stages if not values["stage"].value else (values["stage"].value,)
@@ -63,7 +64,7 @@ def plan_stages(
     """One answer per stage; compiled where the topology can be compiled for and `compiling` is on."""
     use_no_accelerator()
     facts = data_facts(config, given)
-    note = topology.why_not_compilable or ("" if compiling else "switched off with --nocompile")
+    note = topology.why_not_compilable or ("" if compiling else "switched off with --nocompile; shape not checked")
     devices = None if note else describe_devices(topology)
     return [plan_one(config, stage, topology, facts, devices=devices, note=note, tries=tries) for stage in stages]
 
@@ -80,10 +81,10 @@ def _flags(arguments: list[str]) -> Any:
     config_flags.DEFINE_config_file("config", None, "recipe, FILE[:ARGS]", flag_values=values, sys_argv=arguments)
     flags.DEFINE_string("topology", None, "slice or host: v5e:16x16, v4:4x4x4, gpu:8xH100", flag_values=values)
     flags.DEFINE_string("stage", None, "one stage; all of the config's by default", flag_values=values)
-    flags.DEFINE_string("out", None, "JSON file to write", flag_values=values)
+    flags.DEFINE_string("out", None, "JSON file to write; replaced if it exists", flag_values=values)
     flags.DEFINE_boolean("compile", True, "compile the step where that is possible", flag_values=values)
     flags.DEFINE_integer("tries", 4, "settings compiled at most when the step does not fit", flag_values=values)
     flags.DEFINE_integer("images", 0, "training images, for a data set not known here", flag_values=values)
-    flags.DEFINE_integer("labeled", 0, "labeled images, likewise", flag_values=values)
+    flags.DEFINE_integer("labeled", 0, "labeled images, likewise; in an own folder: known labels", flag_values=values)
     flags.DEFINE_integer("classes", 0, "classes, likewise", flag_values=values)
     return values

@@ -32,7 +32,7 @@ class Topology:
     """A TPU slice or a GPU host, as asked for.
 
     Attributes:
-      name: as given, such as 'v5e:16x16' or 'gpu:8xH100'.
+      name: such as 'v5e:16x16' or 'gpu:8xH100'.
       chip: of every device.
       shape: sides of the slice's torus; (devices,) for GPUs.
     """
@@ -55,22 +55,27 @@ class Topology:
         """Said beside an analytic answer; empty for a topology that can be compiled for."""
         if self.chip.platform != "tpu":
             return "there is no ahead-of-time compiler for GPUs on a machine without one"
-        return "" if libtpu_installed() else "libtpu is not installed; pip install 'semivit_jax[plan]' brings it"
+        if libtpu_installed():
+            return ""
+        return (
+            "libtpu is not installed; pip install -c requirements/constraints.txt '.[plan]' brings it. "
+            "Shape not checked: only it knows them"
+        )
 
 
 def parse(text: str) -> Topology:
-    """'v5e:4x4', 'v4:4x4x4' or 'gpu:8xH100'.
+    """'v5e:4x4', 'v4:4x4x4' or 'gpu:8xH100', the latter in lower case too.
 
     Raises:
       TopologyError: for another form, an unknown chip or a slice of the wrong dimension.
     """
     kind, _, size = text.partition(":")
-    if kind == "gpu":
+    if kind.lower() == "gpu":
         found = re.fullmatch(r"([1-9]\d*)x(\w+)", size)
-        chip = CHIPS.get(found[2]) if found else None
+        chip = CHIPS.get(found[2].upper()) if found else None
         if not found or chip is None or chip.platform != "gpu":
             raise TopologyError(f"topology {text!r}: write gpu:NUMBERxCHIP with a chip of {_names('gpu')}")
-        return Topology(text, chip, (int(found[1]),))
+        return Topology(f"gpu:{found[1]}x{chip.name}", chip, (int(found[1]),))
     chip = CHIPS.get(kind)
     if chip is None or chip.platform != "tpu":
         raise TopologyError(f"topology {text!r}: unknown TPU {kind!r}; legal: {_names('tpu')}, or gpu:8xH100")

@@ -9,9 +9,12 @@ from semivit_jax.checkpoint import CheckpointError
 from semivit_jax.import_own import import_own, is_own
 from semivit_jax.models.convnext import CONVNEXT_SIZES
 from semivit_jax.models.variants import VIT_SIZES
+from semivit_jax.weights.facts import ConvNextFacts, MaeFacts, ModelFacts, VitFacts
 from semivit_jax.weights.folder import save_imported
 from semivit_jax.weights.importing import import_weights
+from semivit_jax.weights.preprocessing import Preprocessing
 from semivit_jax.weights.targets import POOLS
+from semivit_jax.words import counted
 
 EXIT_ERROR = 1
 
@@ -41,10 +44,29 @@ def command(argv: Sequence[str]) -> int:
         return EXIT_ERROR
     for table in imported.report.tables():
         console.print(table)
-    console.print(f"model: {imported.facts}", markup=False, soft_wrap=True)
-    console.print(f"preprocessing: {imported.preprocessing}", markup=False, soft_wrap=True)
+    console.print(f"model: {_model(imported.facts)}", markup=False, soft_wrap=True)
+    console.print(f"preprocessing: {_preprocessing(imported.preprocessing)}", markup=False, soft_wrap=True)
     console.print(f"written to {arguments.out}", markup=False, soft_wrap=True)
     return 0
+
+
+def _model(facts: ModelFacts) -> str:
+    parts = [facts.variant, f"images of {facts.image_size} x {facts.image_size} pixels"]
+    if not isinstance(facts, ConvNextFacts):
+        parts.append(f"patches of {facts.patch_size}")
+    if isinstance(facts, VitFacts):
+        parts.append(f"{facts.posemb} position embedding, pool {facts.pool}")
+    if isinstance(facts, MaeFacts):
+        parts.append(f"with its decoder ({counted(facts.decoder_depth, 'block')} of width {facts.decoder_width})")
+    else:
+        parts.append(f"head for {counted(facts.num_classes, 'class', 'classes')}" if facts.num_classes else "no head")
+    return ", ".join([*parts, f"LayerNorm epsilon {facts.layer_norm_eps:g}"])
+
+
+def _preprocessing(view: Preprocessing) -> str:
+    mean, std = (" ".join(f"{value:g}" for value in values) for values in (view.mean, view.std))
+    size = f"short side to {view.resize_size} pixels ({view.interpolation}), centre {view.image_size}"
+    return f"{size}; mean {mean}, std {std} of values in 0..1"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -49,6 +49,13 @@ def test_step_prints_one_json_line(tmp_path):
     assert 0 < found["input_wait_share"] < 1
 
 
+@pytest.mark.parametrize(("flag", "said"), [("--model=vit_b17", "vit_b17"), ("--batch=3", "micro-batch, got 3")])
+def test_a_step_that_cannot_be_is_told_in_one_line(tmp_path, flag, said):
+    done = python(tmp_path, "-m", "benchmarks.step", "--stage=finetune", flag)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert said in done.stderr
+
+
 def test_the_accelerator_benchmark_runs_tiny_cases_on_a_cpu(tmp_path):
     out = tmp_path / "out"
     done = python(tmp_path, "-m", "benchmarks.gpu", f"--out={out}", "--minutes=20")

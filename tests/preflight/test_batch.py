@@ -3,12 +3,14 @@
 import dataclasses
 
 import jax
+import numpy as np
 import pytest
 from jax.sharding import Mesh
 
 from semivit_jax.config import ConfigError
 from semivit_jax.data.dataset import open_task
 from semivit_jax.data.pipeline import BatchSpec, train_batches
+from semivit_jax.data.splits import choose_split
 from semivit_jax.plan import DataFacts, make_plan
 from semivit_jax.preflight.batch import GivenFacts, data_facts, with_legal_batch
 from semivit_jax.preflight.step import describe_batch
@@ -44,6 +46,16 @@ def test_an_unknown_data_set_asks_for_its_size():
     with pytest.raises(ConfigError, match=r"food101.*--images"):
         data_facts(config, NOTHING)
     assert data_facts(config, GivenFacts(75_750, 0, 101)) == DataFacts(75_750, 404, 75_346, 101)
+
+
+def test_an_own_folder_keeps_back_a_share_of_its_known_labels():
+    """As the split of a real folder does: 60 of 120 images in three classes, 60 whose class nobody knows."""
+    values = {"data.dataset": "own_folder", "data.labels_per_class": 0, "data.validation_share": 0.2}
+    labels = np.repeat([0, 1, 2, -1], [20, 20, 20, 60])
+    split = choose_split(labels, label_fraction=1.0, validation_share=0.2, seed=0, class_names="abc")
+    found = data_facts(small_config(**values), GivenFacts(images=120, labeled=60, classes=3))
+    assert found == DataFacts(108, 48, 60, 3)
+    assert (len(split.training), len(split.labeled), len(split.unlabeled)) == (108, 48, 60)
 
 
 def test_more_labels_than_images_is_refused():

@@ -45,7 +45,9 @@ def test_without_libtpu_the_extra_that_brings_it_is_named(tmp_path, capsys, monk
     monkeypatch.setattr(topology, "libtpu_installed", lambda: False)
     (row,) = written(tmp_path, *SMALL, "--topology=v5e:4x4", "--stage=semi")
     assert not row["compiled"]
-    assert "libtpu is not installed; pip install 'semivit_jax[plan]'" in " ".join(capsys.readouterr().out.split())
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "libtpu is not installed; pip install -c requirements/constraints.txt '.[plan]' brings it" in shown
+    assert "Shape not checked" in row["note"]
 
 
 def test_all_stages_of_the_config_by_default(tmp_path):
@@ -76,8 +78,8 @@ def test_a_batch_too_small_for_the_slice_is_raised_and_said(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ((), "--config=FILE and --topology=NAME"),
-        ((SMALL[0],), "--topology=NAME"),
+        ((), "--config=FILE and --topology=NAME must be given"),
+        ((SMALL[0],), "plan: --topology=NAME must be given"),
         ((SMALL[0], "--topology=v7:4x4"), "unknown TPU 'v7'"),
         ((SMALL[0], "--topology=v5e:4x4", "--stage=dino"), "the config's stages are mae, finetune, semi"),
         ((SMALL[0], "--topology=gpu:8xH100", "--config.mesh.fsdp=3"), "fsdp is 3"),

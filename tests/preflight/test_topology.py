@@ -15,6 +15,12 @@ def test_known_topologies_are_parsed(text, chip, devices):
     assert (found.chip.name, found.num_devices, found.name) == (chip, devices, text)
 
 
+@pytest.mark.parametrize("text", ["gpu:8xh100", "GPU:8xH100"])
+def test_a_gpu_host_is_known_by_its_proper_name(text):
+    assert topology.parse(text) == topology.parse("gpu:8xH100")
+    assert topology.parse(text).name == "gpu:8xH100"
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [

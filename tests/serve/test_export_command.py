@@ -52,6 +52,15 @@ def test_a_run_is_a_source_of_weights_with_both_trees(finished, tmp_path):
     )
 
 
+def test_an_import_says_in_words_what_came_in(finished, tmp_path, capsys):
+    assert run("import", finished[0], "--model=vit_test2", f"--out={tmp_path / 'in'}") == 0
+    lines = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines() if ": " in line)
+    assert lines["model"].startswith("vit_test2, images of 8 x 8 pixels, patches of 8, ")
+    assert ", head for 10 classes, " in lines["model"]
+    assert lines["preprocessing"].startswith("short side to 8 pixels (")
+    assert "=" not in lines["model"] + lines["preprocessing"]
+
+
 def test_an_import_can_be_exported(finished, tmp_path):
     run("import", finished[0], "--model=vit_test2", f"--out={tmp_path / 'in'}")
     assert run("export", f"--workdir={tmp_path / 'in'}", "--format=timm", f"--out={tmp_path / 'out'}") == 0
@@ -74,9 +83,10 @@ def autoencoder(tmp_path_factory):
     return folder, write_run(folder, stage="mae", keep_ema=False)[1]
 
 
-def test_our_mae_comes_in_with_and_without_its_decoder(autoencoder, tmp_path):
+def test_our_mae_comes_in_with_and_without_its_decoder(autoencoder, tmp_path, capsys):
     folder, params = autoencoder
     assert run("import", folder, "--model=vit_test2", "--decoder", f"--out={tmp_path / 'both'}") == 0
+    assert "with its decoder (" in capsys.readouterr().out
     assert_same(load_imported(tmp_path / "both").params, params)
     assert run("import", folder, "--model=vit_test2", f"--out={tmp_path / 'encoder'}") == 0
     encoder = load_imported(tmp_path / "encoder").params

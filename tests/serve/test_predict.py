@@ -154,3 +154,24 @@ def test_an_autoencoder_predicts_nothing_and_a_run_without_average_uses_its_para
     assert trained.source.endswith("3 (params)")
     with pytest.raises(CheckpointError, match="has no ema_params; it has params"):
         load_trained(tmp_path / "mae", kept="latest", tree="ema_params", stage=None)
+
+
+def test_a_batch_without_images_is_refused(finished, tmp_path, capsys):
+    argv = [f"--workdir={finished[0]}", f"--images={tmp_path}", f"--out={tmp_path / 'o.csv'}", "--batch_size=-1"]
+    assert main(["semivit", "predict", *argv]) == 2
+    assert capsys.readouterr().err == "semivit predict: --batch_size is -1; at least 1\n"
+    with pytest.raises(ValueError, match="batch_size is 0; at least 1"):
+        semivit_jax.load(finished[0], batch_size=0)
+
+
+def test_a_predictor_says_what_it_is(finished, predictor):
+    said = repr(predictor)
+    assert said.startswith("<Predictor: vit_test2 on 8 x 8 pixels, 10 classes (0, 1, 2, 3, 4, ...), from ")
+    assert str(finished[0]) in said
+
+
+@pytest.mark.parametrize("command", ["predict", "eval"])
+def test_help_says_that_an_older_answer_is_replaced(command, capsys):
+    with pytest.raises(SystemExit):
+        main(["semivit", command, "--help"])
+    assert "replaced if it exists" in " ".join(capsys.readouterr().out.split())

@@ -8,6 +8,9 @@ from semivit_jax.config_check import check
 from semivit_jax.configs import own_folder
 from semivit_jax.preflight.command import plan
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:the load_module:DeprecationWarning"
+)  # how ml_collections reads a config
 COMMANDS = pytest.mark.parametrize("command", [commands.train, commands.split, plan])
 
 
@@ -52,3 +55,32 @@ def test_help_on_what_is_no_recipe(flag, said, capsys, tmp_path, monkeypatch):
     (tmp_path / "setup_.py").write_text("VALUE = 1")
     assert commands.train([flag, "--help"]) == commands.BAD_USAGE
     assert said in capsys.readouterr().err
+
+
+@COMMANDS
+def test_a_recipe_may_follow_its_flag(command, capsys):
+    assert command(["--config", "digits:labels_per_class=1", "--help"]) == 0
+    assert "--config.data.labels_per_class=1\n" in capsys.readouterr().out
+    assert command(["--config", "nowhere"]) == commands.BAD_USAGE
+    assert "there is no config 'nowhere'" in capsys.readouterr().err
+
+
+def test_a_recipe_that_follows_its_flag_is_run():
+    parsed = commands.parse_config("split", ["--config", "digits", "--out=x.txt"], required=("out",), optional=())
+    assert parsed.config.data.dataset == "digits"
+
+
+@COMMANDS
+@pytest.mark.parametrize("flags", [["--config"], ["--config", "--workdir=x"]])
+def test_a_flag_without_its_recipe_is_named(command, flags, capsys):
+    assert command(flags) == commands.BAD_USAGE
+    assert "--config needs a recipe" in capsys.readouterr().err
+
+
+@COMMANDS
+def test_a_config_that_cannot_be_read_is_told_in_one_line(command, capsys, tmp_path):
+    flag = "--topology=v5e:4x4" if command is plan else f"--{'out' if command is commands.split else 'workdir'}=x"
+    assert command([f"--config={tmp_path}", flag]) == commands.BAD_USAGE
+    said = capsys.readouterr().err
+    assert str(tmp_path) in said
+    assert said.count("\n") == 1
