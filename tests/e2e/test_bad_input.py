@@ -97,11 +97,11 @@ def test_a_workdir_without_a_run_cannot_be_evaluated(semivit, tmp_path):
     assert f"{tmp_path} is neither a run folder" in printed
 
 
-def test_a_workdir_that_cannot_be_written_is_named(train, tmp_path):
+def test_a_workdir_that_is_a_file_is_named(train, tmp_path):
     (tmp_path / "run").write_text("a file where the folder should be")
     code, printed = train()
-    assert code == FAILED
-    assert str(tmp_path / "run") in printed
+    assert code == BAD_USAGE
+    assert f"{tmp_path / 'run'} is a file" in printed
 
 
 @pytest.mark.parametrize("arguments", [[], ["trian"], ["train"], ["eval"]], ids=str)

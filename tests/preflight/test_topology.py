@@ -49,7 +49,7 @@ def test_gpus_cannot_be_compiled_for_and_say_why():
 
 def test_without_libtpu_the_extra_is_named(monkeypatch):
     monkeypatch.setattr(topology, "libtpu_installed", lambda: False)
-    with pytest.raises(topology.TopologyError, match=r"semivit_jax\[plan\]"):
+    with pytest.raises(topology.TopologyError, match=r"pip install .* '\.\[plan\]'"):
         topology.describe_devices(topology.parse("v5e:4x4"))
 
 
