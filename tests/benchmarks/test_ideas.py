@@ -10,8 +10,10 @@ import pytest
 
 from benchmarks import cases, ideas
 from benchmarks.measure import describe
+from tests.compiled import quick_jit
 from tests.stages.test_cuda_lowering import scans
 
+pytestmark = pytest.mark.xdist_group("ideas")  # what they are compared with is computed once
 STAGES = pytest.mark.parametrize("stage", ["semi", "mae"])
 
 
@@ -85,18 +87,18 @@ def test_three_products_make_no_array_of_three_widths():
     assert fused("") > 0 == fused("three_products")
 
 
+@functools.cache
+def after_one_step(idea):
+    compiled, _ = describe(case_of("semi", "float32"))
+    key = jax.random.key(1)
+    state, batch = quick_jit(compiled.stage.init)(key), cases.random_batch(case_of("semi", "float32"), 0)
+    with ideas.applied(idea):
+        return jax.tree.leaves(quick_jit(lambda s, b, k: compiled.stage.train_step(s, b, k))(state, batch, key))
+
+
 @pytest.mark.parametrize("idea", ["three_products", "keep_everything", "float32_attention_gradient"])
 def test_an_idea_computes_the_same(idea):
-    compiled, (state, batch, key) = describe(case_of("semi", "float32"))
-    key = jax.random.key(1)
-    state, batch = compiled.init(key), cases.random_batch(case_of("semi", "float32"), 0)
-
-    def metrics_of(name):
-        with ideas.applied(name):
-            jitted = jax.jit(lambda s, b, k: compiled.stage.train_step(s, b, k))
-            return jax.tree.leaves(jitted(state, batch, key))
-
-    for ours, theirs in zip(metrics_of(idea), metrics_of(""), strict=True):
+    for ours, theirs in zip(after_one_step(idea), after_one_step(""), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=2e-5)
 
 
