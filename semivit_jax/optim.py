@@ -119,68 +119,40 @@ class Course(NamedTuple):
     accum: int
 
 
-def cosine(
-    *,
-    peak_lr: float,
-    min_lr: float,
-    warmup_epochs: float,
-    epochs: float,
-    micro_per_epoch: int,
-    steps_per_epoch: int,
-    accum: int,
-) -> Schedule:
+def cosine(course: Course) -> Schedule:
     """Linear warm-up from 0, then half a cosine to min_lr, by fractions of an epoch (MAE's schedule).
 
     The position of update `step` is step // steps_per_epoch + (step % steps_per_epoch) * accum /
     micro_per_epoch epochs, with the recipe's own accum (contracts: steps, epochs, learning rate).
     """
+    c = course
 
     def lr(step: jax.Array) -> jax.Array:
-        within = (step % steps_per_epoch).astype(float) * accum / micro_per_epoch
-        t = step // steps_per_epoch + within  # float: jax's default float type, float64 in parity runs
-        warm = peak_lr * t / max(warmup_epochs, 1e-12)
-        share = (t - warmup_epochs) / max(epochs - warmup_epochs, 1e-12)
-        cold = min_lr + (peak_lr - min_lr) * 0.5 * (1 + jnp.cos(jnp.pi * share))
-        return jnp.where(t < warmup_epochs, warm, cold)
+        within = (step % c.steps_per_epoch).astype(float) * c.accum / c.micro_per_epoch
+        t = step // c.steps_per_epoch + within  # float: jax's default float type, float64 in parity runs
+        warm = c.peak_lr * t / max(c.warmup_epochs, 1e-12)
+        share = (t - c.warmup_epochs) / max(c.epochs - c.warmup_epochs, 1e-12)
+        cold = c.min_lr + (c.peak_lr - c.min_lr) * 0.5 * (1 + jnp.cos(jnp.pi * share))
+        return jnp.where(t < c.warmup_epochs, warm, cold)
 
     return lr
 
 
-def cosine_inclusive_warmup(*, peak_lr: float, min_lr: float, warmup_steps: int, total_steps: int) -> Schedule:
+def cosine_inclusive_warmup(course: Course) -> Schedule:
     """ConvNeXt's table: warm-up that reaches the peak, then a cosine that starts at it and never ends at min_lr."""
+    c, warmup_steps = course, int(course.warmup_epochs * course.steps_per_epoch)
 
     def lr(step: jax.Array) -> jax.Array:
         step = step.astype(float)
-        warm = peak_lr * step / max(warmup_steps - 1, 1)
-        share = (step - warmup_steps) / max(total_steps - warmup_steps, 1)
-        cold = min_lr + (peak_lr - min_lr) * 0.5 * (1 + jnp.cos(jnp.pi * share))
+        warm = c.peak_lr * step / max(warmup_steps - 1, 1)
+        share = (step - warmup_steps) / max(c.total_steps - warmup_steps, 1)
+        cold = c.min_lr + (c.peak_lr - c.min_lr) * 0.5 * (1 + jnp.cos(jnp.pi * share))
         return jnp.where(step < warmup_steps, warm, cold)
 
     return lr
 
 
-def _cosine(course: Course) -> Schedule:
-    return cosine(
-        peak_lr=course.peak_lr,
-        min_lr=course.min_lr,
-        warmup_epochs=course.warmup_epochs,
-        epochs=course.epochs,
-        micro_per_epoch=course.micro_per_epoch,
-        steps_per_epoch=course.steps_per_epoch,
-        accum=course.accum,
-    )
-
-
-def _cosine_inclusive_warmup(course: Course) -> Schedule:
-    return cosine_inclusive_warmup(
-        peak_lr=course.peak_lr,
-        min_lr=course.min_lr,
-        warmup_steps=int(course.warmup_epochs * course.steps_per_epoch),
-        total_steps=course.total_steps,
-    )
-
-
 SCHEDULES: dict[str, Callable[[Course], Schedule]] = {
-    "cosine": _cosine,
-    "cosine_inclusive_warmup": _cosine_inclusive_warmup,
+    "cosine": cosine,
+    "cosine_inclusive_warmup": cosine_inclusive_warmup,
 }

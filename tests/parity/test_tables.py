@@ -25,13 +25,16 @@ def test_cosine_schedule_and_its_scaled_groups(name):
     niter, accum, epochs = config["niter"], config["accum"], config["epochs"]
     steps_per_epoch = niter // accum
     lr = optim.cosine(
-        peak_lr=config["lr"],
-        min_lr=config["min_lr"],
-        warmup_epochs=config["warmup"],
-        epochs=epochs,
-        micro_per_epoch=niter,
-        steps_per_epoch=steps_per_epoch,
-        accum=accum,
+        optim.Course(
+            peak_lr=config["lr"],
+            min_lr=config["min_lr"],
+            warmup_epochs=config["warmup"],
+            epochs=epochs,
+            micro_per_epoch=niter,
+            steps_per_epoch=steps_per_epoch,
+            total_steps=epochs * steps_per_epoch,
+            accum=accum,
+        )
     )
     # Recorded per iteration; the first of each update counts, and a left-over iteration makes no update.
     table = table.reshape(epochs, niter, 3)[:, : steps_per_epoch * accum : accum].reshape(-1, 3)
@@ -57,7 +60,16 @@ def test_cosine_schedule_with_inclusive_warmup(name):
     config, table = data[f"{name}_config"], data[name]
     warmup_steps = config.get("warmup_steps", config["warmup"] * config["niter"])
     lr = optim.cosine_inclusive_warmup(
-        peak_lr=config["base"], min_lr=config["final"], warmup_steps=warmup_steps, total_steps=len(table)
+        optim.Course(
+            peak_lr=config["base"],
+            min_lr=config["final"],
+            warmup_epochs=warmup_steps,  # an epoch of one step: the recorded warm-ups are no whole epochs
+            epochs=len(table),
+            micro_per_epoch=1,
+            steps_per_epoch=1,
+            total_steps=len(table),
+            accum=1,
+        )
     )
     np.testing.assert_allclose(lr(jnp.arange(len(table))), table, rtol=1e-9)
 
