@@ -31,7 +31,7 @@ def draw(config: Config, out: Path, *, duplicates: bool) -> None:
     logs.console.print(_per_class(task))
     if duplicates:
         logs.say("reading every image once for duplicates (--duplicates=no skips this)")
-        for line in find_duplicates(task, evaluation_apart=bool(config.data.eval_split)):
+        for line in find_duplicates(task):
             logs.say(line)
     logs.say(f"wrote {out}")
 
@@ -52,15 +52,10 @@ def _per_class(task: TaskData) -> Table:
     return table
 
 
-def find_duplicates(task: TaskData, *, evaluation_apart: bool) -> list[str]:
-    """One line per content that stands in more than one role (labeled, unlabeled, validation, evaluation).
-
-    Args:
-      task: the images and their split.
-      evaluation_apart: evaluation has images of its own; otherwise they are the validation images.
-    """
+def find_duplicates(task: TaskData) -> list[str]:
+    """One line per content that stands in more than one role (labeled, unlabeled, validation, evaluation)."""
     places: dict[bytes, list[tuple[str, str]]] = defaultdict(list)
-    for role, images, indices in _roles(task, evaluation_apart=evaluation_apart):
+    for role, images, indices in _roles(task):
         hidden = not logs.console.is_terminal  # where its bars would be empty lines
         for index in track(indices, f"reading {role}", console=logs.console, transient=True, disable=hidden):
             digest = hashlib.sha256(images.records[int(index)]).digest()
@@ -70,11 +65,13 @@ def find_duplicates(task: TaskData, *, evaluation_apart: bool) -> list[str]:
     return lines or ["no image stands in two of labeled, unlabeled, validation and evaluation"]
 
 
-def _roles(task: TaskData, *, evaluation_apart: bool) -> list[tuple[str, ImageSet, np.ndarray]]:
+def _roles(task: TaskData) -> list[tuple[str, ImageSet, np.ndarray]]:
     split = task.split
     roles = [
         ("labeled", task.train, split.labeled),
         ("unlabeled", task.train, split.unlabeled),
         ("validation", task.train, split.validation),
     ]
-    return [*roles, ("evaluation", task.eval, np.arange(len(task.eval)))] if evaluation_apart else roles
+    if task.evaluates_on_validation:
+        return roles
+    return [*roles, ("evaluation", task.eval, np.arange(len(task.eval)))]
