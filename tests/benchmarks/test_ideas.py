@@ -11,7 +11,7 @@ import pytest
 from benchmarks import cases, ideas
 from benchmarks.measure import describe
 from tests.compiled import quick_jit
-from tests.stages.test_cuda_lowering import scans
+from tests.jaxprs import equations, scans
 
 pytestmark = pytest.mark.xdist_group("ideas")  # what they are compared with is computed once
 STAGES = pytest.mark.parametrize("stage", ["semi", "mae"])
@@ -35,16 +35,6 @@ def kept(idea, stage):
         carried = scan.params["num_carry"]
         found.update((str(v.aval.dtype), v.aval.shape[1:]) for v in scan.outvars[carried:])
     return found
-
-
-def equations(jaxpr):
-    for equation in jaxpr.eqns:
-        yield equation
-        for value in equation.params.values():
-            for item in value if isinstance(value, list | tuple) else [value]:
-                inner = getattr(item, "jaxpr", item)
-                if hasattr(inner, "eqns"):
-                    yield from equations(inner)
 
 
 @STAGES

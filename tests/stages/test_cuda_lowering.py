@@ -18,6 +18,7 @@ from benchmarks import cases
 from semivit_jax.models.layers import attend
 from semivit_jax.models.variants import VIT_SIZES
 from semivit_jax.stages import make_stage
+from tests.jaxprs import scans
 
 FORWARD, BACKWARD = "__cudnn$fmhaSoftmax", "__cudnn$fmhaSoftmaxBackward"
 
@@ -96,17 +97,6 @@ def kept_for_the_backward_pass(case):
         if equation.params["length"] == depth:
             kept.append(Counter((str(a.dtype), a.shape[1:]) for a in outputs if a.shape[:1] == (depth,)))
     return kept
-
-
-def scans(jaxpr):
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == "scan":
-            yield equation
-        for value in equation.params.values():
-            for item in value if isinstance(value, list | tuple) else [value]:
-                inner = getattr(item, "jaxpr", item)
-                if hasattr(inner, "eqns"):
-                    yield from scans(inner)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ import pytest
 from benchmarks import cases
 from benchmarks.measure import describe
 from tests.compiled import QUICK
+from tests.jaxprs import inner_jaxprs
 
 pytestmark = pytest.mark.xdist_group("lowered")  # programs are compiled once and shared
 STAGES = pytest.mark.parametrize("stage", ["mae", "finetune", "semi"])
@@ -68,11 +69,8 @@ def _walk(jaxpr, scans, names):
         stack = f"{names}/{equation.source_info.name_stack}"
         yield scans, stack, equation
         inner = scans + (equation.primitive.name == "scan")
-        for value in equation.params.values():
-            for item in value if isinstance(value, list | tuple) else [value]:
-                sub = getattr(item, "jaxpr", item)
-                if hasattr(sub, "eqns"):
-                    yield from _walk(sub, inner, stack)
+        for sub in inner_jaxprs(equation):
+            yield from _walk(sub, inner, stack)
 
 
 def dots(stage):
@@ -130,6 +128,7 @@ from benchmarks.measure import shapes_of
 from semivit_jax import sharding
 from semivit_jax.compiled import compile_stage
 from tests.compiled import QUICK
+from tests.jaxprs import inner_jaxprs
 
 stage, fsdp, grouped = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "mixed"
 case = dataclasses.replace(cases.tiny(stage), batch=16)
