@@ -29,7 +29,9 @@ setup(
         "numpy>=2",
         "pillow>=12",  # exact image path
         "simplejpeg>=1.9",  # fast JPEG decode
-        "opencv-python-headless>=4.10",  # fast resize and warps
+        "opencv-python-headless>=4.10",  # fast operators and warps
+        # Fast resize. Has no wheel for Linux on Arm, where Pillow resizes instead.
+        'cykooz-resizer>=4; platform_machine != "aarch64"',
         "rich>=13",  # progress and tables
         "tensorboardX>=2.6",  # TensorBoard files without TensorFlow
         "scikit-learn>=1.5",  # digits, baselines, probes

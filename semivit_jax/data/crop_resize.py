@@ -60,7 +60,7 @@ def crop_and_resize(
 ) -> np.ndarray:
     """Cuts `box` out (pixels outside do not contribute) and resizes it to [image_size, image_size, 3]."""
     crop = image[box.top : box.top + box.height, box.left : box.left + box.width]
-    if path == "fast":
+    if path == "fast" and fast_resize.AVAILABLE:
         return fast_resize.resize(crop, height=image_size, width=image_size, interpolation=interpolation)
     resized = Image.fromarray(crop).resize((image_size, image_size), PILLOW_INTERPOLATION[interpolation])
     return np.asarray(resized)

@@ -8,6 +8,10 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
+# Images are spread over the loader's own threads; OpenCV's would only compete with them. Set on import, as
+# worker processes share no other moment before their first image.
+cv2.setNumThreads(1)
+
 _VALUES = np.arange(256)
 _DIFFERENCES = np.arange(1.0, 256.0)
 _STRIP_BYTES = 200_000

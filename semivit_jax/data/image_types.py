@@ -3,7 +3,7 @@
 from typing import Literal
 
 ImagePath = Literal["pillow", "fast"]
-"""Which implementation transforms images: `pillow` is exact, `fast` (OpenCV, tables) is for training."""
+"""Which implementation transforms images: `pillow` is exact, `fast` (vector code, tables) is for training."""
 
 Interpolation = Literal["bicubic", "bilinear"]
 """Kernel of resizing and of the geometric operators."""
