@@ -127,8 +127,8 @@ class ProgressLine:
         """Shows the step and the numbers just logged, but for the `undefined` ones."""
         if not self._active:
             return
-        shown = {k.removeprefix("train/"): v for k, v in values.items() if k in _SHOWN and k not in undefined}
-        text = "  ".join(f"{k} {v:.4g}" for k, v in shown.items())
+        shown = [words.format(values[k]) for k, words in _SHOWN.items() if k in values and k not in undefined]
+        text = "  ".join(shown)
         if self._bar is not None:
             self._bar.update(self._task, completed=step, text=text)
         elif time.monotonic() - self._last >= self.SECONDS_BETWEEN_PLAIN_LINES or step >= self._total:
@@ -140,7 +140,14 @@ class ProgressLine:
             self._bar.stop()
 
 
-_SHOWN = ("train/loss", "train/mask_rate", "train/pseudo_label_acc", "val/acc1", "val_ema/acc1", "perf/images_per_sec")
+_SHOWN = {
+    "train/loss": "loss {:.4g}",
+    "train/mask_rate": "mask_rate {:.1%}",
+    "train/pseudo_label_acc": "pseudo_label_acc {:.1%}",
+    "val/acc1": "val/acc1 {:.1%}",
+    "val_ema/acc1": "val_ema/acc1 {:.1%}",
+    "perf/images_per_sec": "{:,.1f} images/s",
+}
 
 
 class _Lines(logging.Handler):

@@ -1,6 +1,7 @@
 """The guard in the real loop: with a stand-in for the stage whose losses and accuracies go wrong as planned."""
 
 import json
+import re
 
 import pytest
 
@@ -22,7 +23,7 @@ def test_dropped_updates_are_counted_and_training_goes_on(run_semi, capsys):
     assert seen_positions(folder) == [p for p in range(TOTAL) if p not in (5, 6)]
     assert {line["train/pseudo_label_acc"] for line in lines if "train/loss" in line} == {0}  # a mean of nothing
     said = capsys.readouterr().out
-    assert "mask_rate 0.8" in said
+    assert re.search(r"mask_rate 8\d\.\d%", said)
     assert "pseudo_label_acc" not in said
 
 

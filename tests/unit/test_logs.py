@@ -93,7 +93,13 @@ def test_the_progress_line_leaves_out_what_is_a_mean_of_nothing(capsys):
     logs.ProgressLine("semi", 9, active=True).show(9, values, undefined=undefined)
     window.add({"pseudo_label_acc": Mean(np.zeros(1), np.ones(1))})  # all wrong is an accuracy
     assert not window.empty()
-    assert capsys.readouterr().out == "semi 9/9  mask_rate 0\n"
+    assert capsys.readouterr().out == "semi 9/9  mask_rate 0.0%\n"
+
+
+def test_the_progress_line_tells_shares_in_percent_as_the_tables_do(capsys):
+    values = {"perf/images_per_sec": 12345.64, "train/loss": 0.123456, "val/acc1": 0.9375, "train/lr": 0.1}
+    logs.ProgressLine("finetune", 9, active=True).show(9, values)
+    assert capsys.readouterr().out == "finetune 9/9  loss 0.1235  val/acc1 93.8%  12,345.6 images/s\n"
 
 
 def test_a_dropped_update_does_not_spoil_the_means():
