@@ -1,7 +1,7 @@
 """Manifest of a checkpoint: size and checksum of every file, written last, so that its presence seals it.
 
 Orbax restores a checkpoint with a flipped bit without a word; a manifest that matches is what makes a
-checkpoint good here (contracts: checkpoints and identity).
+checkpoint good here.
 """
 
 import json

@@ -54,7 +54,7 @@ def scan(root: Path, *, cache_dir: Path) -> Scan:
     saved = cache_dir / f"folder_{place}.npz"
     found = _load(saved, root)
     if found is None:
-        _log.info("looking for images in %s, once", root)
+        _log.info("listing the images in %s (kept for the next start)", root)
         found, times = _scan(root)
         _save(saved, found, times)
     if not len(found.names):

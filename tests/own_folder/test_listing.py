@@ -37,6 +37,14 @@ def test_images_deeper_than_the_classes_are_told(listed, root, tmp_path, caplog)
     assert not caplog.records
 
 
+def test_listing_is_said_when_it_is_done_and_not_when_it_is_kept(listed, root, caplog):
+    for told in ([f"listing the images in {root} (kept for the next start)"], []):
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            listed()
+        assert [r.getMessage() for r in caplog.records if "listing" in r.getMessage()] == told
+
+
 def test_records_are_the_files_also_in_another_process(listed, root):
     folder = listed()
     records = pickle.loads(pickle.dumps(folder.records))
