@@ -43,6 +43,7 @@ def newest_good(directory: Path) -> Path | None:
 
 
 def read_facts(checkpoint: Path) -> Facts:
+    """What a checkpoint says of itself besides its arrays (`progress.facts`)."""
     with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
         return reader.restore(checkpoint / "facts")
 
@@ -87,6 +88,7 @@ def steps(directory: Path) -> list[int]:
 
 
 def sealed_steps(directory: Path) -> list[int]:
+    """Steps of a folder's checkpoints that were completed, whether or not their files are still good."""
     return [s for s in steps(directory) if manifest.is_sealed(directory / str(s))]
 
 
