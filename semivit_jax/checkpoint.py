@@ -44,8 +44,10 @@ def newest_good(directory: Path) -> Path | None:
 
 
 def read_facts(checkpoint: Path) -> Facts:
-    """What a checkpoint's numbers belong to. Read without orbax, which would touch a device: a process that is one
-    of several has to know the config before it may."""
+    """What a checkpoint says of itself besides its arrays (`progress.facts`).
+
+    Read without orbax, which would touch a device: a process that is one of several has to know the config before.
+    """
     return json.loads((checkpoint / "facts" / "metadata").read_text())
 
 
@@ -89,6 +91,7 @@ def steps(directory: Path) -> list[int]:
 
 
 def sealed_steps(directory: Path) -> list[int]:
+    """Steps of a folder's checkpoints that were completed, whether or not their files are still good."""
     return [s for s in steps(directory) if manifest.is_sealed(directory / str(s))]
 
 

@@ -22,6 +22,7 @@ def write_part(directory: Path, process_index: int, process_count: int) -> None:
 
 
 def has_part(directory: Path, process_index: int, process_count: int) -> bool:
+    """Whether a process of so many has recorded what it wrote."""
     return (directory / _PART.format(process_index, process_count)).exists()
 
 
@@ -48,6 +49,7 @@ def sealed(directory: Path) -> dict[str, list[int]]:
 
 
 def is_sealed(directory: Path) -> bool:
+    """Whether a checkpoint was completed; `problems` says whether it is still good."""
     return (directory / MANIFEST).exists()
 
 
