@@ -10,6 +10,7 @@ from semivit_jax.config import DataConfig
 from semivit_jax.data import host_views
 from semivit_jax.data.bad_records import WINDOW, BadRecord, BadRecordCount
 from semivit_jax.data.dataset import ImageSet
+from semivit_jax.data.decode import BadImage
 from semivit_jax.data.order import HostRows
 from semivit_jax.data.read_ahead import num_blocks, read_ahead
 from semivit_jax.data.rows import Arrays, DecodedSet, Rows, decode_all, fits_in_memory, read_image
@@ -108,4 +109,7 @@ class _EvalBlocks:
         if self.decoded is not None:
             return self.decoded.bad.get(index, self.decoded.images[index])
         image = read_image(self.images, index, self.data, path="pillow")  # evaluation is always exact
-        return image if isinstance(image, BadRecord) else self.view(image)
+        try:
+            return image if isinstance(image, BadRecord) else self.view(image)
+        except BadImage as error:
+            return BadRecord(index, str(error))
