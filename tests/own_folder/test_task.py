@@ -157,11 +157,12 @@ def test_one_class_is_refused(root, tmp_path):
 
 
 def test_files_that_vanish_while_training_are_bad_records(root, caplog):
-    task = open_task(config_for(root), workdir=None)
+    config = config_for(root, max_bad_share=0.5)
+    task = open_task(config, workdir=None)
     for name in task.train.names[:3]:
         (root / name).unlink()
     spec = pipeline.BatchSpec("mae", 4, 1, 1, 0)
-    batches = pipeline.train_batches(task, config_for(root).data, spec, position=0, process_index=0, process_count=1)
+    batches = pipeline.train_batches(task, config.data, spec, position=0, process_index=0, process_count=1)
     for _ in range(10):
         next(batches)
     assert batches.bad_records > 0
