@@ -59,7 +59,7 @@ TYPICAL_NEEDS = (500, 1000, 2000, 5000)  # unlabeled images per second
 Measured = Callable[[bytes, np.random.Generator], None]
 """One view, or the views of one pair, from the bytes of a JPEG file and a generator."""
 
-EVAL = EvalViewSpec(image_size=IMAGE_SIZE, crop_fraction=224 / 256, interpolation="bicubic")
+EVAL = EvalViewSpec(image_size=IMAGE_SIZE, crop_fraction=224 / 256, interpolation="bicubic", max_pixels=MAX_PIXELS)
 RANDAUGMENT = RandAugmentSpec(num_ops=2, magnitude=9.0, magnitude_std=0.5, apply_prob=0.5)
 
 

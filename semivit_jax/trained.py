@@ -32,7 +32,7 @@ class View:
       preprocessing: size, crop, interpolation, mean and std.
       keeps_size: images are taken as they are and must have the model's size (`config.data.affine_views`).
       exif_rotation: turn images as their EXIF orientation asks.
-      max_pixels: larger images are refused before they are decoded.
+      max_pixels: larger images are refused before they are decoded, and those that would be larger once resized.
     """
 
     preprocessing: Preprocessing
@@ -45,6 +45,7 @@ class View:
 
         Raises:
           ValueError: `keeps_size`, and the image has another size.
+          BadImage: the image is too long, see `resize_short_side_and_crop`.
         """
         view = self.preprocessing
         if self.keeps_size:
@@ -54,6 +55,7 @@ class View:
             image_size=view.image_size,
             crop_fraction=view.crop_fraction,
             interpolation="bilinear" if view.interpolation == "bilinear" else "bicubic",
+            max_pixels=self.max_pixels,
         )
 
 

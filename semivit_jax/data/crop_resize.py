@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from semivit_jax.data import fast_resize
+from semivit_jax.data.decode import BadImage
 from semivit_jax.data.image_types import ImagePath, Interpolation
 
 PILLOW_INTERPOLATION = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
@@ -67,13 +68,17 @@ def crop_and_resize(
 
 
 def resize_short_side_and_crop(
-    image: np.ndarray, *, image_size: int, crop_fraction: float, interpolation: Interpolation
+    image: np.ndarray, *, image_size: int, crop_fraction: float, interpolation: Interpolation, max_pixels: int
 ) -> np.ndarray:
     """The evaluation view, always by Pillow.
 
     The shorter side becomes floor(image_size / crop_fraction), the longer one keeps the aspect (rounded
     down), and the central [image_size, image_size, 3] is cut out. The published fraction is 224/256 up to
     image size 224 and 1 above.
+
+    Raises:
+      BadImage: the image is so long that more than `max_pixels` pixels would lie between resize and crop, where
+        one of 20,000 x 1 becomes one of 5,120,000 x 256.
     """
     height, width = image.shape[:2]
     short_side = int(image_size / crop_fraction)
@@ -81,6 +86,11 @@ def resize_short_side_and_crop(
         new_width, new_height = short_side, int(short_side * height / width)
     else:
         new_width, new_height = int(short_side * width / height), short_side
+    if new_width * new_height > max_pixels:
+        raise BadImage(
+            f"image of {width} x {height} pixels, resized to a shorter side of {short_side}, would have {new_width} x "
+            f"{new_height} = {new_width * new_height}, over config.data.max_pixels = {max_pixels}"
+        )
     resized = Image.fromarray(image).resize((new_width, new_height), PILLOW_INTERPOLATION[interpolation])
     top, left = round((new_height - image_size) / 2), round((new_width - image_size) / 2)
     return np.asarray(resized.crop((left, top, left + image_size, top + image_size)))

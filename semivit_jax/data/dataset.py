@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ from semivit_jax.data.errors import DatasetError, NoSplitError
 from semivit_jax.data.listing import Listing
 from semivit_jax.data.splits import Split
 from semivit_jax.words import counted
+
+_log = logging.getLogger(__name__)
 
 
 class Records(Protocol):
@@ -82,10 +85,10 @@ def open_task(config: Config, *, workdir: Path | None) -> TaskData:
 
     Raises:
       DatasetError: if the data set is not there (the message says where it was looked for and how to prepare
-        it) or cannot be used, or is another one than the workdir's.
+        it) or cannot be used, has no image to evaluate on, or is another one than the workdir's.
       SplitError: if the split cannot be made, or the workdir holds another one.
     """
-    data = config.data
+    data = dataclasses.replace(config.data, validation_share=_validation_share(config.data, workdir))
     train, train_listing = _open(data, data.train_split, class_names=None)
     if len(train_listing.class_names) < 2 and config.stages != ("mae",):
         raise DatasetError(_too_few_classes(train_listing, data))
@@ -96,6 +99,8 @@ def open_task(config: Config, *, workdir: Path | None) -> TaskData:
         hashes.append(eval_listing.content_hash())
     else:
         evaluation = train.subset(split.validation)
+    if config.stages != ("mae",):  # which evaluates nothing
+        evaluation = _with_labels(evaluation, data, known=int((train.labels >= 0).sum()))
     listing_hash = hashlib.sha256("\n".join(hashes).encode()).hexdigest()
     task = TaskData(
         train=train,
@@ -206,6 +211,46 @@ def _too_few_classes(listing: Listing, data: DataConfig) -> str:
     why = folder_labels.too_few_classes(listing.class_names, listing.names, by_folder=by_folder)
     give = " Give such a file as config.data.labels." if by_folder else ""
     return f"{why}.{give} With fewer than two classes only config.stages = ('mae',) can run"
+
+
+def _validation_share(data: DataConfig, workdir: Path | None) -> float:
+    """`splits.validation_share`, but for runs of earlier versions: those go on with the images that they kept back."""
+    listing = workdir / "listing.json" if workdir is not None else None
+    if listing is not None and listing.exists() and json.loads(listing.read_text())["num_validation"]:
+        return data.validation_share
+    return splits.validation_share(data)
+
+
+def _with_labels(evaluation: ImageSet, data: DataConfig, *, known: int) -> ImageSet:
+    """The evaluation images whose label is known; the others would count as mistakes.
+
+    Args:
+      evaluation: of the task.
+      data: of the config.
+      known: training images with a known label.
+
+    Raises:
+      DatasetError: there are none.
+    """
+    labeled = np.flatnonzero(evaluation.labels >= 0)
+    if len(labeled) == len(evaluation) > 0:
+        return evaluation
+    if not data.eval_split:
+        raise DatasetError(
+            f"{counted(known, 'image has', 'images have')} a label, too few to keep back "
+            f"config.data.validation_share = {data.validation_share} of them for validation, since every class keeps "
+            "one for training: label more images, raise the share, or name a split of evaluation images with "
+            "config.data.eval_split. Without any, only config.stages = ('mae',) can run"
+        )
+    split = f"the evaluation split {data.eval_split!r}"
+    own_folder = data.dataset == "own_folder"
+    rule = f"; those directly in {data.eval_split}/CLASS have the label CLASS, deeper ones have none" * own_folder
+    if not len(labeled):
+        example = f", {evaluation.names[0]!r} for one" if len(evaluation) else ""
+        raise DatasetError(f"none of the {counted(len(evaluation), 'image')} of {split} has a label{rule}{example}")
+    missing = counted(len(evaluation) - len(labeled), "image")
+    _log.warning("%s of %s left out, without a label%s", missing, split, rule)
+    return evaluation.subset(labeled)
 
 
 def _choose_split(listing: Listing, data: DataConfig, *, seed: int) -> Split:

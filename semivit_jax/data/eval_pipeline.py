@@ -8,8 +8,9 @@ import numpy as np
 
 from semivit_jax.config import DataConfig
 from semivit_jax.data import host_views
-from semivit_jax.data.bad_records import WINDOW, BadRecord, BadRecordCount
+from semivit_jax.data.bad_records import BadRecord, BadRecordCount
 from semivit_jax.data.dataset import ImageSet
+from semivit_jax.data.decode import BadImage
 from semivit_jax.data.order import HostRows
 from semivit_jax.data.read_ahead import num_blocks, read_ahead
 from semivit_jax.data.rows import Arrays, DecodedSet, Rows, decode_all, fits_in_memory, read_image
@@ -34,11 +35,13 @@ class EvalBatches:
         return math.ceil(len(self._images) / self._rows.global_rows)
 
     def __iter__(self) -> Iterator[Arrays]:
-        # The share of bad records is that of this evaluation: each one starts to count anew. Of a few images one alone
-        # would be above it, and no single file shall end a run whose config allows for bad ones.
-        share, window = self._data.max_bad_share, min(WINDOW, len(self._images))
-        share = max(share, 1 / window) if share else 0.0
-        bad = BadRecordCount(self._images.names, max_bad_share=share, window=window, logged=self._named)
+        # The share of bad records is that of this evaluation: each one starts to count anew.
+        bad = BadRecordCount(
+            self._images.names,
+            max_bad_share=self._data.max_bad_share,
+            num_records=self._num_local_images(),
+            logged=self._named,
+        )
         if fits_in_memory(self._images, self._data) and self._decoded is None:
             self._decoded = decode_all(self._images, self._data)
         view = host_views.eval_view_of(self._data)
@@ -55,10 +58,15 @@ class EvalBatches:
             for _ in range(len(self)):
                 parts = [next(blocks) for _ in range(per_batch)]
                 for part in parts:
-                    bad.add(len(part.arrays["label"]), part.bad)
+                    bad.add(int(part.arrays["mask"].sum()), part.bad)
                 yield {key: np.concatenate([part.arrays[key] for part in parts]) for key in parts[0].arrays}
         finally:
             blocks.close()
+
+    def _num_local_images(self) -> int:
+        """Images that this host reads, without padding."""
+        positions = self._rows.stream_positions(0, len(self) * self._rows.local_rows)
+        return int((positions < len(self._images)).sum())
 
 
 def eval_batches(
@@ -108,4 +116,7 @@ class _EvalBlocks:
         if self.decoded is not None:
             return self.decoded.bad.get(index, self.decoded.images[index])
         image = read_image(self.images, index, self.data, path="pillow")  # evaluation is always exact
-        return image if isinstance(image, BadRecord) else self.view(image)
+        try:
+            return image if isinstance(image, BadRecord) else self.view(image)
+        except BadImage as error:
+            return BadRecord(index, str(error))

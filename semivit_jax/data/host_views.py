@@ -45,6 +45,7 @@ def eval_view_of(data: DataConfig) -> EvalView:
         image_size=data.image_size,
         crop_fraction=data.eval_crop_fraction,
         interpolation=_interpolation(data),
+        max_pixels=data.max_pixels,
     )
     return functools.partial(views.eval_view, spec=spec)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from semivit_jax.config import DataConfig
 from semivit_jax.words import counted
 
 _COLUMNS = ["role", "index", "name", "label"]
@@ -37,6 +38,14 @@ class Split:
     def training(self) -> np.ndarray:
         """All images that training may see: labeled and unlabeled ones, sorted."""
         return np.sort(np.concatenate([self.labeled, self.unlabeled]))
+
+
+def validation_share(data: DataConfig) -> float:
+    """Share of the images with known labels that is kept back for validation.
+
+    None of an own folder that has evaluation images apart: nothing would use them. The recipe's share cannot know that.
+    """
+    return 0.0 if data.dataset == "own_folder" and data.eval_split else data.validation_share
 
 
 def choose_split(

@@ -78,11 +78,13 @@ class EvalViewSpec:
       crop_fraction: image_size over the shorter side after resizing (published: 224/256 up to size 224,
         1 above).
       interpolation: kernel of the resize.
+      max_pixels: images that would have more pixels once resized, before the crop, are refused.
     """
 
     image_size: int
     crop_fraction: float
     interpolation: Interpolation
+    max_pixels: int
 
     def __post_init__(self):
         _check_size_and_interpolation(self.image_size, self.interpolation)
@@ -160,9 +162,17 @@ def unlabeled_views(image: np.ndarray, generator: np.random.Generator, *, spec: 
 
 
 def eval_view(image: np.ndarray, *, spec: EvalViewSpec) -> np.ndarray:
-    """The deterministic evaluation view of uint8 [height, width, 3]."""
+    """The deterministic evaluation view of uint8 [height, width, 3].
+
+    Raises:
+      BadImage: it is too long, see `resize_short_side_and_crop`.
+    """
     return resize_short_side_and_crop(
-        image, image_size=spec.image_size, crop_fraction=spec.crop_fraction, interpolation=spec.interpolation
+        image,
+        image_size=spec.image_size,
+        crop_fraction=spec.crop_fraction,
+        interpolation=spec.interpolation,
+        max_pixels=spec.max_pixels,
     )
 
 

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 from semivit_jax.config import Config, ConfigError, FinetuneConfig, SemiConfig, StageConfig
+from semivit_jax.data.splits import validation_share
 from semivit_jax.plan import DataFacts
 from semivit_jax.words import counted
 
@@ -44,7 +45,7 @@ def data_facts(config: Config, given: GivenFacts) -> DataFacts:
         )
     takes_all = not (data.labels_per_class or data.label_fraction or data.label_list)  # an own folder's known labels
     known = (takes_all and given.labeled) or images
-    kept_back = round(known * data.validation_share)
+    kept_back = round(known * validation_share(data))
     images -= kept_back
     labeled = known - kept_back if takes_all else given.labeled or _num_labeled(config, images, classes)
     if not 0 < labeled <= images:

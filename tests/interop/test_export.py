@@ -103,6 +103,7 @@ def evaluation_view(photo: Image.Image) -> np.ndarray:
         image_size=VIEW.image_size,
         crop_fraction=VIEW.crop_fraction,
         interpolation=VIEW.interpolation,  # pyright: ignore[reportArgumentType]
+        max_pixels=10**8,
     )
 
 

@@ -9,7 +9,7 @@ from configs import digits as digits_config
 from semivit_jax import run
 from semivit_jax.config import ConfigError
 from semivit_jax.config_check import check
-from semivit_jax.data import pipeline
+from semivit_jax.data import pipeline, splits
 from semivit_jax.data.dataset import describe, open_split, open_task
 from semivit_jax.data.errors import DatasetError
 from semivit_jax.data.splits import SplitError
@@ -67,6 +67,57 @@ def test_train_and_test_sub_folders(root, tmp_path):
     assert describe(task).startswith("9 labeled, 4 unlabeled, 0 validation and 1 evaluation image; 3 classes")
 
 
+@pytest.fixture
+def apart(root, tmp_path):
+    """The folder as train/, beside val/ with two ants."""
+    (tmp_path / "both").mkdir()
+    root.rename(tmp_path / "both" / "train")
+    for number in range(2):
+        put(tmp_path / "both" / "val" / "ant" / f"{number}.png", number)
+    return tmp_path / "both"
+
+
+def test_no_share_is_kept_back_where_evaluation_images_lie_apart(apart):
+    """The recipe's share is a fifth, and the images kept back would serve nothing."""
+    task = open_task(config_for(apart, train_split="train", eval_split="val", validation_share=0.25), workdir=None)
+    assert (len(task.split.labeled), len(task.split.validation), len(task.eval)) == (9, 0, 2)
+
+
+def test_a_run_that_kept_a_share_back_nevertheless_goes_on(apart, tmp_path, monkeypatch):
+    config = config_for(apart, train_split="train", eval_split="val", validation_share=0.25)
+    with monkeypatch.context() as earlier:
+        earlier.setattr(splits, "validation_share", lambda data: data.validation_share)
+        begun = open_task(config, workdir=tmp_path / "run")
+    assert len(begun.split.validation) == 2
+    assert open_task(config, workdir=tmp_path / "run").split_hash == begun.split_hash
+
+
+def test_too_few_labels_to_keep_any_back_are_refused(tmp_path):
+    """A label per class: none can be spared, and the stages that evaluate would fail hours later."""
+    for name in ("ant", "bee", "cat"):
+        put(tmp_path / "plain" / name / "0.png")
+        put(tmp_path / "plain" / "unlabeled" / f"{name}.png")
+    config = config_for(tmp_path / "plain")
+    with pytest.raises(DatasetError, match=r"^3 images have a label, too few .* = 0.25 .*label more .*data.eval_split"):
+        open_task(config, workdir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    assert len(open_task(dataclasses.replace(config, stages=("mae",)), workdir=None).eval) == 0
+    put(tmp_path / "plain" / "ant" / "1.png")
+    assert len(open_task(config, workdir=None).eval) == 1
+
+
+def test_evaluation_images_without_a_label_are_refused(apart, caplog):
+    config = config_for(apart, train_split="train", eval_split="val", validation_share=0.0)
+    put(apart / "val" / "day" / "ant" / "2.png")
+    assert len(open_task(config, workdir=None).eval) == 2
+    assert "1 image of the evaluation split 'val' left out, without a label" in caplog.text
+    (apart / "val" / "ant").rename(apart / "val" / "day" / "bee")
+    message = r"none of the 3 images of the evaluation split 'val' has a label; .* val/CLASS .* 'day/ant/2.png' for one"
+    with pytest.raises(DatasetError, match=message):
+        open_task(config, workdir=None)
+    open_task(dataclasses.replace(config, stages=("mae",)), workdir=None)
+
+
 def test_a_split_that_is_not_there(root, tmp_path):
     (tmp_path / "both").mkdir()
     root.rename(tmp_path / "both" / "train")
@@ -106,11 +157,12 @@ def test_one_class_is_refused(root, tmp_path):
 
 
 def test_files_that_vanish_while_training_are_bad_records(root, caplog):
-    task = open_task(config_for(root), workdir=None)
+    config = config_for(root, max_bad_share=0.5)
+    task = open_task(config, workdir=None)
     for name in task.train.names[:3]:
         (root / name).unlink()
     spec = pipeline.BatchSpec("mae", 4, 1, 1, 0)
-    batches = pipeline.train_batches(task, config_for(root).data, spec, position=0, process_index=0, process_count=1)
+    batches = pipeline.train_batches(task, config.data, spec, position=0, process_index=0, process_count=1)
     for _ in range(10):
         next(batches)
     assert batches.bad_records > 0

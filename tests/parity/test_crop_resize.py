@@ -23,7 +23,7 @@ from semivit_jax.data.crop_resize import (
     resize_short_side_and_crop,
     sample_crop_box,
 )
-from semivit_jax.data.decode import decode
+from semivit_jax.data.decode import BadImage, decode
 from semivit_jax.data.fast_resize import resize
 from tests.parity.recorded import load
 from tests.parity.samples import two_sample_distance
@@ -152,11 +152,36 @@ def test_crop_boxes_lie_inside_images_of_any_size(height, width, seed):
 # --- evaluation view
 
 
+def eval_view(image, *, image_size, crop_fraction, max_pixels=10**8):
+    return resize_short_side_and_crop(
+        image, image_size=image_size, crop_fraction=crop_fraction, interpolation="bicubic", max_pixels=max_pixels
+    )
+
+
 def test_evaluation_view_of_a_larger_model_resizes_to_its_own_size():
     image = RECORDED["eval_landscape_in"]  # 375 x 500
-    ours = resize_short_side_and_crop(image, image_size=384, crop_fraction=1.0, interpolation="bicubic")
+    ours = eval_view(image, image_size=384, crop_fraction=1.0)
     resized = np.asarray(Image.fromarray(image).resize((512, 384), Image.Resampling.BICUBIC))
     np.testing.assert_array_equal(ours, resized[:, 64:448])
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 20_000), (20_000, 1), (1, 89_000_000)])
+def test_evaluation_view_refuses_images_that_resizing_would_blow_up(height, width, monkeypatch):
+    monkeypatch.setattr(Image.Image, "resize", lambda *_, **__: pytest.fail("resized"))
+    image = np.broadcast_to(np.zeros(3, np.uint8), (height, width, 3))  # without its memory
+    with pytest.raises(
+        BadImage, match=rf"^image of {width} x {height} pixels.* over config.data.max_pixels = 90000000$"
+    ):
+        eval_view(image, image_size=224, crop_fraction=0.875, max_pixels=90_000_000)
+
+
+def test_evaluation_view_of_a_long_image_within_the_limit():
+    image = np.random.default_rng(0).integers(0, 256, (4, 90, 3), np.uint8)
+    resized = np.asarray(Image.fromarray(image).resize((180, 8), Image.Resampling.BICUBIC))
+    ours = eval_view(image, image_size=7, crop_fraction=0.875, max_pixels=180 * 8)
+    np.testing.assert_array_equal(ours, resized[0:7, 86:93])
+    with pytest.raises(BadImage, match=r"180 x 8 = 1440, over"):
+        eval_view(image, image_size=7, crop_fraction=0.875, max_pixels=180 * 8 - 1)
 
 
 # --- real photographs

@@ -51,11 +51,18 @@ def test_an_unknown_data_set_asks_for_its_size():
 def test_an_own_folder_keeps_back_a_share_of_its_known_labels():
     """As the split of a real folder does: 60 of 120 images in three classes, 60 whose class nobody knows."""
     values = {"data.dataset": "own_folder", "data.labels_per_class": 0, "data.validation_share": 0.2}
+    values["data.eval_split"] = ""
     labels = np.repeat([0, 1, 2, -1], [20, 20, 20, 60])
     split = choose_split(labels, label_fraction=1.0, validation_share=0.2, seed=0, class_names="abc")
     found = data_facts(small_config(**values), GivenFacts(images=120, labeled=60, classes=3))
     assert found == DataFacts(108, 48, 60, 3)
     assert (len(split.training), len(split.labeled), len(split.unlabeled)) == (108, 48, 60)
+
+
+def test_an_own_folder_with_evaluation_images_keeps_nothing_back():
+    values = {"data.dataset": "own_folder", "data.labels_per_class": 0, "data.validation_share": 0.2}
+    found = data_facts(small_config(**values), GivenFacts(images=120, labeled=60, classes=3))
+    assert found == DataFacts(120, 60, 60, 3)
 
 
 def test_more_labels_than_images_is_refused():

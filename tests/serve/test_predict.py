@@ -18,6 +18,7 @@ from semivit_jax.data.decode import BadImage
 from semivit_jax.main import main
 from semivit_jax.models.variants import classifier
 from semivit_jax.predict import Predictor
+from semivit_jax.predict_folder import predict_folder
 from semivit_jax.trained import View, load_trained
 from semivit_jax.weights import Preprocessing
 from tests.compiled import quick_jit
@@ -124,6 +125,18 @@ def test_a_folder_becomes_a_csv_and_bad_images_are_listed(finished, predictor, t
     assert "'cut.png': damaged image" in said
     assert "'text.png' is not an image" in said
     assert not list(out.parent.glob(".*"))
+
+
+def test_an_image_too_long_to_resize_is_named(finished, tmp_path):
+    trained = load_trained(finished[0], kept="latest", tree=None, stage=None)
+    view = View(Preprocessing(8, 0.8, "bilinear", (0.5,) * 3, (0.5,) * 3), False, False, 10_000)
+    (tmp_path / "photos").mkdir()
+    for name, width in (("fine.png", 90), ("long.png", 5_000)):
+        (tmp_path / "photos" / name).write_bytes(png(np.zeros((1, width, 3), np.uint8)))
+    predictor = Predictor(dataclasses.replace(trained, view=view), batch_size=2)
+    (line,) = predict_folder(predictor, tmp_path / "photos", tmp_path / "out.csv")
+    assert line.startswith("'long.png': image of 5000 x 1 pixels")
+    assert "over config.data.max_pixels = 10000" in line
 
 
 def test_nothing_readable_is_an_error_and_leaves_no_file(finished, tmp_path, capsys):

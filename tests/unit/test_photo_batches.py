@@ -132,6 +132,24 @@ def test_evaluation_is_the_same_on_both_paths(task, data):
     assert sum(batch["mask"].sum() for batch in first) == NUM_IMAGES
 
 
+def png(height: int, width: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (width, height)).save(file, format="PNG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("size", [(1, 2_000), (2_000, 1)])
+def test_an_image_too_long_to_resize_is_a_bad_record(task, data, size, caplog):
+    """2,000 pixels are few, but resized to a shorter side of 18 they are 648,000."""
+    images = dataclasses.replace(task.train, records=[*task.train.records[:-1], png(*size)])
+    lenient = dataclasses.replace(data, max_bad_share=0.1)
+    (batch,) = eval_batches(images, lenient, batch_size=NUM_IMAGES, process_index=0, process_count=1)
+    np.testing.assert_array_equal(np.flatnonzero(batch["mask"] == 0), [NUM_IMAGES - 1])
+    (line,) = (record.getMessage() for record in caplog.records)
+    assert line.startswith(f"passing over '{NUM_IMAGES - 1}': image of ")
+    assert line.endswith("648000, over config.data.max_pixels = 10000")
+
+
 @pytest.mark.slow  # worker processes take seconds to start; test_pipeline has a quick test of them
 def test_workers_give_the_same_views(task, data):
     spec = spec_of("semi")

@@ -244,13 +244,45 @@ def test_too_many_bad_records_stop_the_run(task, data):
         read(make_task(bad=range(3, 15)), data, spec_of("finetune"), 1)
 
 
+def broken(*indices):
+    return [BadRecord(index, "broken") for index in indices]
+
+
 def test_the_share_is_that_of_the_last_records():
-    count = BadRecordCount(["x"], max_bad_share=0.002)
+    count = BadRecordCount(["x", "y"], max_bad_share=0.002)
     for _ in range(100):  # one in a thousand for ever is fine
-        count.add(1000, [BadRecord(0, "broken")])
+        count.add(999, broken(0))
     assert count.total == 100
-    with pytest.raises(TooManyBadRecords, match="last 10,000 records"):
-        count.add(1000, [BadRecord(0, "broken")] * 12)
+    with pytest.raises(TooManyBadRecords, match="21 bad among this host's last 10,000 records"):
+        count.add(988, broken(*[1] * 12))
+
+
+@pytest.mark.parametrize(("share", "records"), [(0.5, 20), (0.1, 100), (0.01, 1_000)])
+def test_the_share_is_that_of_few_records_too(share, records):
+    """Chance brings ten bad records together, but not more."""
+    for good in (0, records - 11):
+        count = BadRecordCount(["x", "y"], max_bad_share=share)
+        count.add(good, broken(*[0, 1] * 5))
+        with pytest.raises(TooManyBadRecords, match=rf"^11 bad .* last {good + 11:,} .*max_bad_share = {share}; repair"):
+            count.add(0, broken(1))
+    count = BadRecordCount(["x", "y"], max_bad_share=share)
+    count.add(records, broken(*[0, 1] * 5, 1))  # 11 of more than ten times as many are not above the share
+
+
+def test_a_short_run_stops_at_too_many_bad_records(data):
+    """A fifth are bad, which twenty updates of eight show; a tenth is what an own folder bears."""
+    lenient = dataclasses.replace(data, max_bad_share=0.1)
+    with pytest.raises(TooManyBadRecords, match=r"^1\d bad among this host's last \d\d records, .* = 0.1; repair"):
+        read(make_task(bad=range(15, 25)), lenient, spec_of("mae"), 20)
+    read(make_task(bad=range(15, 18)), lenient, spec_of("mae"), 20)  # 3 of 47
+
+
+@pytest.mark.parametrize("limit", [0, rows.MEMORY_LIMIT_BYTES])
+def test_one_bad_image_of_few_does_not_end_a_run(data, limit, monkeypatch):
+    monkeypatch.setattr(rows, "MEMORY_LIMIT_BYTES", limit)
+    read(make_task(bad=[5]), data, spec_of("finetune"), 200)  # one of twelve, of which a hundredth may be bad
+    with pytest.raises(TooManyBadRecords, match=r"'image [56]'"):
+        read(make_task(bad=[5, 6]), data, spec_of("finetune"), 200)
 
 
 def test_a_record_that_vanishes_is_a_bad_record(data, monkeypatch):
@@ -305,6 +337,20 @@ def test_a_bad_evaluation_image_is_masked(data):
     np.testing.assert_array_equal(np.flatnonzero(batch["mask"] == 0), [7])
     with pytest.raises(TooManyBadRecords, match="image 7"):
         read_with(0.0, [7])
+
+
+@pytest.mark.parametrize(("process", "process_count", "real", "bad"), [(0, 1, 50, 6), (0, 2, 32, 4), (1, 2, 18, 2)])
+def test_the_share_of_evaluation_is_that_of_a_hosts_real_images(data, process, process_count, real, bad):
+    """A batch of 64 is 14 rows longer than the 50 images, of which a tenth may be bad."""
+    settings = dataclasses.replace(data, max_bad_share=0.1)
+
+    def read_with(num_bad):
+        images = make_task(bad=range(process * 32, process * 32 + num_bad)).train
+        list(eval_batches(images, settings, batch_size=64, process_index=process, process_count=process_count))
+
+    read_with(bad - 1)
+    with pytest.raises(TooManyBadRecords, match=rf"^{bad} bad among this host's last {real} .*share = 0.1; repair"):
+        read_with(bad)
 
 
 def test_a_bad_evaluation_image_is_named_once_over_all_evaluations(data, caplog):

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from semivit_jax import logs, main, split_report
-from semivit_jax.data import label_lists
+from semivit_jax.data import label_lists, splits
 from semivit_jax.data.dataset import open_task
 from semivit_jax.data.splits import SplitError
 from tests.configs import small_config
@@ -120,7 +120,7 @@ def told(monkeypatch):
 
 
 def test_images_per_class_are_reported(photos, told):
-    split(photos, "list.txt", labels_per_class=2, validation_share=0.25)
+    split(photos, "list.txt", labels_per_class=2, eval_split="", validation_share=0.25)
     # Labeled, other known ones, and a quarter for validation.
     assert {tuple(words) for words in told()} >= {
         ("cat", "2", "7", "3"),
@@ -170,8 +170,9 @@ def test_content_in_two_roles_is_reported(photos, told):
     assert duplicates(told) == ["same content: owl/copy.png (labeled), owl/0.png (evaluation)"]
 
 
-def test_validation_images_are_compared_beside_evaluation_images(photos, told):
-    """A validation share does not hide that a labeled image is evaluated."""
+def test_validation_images_are_compared_beside_evaluation_images(photos, told, monkeypatch):
+    """A validation share, of a data set that keeps one back, does not hide that a labeled image is evaluated."""
+    monkeypatch.setattr(splits, "validation_share", lambda data: data.validation_share)
     copy(photos, "test/owl/0.png", "train/owl/copy.png")
     split(photos, "list.txt", labels_per_class=0, label_fraction=1.0, validation_share=0.1)
     (line,) = duplicates(told)
