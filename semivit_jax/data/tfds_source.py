@@ -24,7 +24,9 @@ from semivit_jax.data.listing import Listing
 _log = logging.getLogger(__name__)
 # One call of array_record costs a millisecond for each million records of the file, however few it asks for.
 _READ_TOGETHER = 256  # records, some 30 MB of photographs
-_NAME_FEATURES = ("file_name", "filename", "image/filename", "id")
+# Many an `id` is a mere number: cifar10 and cifar100 have the same ones.
+_FILE_NAME_FEATURES = ("file_name", "filename", "image/filename")
+_NAME_FEATURES = (*_FILE_NAME_FEATURES, "id")
 
 # Builders of tensorflow-datasets 4.9.10 that cannot be used as they are, and the way round.
 _NEEDS_TENSORFLOW = (
@@ -88,6 +90,8 @@ def open_split(name: str, split: str, *, data_dir: Path, cache_dir: Path) -> Tfd
     if found is None:
         found = _read_listing(builder, split, source, label_key)
         listing.save(keep_in, found, fingerprint=fingerprint)
+    if _name_key(builder) not in _FILE_NAME_FEATURES:
+        found = listing.with_made_up_names(found)
     return TfdsSplit(TfdsRecords(source, image_key), found)
 
 
@@ -145,7 +149,7 @@ def _fingerprint(builder: Any, split: str) -> str:
 
 def _read_listing(builder: Any, split: str, source: Any, label_key: str) -> Listing:
     features = builder.info.features
-    name_key = next((key for key in _NAME_FEATURES if key in features), None)
+    name_key = _name_key(builder)
     console = Console(stderr=True)
     _log.info("reading names and labels of %d records of %s, once", len(source), builder.info.full_name)
     names, labels = [], np.empty(len(source), np.int32)
@@ -157,6 +161,11 @@ def _read_listing(builder: Any, split: str, source: Any, label_key: str) -> List
             labels[index] = record[label_key]
             names.append(_text(record[name_key]) if name_key else f"{split}/{index}")
     return Listing(listing.NameTable.pack(names), labels, tuple(features[label_key].names))
+
+
+def _name_key(builder: Any) -> str | None:
+    """The feature with the names of the records; None where they must be numbered."""
+    return next((key for key in _NAME_FEATURES if key in builder.info.features), None)
 
 
 def _text(value: Any) -> str:
