@@ -119,11 +119,17 @@ def test_labels_are_read_once_and_again_after_a_change(built, tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("food101", r"Set config.data.data_dir to where it is.*semivit prepare.*tfds.builder\('food101'"),
+        ("food101", r"Set config.data.data_dir to where it is.*semivit prepare.*In Python, tfds.builder\('food101'"),
+        ("unheard_of", r"where it asks for tensorflow, run it once in another environment \(pip install tensorflow "),
         ("imagenet2012:5.1.0", "semivit prepare.*needs TensorFlow"),
         ("imagenet2012_subset/1pct", "semivit prepare.*needs TensorFlow"),
         ("i_naturalist2021", "cannot be created .* not packaged"),
-        ("cars196", "reported dead"),
+        ("cars196", "needs TensorFlow.*reported dead"),
+        ("cifar10", r"semivit prepare.*TensorFlow.* configs/cifar10.py .*dataset=own_folder --config.data.root=ROOT$"),
+        *(
+            (name, rf"needs TensorFlow, this once: run tfds.builder\('{name}'.* in another environment \(pip install")
+            for name in ("cifar100", "mnist", "oxford_flowers102", "dtd", "eurosat/rgb")
+        ),
     ],
 )
 def test_a_missing_dataset_says_where_and_how(tmp_path, name, hint):
