@@ -91,7 +91,7 @@ def _scan(root: Path) -> tuple[Scan, list[int]]:
         candidates += [f"{directory}/{name}" if directory else name for name in images]
     candidates.sort(key=os.fsencode)
     console = Console(stderr=True)
-    chunks = [candidates[start : start + _CHUNK] for start in range(0, len(candidates), _CHUNK)]
+    chunks = _chunks(candidates)
     names: list[str] = []
     with ThreadPoolExecutor(_THREADS) as threads:
         checks = threads.map(lambda chunk: [_complaint(root, name) for name in chunk], chunks)
@@ -166,6 +166,10 @@ def _met_again(directory: str, first: str) -> str:
     return f"{directory!r} is the same folder as {first!r}; its images are listed there"
 
 
+def _chunks(names: list[str]) -> list[list[str]]:
+    return [names[start : start + _CHUNK] for start in range(0, len(names), _CHUNK)]
+
+
 def _is_directory(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
@@ -232,8 +236,8 @@ def _load(path: Path, root: Path) -> Scan | None:
                 return None
         except OSError:
             return None
-    known = frozenset(tables["problems"])
+    known, chunks = frozenset(tables["problems"]), _chunks(list(tables["left_out"]))
     with ThreadPoolExecutor(_THREADS) as threads:
-        if not known.issuperset(threads.map(lambda name: _fault(root, name), tables["left_out"])):
+        if not all(threads.map(lambda chunk: known.issuperset(_fault(root, name) for name in chunk), chunks)):
             return None
     return Scan(**tables, unread=unread, ignored=ignored)

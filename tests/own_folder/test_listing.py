@@ -90,12 +90,15 @@ def test_unusable_files_are_left_out_and_named_together(listed, root, caplog):
 def test_pipes_sockets_and_devices_are_not_opened(listed, root, caplog, monkeypatch):
     """Opening a pipe would wait for a writer for ever."""
     os.mkfifo(root / "ant" / "pipe.jpg")
+    pipe = os.open(root / "ant" / "pipe.jpg", os.O_RDWR)
+    os.write(pipe, (root / "ant" / "0.png").read_bytes())  # so that this test would fail, not hang
     monkeypatch.chdir(root / "ant")  # the name of a socket is short
     with socket.socket(socket.AF_UNIX) as opened:
         opened.bind("socket.jpg")
     (root / "ant" / "device.jpg").symlink_to("/dev/zero")
     with caplog.at_level(logging.WARNING):
         folder = listed()
+    os.close(pipe)
     assert len(folder.listing.names) == 13
     for name in ("pipe", "socket", "device"):
         assert f"'ant/{name}.jpg' is not a regular file" in caplog.text
