@@ -114,6 +114,15 @@ def test_a_run_computes_as_its_imported_weights_do(tmp_path, facts):
     assert raw.model.layer_norm_eps == facts.layer_norm_eps
 
 
+@pytest.mark.parametrize("record", ['{"facts": ', "{}"], ids=["cut off", "empty"])
+def test_a_damaged_import_is_named(tmp_path, record):
+    save(tmp_path / "in", vit_with(1e-12))
+    (tmp_path / "in" / "import.json").write_text(record)
+    raw = raw_config(**SMALL, init_from=str(tmp_path / "in"))
+    with pytest.raises(ConfigError, match=r"config\.init_from .*: its import\.json cannot be read"):
+        adopt_preprocessing(raw, (), None)
+
+
 def test_the_command_line_has_the_last_word(tmp_path):
     save(tmp_path / "in", vit_with(1e-12))
     raw = raw_config(**SMALL, **{"init_from": str(tmp_path / "in"), "model.layer_norm_eps": EPS})
