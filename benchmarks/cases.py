@@ -57,10 +57,7 @@ def config_of(case: Case) -> Config:
         "pseudo_label_rule": "fixed", "confidence_threshold": 0.7, "pseudo_mixup": "prob",
     }  # fmt: skip
     decoder = DECODER if case.model in PUBLISHED_GROUP else TINY_DECODER
-    mae = {
-        **optimizer, "betas": (0.9, 0.95), "layer_decay": 1.0, "drop_path_rate": 0.0, "mask_ratio": 0.75,
-        "norm_pix_loss": True, **decoder,
-    }  # fmt: skip
+    mae = {**optimizer, "betas": (0.9, 0.95), "mask_ratio": 0.75, "norm_pix_loss": True, **decoder}
     model = {
         "variant": case.model, "pool": "mean", "posemb": "learned", "head_init_std": 0.02, "layer_norm_eps": 1e-6,
         "dtype": case.dtype, "attention": case.attention, "remat": case.remat, "unroll": case.unroll,

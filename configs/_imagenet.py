@@ -7,7 +7,11 @@ from semivit_jax.configs import _base
 
 
 class Model(NamedTuple):
-    """One row per model. max_images_per_device is an estimate for 80 GB, and changes nothing that is computed."""
+    """One row per model.
+
+    max_images_per_device is an estimate for 80 GB, with room for the mixing groups of every row; a limit without that
+    room makes the groups smaller, which changes what is computed (and is said).
+    """
 
     pool: str
     max_images_per_device: int

@@ -12,7 +12,7 @@ from semivit_jax.configs import _arguments
 def get_config(text: str = "") -> ConfigDict:
     args = _arguments.parse(text, labels_per_class=4, seed=0)
     adamw = dict(accum=1, lr_rule="per_256", schedule="cosine", eps=1e-8, weight_decay=0.05,
-                 clip_norm=0.0, drop_path_rate=0.0)  # fmt: skip
+                 clip_norm=0.0)  # fmt: skip
     light = dict(degrees=5.0, shift=0.0625, scale=(0.95, 1.05), shear=0.05)
     strong = dict(degrees=12.0, shift=0.08, scale=(0.9, 1.1), shear=0.15)
     wide = dict(degrees=20.0, shift=0.125, scale=(0.86, 1.16), shear=0.25)
@@ -20,6 +20,7 @@ def get_config(text: str = "") -> ConfigDict:
         adamw,
         batch_size=40,
         betas=(0.9, 0.999),
+        drop_path_rate=0.0,
         min_lr=0.0,
         label_smoothing=0.1,
         labeled_mixup=False,
@@ -80,7 +81,6 @@ def get_config(text: str = "") -> ConfigDict:
                 min_lr=0.0,
                 warmup_epochs=24.0,
                 betas=(0.9, 0.95),
-                layer_decay=1.0,
                 mask_ratio=0.5,  # of 16 patches; 0.75 leaves too little of a digit
                 norm_pix_loss=True,
                 decoder_width=32,

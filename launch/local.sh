@@ -2,7 +2,7 @@
 # Trains with several processes on this host, restarted after preemption until the run is DONE.
 #
 #   launch/local.sh --processes=2 --gpus=8 --config=imagenet_semi:model=vit_b16,labels=1pct --workdir=runs/vit_b
-#   launch/local.sh --processes=2 --cpu-devices=4 --config=digits --workdir=runs/digits [-- --config.seed=1]
+#   launch/local.sh --processes=2 --cpu-devices=2 --config=digits --workdir=runs/digits [-- --config.seed=1]
 #
 #   --processes=N      processes to start
 #   --gpus=N           GPUs of this host, divided evenly among them, or

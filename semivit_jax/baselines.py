@@ -1,4 +1,4 @@
-"""Two classical baselines on the very same split, on raw pixels (contracts: digits)."""
+"""Two classical baselines on the very same split, on raw pixels."""
 
 import numpy as np
 from sklearn.semi_supervised import LabelSpreading

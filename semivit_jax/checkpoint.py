@@ -1,5 +1,6 @@
 """Reads checkpoints, which `saving` writes: only sealed ones whose files match their manifest are trusted."""
 
+import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,8 +44,11 @@ def newest_good(directory: Path) -> Path | None:
 
 
 def read_facts(checkpoint: Path) -> Facts:
-    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
-        return reader.restore(checkpoint / "facts")
+    """What a checkpoint says of itself besides its arrays (`progress.facts`).
+
+    Read without orbax, which would touch a device: a process that is one of several has to know the config before.
+    """
+    return json.loads((checkpoint / "facts" / "metadata").read_text())
 
 
 def restore_arrays(checkpoint: Path, targets: Mapping[str, Any]) -> dict[str, jax.Array]:
@@ -87,6 +91,7 @@ def steps(directory: Path) -> list[int]:
 
 
 def sealed_steps(directory: Path) -> list[int]:
+    """Steps of a folder's checkpoints that were completed, whether or not their files are still good."""
     return [s for s in steps(directory) if manifest.is_sealed(directory / str(s))]
 
 

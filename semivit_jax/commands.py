@@ -19,7 +19,7 @@ from semivit_jax.recipe_files import asks_for_help, help_text, with_paths
 from semivit_jax.rollback import Collapsed
 
 BAD_USAGE = 2
-USAGE_ERRORS = (flags.Error, ConfigError, AttributeError, KeyError, ValueError, OSError)
+USAGE_ERRORS = (flags.Error, ConfigError, OSError)
 EXPECTED_ERRORS = (
     ConfigError,
     DatasetError,
@@ -79,19 +79,41 @@ def parse_config(command: str, argv: list[str], *, required: Sequence[str], opti
     config_flags.DEFINE_config_file("config", None, "recipe, FILE[:ARGS]", flag_values=values, sys_argv=arguments)
     for name in (*required, *optional):
         flags.DEFINE_string(name, "", "", flag_values=values)
-    overrides.check_keys(argv)
+    read_flags(values, arguments)
+    name_missing(values, ("config", *required))
+    folder = _workdir(values["workdir"].value) if "workdir" in required else None
+    config, notes = config_of(values, folder)
+    return CommandLine(config, {name: values[name].value for name in (*required, *optional)}, notes)
+
+
+def read_flags(values: Any, arguments: Sequence[str]) -> None:
+    """Parses a command line into flags of which one is --config.
+
+    Raises:
+      flags.Error: what of it cannot be understood. ConfigError: an override of a key that is none.
+    """
+    overrides.check_keys(arguments)
     try:
         rest = values(arguments)[1:]
     except (AttributeError, KeyError) as error:  # of the config file's code, or an override of a section it lacks
         raise flags.Error(f"the config has no {error.args[0]}") from error
-    raw: Any = values["config"].value
+    except flags.IllegalFlagValueError as error:
+        raise flags.Error(overrides.in_plain_words(str(error))) from error
     if rest:
         raise flags.Error(f"{rest[0]!r} is neither a flag nor the value of one")
-    name_missing(values, ("config", *required))
-    folder = _workdir(values["workdir"].value) if "workdir" in required else None
+
+
+def config_of(values: Any, folder: Path | None) -> tuple[Config, list[str]]:
+    """The checked config of parsed flags, with what follows from its overrides, and lines that say so.
+
+    Args:
+      values: as `read_flags` leaves them.
+      folder: the workdir; None without one.
+    """
+    raw: Any = values["config"].value
+    config_check.check_keys(raw)  # first, because what follows from overrides looks into the sections
     notes = overrides.apply(raw, config_flags.get_override_values(values["config"]), folder)
-    own = {name: values[name].value for name in (*required, *optional)}
-    return CommandLine(config_check.check(raw), own, notes)
+    return config_check.check(raw), notes
 
 
 def name_missing(values: Any, required: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""A stage's functions, jitted and placed on a mesh. The only place where jit, shardings and donation appear."""
+"""A stage's functions, jitted and placed on a mesh: steps are pure, and get jit, shardings and donation here alone."""
 
 import dataclasses
 from typing import Any

@@ -92,12 +92,12 @@ class ModelConfig:
     """Architecture of the backbone, shared by all stages."""
 
     variant: str  # a row of models/variants.py
-    pool: str  # 'mean' or 'cls'
+    pool: str  # 'mean' or 'cls'; ConvNeXt has 'mean' alone
     posemb: str  # 'learned' or 'sincos' (frozen) in the supervised stages; 'none' for ConvNeXt
     head_init_std: float
     layer_norm_eps: float  # of every norm; of a ConvNeXt the final one alone, its others have 1e-6
     dtype: str  # activations: 'float32', 'bfloat16', or 'auto' (bfloat16 on an accelerator)
-    attention: str  # 'auto', 'xla' or 'cudnn'
+    attention: str  # 'auto', 'xla' or 'cudnn'; ConvNeXt has none, so 'cudnn' is refused there
     remat: str  # 'none', 'dots' or 'full'
     unroll: int  # blocks per iteration of the scan over depth
 
@@ -117,9 +117,7 @@ class StageConfig:
     betas: tuple[float, float]
     eps: float
     weight_decay: float
-    layer_decay: float  # 1 switches it off
     clip_norm: float  # global gradient norm; 0 switches clipping off
-    drop_path_rate: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,6 +135,8 @@ class MaeConfig(StageConfig):
 class FinetuneConfig(StageConfig):
     """Stage 2, supervised fine-tuning on the labeled images."""
 
+    layer_decay: float  # 1 switches it off
+    drop_path_rate: float
     ema_decay: float  # 0 keeps no average
     label_smoothing: float
     labeled_mixup: bool  # off: label-smoothed cross-entropy
@@ -164,11 +164,13 @@ class SemiConfig(FinetuneConfig):
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """How the loop runs; only lower_batch_to_fit and on_collapse = 'rollback' change what is computed."""
+    """How the loop runs; what is computed changes only with on_collapse = 'rollback', lower_batch_to_fit, and a
+    max_images_per_device that leaves no room for a mixing group: both adaptations are said, and a restart keeps them.
+    """
 
     eval_every_epochs: float
     eval_batch_size: int
-    max_images_per_device: int  # of one forward pass; more are accumulated. 0 sets no limit
+    max_images_per_device: int  # of one forward pass; more are accumulated, in smaller mixing groups if none fits
     lower_batch_to_fit: bool  # a new stage whose images do not fill its batch takes the largest they do; off: refused
     deterministic: bool  # bit-identical repeats on GPU, slower
     compilation_cache: bool  # keep compiled programs in the user's cache folder
@@ -194,12 +196,16 @@ class MeshConfig:
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointConfig:
+    """How often a stage saves its state, and how many of its checkpoints stay."""
+
     save_every_steps: int
     keep: int  # good checkpoints kept per stage, besides the best one
 
 
 @dataclasses.dataclass(frozen=True)
 class LogConfig:
+    """What a run tells while it goes on, and what its reports call it."""
+
     every_steps: int
     tensorboard: bool
     recipe: str  # name of the recipe, printed in reports
@@ -235,6 +241,7 @@ RUNTIME_KEYS = (
     "data.data_dir",
     "data.root",
     "data.labels",
+    "data.label_list",  # a workdir's split.csv holds its content
     "data.threads",
     "data.workers",
     "data.prefetch_batches",

@@ -19,7 +19,7 @@ from semivit_jax.config import (
     StageConfig,
     flatten,
 )
-from semivit_jax.config_ranges import POSITIVE, RANGES
+from semivit_jax.config_ranges import AFFINE_VIEWS, POSITIVE, RANGES
 from semivit_jax.models.variants import CONVNEXT_SIZES, VIT_SIZES
 from semivit_jax.optim import SCHEDULES
 from semivit_jax.pseudo_label import RULES
@@ -33,15 +33,27 @@ def check(raw: Mapping[str, Any]) -> Config:
     return config
 
 
+def check_keys(raw: Mapping[str, Any]) -> None:
+    """Raises `ConfigError` where a key is missing, unknown or of the wrong type; values may still change."""
+    _build(Config, raw, "config")
+
+
 def check_stored(raw: Mapping[str, Any]) -> Config:
     """`check` of a config that a run has stored, with what earlier versions wrote otherwise brought up to date."""
     model = raw.get("model")
     # The epsilon was null, and before that no key at all; both meant this.
     if isinstance(model, Mapping) and model.get("layer_norm_eps") is None:
         raw = {**raw, "model": {**model, "layer_norm_eps": 1e-6}}
+    model = raw.get("model")
+    if isinstance(model, Mapping) and model.get("variant") in CONVNEXT_SIZES:  # which read neither
+        attention = "auto" if model.get("attention") == "cudnn" else model.get("attention")
+        raw = {**raw, "model": {**model, "pool": "mean", "attention": attention}}
     train = raw.get("train")
     if isinstance(train, Mapping):  # batches that images do not fill were refused
         raw = {**raw, "train": {"lower_batch_to_fit": False, **train}}
+    mae = raw.get("mae")
+    if isinstance(mae, Mapping):  # two keys that pre-training never read
+        raw = {**raw, "mae": {k: v for k, v in mae.items() if k not in ("layer_decay", "drop_path_rate")}}
     return check(raw)
 
 
@@ -111,7 +123,7 @@ def _check_values(c: Config) -> None:
         raise ConfigError(f"config.stages is {c.stages}; it must be one or more of {STAGES}, in this order")
     _one_of("config.model.variant", c.model.variant, (*VIT_SIZES, *CONVNEXT_SIZES))
     _one_of("config.model.pool", c.model.pool, ("mean", "cls"))
-    _check_posemb(c.model)
+    _check_convnext(c.model)
     _one_of("config.model.dtype", c.model.dtype, ("auto", "float32", "bfloat16"))
     _one_of("config.model.attention", c.model.attention, ("auto", "xla", "cudnn"))
     _one_of("config.model.remat", c.model.remat, ("none", "dots", "full"))
@@ -128,9 +140,15 @@ def _check_values(c: Config) -> None:
         _at_least(f"config.{key}", flatten(c)[key], 1)
 
 
-def _check_posemb(model: ModelConfig) -> None:
-    convnext = model.variant.startswith("convnext")
-    _one_of("config.model.posemb", model.posemb, ("none",) if convnext else ("learned", "sincos"))
+def _check_convnext(model: ModelConfig) -> None:
+    """A ConvNeXt pools its last feature map, and has neither position embedding nor attention."""
+    if model.variant not in CONVNEXT_SIZES:
+        _one_of("config.model.posemb", model.posemb, ("learned", "sincos"))
+        return
+    for key, legal in (("pool", ("mean",)), ("posemb", ("none",)), ("attention", ("auto", "xla"))):
+        if (value := getattr(model, key)) not in legal:
+            choice = ", ".join(legal)
+            raise ConfigError(f"config.model.{key} is {value!r}; legal values of {model.variant}: {choice}")
 
 
 def _check_data(data: DataConfig) -> None:
@@ -154,6 +172,9 @@ def _check_data(data: DataConfig) -> None:
     for key in ("crop_scale", "mae_crop_scale"):
         if data.photo_views is not None and (scale := getattr(data.photo_views, key))[0] > scale[1]:
             raise ConfigError(f"config.data.photo_views.{key} is {scale}; the smaller share comes first")
+    for view in AFFINE_VIEWS:
+        if data.affine_views is not None and (scale := getattr(data.affine_views, view).scale)[0] > scale[1]:
+            raise ConfigError(f"config.data.affine_views.{view}.scale is {scale}; the smaller factor comes first")
 
 
 def _check_stage(name: str, s: StageConfig) -> None:
@@ -176,6 +197,9 @@ def _check_stage(name: str, s: StageConfig) -> None:
     if isinstance(s, SemiConfig):
         _one_of(f"{path}.teacher", s.teacher, ("ema", "student"))
         _one_of(f"{path}.pseudo_mixup", s.pseudo_mixup, tuple(PSEUDO_MIXUPS))
+        kind = PSEUDO_MIXUPS[s.pseudo_mixup]
+        if kind is not None and kind.uses_alphas and s.mixup_alpha <= 0 and s.cutmix_alpha <= 0:
+            raise ConfigError(f"{path}.pseudo_mixup is {s.pseudo_mixup!r}: mixup_alpha or cutmix_alpha must be above 0")
         _one_of(f"{path}.pseudo_label_rule", s.pseudo_label_rule, tuple(RULES))
         _at_least(f"{path}.unlabeled_ratio", s.unlabeled_ratio, 1)
         if s.ema_decay == 0:

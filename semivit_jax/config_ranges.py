@@ -7,6 +7,9 @@ from semivit_jax.config import STAGES
 SHARE = (0.0, 1.0)
 POSITIVE = (1e-12, math.inf)
 NOT_NEGATIVE = (0.0, math.inf)
+AT_LEAST_ONE = (1, math.inf)
+AFFINE_VIEWS = ("mae", "labeled", "weak", "strong")
+_AFFINE_RANGES = {"degrees": NOT_NEGATIVE, "shift": NOT_NEGATIVE, "scale": POSITIVE, "shear": NOT_NEGATIVE}
 _STAGE_RANGES = {
     "base_lr": NOT_NEGATIVE,
     "min_lr": NOT_NEGATIVE,
@@ -17,6 +20,9 @@ _STAGE_RANGES = {
     "clip_norm": NOT_NEGATIVE,
     "drop_path_rate": (0.0, 0.999),
     "mask_ratio": (0.01, 0.99),
+    "decoder_width": AT_LEAST_ONE,
+    "decoder_depth": AT_LEAST_ONE,
+    "decoder_num_heads": AT_LEAST_ONE,
     "ema_decay": SHARE,
     "label_smoothing": (0.0, 0.999),
     "mixup_alpha": NOT_NEGATIVE,
@@ -30,17 +36,19 @@ _STAGE_RANGES = {
     "confidence_threshold": SHARE,
 }
 RANGES = {
+    "seed": NOT_NEGATIVE,
     **{f"{stage}.{key}": limits for stage in STAGES for key, limits in _STAGE_RANGES.items()},
+    **{f"data.affine_views.{v}.{key}": limits for v in AFFINE_VIEWS for key, limits in _AFFINE_RANGES.items()},
     "model.layer_norm_eps": POSITIVE,
     "model.head_init_std": NOT_NEGATIVE,
     "data.labels_per_class": NOT_NEGATIVE,
     "data.label_fraction": SHARE,
     "data.validation_share": SHARE,
     "data.max_bad_share": SHARE,
-    "data.image_size": (1, math.inf),
+    "data.image_size": AT_LEAST_ONE,
     "data.eval_crop_fraction": (1e-3, 1.0),
     "data.std": POSITIVE,
-    "data.max_pixels": (1, math.inf),
+    "data.max_pixels": AT_LEAST_ONE,
     "data.threads": NOT_NEGATIVE,
     "data.workers": NOT_NEGATIVE,
     "data.prefetch_batches": NOT_NEGATIVE,

@@ -11,6 +11,7 @@ from semivit_jax.evaluation import PROTOCOLS, Evaluation
 from semivit_jax.manifest import write_json
 from semivit_jax.scores import NUM_BINS, Scores
 
+TOP = 5  # guesses that acc5 counts
 MOST_ROWS = 20  # classes in a printed table; the JSON has all of them
 
 
@@ -43,10 +44,14 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
 
 def show(evaluation: Evaluation) -> None:
     """Prints the numbers, the classes with the lowest accuracy, and the confusions."""
-    title = f"{evaluation.source}\n{evaluation.dataset}, split {evaluation.split!r}, by {evaluation.protocol}"
-    logs.console.print(_summary(evaluation, title))
+    # Lines of their own: a table's title is broken at the table's width.
+    logs.say(evaluation.source)
+    logs.say(f"{evaluation.dataset}, split {evaluation.split!r}, by {evaluation.protocol}")
+    logs.console.print(_summary(evaluation))
     for tree, found in evaluation.found.items():
-        logs.console.print(_per_class(evaluation, tree, found))
+        title, table = _per_class(evaluation, tree, found)
+        logs.say(title)
+        logs.console.print(table)
 
 
 def _numbers(evaluation: Evaluation, found: Scores) -> dict[str, float]:
@@ -57,13 +62,19 @@ def _numbers(evaluation: Evaluation, found: Scores) -> dict[str, float]:
     return numbers
 
 
-def _summary(evaluation: Evaluation, title: str) -> Table:
+def _shown(evaluation: Evaluation, found: Scores) -> dict[str, float]:
+    """The numbers of the table; five guesses out of five classes or fewer are always right."""
+    few = len(evaluation.class_names) <= TOP
+    return {name: value for name, value in _numbers(evaluation, found).items() if not (few and name == "acc5")}
+
+
+def _summary(evaluation: Evaluation) -> Table:
     calibration = f"ece: expected calibration error, {NUM_BINS} bins"
-    shown = [name for found in evaluation.found.values() for name in _numbers(evaluation, found)]
-    table = Table(title=title, title_justify="left", caption=calibration if "ece" in shown else None)
+    shown = [name for found in evaluation.found.values() for name in _shown(evaluation, found)]
+    table = Table(caption=calibration if "ece" in shown else None)
     table.add_column("weights")
     for tree, found in evaluation.found.items():
-        numbers = _numbers(evaluation, found)
+        numbers = _shown(evaluation, found)
         if len(table.columns) == 1:
             for name in ("images", *(name if name == "loss" else f"{name} %" for name in numbers)):
                 table.add_column(name, justify="right")
@@ -72,14 +83,14 @@ def _summary(evaluation: Evaluation, title: str) -> Table:
     return table
 
 
-def _per_class(evaluation: Evaluation, tree: str, found: Scores) -> Table:
-    """The confusion matrix where it can be read, and else each class with what it is mostly taken for."""
+def _per_class(evaluation: Evaluation, tree: str, found: Scores) -> tuple[str, Table]:
+    """Title, and the confusion matrix where it can be read, and else each class with what it is mostly taken for."""
     names, num_classes = [escape(name) for name in evaluation.class_names], len(evaluation.class_names)
     graded = [i for i in range(num_classes) if found.class_acc[i] is not None]
     whole = num_classes <= MOST_ROWS
     worst = sorted(graded, key=lambda i: found.class_acc[i] or 0.0)[:MOST_ROWS]
-    title = f"{tree}: predictions per class" if whole else f"{tree}: the {len(worst)} classes of lowest accuracy"
-    table = Table(title=title, title_justify="left")
+    confusion = f"{tree}: images by class (rows: true class, columns: predicted class)"
+    table = Table()
     table.add_column("class")
     table.add_column("acc1 %", justify="right")
     for name in names if whole else ("mostly taken for",):
@@ -92,7 +103,7 @@ def _per_class(evaluation: Evaluation, tree: str, found: Scores) -> Table:
             wrong = sorted((j for j in range(num_classes) if j != i and row[j]), key=lambda j: -row[j])[:3]
             cells = [", ".join(f"{names[j]} ({row[j]})" for j in wrong)]
         table.add_row(names[i], _percent(found.class_acc[i] or 0.0), *cells)
-    return table
+    return confusion if whole else f"{tree}: the {len(worst)} classes of lowest accuracy", table
 
 
 def _percent(share: float) -> str:

@@ -1,7 +1,7 @@
 """`semivit eval`: grades every set of weights of a run, a checkpoint or an import on one split."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from semivit_jax import class_names, logs, metrics, probes, scores, sharding, workdir
+from semivit_jax import checkpoint, class_names, config_check, logs, metrics, probes, scores, sharding, workdir
 from semivit_jax.config import Config, ConfigError, DataConfig
 from semivit_jax.data.dataset import ImageSet, TaskData, open_split, open_task
 from semivit_jax.data.eval_pipeline import EvalBatches, eval_batches
@@ -57,7 +57,14 @@ class Evaluation:
 
 
 def evaluate(
-    folder: Path, config: Config | None, *, split: str, protocol: str, kept: str, stage: str | None
+    folder: Path,
+    config: Config | None,
+    *,
+    split: str,
+    protocol: str,
+    kept: str,
+    stage: str | None,
+    notes: Sequence[str] = (),
 ) -> Evaluation:
     """Grades params and, where they exist, ema_params.
 
@@ -69,21 +76,21 @@ def evaluate(
       protocol: a key of PROTOCOLS.
       kept: of a workdir, "latest" or "best".
       stage: of a workdir; None is the latest.
+      notes: lines to print first, once it is known which host prints.
 
     Raises:
       ConfigError: no data named, or the protocol cannot grade these weights on this split.
     """
     source = folder if is_import(folder) else find_checkpoint(folder, kept=kept, stage=stage)
-    first = load_trained(source, kept=kept, tree="params", stage=None)
-    if config is None and (folder / "config.json").exists():
-        config = workdir.load_config(folder)  # paths may have changed since the checkpoint was written
-    config = config or first.config
     if config is None:
-        raise ConfigError(f"{folder} is an import and names no data: give --config=FILE")
+        config = _own_config(folder, source)
     if protocol != "head" and split in FITTED_ON:
         raise ConfigError(f"--split={split} holds the images that --protocol={protocol} is fitted on; take another")
+    prepare_process(config)  # before the weights are read, which touches a device
+    for line in notes:
+        logs.say(line)
+    first = load_trained(source, kept=kept, tree="params", stage=None)
     config = dataclasses.replace(config, data=_seen_as(config.data, first.view.preprocessing))
-    prepare_process(config)
     task = open_task(config, workdir=None)
     images = open_split(config, task, split)
     grade = _grade_head if protocol == "head" else _grade_probe
@@ -93,6 +100,15 @@ def evaluate(
         found[tree] = grade(trained, Set(config, task, images), protocol)
     shown = split or config.data.eval_split or "validation"
     return Evaluation(str(source), config.data.dataset, shown, PROTOCOLS[protocol], task.class_names, found)
+
+
+def _own_config(folder: Path, source: Path) -> Config:
+    """Of a workdir, whose paths may have changed since the checkpoint was written, or else of the checkpoint."""
+    if is_import(folder):
+        raise ConfigError(f"{folder} is an import and names no data: give --config=FILE")
+    if (folder / "config.json").exists():
+        return workdir.load_config(folder)
+    return config_check.check_stored(checkpoint.read_facts(source)["config"])
 
 
 class Set(NamedTuple):
@@ -197,7 +213,8 @@ def _batches(images: ImageSet, config: Config, num_devices: int) -> EvalBatches:
 
 
 def _spread(params: Any, mesh: jax.sharding.Mesh) -> Any:
-    return jax.device_put(params, sharding.state_shardings(mesh, params))
+    # By way of the host: an array on one device cannot be spread over those of other processes.
+    return jax.device_put(jax.device_get(params), sharding.state_shardings(mesh, params))
 
 
 def _spec(data: DataConfig) -> ViewSpec:

@@ -43,6 +43,7 @@ def main(argv: list[str]) -> int:
 
 
 def usage() -> str:
+    """The subcommands, one per line."""
     rows = "\n".join(f"  {name:<8} {text}" for name, (_, text) in COMMANDS.items())
     return f"usage: semivit COMMAND [flags]\n{rows}"
 

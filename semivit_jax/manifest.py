@@ -1,7 +1,7 @@
 """Manifest of a checkpoint: size and checksum of every file, written last, so that its presence seals it.
 
 Orbax restores a checkpoint with a flipped bit without a word; a manifest that matches is what makes a
-checkpoint good here (contracts: checkpoints and identity).
+checkpoint good here.
 """
 
 import json
@@ -22,6 +22,7 @@ def write_part(directory: Path, process_index: int, process_count: int) -> None:
 
 
 def has_part(directory: Path, process_index: int, process_count: int) -> bool:
+    """Whether a process of so many has recorded what it wrote."""
     return (directory / _PART.format(process_index, process_count)).exists()
 
 
@@ -48,6 +49,7 @@ def sealed(directory: Path) -> dict[str, list[int]]:
 
 
 def is_sealed(directory: Path) -> bool:
+    """Whether a checkpoint was completed; `problems` says whether it is still good."""
     return (directory / MANIFEST).exists()
 
 

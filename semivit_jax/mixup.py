@@ -79,9 +79,10 @@ def sample_group(
     key_apply, key_switch, key_mixup, key_cutmix, key_center = jax.random.split(key, 5)
     only_one = float(cutmix_alpha > 0) if not (mixup_alpha > 0 and cutmix_alpha > 0) else cutmix_switch_prob
     use_cutmix = jax.random.bernoulli(key_switch, only_one)
-    # An alpha of 0 is never selected; 1 keeps the unused draw finite.
-    lam_mixup = jax.random.beta(key_mixup, mixup_alpha or 1.0, mixup_alpha or 1.0)
-    lam_cutmix = jax.random.beta(key_cutmix, cutmix_alpha or 1.0, cutmix_alpha or 1.0)
+    # What is never chosen is drawn with the other's alpha, since there is no Beta(0, 0).
+    mixup_alpha, cutmix_alpha = mixup_alpha or cutmix_alpha, cutmix_alpha or mixup_alpha
+    lam_mixup = jax.random.beta(key_mixup, mixup_alpha, mixup_alpha)
+    lam_cutmix = jax.random.beta(key_cutmix, cutmix_alpha, cutmix_alpha)
     lam = jnp.where(use_cutmix, lam_cutmix, lam_mixup)
     lam = jnp.where(jax.random.bernoulli(key_apply, mixup_prob), lam, 1.0)
     return GroupDraw(lam, use_cutmix, jax.random.randint(key_center, (2,), 0, image_size))

@@ -123,7 +123,7 @@ def cosine(course: Course) -> Schedule:
     """Linear warm-up from 0, then half a cosine to min_lr, by fractions of an epoch (MAE's schedule).
 
     The position of update `step` is step // steps_per_epoch + (step % steps_per_epoch) * accum /
-    micro_per_epoch epochs, with the recipe's own accum (contracts: steps, epochs, learning rate).
+    micro_per_epoch epochs, with the recipe's own accum, whatever number of micro-steps the devices need.
     """
     c = course
 

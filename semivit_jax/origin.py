@@ -13,9 +13,16 @@ from semivit_jax.weights.folder import is_import, load_facts, load_preprocessing
 
 
 def decided(init_from: str) -> dict[str, Any]:
-    """Config keys that the weights decide, with their values; none where the folder holds no weights."""
+    """Config keys that the weights decide, with their values; none where the folder holds no weights.
+
+    Raises:
+      ConfigError: the folder's record is damaged.
+    """
     if is_import(init_from):
-        view, eps = load_preprocessing(init_from), load_facts(init_from).layer_norm_eps
+        try:
+            view, eps = load_preprocessing(init_from), load_facts(init_from).layer_norm_eps
+        except (KeyError, ValueError) as error:
+            raise ConfigError(f"config.init_from {init_from}: its import.json cannot be read ({error!r})") from error
         return _keys(view, eps, view.crop_fraction)
     if (Path(init_from) / "config.json").exists():
         return decided_before(workdir.load_config(Path(init_from)))

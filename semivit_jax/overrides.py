@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import re
 import typing
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from semivit_jax import origin, workdir
 from semivit_jax.config import Config, ConfigError, is_runtime
+from semivit_jax.plan import Plan, recipe_group
 
 
 def apply(raw: Any, values: Mapping[str, Any], folder: Path | None) -> list[str]:
@@ -71,17 +73,44 @@ def adopt_preprocessing(raw: Any, overridden: Collection[str], folder: Path | No
 def label(raw: Any, values: Mapping[str, Any]) -> None:
     """Adds to the recipe's label what the command line changes in it; no published accuracy is that run's.
 
-    The seed is told beside the label, and runtime keys change nothing that is computed.
+    The seed is told beside the label, and runtime keys change nothing that is computed; of the list of labeled images
+    that is true in one workdir alone, which knows its content.
     """
-    changed = [key for key in values if key != "seed" and not is_runtime(key)]
+    changed = [key for key in values if key == "data.label_list" or (key != "seed" and not is_runtime(key))]
     if not changed:
         return
     if "log.recipe" not in values:
-        raw.log.recipe += " with " + ", ".join(f"{key}={values[key]!r}" for key in changed)
+        raw.log.recipe = _with(raw.log.recipe, {key: values[key] for key in changed})
     raw.log.origin = "ours"
     for stage in ("finetune", "semi"):
         if raw.get(stage):
             raw[stage].published_acc1 = 0.0
+
+
+def label_plans(config: Config, plans: Sequence[Plan]) -> Config:
+    """The config with what devices and images change in its batches and mixing groups in its label, as `label` does."""
+    changed = {}
+    for plan in plans:
+        section = config.stage(plan.stage)
+        if plan.batch_size != section.batch_size:
+            changed[f"{plan.stage}.batch_size"] = plan.batch_size
+        if plan.group_size != recipe_group(section):
+            changed[f"{plan.stage}.mixup_group_size"] = plan.group_size
+    if not changed:
+        return config
+    graded = {
+        stage: dataclasses.replace(section, published_acc1=0.0)
+        for stage, section in (("finetune", config.finetune), ("semi", config.semi))
+        if section is not None
+    }
+    log = dataclasses.replace(config.log, recipe=_with(config.log.recipe, changed), origin="ours")
+    return dataclasses.replace(config, log=log, **graded)
+
+
+def _with(recipe: str, changed: Mapping[str, Any]) -> str:
+    """The label of a recipe with further values changed in it."""
+    joint = ", " if " with " in recipe else " with "
+    return recipe + joint + ", ".join(f"{key}={value!r}" for key, value in changed.items())
 
 
 def check_keys(argv: Sequence[str]) -> None:
@@ -95,6 +124,12 @@ def check_keys(argv: Sequence[str]) -> None:
         if key not in legal:
             close = _nearest(key, {k: k for k in legal}) or _nearest(key, {k.rpartition(".")[2]: k for k in legal})
             raise ConfigError(f"unknown key config.{key}" + (f"; did you mean config.{close}?" if close else ""))
+
+
+def in_plain_words(message: str) -> str:
+    """absl's message on a flag's value, with what a number must be said as such."""
+    message = re.sub(r"invalid literal for int\(\) with base 10: (.*)", r"\1 must be a whole number", message)
+    return re.sub(r"could not convert string to float: (.*)", r"\1 must be a number", message)
 
 
 def legal_keys() -> list[str]:

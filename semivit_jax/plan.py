@@ -61,7 +61,7 @@ def make_plan(config: Config, stage: str, facts: DataFacts, *, num_devices: int,
         raise ConfigError(_unfilled(config, stage, facts, num_devices))
     micro_per_epoch = _main_images(stage, facts) // (section.batch_size // section.accum * max(ratio, 1))
     steps_per_epoch = micro_per_epoch // section.accum
-    wanted = _wanted_group(section) if stored_group_size is None else stored_group_size
+    wanted = recipe_group(section) if stored_group_size is None else stored_group_size
     limit = config.train.max_images_per_device
     accum, group = _fit(stage, section, num_devices, wanted, limit, exact_group=stored_group_size is not None)
     deviations = []
@@ -69,8 +69,8 @@ def make_plan(config: Config, stage: str, facts: DataFacts, *, num_devices: int,
         limited = f"at most {counted(limit, 'image')} per device"
         why = limited if accum > section.accum else counted(num_devices, "device")
         deviations.append(f"{counted(accum, 'micro-step')} per update instead of {section.accum} ({why})")
-    if wanted > 1 and group != _wanted_group(section):
-        deviations.append(f"mixing groups of {group} labeled images instead of {_wanted_group(section)}")
+    if wanted > 1 and group != recipe_group(section):
+        deviations.append(f"mixing groups of {group} labeled images instead of {recipe_group(section)}")
     return Plan(
         stage=stage,
         num_devices=num_devices,
@@ -119,6 +119,14 @@ def fit_batch(
     )
 
 
+def recipe_group(section: StageConfig) -> int:
+    """The recipe's group; 1 where nothing mixes."""
+    mixes = isinstance(section, FinetuneConfig) and section.labeled_mixup
+    if isinstance(section, FinetuneConfig) and (mixes or isinstance(section, SemiConfig)):
+        return section.mixup_group_size
+    return 1
+
+
 def _main_images(stage: str, facts: DataFacts) -> int:
     return {"mae": facts.num_train, "finetune": facts.num_labeled, "semi": facts.num_unlabeled}[stage]
 
@@ -148,7 +156,7 @@ def _largest_batch(config: Config, stage: str, facts: DataFacts, devices: int) -
     A smaller group comes only where the recipe's own would be larger than a device's share.
     """
     section, limit = config.stage(stage), config.train.max_images_per_device
-    rows, wanted = min(section.batch_size, _rows(section, stage, facts)), _wanted_group(section)
+    rows, wanted = min(section.batch_size, _rows(section, stage, facts)), recipe_group(section)
     for group in _divisors(wanted):
         for accum in range(section.accum, rows + 1, section.accum):
             share = rows // (devices * accum * group) * group
@@ -169,7 +177,7 @@ def _unfilled(config: Config, stage: str, facts: DataFacts, devices: int) -> str
             f"{message}one update of {told}{each}; --config.{stage}.batch_size={largest} is the largest "
             f"on {counted(devices, 'device')}, --config.train.lower_batch_to_fit=True takes it"
         )
-    least = min(_wanted_group(section), 2) * section.accum
+    least = min(recipe_group(section), 2) * section.accum
     fewer = _rows(section, stage, facts) // least
     advice = f"use at most {counted(fewer, 'device')}" if fewer else "there must be more of them"
     if stage == "semi":
@@ -177,14 +185,6 @@ def _unfilled(config: Config, stage: str, facts: DataFacts, devices: int) -> str
         advice += f", lower config.semi.unlabeled_ratio, now {factor}"
         advice += f', or leave the stage out: --config.stages="{rest}"' if rest else ""
     return f"{message}the smallest update on {counted(devices, 'device')}, {least * devices * factor} images; {advice}"
-
-
-def _wanted_group(section: StageConfig) -> int:
-    """The recipe's group; 1 where nothing mixes."""
-    mixes = isinstance(section, FinetuneConfig) and section.labeled_mixup
-    if isinstance(section, FinetuneConfig) and (mixes or isinstance(section, SemiConfig)):
-        return section.mixup_group_size
-    return 1
 
 
 def _fit(

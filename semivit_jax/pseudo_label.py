@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import jax
 
+from semivit_jax.config import SemiConfig
+
 
 class PseudoLabels(NamedTuple):
     """Attributes, all (batch,):
@@ -29,15 +31,21 @@ class Rule(NamedTuple):
     apply: Callable[[Any, jax.Array], tuple[Any, PseudoLabels]]
 
 
-def fixed_threshold(confidence_threshold: float) -> Rule:
+def fixed_threshold(section: SemiConfig) -> Rule:
     """Keeps an image where its confidence is at least the threshold (Sohn et al. 2020, eq. 4)."""
 
     def apply(policy_state: Any, probs: jax.Array) -> tuple[Any, PseudoLabels]:
         confidence = probs.max(axis=-1)
-        weight = (confidence >= confidence_threshold).astype(probs.dtype)
+        weight = (confidence >= section.confidence_threshold).astype(probs.dtype)
         return policy_state, PseudoLabels(probs.argmax(axis=-1), confidence, weight)
 
     return Rule(tuple, apply)
 
 
-RULES: dict[str, Callable[[float], Rule]] = {"fixed": fixed_threshold}
+RULES: dict[str, Callable[[SemiConfig], Rule]] = {"fixed": fixed_threshold}
+"""Each takes the keys it needs from the section: a rule with a parameter of its own is a row here and a key there."""
+
+
+def rule_of(section: SemiConfig) -> Rule:
+    """The rule that config.semi names."""
+    return RULES[section.pseudo_label_rule](section)

@@ -17,11 +17,13 @@ class PseudoMixup(NamedTuple):
     """Attributes:
     sample: (key, size, image_size, chances) -> draw of a group of `size` images.
     mix: (draw, confidence (size,), weight (size,), height, width) -> (Mixing, weight (size,) of the mixed images).
+    uses_alphas: `sample` draws with mixup_alpha or cutmix_alpha, so one of them must be above 0.
     by_rejection: the draw loops until it is accepted, so every device makes all of them (`gather.on_every_device`).
     """
 
     sample: Callable[[jax.Array, int, int, Chances], Any]
     mix: Callable[[Any, jax.Array, jax.Array, int, int], tuple[Mixing, jax.Array]]
+    uses_alphas: bool
     by_rejection: bool
 
 
@@ -55,7 +57,7 @@ def _mix_prob(draw: ProbDraw, confidence: jax.Array, weight: jax.Array, height: 
 
 PSEUDO_MIXUPS: dict[str, PseudoMixup | None] = {
     "none": None,
-    "mixup": PseudoMixup(_sample_group, _mix_all, by_rejection=True),
-    "mixup_confident": PseudoMixup(_sample_group, _mix_confident, by_rejection=True),
-    "prob": PseudoMixup(_sample_prob, _mix_prob, by_rejection=False),
+    "mixup": PseudoMixup(_sample_group, _mix_all, uses_alphas=True, by_rejection=True),
+    "mixup_confident": PseudoMixup(_sample_group, _mix_confident, uses_alphas=True, by_rejection=True),
+    "prob": PseudoMixup(_sample_prob, _mix_prob, uses_alphas=False, by_rejection=False),
 }

@@ -44,6 +44,7 @@ def _with_path(argument: str) -> str:
 
 
 def asks_for_help(argv: Sequence[str]) -> bool:
+    """Whether a command line has a help flag."""
     return any(argument in ("-h", "-help", "--help") for argument in argv)
 
 

@@ -21,7 +21,7 @@ def grouped(
     """Draws once per group of an update's global batch.
 
     Group g of the update at `position` uses fold_in(fold_in(key, position), g), whatever the number of
-    micro-steps, devices or hosts (contracts: randomness).
+    micro-steps, devices or hosts.
 
     Args:
       sample: key -> draws of one group.

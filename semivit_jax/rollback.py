@@ -57,8 +57,11 @@ def position_after(folder: Path, step: int) -> int | None:
 
 
 def skip_to(state: TrainState, position: int | None, compiled: Compiled) -> TrainState:
-    """Moves the position on; step and weights stay."""
-    if position is None:
+    """Moves the position on, never back; step and weights stay.
+
+    A state that has read further was saved after another rollback, to an earlier step, had replaced this one.
+    """
+    if position is None or position <= int(state.position):
         return state
     moved = jax.device_put(np.int32(position), compiled.target.position.sharding)
     return dataclasses.replace(state, position=moved)

@@ -1,6 +1,7 @@
 """A whole run: hosts together, data open, workdir claimed, stages in order, results told."""
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -11,13 +12,13 @@ from pathlib import Path
 
 import jax
 
-from semivit_jax import agreement, cluster, logs, origin, report, sharding, stopping, workdir
+from semivit_jax import agreement, cluster, logs, origin, overrides, report, sharding, stopping, workdir
 from semivit_jax.config import Config, ConfigError, flatten
-from semivit_jax.data.dataset import describe, open_task
+from semivit_jax.data.dataset import cache_dir, describe, open_task
 from semivit_jax.data.errors import DatasetError
 from semivit_jax.data.splits import SplitError
 from semivit_jax.manifest import write_json
-from semivit_jax.setup_stage import Run, plan_stage
+from semivit_jax.setup_stage import Run, check_stage, plan_stage
 from semivit_jax.train import run_stage
 
 FEW_FOR_MAE = 10_000  # images; below, pre-training on own photos alone rarely pays (contracts: data)
@@ -29,6 +30,7 @@ HOST_KEYS = (
     "data.data_dir",
     "data.root",
     "data.labels",
+    "data.label_list",
     "data.threads",
     "data.workers",
     "data.prefetch_batches",
@@ -78,15 +80,19 @@ def train(config: Config, folder: Path, *, notes: Sequence[str] = ()) -> None:
             warn_of_few(len(task.split.training))
         with stopping.listening() as stop:
             one = Run(config, folder, task, sharding.make_mesh(config.mesh.fsdp), stop)
-            # All of them before the first one starts: a batch that does not fit is told at once, not hours later.
+            # All of them before the first one starts: what a stage refuses is told at once, not hours later.
             plans = [plan_stage(one, stage) for stage in config.stages]
             agreement.same_on_every_host({f"plan of {plan.stage}": str(plan) for plan in plans})
+            for plan in plans:
+                if not workdir.is_done(folder / plan.stage):
+                    check_stage(one, plan)
             on_error.pop_all()
+            one = dataclasses.replace(one, config=overrides.label_plans(config, plans))
             for plan in plans:
                 run_stage(one, plan)
 
     def finish() -> None:
-        report.print_summary(report.summarise(config, task, folder))
+        report.print_summary(report.summarise(one.config, task, folder))
         workdir.mark_done(folder)
 
     agreement.on_first_host(finish)  # the others wait: a host that left earlier would take them along
@@ -145,7 +151,7 @@ def prepare_process(config: Config) -> None:
     if config.train.deterministic:
         os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_gpu_deterministic_ops=true"
     if config.train.compilation_cache:
-        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
+        jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "compiled"))
     mesh = config.mesh
     cluster.start(
         cluster.Cluster(mesh.coordinator_address, mesh.num_processes, mesh.process_id, mesh.coordinator_timeout_seconds)
@@ -156,11 +162,6 @@ def _shared_config(config: Config) -> str:
     """The config without what may differ from host to host."""
     flat = {k: v for k, v in flatten(config).items() if k not in HOST_KEYS}
     return json.dumps(flat, sort_keys=True, default=list)
-
-
-def cache_folder() -> Path:
-    """The user's cache folder for this package."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "semivit_jax"
 
 
 def code_hash() -> str:

@@ -41,7 +41,9 @@ class Saver:
     """Writes the checkpoints of one stage into one folder.
 
     `save` returns at once; `poll`, called every step, seals what has been committed since and removes old
-    checkpoints, never one of the `keep` newest good ones. A save that fails on one process ends the run on all:
+    checkpoints, never one of the `keep` newest good ones. A checkpoint that an earlier start left at the step being
+    saved, or beyond it, belongs to a course that this one has replaced: it goes too (best weights, whose step
+    a restart trains again and may find better). A save that fails on one process ends the run on all:
     `poll` raises where there is one process; several tell each other in `save`, `wait` and `close`, which are
     collective, or ask for `failure` in between.
     """
@@ -55,6 +57,7 @@ class Saver:
         self._directory, self._keep = directory.resolve(), keep
         agreement.together(lambda: _check_writable(self._directory), errors=(CheckpointError,))
         self._unsealed: dict[int, Future[bool] | None] = {}
+        self._saved: set[int] = set()  # steps, since this start
         self._failure: Exception | None = None
         self._sealer, self._waiter = ThreadPoolExecutor(max_workers=1), ThreadPoolExecutor(max_workers=1)
         # Two folders are written at the same time; their hosts must not take each other's barriers for theirs.
@@ -77,11 +80,13 @@ class Saver:
     def save(self, step: int, state: PyTree, facts: Facts) -> None:
         """Starts writing, once an earlier save is written; the state may be donated as soon as this returns."""
         self._wait_until_written()
+        self._make_room(step)
         args = ocp.args.Composite(state=ocp.args.PyTreeSave(flat(state)), facts=ocp.args.JsonSave(facts))
         self._note(lambda: self._writer.save(self._directory / str(step), args=args))
         if jax.process_count() == 1:
             agreement.fail_together(self._failure)
         self._unsealed[step] = None
+        self._saved.add(step)
 
     def poll(self) -> None:
         """Moves finished saves forward without waiting: checksums, manifest and pruning happen in a thread."""
@@ -125,6 +130,15 @@ class Saver:
             if not agreement.any_host(not written.done()):
                 return
 
+    def _make_room(self, step: int) -> None:
+        """Removes what an earlier start left at this step, before any process writes there. Collective."""
+        found = jax.process_index() == 0 and (self._directory / str(step)).exists()
+        if not agreement.any_host(found):
+            return
+        if found:
+            self._note(lambda: _remove(self._directory / str(step)))
+        agreement.fail_together(self._failure)
+
     def _advance(self) -> None:
         self._writer.check_for_errors()
         for step, finishing in list(self._unsealed.items()):
@@ -152,11 +166,13 @@ class Saver:
             return True
         if not manifest.seal(directory):
             return False
-        manifest.write_json(memory(self._directory), {"step": int(directory.name)})
+        sealed = int(directory.name)
+        manifest.write_json(memory(self._directory), {"step": sealed})
+        replaced = [s for s in sealed_steps(self._directory) if s > sealed and s not in self._saved]
+        for step in replaced:
+            _remove(self._directory / str(step))
         for step in sealed_steps(self._directory)[: -self._keep]:
-            doomed = self._directory / f"{step}.removed"  # by rename: a half-deleted one must not look good
-            (self._directory / str(step)).rename(doomed)
-            shutil.rmtree(doomed)
+            _remove(self._directory / str(step))
         return True
 
     def _note(self, call: Callable[[], Any]) -> None:
@@ -169,6 +185,12 @@ class Saver:
             reason = str(error).partition(" [tensorstore_spec=")[0]  # what follows is two screens of settings
             self._failure = CheckpointError(f"saving to {self._directory} failed ({reason}); {last}")
             self._failure.__cause__ = error
+
+
+def _remove(checkpoint: Path) -> None:
+    doomed = checkpoint.with_name(f"{checkpoint.name}.removed")  # by rename: a half-deleted one must not look good
+    checkpoint.rename(doomed)
+    shutil.rmtree(doomed)
 
 
 def _check_writable(directory: Path) -> None:

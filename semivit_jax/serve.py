@@ -68,8 +68,6 @@ def evaluate(argv: Sequence[str]) -> int:
         return usage_error("eval", error)
 
     def action() -> None:
-        for line in parsed.notes if parsed else ():
-            logs.say(line)
         found = evaluation.evaluate(
             flags.workdir,
             parsed and parsed.config,
@@ -77,6 +75,7 @@ def evaluate(argv: Sequence[str]) -> int:
             protocol=flags.protocol,
             kept=flags.weights,
             stage=flags.stage,
+            notes=parsed.notes if parsed else (),
         )
         if jax.process_index() == 0:
             eval_report.show(found)

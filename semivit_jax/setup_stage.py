@@ -11,6 +11,7 @@ from semivit_jax.config import Config
 from semivit_jax.data.dataset import TaskData
 from semivit_jax.manifest import write_json
 from semivit_jax.plan import DataFacts, Plan, fit_batch, make_plan
+from semivit_jax.stages import make_stage
 from semivit_jax.stopping import StopRequest
 from semivit_jax.words import counted
 
@@ -39,6 +40,18 @@ def plan_stage(run: Run, name: str) -> Plan:
     config, lowered = fit_batch(run.config, name, facts, num_devices=devices, stored=stored.get("batch_size"))
     plan = make_plan(config, name, facts, num_devices=devices, stored_group_size=stored.get("group_size"))
     return dataclasses.replace(plan, deviations=(*lowered, *plan.deviations))
+
+
+def check_stage(run: Run, plan: Plan) -> None:
+    """Makes the stage and describes its state, so that what a model refuses is told before any stage has begun.
+
+    Nothing is compiled, and no array of the state is made.
+
+    Raises:
+      ConfigError: names the key.
+    """
+    stage = make_stage(run.config, plan, backend=run.mesh.devices.flat[0].platform)
+    jax.eval_shape(stage.init, jax.random.key(0))
 
 
 def keep_plan(run: Run, plan: Plan) -> None:

@@ -13,6 +13,7 @@ from semivit_jax import logs
 from semivit_jax.config import Config
 from semivit_jax.data import label_lists
 from semivit_jax.data.dataset import ImageSet, TaskData, describe, open_task
+from semivit_jax.words import counted
 
 
 def draw(config: Config, out: Path, *, duplicates: bool) -> None:
@@ -27,13 +28,13 @@ def draw(config: Config, out: Path, *, duplicates: bool) -> None:
         raise FileExistsError(f"{out} exists already; remove it or give another --out")
     task = open_task(config, workdir=None)
     label_lists.write(out, task.split.labeled, task.train.names)
-    logs.say(describe(task))
+    logs.say(_printable(describe(task)))
     logs.console.print(_per_class(task))
+    logs.say(f"wrote {out}")
     if duplicates:
         logs.say("reading every image once for duplicates (--duplicates=no skips this)")
         for line in find_duplicates(task):
             logs.say(line)
-    logs.say(f"wrote {out}")
 
 
 def _per_class(task: TaskData) -> Table:
@@ -48,21 +49,39 @@ def _per_class(task: TaskData) -> Table:
 
     rows = zip(task.class_names, count(split.labeled), count(split.unlabeled), count(split.validation), strict=True)
     for name, *counts in rows:
-        table.add_row(escape(name), *(str(c) for c in counts))
+        table.add_row(escape(name if name.isprintable() else repr(name)), *(str(c) for c in counts))
     return table
 
 
+def _printable(text: str) -> str:
+    """The text, with escapes for what a name that is not UTF-8 leaves in it, which no terminal takes."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def find_duplicates(task: TaskData) -> list[str]:
-    """One line per content that stands in more than one role (labeled, unlabeled, validation, evaluation)."""
+    """One line per content that stands in more than one role (labeled, unlabeled, validation, evaluation).
+
+    Images that cannot be read, such as files that have gone since they were listed, are counted in a last line.
+    """
     places: dict[bytes, list[tuple[str, str]]] = defaultdict(list)
+    unread: list[str] = []
     for role, images, indices in _roles(task):
         hidden = not logs.console.is_terminal  # where its bars would be empty lines
         for index in track(indices, f"reading {role}", console=logs.console, transient=True, disable=hidden):
-            digest = hashlib.sha256(images.records[int(index)]).digest()
-            places[digest].append((role, images.names[int(index)]))
+            name = images.names[int(index)]
+            try:
+                content = images.records[int(index)]
+            except OSError as error:
+                unread.append(f"{name!r} ({error.strerror})")
+                continue
+            places[hashlib.sha256(content).digest()].append((role, name))
     shared = [p for p in places.values() if len({role for role, _ in p}) > 1]
-    lines = ["same content: " + ", ".join(f"{name} ({role})" for role, name in p) for p in shared]
-    return lines or ["no image stands in two of labeled, unlabeled, validation and evaluation"]
+    lines = ["same content: " + ", ".join(f"{name!r} ({role})" for role, name in p) for p in shared]
+    if not lines:
+        lines = ["no image stands in two of labeled, unlabeled, validation and evaluation"]
+    if unread:
+        lines.append(f"{counted(len(unread), 'image')} could not be read and compared, {unread[0]} first")
+    return lines
 
 
 def _roles(task: TaskData) -> list[tuple[str, ImageSet, np.ndarray]]:

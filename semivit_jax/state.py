@@ -54,7 +54,7 @@ def apply_gradients(
       grads: averaged over micro-steps.
       policy_state: after the micro-steps.
       ema_decay: weight of the old average; constant, without warm-up or bias correction.
-      ok: bool scalar; false drops the update (contracts: guard), yet step and position move on.
+      ok: bool scalar; false drops the whole update, yet step and position move on.
     """
     direction, opt_state = optimizer.direction(grads, state.opt_state, state.params)
     lr = optimizer.lr(state.step)

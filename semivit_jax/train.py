@@ -1,8 +1,7 @@
 """The loop: one stage from its last good checkpoint to its end."""
 
-import contextlib
 import time
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Mapping, Set
 from typing import Any
 
 import jax
@@ -16,6 +15,7 @@ from semivit_jax.data.eval_pipeline import EvalBatches, eval_batches
 from semivit_jax.data.pipeline import BatchSpec, TrainBatches, train_batches
 from semivit_jax.evaluate import evaluate
 from semivit_jax.laps import Laps
+from semivit_jax.pace import Pace
 from semivit_jax.plan import Plan
 from semivit_jax.progress import Progress, facts, write_report
 from semivit_jax.rollback import Collapsed
@@ -94,8 +94,7 @@ class Loop:
         make_key = jax.jit(lambda: stage_key(run.config, self.plan.stage), out_shardings=sharding.replicated(run.mesh))
         self.key = make_key()
         self.log_failure: OSError | None = None
-        self.images_per_update = self.plan.batch_size * (1 + self.plan.unlabeled_ratio)
-        self.input_wait, self.saving, self.log_started, self.images_since_log = 0.0, 0.0, time.monotonic(), 0
+        self.pace = Pace(images_per_update=self.plan.batch_size * (1 + self.plan.unlabeled_ratio))
 
     def train(self, state: TrainState, laps: Laps, *, compiles: bool) -> None:
         """Runs to the last step; `laps` has timed the start so far, `compiles` where the first step is this stage's."""
@@ -107,9 +106,8 @@ class Loop:
         pending, first = None, True
         try:
             while step < total:
-                waited = time.monotonic()
-                batch = sharding.put(next(batches), spread)
-                self.input_wait += time.monotonic() - waited
+                with self.pace.time("waiting"):
+                    batch = sharding.put(next(batches), spread)
                 if first:
                     laps.lap("first batch")
                     if compiles:
@@ -120,6 +118,7 @@ class Loop:
                 if first:  # the call compiles, and returns while the step runs
                     laps.lap("compile")
                     logs.say(f"{self.plan.stage}: step {step + 1} began after {laps}")
+                    self.pace.restart()
                     first = False
                 step, self.position = step + 1, self.position + 1
                 # The previous update's metrics are read while this one runs: the device never waits.
@@ -176,7 +175,7 @@ class Loop:
         self.progress.window.add(found)
         if step > self.plan.total_steps - self.plan.steps_per_epoch:
             self.progress.last_epoch.add(found)
-        self.images_since_log += self.images_per_update
+        self.pace.count_update()
         mask_rate = found.get("mask_rate")
         self.progress.history, complaint = guard.after_step(
             self.progress.history,
@@ -196,22 +195,17 @@ class Loop:
         return step > section.warmup_epochs * self.plan.steps_per_epoch
 
     def _log(self, step: int) -> None:
-        now = time.monotonic()
-        elapsed, updates = now - self.log_started, self.images_since_log / self.images_per_update
         values = {
             **{f"train/{k}": v for k, v in self.progress.window.means().items()},
             "train/position": step + self.skipped,
             "train/epoch": step / self.plan.steps_per_epoch,
             "train/dropped_total": float(self.progress.history.dropped),
-            "perf/images_per_sec": self.images_since_log / elapsed,
-            "perf/step_seconds": elapsed / updates,
+            **self.pace.values(),
             "perf/bad_records": float(self.batches.bad_records),  # of this host since this start
-            "perf/input_wait_frac": min(1.0, self.input_wait / elapsed),
-            "perf/save_seconds": self.saving,  # for which saving kept the loop since the last line
         }
         self._write(step, values, undefined={f"train/{k}" for k in self.progress.window.empty()})
         self.progress.window.reset()
-        self.input_wait, self.saving, self.log_started, self.images_since_log = 0.0, 0.0, now, 0
+        self.pace.restart()
 
     def _write(self, step: int, values: Mapping[str, float], *, undefined: Set[str] = frozenset()) -> None:
         """To metrics.jsonl, and but for the undefined ones to the console.
@@ -228,11 +222,12 @@ class Loop:
 
     def _evaluate(self, step: int, state: TrainState) -> None:
         """Student and teacher on the whole evaluation set; remembers the best and asks the guard."""
-        values = {
-            f"{prefix}/{k}": v
-            for prefix, params in self.compiled.stage.eval_params(state).items()
-            for k, v in evaluate(self.compiled.eval_step, params, self.evaluation, mesh=self.run.mesh).items()
-        }
+        with self.pace.time("evaluating"):
+            values = {
+                f"{prefix}/{k}": v
+                for prefix, params in self.compiled.stage.eval_params(state).items()
+                for k, v in evaluate(self.compiled.eval_step, params, self.evaluation, mesh=self.run.mesh).items()
+            }
         if not values:
             return
         self.progress.evaluation = values
@@ -241,7 +236,7 @@ class Loop:
         if shown > self.progress.best_acc1:
             self.progress.best_acc1 = shown
             weights = {"params": state.params, "ema_params": state.ema_params}
-            with self._timed_saving():
+            with self.pace.time("saving"):
                 self.best.save(step, weights, self._facts(step))
         if self.plan.stage == "semi":
             self.progress.history, complaint = guard.after_evaluation(
@@ -260,24 +255,17 @@ class Loop:
         return facts(self.run, self.plan, step, self.position, self.progress)
 
     def _save(self, step: int, state: TrainState) -> None:
-        with self._timed_saving():
+        with self.pace.time("saving"):
             self.checkpoints.save(step, state, self._facts(step))
         if step == self.plan.total_steps:
             self.wait()
 
     def _poll(self) -> None:
         """Seals what has been written; a checkpoint only after the best weights that it knows of."""
-        with self._timed_saving():
+        with self.pace.time("saving"):
             self.best.poll()
             if not self.best.pending:
                 self.checkpoints.poll()
-
-    @contextlib.contextmanager
-    def _timed_saving(self) -> Iterator[None]:
-        """Adds the time of its block to what the next log line tells."""
-        started = time.monotonic()
-        yield
-        self.saving += time.monotonic() - started
 
     def keep_what_was_saved(self) -> None:
         """After an error elsewhere: a save in flight is sealed, or the next start would not trust it.

@@ -55,15 +55,17 @@ def load_config(workdir: Path) -> Config:
         raise ConfigError(f"{workdir} is not a run folder: it has no config.json")
     try:
         return config_check.check_stored(json.loads(path.read_text()))
-    except ConfigError as error:
+    except (ConfigError, json.JSONDecodeError) as error:
         raise ConfigError(f"{path} is no run's config that this version can read: {error}") from error
 
 
 def is_done(folder: Path) -> bool:
+    """Whether a run, or a stage by its own folder, is finished."""
     return (folder / "DONE").exists()
 
 
 def mark_done(folder: Path) -> None:
+    """Marks a run or a stage as finished."""
     (folder / "DONE").touch()
 
 

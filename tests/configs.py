@@ -5,17 +5,17 @@ from semivit_jax import config_check
 from semivit_jax.plan import Plan
 
 ADAMW = {"accum": 1, "lr_rule": "per_256", "schedule": "cosine", "eps": 1e-8, "weight_decay": 0.05,
-         "clip_norm": 0.0, "drop_path_rate": 0.0}  # fmt: skip
+         "clip_norm": 0.0}  # fmt: skip
 SUPERVISED = ADAMW | {
     "epochs": 200.0, "batch_size": 40, "base_lr": 5e-3, "min_lr": 1e-6, "warmup_epochs": 5.0, "betas": (0.9, 0.999),
-    "layer_decay": 0.75, "ema_decay": 0.99, "label_smoothing": 0.1, "labeled_mixup": True, "mixup_alpha": 0.8,
-    "cutmix_alpha": 0.0, "mixup_prob": 1.0, "cutmix_switch_prob": 0.0, "mixup_group_size": 10, "erase_prob": 0.0,
-    "head_lr_scale": 1.0,
+    "layer_decay": 0.75, "drop_path_rate": 0.0, "ema_decay": 0.99, "label_smoothing": 0.1, "labeled_mixup": True,
+    "mixup_alpha": 0.8, "cutmix_alpha": 0.0, "mixup_prob": 1.0, "cutmix_switch_prob": 0.0, "mixup_group_size": 10,
+    "erase_prob": 0.0, "head_lr_scale": 1.0,
 }  # fmt: skip
 PINNED = {
     "mae": ADAMW | {
         "epochs": 200.0, "batch_size": 256, "base_lr": 1e-3, "min_lr": 0.0, "warmup_epochs": 10.0,
-        "betas": (0.9, 0.95), "layer_decay": 1.0, "mask_ratio": 0.75, "norm_pix_loss": True, "decoder_width": 32,
+        "betas": (0.9, 0.95), "mask_ratio": 0.75, "norm_pix_loss": True, "decoder_width": 32,
         "decoder_depth": 2, "decoder_num_heads": 2,
     },
     "finetune": SUPERVISED,

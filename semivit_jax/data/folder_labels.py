@@ -2,10 +2,11 @@
 
 import csv
 import dataclasses
+import os
 import posixpath
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -33,8 +34,8 @@ def from_csv(path: Path, *, root: Path, names: Sequence[str], left_out: Sequence
       path: the file, UTF-8.
       root: folder of the images.
       names: the images.
-      left_out: what the scan says about files that it left out, to explain why a path is not among the
-        images.
+      left_out: what the scan says about files and folders that it left out, to explain why a path is not among
+        the images.
     """
     errors: list[str] = []
     rows = _read_csv(path, errors)
@@ -49,7 +50,7 @@ def from_csv(path: Path, *, root: Path, names: Sequence[str], left_out: Sequence
         elif not label:
             errors.append(f"{where}: {given!r} has an empty label")
         elif name not in positions:
-            reason = next((text for text in left_out if text.startswith(f"{name!r} ")), None)
+            reason = _left_out(name, left_out)
             errors.append(f"{where}: {reason or _no_image(given, root)}")
         elif positions[name] in label_of:
             errors.append(f"{where}: {given!r} is already in line {line_of[positions[name]]}")
@@ -131,33 +132,62 @@ def renumber(found: FolderLabels, class_names: Sequence[str]) -> FolderLabels:
 
 def _read_csv(path: Path, errors: list[str]) -> list[tuple[int, str, str]]:
     """(line number, path, label) of every row."""
+    rows: list[tuple[int, str, str]] = []
+    read = 0  # lines
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
+            reader = csv.DictReader(file, strict=True)  # else a quote left open takes the rest of the file
             columns = reader.fieldnames or []
             if sorted(columns) != sorted(_COLUMNS):
                 errors.append(f"{path.name} has the columns {', '.join(columns)}; it must have path,label")
                 return []
-            rows = []
+            read = reader.line_num
             for row in reader:
+                read = reader.line_num
                 if None in row or None in row.values():
-                    errors.append(f"{path.name} line {reader.line_num}: it must have two values")
+                    errors.append(f"{path.name} line {read}: it must have two values")
                 else:
-                    rows.append((reader.line_num, row["path"], row["label"].strip()))
-            return rows
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+                    rows.append((read, row["path"], row["label"].strip()))
+    except csv.Error as error:
+        errors.append(
+            f"{path.name} line {read + 1}: the row that begins here cannot be read ({error}); is a quotation mark left "
+            'open? One inside a value is written twice, and the value in quotation marks: "a 3"" disk.jpg"'
+        )
+    except (OSError, UnicodeDecodeError) as error:
         errors.append(f"the labels {str(path)!r} cannot be read: {getattr(error, 'strerror', None) or error}")
         return []
+    return rows
 
 
 def _relative(given: str, root: Path) -> str | None:
     """The path relative to the root, in its simplest form; None if it leads out of it."""
     if given.startswith("/"):
-        if not Path(given).is_relative_to(root.absolute()):
+        top = _root_of(Path(given), root)
+        if top is None:
             return None
-        given = Path(given).relative_to(root.absolute()).as_posix()
+        given = Path(given).relative_to(top).as_posix()
     simple = posixpath.normpath(given)
     return None if simple == ".." or simple.startswith("../") else simple
+
+
+def _root_of(path: Path, root: Path) -> Path | None:
+    """The beginning of an absolute path that is the root, by its name or by another: through a link or `..`."""
+    if ".." not in path.parts and path.is_relative_to(root.absolute()):
+        return root.absolute()
+    return next((above for above in path.parents if _is_same(above, root)), None)
+
+
+def _is_same(path: Path, root: Path) -> bool:
+    try:
+        return os.path.samefile(path, root)
+    except OSError:  # not there
+        return False
+
+
+def _left_out(name: str, left_out: Sequence[str]) -> str | None:
+    """What the scan says of a file, or of a folder above it; None if nothing."""
+    above = [f"{folder.as_posix()!r} " for folder in PurePosixPath(name).parents]
+    return next((text for text in left_out if text.startswith((f"{name!r} ", *above))), None)
 
 
 def _no_image(given: str, root: Path) -> str:

@@ -19,9 +19,12 @@ _FORMAT = 1  # raised when the file or the hash changes its meaning
 class NameTable(Sequence[str]):
     """File names as one block of bytes; names that are not UTF-8 survive (`os.fsencode`)."""
 
-    def __init__(self, block: np.ndarray, ends: np.ndarray):
+    def __init__(self, block: np.ndarray, ends: np.ndarray, *, made_up_for: str = ""):
         self.block = block  # uint8, all names one after the other
         self.ends = ends  # int64 [n], where each name stops
+        # Content hash of the listing whose images are merely numbered by these names; '' for names of files, which
+        # tell one data set from another by themselves.
+        self.made_up_for = made_up_for
 
     @classmethod
     def pack(cls, names: Iterable[str]) -> "NameTable":
@@ -67,6 +70,13 @@ class Listing:
             digest.update(np.ascontiguousarray(part).tobytes())
         digest.update("\n".join(self.class_names).encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
+
+
+def with_made_up_names(listing: Listing) -> Listing:
+    """The same listing, whose names say that they are no names of files."""
+    table = listing.names if isinstance(listing.names, NameTable) else NameTable.pack(listing.names)
+    names = NameTable(table.block, table.ends, made_up_for=listing.content_hash())
+    return dataclasses.replace(listing, names=names)
 
 
 def save(path: Path, listing: Listing, *, fingerprint: str) -> None:

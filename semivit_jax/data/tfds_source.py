@@ -24,21 +24,32 @@ from semivit_jax.data.listing import Listing
 _log = logging.getLogger(__name__)
 # One call of array_record costs a millisecond for each million records of the file, however few it asks for.
 _READ_TOGETHER = 256  # records, some 30 MB of photographs
-_NAME_FEATURES = ("file_name", "filename", "image/filename", "id")
+# Many an `id` is a mere number: cifar10 and cifar100 have the same ones.
+_FILE_NAME_FEATURES = ("file_name", "filename", "image/filename")
+_NAME_FEATURES = (*_FILE_NAME_FEATURES, "id")
 
-# Builders of tensorflow-datasets 4.9.10 that cannot be used as they are, and the way round.
-_NEEDS_TENSORFLOW = (
-    "Its builder in tensorflow-datasets 4.9.10 needs TensorFlow: build it once in another environment that has "
-    "TensorFlow and importlib_resources, with file_format='array_record', and copy the folder here."
+# Builders of tensorflow-datasets 4.9.10 that read files with tf.io.gfile or give arrays, which tf.image encodes. These
+# are the better known ones; most others do so too.
+_NEED_TENSORFLOW = frozenset(
+    (
+        *("imagenet2012", "imagenet2012_subset", "imagenet_a", "imagenet_r", "imagenet_v2", "imagenette"),
+        *("cifar10", "cifar100", "mnist", "fashion_mnist", "kmnist", "emnist", "svhn_cropped", "stl10"),
+        *("oxford_flowers102", "oxford_iiit_pet", "stanford_dogs", "caltech_birds2010", "caltech_birds2011", "cars196"),
+        *("caltech101", "dtd", "sun397", "cats_vs_dogs", "i_naturalist2018"),
+        *("eurosat", "resisc45", "uc_merced", "deep_weeds", "patch_camelyon"),
+    )
 )
-_KNOWN_PROBLEMS = {
-    "imagenet2012": _NEEDS_TENSORFLOW,
-    "imagenet2012_subset": _NEEDS_TENSORFLOW,
-    "i_naturalist2018": _NEEDS_TENSORFLOW,
-    "cars196": _NEEDS_TENSORFLOW + " Its download addresses have been reported dead.",
+_UNUSABLE = {
     "i_naturalist2021": (
         "Its builder in tensorflow-datasets 4.9.10 cannot be created (the file of its labels is not packaged): unpack "
         "its archives and use `semivit prepare` on the class folders."
+    ),
+}
+_REMARKS = {
+    "cars196": "Its download addresses have been reported dead.",
+    "cifar10": (
+        "Or train from its images as files in class folders, ROOT/train and ROOT/test, as configs/cifar10.py tells: "
+        "--config.data.dataset=own_folder --config.data.root=ROOT"
     ),
 }
 
@@ -88,6 +99,8 @@ def open_split(name: str, split: str, *, data_dir: Path, cache_dir: Path) -> Tfd
     if found is None:
         found = _read_listing(builder, split, source, label_key)
         listing.save(keep_in, found, fingerprint=fingerprint)
+    if _name_key(builder) not in _FILE_NAME_FEATURES:
+        found = listing.with_made_up_names(found)
     return TfdsSplit(TfdsRecords(source, image_key), found)
 
 
@@ -95,13 +108,9 @@ def _find(name: str, data_dir: Path) -> Any:
     try:
         builder = read_only_builder.builder_from_files(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError as error:
-        by_tfds = (
-            f"In Python, tfds.builder({name!r}, data_dir={str(data_dir)!r}, "
-            "file_format='array_record').download_and_prepare() makes those that tensorflow-datasets knows."
-        )
         raise DatasetError(
             f"dataset {name!r} is not in {data_dir}. Set config.data.data_dir to where it is, or prepare it with "
-            f"`semivit prepare` from image files. {_KNOWN_PROBLEMS.get(_plain(name), by_tfds)}"
+            f"`semivit prepare` from image files. {_how_to_build(name, data_dir)}"
         ) from error
     except ValueError as error:  # tfds explains its notation on 20 lines
         raise DatasetError(
@@ -115,6 +124,26 @@ def _find(name: str, data_dir: Path) -> Any:
             "installed with `tfds convert_format --out_file_format=array_record`"
         )
     return builder
+
+
+def _how_to_build(name: str, data_dir: Path) -> str:
+    """How tensorflow-datasets makes a dataset, in sentences."""
+    plain = _plain(name)
+    if plain in _UNUSABLE:
+        return _UNUSABLE[plain]
+    build = f"tfds.builder({name!r}, data_dir={str(data_dir)!r}, file_format='array_record').download_and_prepare()"
+    elsewhere = "another environment (pip install tensorflow tensorflow-datasets importlib_resources)"
+    if plain in _NEED_TENSORFLOW:
+        how = (
+            f"Its builder in tensorflow-datasets 4.9.10 needs TensorFlow, this once: run {build} in {elsewhere}, and "
+            "copy the folder here."
+        )
+    else:
+        how = (
+            f"In Python, {build} makes those that tensorflow-datasets knows; where it asks for tensorflow, run it once "
+            f"in {elsewhere}, and copy the folder here."
+        )
+    return " ".join(filter(None, [how, _REMARKS.get(plain)]))
 
 
 def _plain(name: str) -> str:
@@ -145,7 +174,7 @@ def _fingerprint(builder: Any, split: str) -> str:
 
 def _read_listing(builder: Any, split: str, source: Any, label_key: str) -> Listing:
     features = builder.info.features
-    name_key = next((key for key in _NAME_FEATURES if key in features), None)
+    name_key = _name_key(builder)
     console = Console(stderr=True)
     _log.info("reading names and labels of %d records of %s, once", len(source), builder.info.full_name)
     names, labels = [], np.empty(len(source), np.int32)
@@ -157,6 +186,11 @@ def _read_listing(builder: Any, split: str, source: Any, label_key: str) -> List
             labels[index] = record[label_key]
             names.append(_text(record[name_key]) if name_key else f"{split}/{index}")
     return Listing(listing.NameTable.pack(names), labels, tuple(features[label_key].names))
+
+
+def _name_key(builder: Any) -> str | None:
+    """The feature with the names of the records; None where they must be numbered."""
+    return next((key for key in _NAME_FEATURES if key in builder.info.features), None)
 
 
 def _text(value: Any) -> str:

@@ -13,8 +13,6 @@ __all__ = ["FORMATS", "Bundle", "export"]
 
 
 def _export_onnx(folder: pathlib.Path, bundle: Bundle) -> None:
-    if importlib.util.find_spec("onnx") is None:
-        raise ImportError("writing ONNX needs onnx: pip install -c requirements/constraints.txt -e '.[onnx]'")
     from semivit_jax.export.onnx_model import export_onnx  # needs onnx, the other formats do not
 
     export_onnx(folder, bundle)
@@ -44,6 +42,8 @@ def export(out: str | pathlib.Path, format: str, bundle: Bundle) -> None:
     """
     if format not in FORMATS:
         raise ValueError(f"format {format!r}: must be one of {', '.join(FORMATS)}")
+    if format == "onnx" and importlib.util.find_spec("onnx") is None:  # before the folder is made
+        raise ImportError("writing ONNX needs onnx: pip install -c requirements/constraints.txt -e '.[onnx]'")
     out = pathlib.Path(out)
     if out.exists() and any(out.iterdir()):
         raise FileExistsError(f"{out}: not empty, give another folder")

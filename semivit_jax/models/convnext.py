@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from semivit_jax.models.layers import LAYER_NORM_EPS, Dense, gelu, layer_norm, normal_init
+from semivit_jax.models.layers import LAYER_NORM_EPS, REMAT_POLICIES, Dense, gelu, layer_norm, normal_init
 
 MLP_RATIO = 4
 GAMMA_INIT = 1e-6  # layer scale at the start, section A.1 of the paper
@@ -123,6 +123,7 @@ class ConvNeXt(nn.Module):
       unroll: blocks of a stage unrolled per scan step; changes rounding only.
       head_init_std: of the head's kernel, before training.
       final_norm_eps: of the LayerNorm before the head.
+      remat: what of a block is computed again in the backward pass: 'none', 'dots' (all but matrix products) or 'full'.
     """
 
     depths: tuple[int, ...]
@@ -132,6 +133,7 @@ class ConvNeXt(nn.Module):
     unroll: int = 1
     head_init_std: float = 0.02
     final_norm_eps: float = LAYER_NORM_EPS
+    remat: str = "none"
 
     @property
     def num_blocks(self) -> int:
@@ -141,7 +143,7 @@ class ConvNeXt(nn.Module):
     def setup(self):
         self.downsample = [Downsample(width, is_stem=i == 0, dtype=self.dtype) for i, width in enumerate(self.widths)]
         self.stages = [
-            _scanned_blocks(width, depth=depth, unroll=self.unroll, dtype=self.dtype)
+            _scanned_blocks(width, depth=depth, unroll=self.unroll, dtype=self.dtype, remat=self.remat)
             for depth, width in zip(self.depths, self.widths, strict=True)
         ]
         self.norm = layer_norm(self.final_norm_eps, self.dtype)
@@ -176,10 +178,13 @@ class ConvNeXt(nn.Module):
         return self.head(features.astype(jnp.promote_types(features.dtype, jnp.float32)))
 
 
-def _scanned_blocks(width: int, *, depth: int, unroll: int, dtype: Any) -> nn.Module:
+def _scanned_blocks(width: int, *, depth: int, unroll: int, dtype: Any, remat: str) -> nn.Module:
     """`depth` blocks as one module whose parameters and drop-path factors have a leading block axis."""
+    block = ConvNeXtBlock
+    if remat != "none":
+        block = nn.remat(ConvNeXtBlock, prevent_cse=False, policy=REMAT_POLICIES[remat])
     blocks = nn.scan(
-        ConvNeXtBlock,
+        block,
         variable_axes={"params": 0},
         split_rngs={"params": True},
         in_axes=0,

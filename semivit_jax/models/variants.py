@@ -124,6 +124,7 @@ def _convnext(
         config.unroll,
         config.head_init_std,
         config.layer_norm_eps,
+        config.remat,
     )
     return _wrap(
         model,
@@ -164,6 +165,11 @@ def _wrap(
 def autoencoder(config: ModelConfig, stage: MaeConfig, *, image_size: int, backend: str) -> Autoencoder:
     """Builds the masked autoencoder around the backbone a config names."""
     size = _vit_size(config.variant, image_size)
+    if stage.decoder_width % 4 or stage.decoder_width % stage.decoder_num_heads:
+        raise ConfigError(
+            f"config.mae.decoder_width is {stage.decoder_width}; it must be a multiple of 4, for the position "
+            f"embedding, and of config.mae.decoder_num_heads, {stage.decoder_num_heads}"
+        )
     head_dims = [size.width // size.num_heads, stage.decoder_width // stage.decoder_num_heads]
     model = Mae(
         **dataclasses.asdict(size),

@@ -41,7 +41,7 @@ def data_facts(config: Config, given: GivenFacts) -> DataFacts:
         known = ", ".join(KNOWN_DATASETS)
         raise ConfigError(
             f"config.data.dataset is {data.dataset!r}, whose size is not known before it is opened (known: {known}); "
-            "give --images=N --classes=N, and --labeled=N if not all or a fraction are"
+            "give --images=N --classes=N, and --labeled=N unless all, or `label_fraction` of them, are labeled"
         )
     takes_all = not (data.labels_per_class or data.label_fraction or data.label_list)  # an own folder's known labels
     known = (takes_all and given.labeled) or images
@@ -92,6 +92,6 @@ def with_legal_batch(config: Config, stage: str, num_devices: int) -> tuple[Conf
 
 
 def least_images_per_device(section: StageConfig) -> int:
-    """2 where images mix, since a mixing group lives on one device (contracts: mixing groups)."""
+    """2 where images mix, since a mixing group lives on one device and an image is mixed with another."""
     mixes = isinstance(section, SemiConfig) or (isinstance(section, FinetuneConfig) and section.labeled_mixup)
     return 2 if mixes else 1

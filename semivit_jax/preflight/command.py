@@ -8,7 +8,7 @@ import jax
 from absl import flags
 from ml_collections import config_flags
 
-from semivit_jax import commands, config_check, logs, overrides
+from semivit_jax import commands, logs
 from semivit_jax.config import Config, ConfigError
 from semivit_jax.manifest import write_json
 from semivit_jax.preflight import show
@@ -17,7 +17,6 @@ from semivit_jax.preflight.batch import GivenFacts, data_facts
 from semivit_jax.preflight.topology import Topology, TopologyError, describe_devices, parse
 from semivit_jax.recipe_files import with_paths
 
-BAD_CONFIG = (flags.Error, ConfigError, TopologyError, AttributeError, ValueError, OSError)
 USAGE = (
     "plan --config=FILE[:ARGS] --topology=v5e:16x16|gpu:8xH100|... [--stage=STAGE] [--out=JSON] [--nocompile]\n"
     "       [--tries=N] [--images=N --labeled=N --classes=N]"
@@ -31,23 +30,21 @@ def plan(argv: list[str]) -> int:
             return 0
         arguments = ["semivit plan", *with_paths(argv)]
         values = _flags(arguments)
-        overrides.check_keys(arguments)
-        rest = values(arguments)[1:]
-        raw: Any = values["config"].value
-        if rest:
-            raise flags.Error(f"{rest[0]!r} is neither a flag nor the value of one")
+        commands.read_flags(values, arguments)
         commands.name_missing(values, ("config", "topology"))
-        notes = overrides.apply(raw, config_flags.get_override_values(values["config"]), None)
-        config = config_check.check(raw)
+        config, notes = commands.config_of(values, None)
         stages = config.stages if not values["stage"].value else (values["stage"].value,)
         unknown = [s for s in stages if s not in config.stages]
         if unknown:
             raise flags.Error(f"--stage={unknown[0]}; the config's stages are {', '.join(config.stages)}")
         topology = parse(values["topology"].value)
-        given = GivenFacts(values["images"].value, values["labeled"].value, values["classes"].value)
-        compiling, tries = values["compile"].value, values["tries"].value
+    except (*commands.USAGE_ERRORS, TopologyError) as error:
+        return commands.usage_error("plan", error)
+    given = GivenFacts(values["images"].value, values["labeled"].value, values["classes"].value)
+    compiling, tries = values["compile"].value, values["tries"].value
+    try:
         found = plan_stages(config, stages, topology, given, compiling=compiling, tries=tries)
-    except BAD_CONFIG as error:
+    except (ConfigError, TopologyError) as error:  # batches, a mesh or a data set that do not fit the flags
         return commands.usage_error("plan", error)
     for line in notes:
         logs.say(line)

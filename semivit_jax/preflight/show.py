@@ -7,6 +7,7 @@ from rich.table import Table
 
 from semivit_jax.preflight.answer import ESTIMATE, Answer
 from semivit_jax.preflight.chips import GIB
+from semivit_jax.preflight.estimate import SECONDS_PER_HOUR
 from semivit_jax.words import counted
 
 
@@ -61,17 +62,27 @@ def _estimates(found: Answer) -> Iterator[tuple[str, str]]:
     times = f"arithmetic {ms(e.compute_seconds)}, memory {ms(e.memory_seconds)}, links {ms(e.link_seconds)}"
     yield "step time", f"{ms(e.step_seconds)} to {ms(e.step_seconds_serial)} (estimate, roofline; {times})"
     yield "images/s", f"{e.images_per_second:,.0f} (estimate, roofline bound by {e.bound_by})"
-    hours = f"{e.hours:,.1f}" if e.hours >= 1 else f"{e.hours:.2g}"
-    yield "hours", f"{hours} (estimate, roofline; evaluation and input not counted)"
+    yield "duration", f"{duration(e.hours)} (estimate, roofline; evaluation and input not counted)"
 
 
 def gib(number: float) -> str:
-    return f"{number / GIB:.2f} GiB"
+    """'9.30 GiB'; less than a tenth in a smaller unit, as in the two that follow."""
+    return f"{number / GIB:.2f} GiB" if number >= 0.1 * GIB else mib(number)
 
 
 def mib(number: float) -> str:
-    return f"{number / 2**20:,.1f} MiB"
+    if number >= 0.1 * 2**20:
+        return f"{number / 2**20:,.1f} MiB"
+    return f"{number / 2**10:,.1f} KiB" if number >= 2**10 else f"{number:.0f} bytes"
 
 
 def ms(seconds: float) -> str:
-    return f"{seconds * 1e3:,.1f} ms"
+    return f"{seconds * 1e3:,.1f} ms" if seconds >= 1e-4 else f"{seconds * 1e6:,.1f} µs"
+
+
+def duration(hours: float) -> str:
+    """'1.8 hours', '26 minutes' or '1.6 seconds'."""
+    if hours >= 1:
+        return f"{hours:,.1f} hours"
+    seconds = hours * SECONDS_PER_HOUR
+    return f"{seconds / 60:.2g} minutes" if seconds >= 60 else f"{seconds:.2g} seconds"

@@ -32,7 +32,6 @@ class CompiledStep:
     """What the compiler says about one device's share of a train step.
 
     Attributes:
-      argument_bytes: state, batch and key.
       temporary_bytes: activations, gradients and buffers of collectives, at their highest point.
       peak_bytes: arguments, temporaries and outputs that do not reuse the arguments' memory.
       bytes_accessed: read and written by the program, bodies of loops counted once.
@@ -40,7 +39,6 @@ class CompiledStep:
       seconds: tracing, lowering and compiling.
     """
 
-    argument_bytes: int
     temporary_bytes: int
     peak_bytes: int
     bytes_accessed: float
@@ -105,7 +103,6 @@ def compile_step(config: Config, plan: Plan, devices: list[Any]) -> CompiledStep
         raise OutOfMemory(str(error), needed_bytes=_needed_bytes(str(error)), seconds=seconds) from error
     memory = executable.memory_analysis()
     return CompiledStep(
-        argument_bytes=memory.argument_size_in_bytes,
         temporary_bytes=memory.temp_size_in_bytes,
         peak_bytes=memory.argument_size_in_bytes
         + memory.temp_size_in_bytes

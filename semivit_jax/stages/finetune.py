@@ -5,13 +5,15 @@ from typing import NamedTuple
 import jax
 
 from semivit_jax import metrics, mixup, rng, scores, state
-from semivit_jax.config import AffineConfig, Config, FinetuneConfig
+from semivit_jax.config import AffineConfig, Config, ConfigError, FinetuneConfig
 from semivit_jax.gather import on_every_device
 from semivit_jax.losses import cross_entropy, smoothed_target
 from semivit_jax.metrics import Metrics
 from semivit_jax.models.variants import Classifier, classifier
+from semivit_jax.optim import Optimizer
 from semivit_jax.plan import Plan
 from semivit_jax.stages import stage as stage_lib
+from semivit_jax.stages.groups import join, split
 from semivit_jax.stages.stage import ImageDraws, PyTree, Stage, ViewSpec, masks, see
 from semivit_jax.state import TrainState
 
@@ -34,12 +36,18 @@ def build_model(config: Config, section: FinetuneConfig, plan: Plan, *, backend:
     )
 
 
-def build_optimizer(section: FinetuneConfig, plan: Plan, model: Classifier):
+def build_optimizer(section: FinetuneConfig, plan: Plan, model: Classifier) -> Optimizer:
+    """AdamW with the model's layer-wise learning rates.
+
+    Raises:
+      ConfigError: the model has no groups for such a layer decay.
+    """
+    try:
+        lr_scales = model.lr_scales(section.layer_decay, section.head_lr_scale)
+    except ValueError as error:
+        raise ConfigError(f"config.{plan.stage}.layer_decay: {error}") from error
     return stage_lib.make_optimizer(
-        section,
-        plan,
-        weight_decays=model.weight_decays(section.weight_decay),
-        lr_scales=model.lr_scales(section.layer_decay, section.head_lr_scale),
+        section, plan, weight_decays=model.weight_decays(section.weight_decay), lr_scales=lr_scales
     )
 
 
@@ -58,16 +66,6 @@ def mix_groups(images: jax.Array, targets: jax.Array, mixing: mixup.Mixing, grou
     images = jax.vmap(mixup.mix_images)(split(images, group_size), mixing)
     targets = jax.vmap(mixup.mix_targets)(split(targets, group_size), mixing)
     return join(images), join(targets)
-
-
-def split(x: jax.Array, group_size: int) -> jax.Array:
-    """(rows, ...) -> (groups, group_size, ...)."""
-    return x.reshape(-1, group_size, *x.shape[1:])
-
-
-def join(x: jax.Array) -> jax.Array:
-    """(groups, size, ...) -> (rows, ...)."""
-    return x.reshape(-1, *x.shape[2:])
 
 
 def make_update(config: Config, plan: Plan, *, backend: str):
@@ -136,6 +134,7 @@ def chances(section: FinetuneConfig) -> mixup.Chances:
 
 
 def labeled_spec(config: Config, section: FinetuneConfig, model: Classifier) -> ViewSpec:
+    """View of the labeled images."""
     view = config.data.affine_views.labeled if config.data.affine_views else None
     return train_spec(config, section, model, view)
 

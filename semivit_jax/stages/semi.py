@@ -11,11 +11,12 @@ from semivit_jax.gather import on_every_device
 from semivit_jax.losses import cross_entropy, promote, smoothed_target
 from semivit_jax.metrics import Mean, Metrics
 from semivit_jax.plan import Plan
-from semivit_jax.pseudo_label import RULES, PseudoLabels
+from semivit_jax.pseudo_label import PseudoLabels, rule_of
 from semivit_jax.pseudo_mixup import PSEUDO_MIXUPS
 from semivit_jax.stages import finetune
 from semivit_jax.stages import stage as stage_lib
-from semivit_jax.stages.finetune import join, mix_groups, mix_labeled, split
+from semivit_jax.stages.finetune import mix_groups, mix_labeled
+from semivit_jax.stages.groups import join, split
 from semivit_jax.stages.stage import ImageDraws, PyTree, Stage, ViewSpec, masks, see
 from semivit_jax.state import TrainState
 
@@ -45,7 +46,7 @@ def make_update(config: Config, plan: Plan, *, backend: str):
     model = finetune.build_model(config, section, plan, backend=backend)
     optimizer = finetune.build_optimizer(section, plan, model)
     specs = _specs(config, section, model)
-    rule = RULES[section.pseudo_label_rule](section.confidence_threshold)
+    rule = rule_of(section)
     group, num_classes = plan.group_size, plan.num_classes
 
     def micro_loss(params: PyTree, ema_params: PyTree, policy_state: PyTree, batch: PyTree, draws: SemiDraws):
@@ -147,7 +148,7 @@ def make_stage(config: Config, plan: Plan, *, backend: str) -> Stage:
     assert config.semi is not None
     section = config.semi
     model, optimizer, update = make_update(config, plan, backend=backend)
-    rule = RULES[section.pseudo_label_rule](section.confidence_threshold)
+    rule = rule_of(section)
 
     def init(key: jax.Array) -> TrainState:
         params = model.init(rng.stream(key, "params"))

@@ -17,6 +17,8 @@ from semivit_jax.weights.targets import POOLS
 from semivit_jax.words import counted
 
 EXIT_ERROR = 1
+# The sizes of the tests are taken too, but are of no use to anybody else.
+OFFERED = tuple(name for name in (*VIT_SIZES, *CONVNEXT_SIZES) if "_test" not in name)
 
 
 def command(argv: Sequence[str]) -> int:
@@ -69,13 +71,19 @@ def _preprocessing(view: Preprocessing) -> str:
     return f"{size}; mean {mean}, std {std} of values in 0..1"
 
 
+def _variant(name: str) -> str:
+    if name not in VIT_SIZES and name not in CONVNEXT_SIZES:
+        raise argparse.ArgumentTypeError(f"{name!r} is no model here: {', '.join(OFFERED)}")
+    return name
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="semivit import", description="Import published weights.")
     parser.add_argument(
         "source",
         help="file (.safetensors, .pth, .pt, .bin), folder in Hugging Face layout, hf://org/name, or a run of ours",
     )
-    parser.add_argument("--model", required=True, choices=(*VIT_SIZES, *CONVNEXT_SIZES))
+    parser.add_argument("--model", required=True, type=_variant, metavar="VARIANT", help=", ".join(OFFERED))
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write")
     parser.add_argument("--pool", choices=POOLS, help="what the head reads (default: as in the source)")
     parser.add_argument("--image_size", type=int, metavar="PIXELS", help="default: as in the source")

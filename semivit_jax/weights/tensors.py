@@ -32,10 +32,6 @@ class Tensors:
             read=lambda name: self.read(original[name]),
         )
 
-    def select(self, keep: Callable[[str], bool]) -> "Tensors":
-        """Only the tensors whose name satisfies `keep`."""
-        return Tensors({name: shape for name, shape in self.shapes.items() if keep(name)}, self.read)
-
 
 @dataclasses.dataclass(frozen=True)
 class StateDicts:

@@ -93,13 +93,17 @@ class Machine:
         commands[-1] = _command(config, workdir, {**quick, **changes, **different}, altered)
         commands = [[*within, *command] for command in commands]
         commands[-1] = [*last_within, *commands[-1]]
-        environs = [self.environ(devices=devices) for _ in range(processes)]
-        if processes > 1:
+        return self.start_commands(commands, devices=devices)
+
+    def start_commands(self, commands: Sequence[list[str]], *, devices: int = 1) -> "Started":
+        """Starts one process per command; several are joined on the loopback interface."""
+        environs = [self.environ(devices=devices) for _ in commands]
+        if len(commands) > 1:
             address = f"localhost:{_free_port()}"
             for index, environ in enumerate(environs):
                 environ |= {
                     "SEMIVIT_COORDINATOR": address,
-                    "SEMIVIT_NUM_PROCESSES": str(processes),
+                    "SEMIVIT_NUM_PROCESSES": str(len(commands)),
                     "SEMIVIT_PROCESS_ID": str(index),
                 }
         return Started([_Process(*pair) for pair in zip(commands, environs, strict=True)])

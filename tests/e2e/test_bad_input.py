@@ -42,7 +42,8 @@ def train(semivit, tmp_path):
     ("arguments", "words"),
     [
         (["--config.semi.base_lrr=1"], ["base_lrr"]),
-        (["--config.semi.batch_size=many"], ["batch_size", "many"]),
+        (["--config.semi.batch_size=many"], ["--config.semi.batch_size=many", "'many' must be a whole number"]),
+        (["--config.semi.epochs=many"], ["--config.semi.epochs=many", "'many' must be a number"]),
         (["--config.semi.teacher=both"], ["config.semi.teacher is 'both'", "ema, student"]),
         (["--config.semi.accum=3"], ["config.semi.batch_size 40 is not divisible by config.semi.accum 3"]),
         (["--config.checkpoint.save_every_steps=0"], ["config.checkpoint.save_every_steps is 0", "at least 1"]),

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 
 import pytest
 
@@ -90,3 +91,14 @@ def test_the_best_weights_are_kept_apart(run_semi):
     folder = run_semi(Trouble(accuracy_gone=range(0, 5)))
     assert [p.name for p in (folder / "best").iterdir()] == ["6"]
     assert json.loads((folder / "report.json").read_text())["best_acc1"] == pytest.approx(0.9)
+
+
+def test_rates_are_those_of_training_alone(run_semi, monkeypatch):
+    """Neither compilation nor evaluation slows what a line says of steps."""
+    evaluate = train.evaluate
+    monkeypatch.setattr(train, "evaluate", lambda *args, **kwargs: time.sleep(1.0) or evaluate(*args, **kwargs))
+    folder = run_semi(Trouble())
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    steps = [line["perf/step_seconds"] for line in lines if "train/loss" in line]
+    assert len(steps) == TOTAL
+    assert max(steps) < 0.9

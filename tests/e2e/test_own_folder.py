@@ -94,3 +94,10 @@ def test_the_truncated_photo_is_replaced_and_named_once_per_stage_that_reads_it(
     assert named
     assert all(TRUNCATED in line for line in named)
     assert len(named) == 2  # mae and semi; fine-tuning never sees an unlabeled image
+
+
+def test_bad_records_are_counted_in_the_metrics(run):
+    lines = (run[0] / "mae" / "metrics.jsonl").read_text().splitlines()
+    counts = [json.loads(line)["perf/bad_records"] for line in lines]
+    assert counts == sorted(counts)
+    assert counts[-1] > 0

@@ -1,11 +1,14 @@
 """Two real processes, other numbers of devices, and hosts that disagree."""
 
+import json
 import re
 import shutil
 import signal
+import sys
 
 import pytest
 
+from semivit_jax.checkpoint import newest_good
 from tests.e2e.conftest import stop
 from tests.e2e.runs import assert_close_run, assert_equal_in_float64
 
@@ -14,6 +17,22 @@ pytestmark = pytest.mark.xdist_group("runs")
 
 def test_two_processes_agree_with_one(untouched_pair, untouched):
     assert_close_run(untouched_pair, untouched, rtol=1e-5)
+
+
+@pytest.mark.parametrize("of", ["run", "checkpoint"])
+def test_two_processes_grade_weights_together(machine, untouched, tmp_path, of):
+    """What they need to know before they may meet is read without touching a device."""
+    source = untouched if of == "run" else newest_good(untouched / "semi" / "checkpoints")
+    written = {}
+    for processes in (1, 2):
+        out = tmp_path / f"{processes}.json"
+        command = [sys.executable, "-m", "semivit_jax.main", "eval", f"--workdir={source}", f"--out={out}"]
+        started = machine.start_commands([command] * processes)
+        assert set(started.wait()) == {0}, started.output()
+        written[processes] = json.loads(out.read_text())["results"]
+    for tree, found in written[1].items():
+        assert written[2][tree]["num_images"] == found["num_images"] == 360
+        assert written[2][tree]["loss"] == pytest.approx(found["loss"], rel=1e-5)
 
 
 def begin(machine, workdir, **options):

@@ -296,7 +296,7 @@ MAE_ACCOUNTS: dict[str, Account] = {
     "eps": Carried("mae.eps"),
     "norm_pix_loss": Carried("mae.norm_pix_loss"),
     "mask_ratio": Carried("mae.mask_ratio"),
-    "layer_decay": Carried("mae.layer_decay", lambda v, r: v or 1.0),
+    "layer_decay": NotCarried("null: pre-training has one learning rate for all layers"),
     "clip_grad": Carried("mae.clip_norm", _or_zero),
     "augmentation": Carried("data.photo_views.mae_crop_scale", lambda v, r: (0.2, 1.0)),
     "weight_decay_exempt": NotCarried("names, not values: models/mae.py, checked by the golden parameter tables"),

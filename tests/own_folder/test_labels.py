@@ -5,6 +5,7 @@ import logging
 import pytest
 
 from semivit_jax.data.errors import DatasetError
+from semivit_jax.data.folder import open_folder
 from tests.own_folder.photos import csv_of, labels_of, put
 
 
@@ -63,6 +64,61 @@ def test_csv_that_cannot_be_read(listed, tmp_path):
         listed(tmp_path / "latin.csv")
     with pytest.raises(DatasetError, match="has no rows"):
         listed(csv_of(tmp_path))
+
+
+def test_csv_with_a_byte_order_mark(listed, tmp_path):
+    """As Excel writes it."""
+    path = tmp_path / "labels.csv"
+    path.write_bytes(b"\xef\xbb\xbfpath,label\r\nloose.png,dog\r\nant/0.png,cat\r\n")
+    assert labels_of(listed(path)) == {"loose.png": "dog", "ant/0.png": "cat"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "line"),
+    [
+        (['ant/0.png,"ant', "ant/1.png,ant", "ant/2.png,ant"], 3),  # never closed
+        (['ant/0.png,"ant', 'ant/1.png,"ant"', "ant/2.png,ant"], 3),  # closed where the next value begins
+        (["ant/0.png,ant", '"ant/1.png",ant', 'ant/2.png,"ant" or bee'], 5),
+    ],
+)
+def test_csv_with_a_quote_left_open_names_the_line(listed, tmp_path, rows, line):
+    with pytest.raises(DatasetError) as caught:
+        listed(csv_of(tmp_path, "nowhere.png,dog", *rows))
+    first, second = str(caught.value).splitlines()[1:]
+    assert f"labels.csv line {line}: the row that begins here cannot be read" in first
+    assert "line 2: there is no image 'nowhere.png'" in second
+
+
+def test_quotes_within_a_value(listed, root, tmp_path):
+    put(root / 'a 3" disk.png')
+    path = csv_of(tmp_path, '"a 3"" disk.png",dog', 'a 3" disk.png,dog')
+    with pytest.raises(DatasetError, match=r"1 problem .*\n.* line 3: 'a 3\" disk.png' is already in line 2"):
+        listed(path)
+
+
+def test_absolute_paths_by_another_name_of_the_root(root, tmp_path):
+    (tmp_path / "link").symlink_to(root)
+    (tmp_path / "elsewhere").mkdir()
+    put(tmp_path / "elsewhere" / "far.png")
+    (root / "dog").symlink_to(tmp_path / "elsewhere")
+    tops = (root, tmp_path / "link", root / "ant" / "..", tmp_path / "link" / "ant" / "..", root / ".." / root.name)
+
+    def opened(named, *rows):
+        path = csv_of(tmp_path, *rows)
+        return open_folder(named, labels_csv=path, class_names=None, cache_dir=tmp_path / "cache")
+
+    for named in tops:
+        for written in tops:
+            folder = opened(named, f"{written}/loose.png,dog", f"{written}/dog/far.png,cat")
+            assert labels_of(folder) == {"loose.png": "dog", "dog/far.png": "cat"}
+        with pytest.raises(DatasetError, match=r"^2 problems .*\n.* outside the folder .*\n.* outside the folder"):
+            opened(named, f"{tmp_path}/elsewhere/far.png,dog", f"{root}/../elsewhere/far.png,dog")
+
+
+def test_csv_naming_an_image_by_a_second_way(listed, root, tmp_path):
+    (root / "again").symlink_to(root / "ant")
+    with pytest.raises(DatasetError, match=r"line 2: 'again' is the same folder as 'ant'; its images are listed there"):
+        listed(csv_of(tmp_path, "again/0.png,dog", "ant/1.png,cat"))
 
 
 def test_a_label_used_once_is_pointed_out(listed, tmp_path, caplog):

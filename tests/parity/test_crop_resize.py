@@ -26,6 +26,7 @@ from semivit_jax.data.crop_resize import (
 from semivit_jax.data.decode import BadImage, decode
 from semivit_jax.data.fast_resize import resize
 from tests.parity.recorded import load
+from tests.parity.samples import two_sample_distance
 
 RECORDED = load("views")
 FACTS = RECORDED["facts"]
@@ -129,13 +130,6 @@ def test_crop_boxes_and_recorded_boxes_are_samples_of_one_distribution(column):
     ours = boxes_of(5_000, image_height=375, image_width=500)[:, column]
     theirs = RECORDED["rrc_boxes_ijhw"][:, column]
     assert two_sample_distance(ours, theirs) < 1.95 * np.sqrt(1 / len(ours) + 1 / len(theirs))  # p = 0.001
-
-
-def two_sample_distance(a, b):
-    """The Kolmogorov-Smirnov statistic: the largest difference of the two distribution functions."""
-    at = np.concatenate([a, b])
-    share = [np.searchsorted(np.sort(x), at, side="right") / len(x) for x in (a, b)]
-    return np.abs(share[0] - share[1]).max()
 
 
 @pytest.mark.parametrize("example", FACTS["fallback_examples"])

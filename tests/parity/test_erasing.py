@@ -7,6 +7,7 @@ import pytest
 
 from semivit_jax.erasing import ErasingDraw, apply_erasing, sample_erasing
 from tests.parity.recorded import load
+from tests.parity.samples import two_sample_distance
 
 RECORDED = load("erasing")
 STATS = RECORDED["erase_stats"]
@@ -32,21 +33,14 @@ def sides(boxes):
     return boxes[:, 1] - boxes[:, 0], boxes[:, 3] - boxes[:, 2]
 
 
-def ks_distance(a, b):
-    """The Kolmogorov-Smirnov statistic: the largest difference of the two distribution functions."""
-    at = np.concatenate([a, b])
-    share = [np.searchsorted(np.sort(x), at, side="right") / len(x) for x in (a, b)]
-    return np.abs(share[0] - share[1]).max()
-
-
 def test_boxes_and_recorded_boxes_are_samples_of_one_distribution(boxes):
     height, width = sides(boxes)
     top, left, recorded_height, recorded_width = RECORDED["erase_boxes_ijhw"].T
     limit = 1.95 * np.sqrt(1 / SAMPLES + 1 / len(top))  # p = 0.001
-    assert ks_distance(height * width, recorded_height * recorded_width) < limit
-    assert ks_distance(height / width, recorded_height / recorded_width) < limit
-    assert ks_distance(boxes[:, 0] / (SIZE - height), top / (SIZE - recorded_height)) < limit
-    assert ks_distance(boxes[:, 2] / (SIZE - width), left / (SIZE - recorded_width)) < limit
+    assert two_sample_distance(height * width, recorded_height * recorded_width) < limit
+    assert two_sample_distance(height / width, recorded_height / recorded_width) < limit
+    assert two_sample_distance(boxes[:, 0] / (SIZE - height), top / (SIZE - recorded_height)) < limit
+    assert two_sample_distance(boxes[:, 2] / (SIZE - width), left / (SIZE - recorded_width)) < limit
 
 
 def test_area_and_aspect_statistics(boxes):

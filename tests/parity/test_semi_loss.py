@@ -44,7 +44,7 @@ def config_of(case):
 
 def pseudo_labels(data):
     probs = jax.nn.softmax(data["teacher_logits_u_w"].astype(np.float64))
-    return fixed_threshold(0.5).apply((), probs)[1]
+    return fixed_threshold(small_config(**{"semi.confidence_threshold": 0.5}).semi).apply((), probs)[1]
 
 
 def plain_mixup(lam):

@@ -43,7 +43,7 @@ def test_digits_counts_agree_with_the_data(tmp_path):
 
 def test_an_unknown_data_set_asks_for_its_size():
     config = small_config(**{"data.dataset": "food101"})
-    with pytest.raises(ConfigError, match=r"food101.*--images"):
+    with pytest.raises(ConfigError, match=r"food101.*--images=N.*unless all, or `label_fraction` of them, are labeled"):
         data_facts(config, NOTHING)
     assert data_facts(config, GivenFacts(75_750, 0, 101)) == DataFacts(75_750, 404, 75_346, 101)
 

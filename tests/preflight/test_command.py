@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import plan_table
 from semivit_jax.main import main
-from semivit_jax.preflight import topology
+from semivit_jax.preflight import command, show, topology
 
 # ml-collections loads config files in a way that Python 3.12 drops; nothing of ours can change that.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module.. method is deprecated:DeprecationWarning")
@@ -37,8 +37,28 @@ def test_a_gpu_host_gets_the_analytic_part_and_is_told_so(tmp_path, capsys):
     assert row["memory"]["source"] == row["sent_bytes_source"] == "estimate"
     assert row["fits"]
     shown = capsys.readouterr().out
-    for words in ("analytic only", "ema_params", "of 74.51 GiB: fits (estimate)", "images/s", "hours", "model FLOPs"):
+    for words in ("analytic only", "ema_params", "of 74.51 GiB: fits (estimate)", "images/s", "duration"):
         assert words in shown
+
+
+@pytest.mark.parametrize(
+    ("shown", "words"),
+    [
+        (show.gib(9.3 * 2**30), "9.30 GiB"),
+        (show.gib(0.1 * 2**30), "0.10 GiB"),
+        (show.gib(1.5 * 2**20), "1.5 MiB"),
+        (show.mib(1593 * 2**20), "1,593.0 MiB"),
+        (show.mib(2048), "2.0 KiB"),
+        (show.gib(0), "0 bytes"),
+        (show.ms(0.0126), "12.6 ms"),
+        (show.ms(1.5e-6), "1.5 µs"),
+        (show.duration(1234.56), "1,234.6 hours"),
+        (show.duration(0.44), "26 minutes"),
+        (show.duration(7.1e-7), "0.0026 seconds"),
+    ],
+)
+def test_small_numbers_have_small_units(shown, words):
+    assert shown == words
 
 
 def test_without_libtpu_the_extra_that_brings_it_is_named(tmp_path, capsys, monkeypatch):
@@ -83,12 +103,24 @@ def test_a_batch_too_small_for_the_slice_is_raised_and_said(tmp_path):
         ((SMALL[0], "--topology=v7:4x4"), "unknown TPU 'v7'"),
         ((SMALL[0], "--topology=v5e:4x4", "--stage=dino"), "the config's stages are mae, finetune, semi"),
         ((SMALL[0], "--topology=gpu:8xH100", "--config.mesh.fsdp=3"), "fsdp is 3"),
+        ((SMALL[0], "--topology=v5e:4x4", "--config.semi.batch_size=ten"), "'ten' must be a whole number"),
+        ((SMALL[0], "--topology=v5e:4x4", "--config.data.photo_views.flip_prob=1"), "the config has no"),
         (("--config=nowhere", "--topology=v5e:4x4"), "there is no config 'nowhere'"),
     ],
 )
 def test_bad_usage_is_named(flags, words, capsys):
     assert run(*flags) == 2
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [AttributeError("x"), ValueError("x"), OSError("x")], ids=repr)
+def test_an_error_of_the_program_is_not_called_bad_usage(monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(command, "plan_one", fail)
+    with pytest.raises(type(error)):
+        run(*SMALL, "--topology=gpu:8xH100")
 
 
 def test_the_table_marks_rows_that_were_not_compiled(tmp_path, monkeypatch):

@@ -5,11 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from semivit_jax import sharding
+from semivit_jax import eval_report, sharding
 from semivit_jax.data.eval_pipeline import eval_batches
 from semivit_jax.evaluate import evaluate
+from semivit_jax.evaluation import PROTOCOLS, Evaluation
 from semivit_jax.main import main
 from semivit_jax.models.variants import classifier
+from semivit_jax.scores import Scores
 from semivit_jax.stages.finetune import make_eval_step
 from tests.compiled import quick_jit
 from tests.serve.runs import digits, write_run
@@ -50,6 +52,34 @@ def test_params_and_ema_params_get_the_numbers_that_training_logs(finished, tmp_
         assert f"{found['loss']:.4f}" in said
     assert "ema_params" in said
     assert "by the classifier's own head" in said
+
+
+def graded(*class_names: str) -> Evaluation:
+    """Of one image of the first class that is taken for the last."""
+    confusion = np.zeros((len(class_names), len(class_names)), np.int64)
+    confusion[0, -1] = 1
+    found = Scores(1, 0.0, 1.0, 2.0, 0.5, (0.0, *[None] * (len(class_names) - 1)), confusion)
+    source = "/a/folder/whose/name/is/" + "long/" * 30 + "ema_params"
+    return Evaluation(source, "own_folder", "validation", PROTOCOLS["head"], class_names, {"params": found})
+
+
+def test_titles_are_whole_lines_and_say_which_class_is_the_true_one(capsys):
+    evaluation = graded("ant", "bee")
+    eval_report.show(evaluation)
+    lines = capsys.readouterr().out.splitlines()
+    assert evaluation.source in lines
+    assert "own_folder, split 'validation', by " + PROTOCOLS["head"] in lines
+    assert "params: images by class (rows: true class, columns: predicted class)" in lines
+    (row,) = [line for line in lines if line.startswith("│ ant")]
+    assert [cell.strip() for cell in row.strip("│").split("│")] == ["ant", "0.00", "", "1"]
+
+
+@pytest.mark.parametrize(("classes", "told"), [("abcde", False), ("abcdef", True)])
+def test_five_guesses_are_told_where_they_can_be_wrong(classes, told, capsys):
+    eval_report.show(graded(*classes))
+    said = capsys.readouterr().out
+    assert "acc1 %" in said
+    assert ("acc5 %" in said) is told
 
 
 @pytest.mark.parametrize(("split", "count"), [("labeled", 40), ("train", 1437)])

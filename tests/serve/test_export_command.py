@@ -34,6 +34,20 @@ def test_an_exported_run_comes_back_bit_for_bit(finished, tmp_path, format, use,
     assert (back.preprocessing.image_size, back.preprocessing.crop_fraction) == (8, 1.0)
 
 
+def test_import_offers_published_sizes_only(capsys):
+    with pytest.raises(SystemExit):
+        run("import", "--help")
+    said = capsys.readouterr().out
+    assert "--model VARIANT" in said
+    assert said.count("vit_b16") == 1
+    assert "_test" not in said
+    with pytest.raises(SystemExit):
+        run("import", "weights.pth", "--model=vit_b", "--out=weights")
+    said = capsys.readouterr().err
+    assert "argument --model: 'vit_b' is no model here: vit_s16, vit_b16," in said
+    assert "_test" not in said
+
+
 def test_a_run_is_a_source_of_weights_with_both_trees(finished, tmp_path):
     assert run("import", finished[0], "--model=vit_test2", f"--out={tmp_path / 'in'}") == 0
     imported = load_imported(tmp_path / "in")

@@ -40,7 +40,7 @@ def images():
 
 def test_a_confidence_at_the_threshold_is_kept():
     probs = jnp.asarray([[0.75, 0.25], [0.749, 0.251], [0.2, 0.8]])
-    policy_state, pseudo = fixed_threshold(0.75).apply((), probs)
+    policy_state, pseudo = fixed_threshold(small_config(**{"semi.confidence_threshold": 0.75}).semi).apply((), probs)
     assert pseudo.weight.tolist() == [1, 0, 1]
     assert pseudo.pseudo_label.tolist() == [0, 0, 1]
     assert pseudo.confidence.tolist() == [0.75, 0.749, 0.8]
@@ -174,7 +174,7 @@ def test_a_pseudo_mixup_of_ones_own_is_one_row(images, monkeypatch):
         half, box = jnp.full(partner.shape, 0.5), jnp.zeros((*partner.shape, 4), int)
         return mixup.Mixing(partner, half, jnp.zeros(partner.shape, bool), box), 0 * weight
 
-    monkeypatch.setitem(PSEUDO_MIXUPS, "mine", PseudoMixup(sample, mix_half, by_rejection=False))
+    monkeypatch.setitem(PSEUDO_MIXUPS, "mine", PseudoMixup(sample, mix_half, uses_alphas=False, by_rejection=False))
     section = small_config(**{"semi.pseudo_mixup": "mine"}).semi
     pseudo = PseudoLabels(jnp.arange(12) % 10, jnp.asarray(CONFIDENCE), jnp.asarray(WEIGHT))
     partner = jnp.stack([sample(None, SIZE, 4, None)] * GROUPS)

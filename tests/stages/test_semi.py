@@ -160,7 +160,7 @@ def test_joined_forward_equals_separate_forwards():
         labeled = see(batch["labeled"]["image"], draws.labeled, specs.labeled)
         weak, strong = semi.see_unlabeled(batch["unlabeled"], draws, specs)
         probs = jax.nn.softmax(model.logits(state.ema_params, weak, None))
-        _, pseudo = fixed_threshold(section.confidence_threshold).apply((), probs)
+        _, pseudo = fixed_threshold(section).apply((), probs)
         targets = smoothed_target(batch["labeled"]["label"], 10, section.label_smoothing, labeled.dtype)
         labeled, targets = finetune.mix_labeled(labeled, targets, draws.labeled_mix, small.GROUP)
         mixed = semi.mix_pseudo(strong, pseudo, draws.pseudo_mix, section, 10, group)
@@ -176,11 +176,11 @@ def test_joined_forward_equals_separate_forwards():
     np.testing.assert_allclose(found["loss"].total[0], total, rtol=1e-9)
 
 
-def running_threshold(confidence_threshold):
+def running_threshold(section):
     """Keeps what is above the running mean confidence; its state is (mean, micro-steps seen)."""
 
     def initial_state():
-        return {"mean": jnp.asarray(confidence_threshold, jnp.float64), "seen": jnp.asarray(0, jnp.int32)}
+        return {"mean": jnp.asarray(section.confidence_threshold, jnp.float64), "seen": jnp.asarray(0, jnp.int32)}
 
     def apply(policy_state, probs):
         confidence = probs.max(axis=-1)
@@ -196,11 +196,12 @@ def test_a_rule_with_a_state_plugs_in(monkeypatch):
     rule = {"pseudo_label_rule": "running", "drop_path_rate": 0.0, "erase_prob": 0.0,
             "pseudo_mixup": "none", "labeled_mixup": False}  # fmt: skip
     state = small.initial_state("semi", teacher_scale=CONFIDENT)
-    state = state.replace(policy_state=running_threshold(0.5).initial_state())
+    section = small.stage_config("semi", **rule).semi
+    state = state.replace(policy_state=running_threshold(section).initial_state())
     batch, step = small.semi_batch(), small.compiled_step("semi", accum=4, **rule)
     after, found = step(state, small.micro(batch, 4), small.key())
     assert after.policy_state["seen"] == 4  # carried from micro-step to micro-step
-    want, logits = 0.5, quick_jit(teacher_logits)
+    want, logits = section.confidence_threshold, quick_jit(teacher_logits)
     for weak in np.split(batch["unlabeled"]["weak"], 4):
         want = 0.5 * want + 0.5 * float(jax.nn.softmax(logits(state.ema_params, weak)).max(axis=-1).mean())
     np.testing.assert_allclose(after.policy_state["mean"], want, rtol=1e-9)

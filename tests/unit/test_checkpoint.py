@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from semivit_jax import manifest, recovery
-from semivit_jax.checkpoint import CheckpointError, newest_good
+from semivit_jax.checkpoint import CheckpointError, newest_good, read_facts
 from semivit_jax.saving import Saver
 
 NOISE = np.random.default_rng(0).random((64, 64), np.float32)  # so that the arrays are the largest file
@@ -221,3 +221,21 @@ def test_reading_alone_moves_nothing(folder):
     flip(folder.largest_file(2))
     assert newest_good(folder.path) == folder.path / "1"
     assert folder.steps() == [1, 2]
+
+
+def test_a_step_that_is_trained_again_after_a_restart_replaces_its_best_weights(folder):
+    """A restart from an older checkpoint comes by the step of the best weights again, maybe with better ones."""
+    folder.save(800, keep=1)
+    again = folder.open(keep=1)
+    again.save(800, state_of(7), {"step": 800, "better": True})
+    again.wait()
+    assert folder.steps() == [800]
+    assert read_facts(folder.path / "800")["better"]
+    assert not manifest.problems(folder.path / "800")
+
+
+def test_better_weights_at_an_earlier_step_than_those_of_the_start_before_are_the_ones_kept(folder):
+    folder.save(800, keep=1)
+    folder.save(750, keep=1)
+    assert folder.steps() == [750]
+    assert newest_good(folder.path) == folder.path / "750"

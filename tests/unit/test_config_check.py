@@ -120,6 +120,29 @@ def test_an_illegal_value_is_named_with_the_legal_ones(key, value, legal):
     assert legal in message
 
 
+NO_ALPHAS = {"semi.labeled_mixup": False, "semi.mixup_alpha": 0.0, "semi.cutmix_alpha": 0.0}
+
+
+@pytest.mark.parametrize("kind", ["none", "prob"])
+def test_a_pseudo_mixup_that_draws_no_lambda_needs_no_alpha(kind):
+    assert small_config(**NO_ALPHAS, **{"semi.pseudo_mixup": kind}).semi.mixup_alpha == 0.0
+
+
+@pytest.mark.parametrize("key", ["layer_decay", "drop_path_rate"])
+def test_pre_training_has_no_key_that_it_does_not_read(key):
+    assert f"unknown key config.mae.{key}" in refused(**{f"mae.{key}": 0.5})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "legal"),
+    [("pool", "cls", "mean"), ("attention", "cudnn", "auto, xla"), ("posemb", "learned", "none")],
+)
+def test_a_convnext_refuses_what_it_does_not_have(key, value, legal):
+    convnext = {"model.variant": "convnext_tiny", "model.posemb": "none"}
+    message = refused(**{**convnext, f"model.{key}": value})
+    assert message == f"config.model.{key} is {value!r}; legal values of convnext_tiny: {legal}"
+
+
 @pytest.mark.parametrize(
     ("changes", "parts"),
     [
@@ -132,6 +155,18 @@ def test_an_illegal_value_is_named_with_the_legal_ones(key, value, legal):
         (
             {"semi.labeled_mixup": True, "semi.mixup_alpha": 0.0, "semi.cutmix_alpha": 0.0},
             ("config.semi.labeled_mixup", "mixup_alpha or cutmix_alpha"),
+        ),
+        (
+            {**NO_ALPHAS, "semi.pseudo_mixup": "mixup"},
+            ("config.semi.pseudo_mixup is 'mixup'", "mixup_alpha or cutmix_alpha"),
+        ),
+        (
+            {**NO_ALPHAS, "semi.pseudo_mixup": "mixup_confident"},
+            ("config.semi.pseudo_mixup is 'mixup_confident'", "mixup_alpha or cutmix_alpha"),
+        ),
+        (
+            {"data.affine_views.labeled.scale": (1.1, 0.9)},
+            ("config.data.affine_views.labeled.scale is (1.1, 0.9)", "the smaller factor comes first"),
         ),
         (
             {"finetune.batch_size": 39, "finetune.labeled_mixup": True, "finetune.mixup_alpha": 0.8},
@@ -169,6 +204,14 @@ def test_values_that_do_not_fit_together_are_named(changes, parts):
         ("data.std", (0.2, 0.0, 0.2), "above 0"),
         ("train.eval_every_epochs", -1.0, "above 0"),
         ("model.layer_norm_eps", 0.0, "above 0"),
+        ("seed", -1, "at least 0"),
+        ("mae.decoder_width", -3, "at least 1"),
+        ("mae.decoder_depth", 0, "at least 1"),
+        ("mae.decoder_num_heads", 0, "at least 1"),
+        ("data.affine_views.labeled.scale", (0.0, 0.0), "above 0"),
+        ("data.affine_views.strong.degrees", -1.0, "at least 0"),
+        ("data.affine_views.mae.shift", -0.1, "at least 0"),
+        ("data.affine_views.labeled.shear", -0.1, "at least 0"),
     ],
 )
 def test_a_number_out_of_range_is_named_with_the_range(key, value, legal):

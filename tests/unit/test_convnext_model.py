@@ -94,6 +94,22 @@ def test_unroll_changes_rounding_only(visible, images):
     np.testing.assert_allclose(unrolled, scanned, rtol=1e-9)
 
 
+@pytest.mark.parametrize("remat", ["dots", "full"])
+def test_remat_changes_no_gradient_and_keeps_less(visible, images, remat):
+    def loss(remat):
+        return lambda params: tiny(remat=remat).apply({"params": params}, images, None).sum()
+
+    def kept(remat):
+        """Elements of what the scans over blocks hand to the backward pass."""
+        equations = jax.make_jaxpr(jax.grad(loss(remat)))(visible).eqns
+        scans = [equation for equation in equations if equation.primitive.name == "scan"]
+        return sum(v.aval.size for s in scans for v in s.outvars[s.params["num_carry"] :])
+
+    plain, again = (quick_jit(jax.grad(loss(r)))(visible) for r in ("none", remat))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), plain, again)
+    assert kept(remat) < kept("none")
+
+
 def test_bfloat16_activations_give_float32_logits(params, images):
     logits = logits_of(params, images, dtype=jnp.bfloat16)
     assert logits.dtype == jnp.float32

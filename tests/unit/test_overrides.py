@@ -6,10 +6,15 @@ import pytest
 from configs import cifar10, imagenet_mae, own_folder
 from semivit_jax import commands, overrides
 from semivit_jax.config import ConfigError, is_runtime
+from semivit_jax.plan import DataFacts, fit_batch, make_plan
+from tests.configs import small_config
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:the load_module:DeprecationWarning"
 )  # how ml_collections reads a config
+
+
+FACTS = DataFacts(num_train=1437, num_labeled=40, num_unlabeled=1397, num_classes=10)
 
 
 def command_line(*arguments):
@@ -79,6 +84,33 @@ def test_a_published_accuracy_is_no_part_of_a_runs_identity():
     assert not is_runtime("semi.epochs")
 
 
+def test_another_list_of_labels_stands_in_the_label():
+    """Though a restart may find its own elsewhere: a recipe's list is a published one."""
+    config = parsed("--config=imagenet_semi", "--config.data.label_list=mine.txt")
+    assert config.log.recipe.endswith(" with data.label_list='mine.txt'")
+    assert config.log.origin == "ours"
+
+
+@pytest.mark.parametrize(
+    ("limit", "label"),
+    [(0, "digits"), (24, "digits with semi.mixup_group_size=4"), (12, "digits with semi.mixup_group_size=2")],
+)
+def test_the_label_tells_which_mixing_groups_the_devices_made_smaller(limit, label):
+    changes = {"semi.batch_size": 16, "semi.mixup_group_size": 8, "train.max_images_per_device": limit}
+    config = small_config(**changes, **{"log.origin": "published", "semi.published_acc1": 70.0})
+    plan = make_plan(config, "semi", FACTS, num_devices=1, stored_group_size=None)
+    told = overrides.label_plans(config, [plan])
+    assert told.log.recipe == label
+    assert (told.log.origin, told.semi.published_acc1) == (("published", 70.0) if not limit else ("ours", 0.0))
+
+
+def test_the_label_tells_which_batch_the_images_made_smaller():
+    config = small_config(**{"finetune.batch_size": 80, "train.lower_batch_to_fit": True})
+    lowered, _ = fit_batch(config, "finetune", FACTS, num_devices=1, stored=None)
+    plan = make_plan(lowered, "finetune", FACTS, num_devices=1, stored_group_size=None)
+    assert overrides.label_plans(config, [plan]).log.recipe == "digits with finetune.batch_size=40"
+
+
 # ---- mistakes
 
 
@@ -114,6 +146,31 @@ def test_a_section_that_the_config_lacks_is_named(capsys):
     flags = ["--config=own_folder", "--config.data.affine_views.mae.degrees=3", "--out=x"]
     assert commands.split(flags) == commands.BAD_USAGE
     assert "the config has no 'affine_views'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("section", ["log", "data", "stages"])
+def test_a_section_that_the_config_file_lacks_is_named_whatever_is_overridden(tmp_path, capsys, section):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from configs import digits\n"
+        "def get_config():\n"
+        "    config = digits.get_config()\n"
+        f"    del config.{section}\n"
+        "    return config\n"
+    )
+    flags = [f"--config={file}", "--config.semi.epochs=5.0", "--config.init_from=x", "--out=x"]
+    assert commands.split(flags) == commands.BAD_USAGE
+    assert capsys.readouterr().err == f"semivit split: config lacks the keys {section}\n"
+
+
+@pytest.mark.parametrize("error", [AttributeError("x"), KeyError("x"), ValueError("x")], ids=repr)
+def test_an_error_of_the_program_is_not_called_bad_usage(monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(overrides, "apply", fail)
+    with pytest.raises(type(error)):
+        commands.split(["--config=digits", "--out=x"])
 
 
 def test_only_recipes_are_offered(capsys):

@@ -2,6 +2,8 @@
 
 import csv
 import io
+import os
+import re
 from collections import Counter
 
 import numpy as np
@@ -167,7 +169,7 @@ def copy(photos, source, *targets):
 def test_content_in_two_roles_is_reported(photos, told):
     copy(photos, "test/owl/0.png", "train/owl/copy.png")
     split(photos, "list.txt", labels_per_class=0, label_fraction=1.0)
-    assert duplicates(told) == ["same content: owl/copy.png (labeled), owl/0.png (evaluation)"]
+    assert duplicates(told) == ["same content: 'owl/copy.png' (labeled), 'owl/0.png' (evaluation)"]
 
 
 def test_validation_images_are_compared_beside_evaluation_images(photos, told, monkeypatch):
@@ -176,7 +178,69 @@ def test_validation_images_are_compared_beside_evaluation_images(photos, told, m
     copy(photos, "test/owl/0.png", "train/owl/copy.png")
     split(photos, "list.txt", labels_per_class=0, label_fraction=1.0, validation_share=0.1)
     (line,) = duplicates(told)
-    assert "owl/0.png (evaluation)" in line
+    assert "'owl/0.png' (evaluation)" in line
+
+
+def test_content_in_each_pair_of_roles_is_reported(photos, told):
+    """Of one training folder: every image twice, so that draws put copies into all pairs of roles."""
+    for name in names(photos):
+        copy(photos, f"train/{name}", f"train/{name.removesuffix('.png')}_copy.png")
+    data = {"labels_per_class": 6, "eval_split": "", "validation_share": 0.25}
+    split(photos, "list.txt", **data)
+    base = {"dataset": "own_folder", "root": str(photos), "train_split": "train"}
+    task = open_task(small_config(**{f"data.{key}": value for key, value in (base | data).items()}), workdir=None)
+    role_of = {
+        names(photos)[int(i)]: role
+        for role in ("labeled", "unlabeled", "validation")
+        for i in getattr(task.split, role)
+    }
+    wanted = set()
+    for name in role_of:
+        twin = f"{name.removesuffix('.png')}_copy.png"
+        if twin in role_of and role_of[name] != role_of[twin]:
+            wanted.add(frozenset((f"'{name}' ({role_of[name]})", f"'{twin}' ({role_of[twin]})")))
+    lines = {frozenset(line.removeprefix("same content: ").split(", ")) for line in duplicates(told)}
+    assert lines == wanted
+    pairs = {frozenset(part.partition(" ")[2] for part in line) for line in lines}
+    assert pairs == {
+        frozenset(("(labeled)", "(unlabeled)")),
+        frozenset(("(labeled)", "(validation)")),
+        frozenset(("(unlabeled)", "(validation)")),
+    }
+
+
+def test_names_that_cannot_be_printed_as_they_are(photos, told, monkeypatch):
+    monkeypatch.setattr(logs.console, "_file", io.TextIOWrapper(io.BytesIO(), "utf-8"))  # strict, as a terminal is
+    odd = os.fsdecode(b"n\xf8t utf-8")
+    for folder in ("train", "test"):
+        (photos / folder / "cat").rename(photos / folder / odd)
+    for source, target in ((f"train/{odd}/0.png", f"test/{odd}/0.png"), ("train/owl/0.png", "test/owl/a\nb.png")):
+        copy(photos, source, target)
+    split(photos, "list.csv", labels_per_class=8)
+    logs.console.file.seek(0)
+    lines = logs.console.file.read().splitlines()
+    found = sorted(re.sub("unlabeled|labeled", "train", line) for line in lines if line.startswith("same content"))
+    assert found == [
+        r"same content: 'n\udcf8t utf-8/0.png' (train), 'n\udcf8t utf-8/0.png' (evaluation)",
+        r"same content: 'owl/0.png' (train), 'owl/a\nb.png' (evaluation)",
+    ]
+    assert any("'n\\udcf8t utf-8'" in line for line in lines if "│" in line)
+
+
+def test_a_file_that_vanishes_while_duplicates_are_looked_for(photos, told, monkeypatch):
+    def vanish(line):
+        if "duplicates" in line:
+            (photos / "train" / "owl" / "0.png").unlink()
+        say(line)
+
+    say = logs.say
+    monkeypatch.setattr(logs, "say", vanish)
+    copy(photos, "test/owl/1.png", "train/owl/copy.png")
+    split(photos, "list.txt", labels_per_class=0, label_fraction=1.0)
+    assert duplicates(told) == ["same content: 'owl/copy.png' (labeled), 'owl/1.png' (evaluation)"]
+    lines = [" ".join(words) for words in told()]
+    assert "1 image could not be read and compared, 'owl/0.png' (No such file or directory) first" in lines
+    assert len(listed(photos / "list.txt")) == 41
 
 
 def test_validation_images_are_no_duplicates_of_themselves(photos, told):

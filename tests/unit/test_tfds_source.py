@@ -8,8 +8,9 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from semivit_jax.data import digits, tfds_source
+from semivit_jax.data import digits, label_lists, tfds_source
 from semivit_jax.data.errors import DatasetError
+from semivit_jax.data.splits import SplitError
 from semivit_jax.data.tfds_source import open_split
 
 
@@ -25,6 +26,7 @@ class Unnamed(tfds.core.GeneratorBasedBuilder):
 
     VERSION = tfds.core.Version("1.0.0")
     NUM_LABELS = 1
+    FIRST_LABEL = 0
 
     def _info(self):
         labels = {f"kind{n}": tfds.features.ClassLabel(names=["a", "b"]) for n in range(self.NUM_LABELS)}
@@ -38,12 +40,16 @@ class Unnamed(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self):
         for number in range(4):
-            labels = {f"kind{n}": number % 2 for n in range(self.NUM_LABELS)}
+            labels = {f"kind{n}": (self.FIRST_LABEL + number) % 2 for n in range(self.NUM_LABELS)}
             yield number, {"picture": Image.new("RGB", (3 + number, 5)), **labels}
 
 
 class TwoLabels(Unnamed):
     NUM_LABELS = 2
+
+
+class OtherLabels(Unnamed):
+    FIRST_LABEL = 1
 
 
 def build(builder_class, data_dir):
@@ -58,6 +64,26 @@ def test_any_feature_names(tmp_path):
     assert sorted(opened.listing.labels) == [0, 0, 1, 1]
     assert list(opened.listing.names) == [f"train/{n}" for n in range(4)]
     assert opened.records[0].startswith(b"\xff\xd8")
+
+
+def test_a_list_of_one_numbered_set_is_refused_by_another(tmp_path):
+    build(Unnamed, tmp_path)
+    build(OtherLabels, tmp_path)
+    for _ in range(2):  # listed, then from the cache
+        first, second = (
+            open_split(name, "train", data_dir=tmp_path, cache_dir=tmp_path).listing.names
+            for name in ("unnamed", "other_labels")
+        )
+        label_lists.write(tmp_path / "list", np.array([0, 1]), first)
+        np.testing.assert_array_equal(label_lists.read(tmp_path / "list", first), [0, 1])
+        assert list(second) == list(first)
+        with pytest.raises(SplitError, match="another set of files"):
+            label_lists.read(tmp_path / "list", second)
+
+
+def test_file_names_tell_sets_apart_by_themselves(built, tmp_path):
+    names = open_split("digits", "test", data_dir=built, cache_dir=tmp_path).listing.names
+    assert label_lists.listing_id(names) == label_lists.listing_id(list(names))
 
 
 def test_more_than_one_label_is_refused(tmp_path):
@@ -93,11 +119,17 @@ def test_labels_are_read_once_and_again_after_a_change(built, tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("food101", r"Set config.data.data_dir to where it is.*semivit prepare.*tfds.builder\('food101'"),
+        ("food101", r"Set config.data.data_dir to where it is.*semivit prepare.*In Python, tfds.builder\('food101'"),
+        ("unheard_of", r"where it asks for tensorflow, run it once in another environment \(pip install tensorflow "),
         ("imagenet2012:5.1.0", "semivit prepare.*needs TensorFlow"),
         ("imagenet2012_subset/1pct", "semivit prepare.*needs TensorFlow"),
         ("i_naturalist2021", "cannot be created .* not packaged"),
-        ("cars196", "reported dead"),
+        ("cars196", "needs TensorFlow.*reported dead"),
+        ("cifar10", r"semivit prepare.*TensorFlow.* configs/cifar10.py .*dataset=own_folder --config.data.root=ROOT$"),
+        *(
+            (name, rf"needs TensorFlow, this once: run tfds.builder\('{name}'.* in another environment \(pip install")
+            for name in ("cifar100", "mnist", "oxford_flowers102", "dtd", "eurosat/rgb")
+        ),
     ],
 )
 def test_a_missing_dataset_says_where_and_how(tmp_path, name, hint):

@@ -122,6 +122,7 @@ def test_without_onnx_the_command_that_brings_it_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"pip install -c requirements/constraints.txt -e '.\[onnx\]'$"):
         export(tmp_path / "out", "onnx", random_bundle("mean"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_that_holds_something_is_left_alone(tmp_path):

@@ -49,6 +49,33 @@ def test_a_folder_of_a_version_that_did_not_spell_the_epsilon_out_is_still_this_
         claim(tmp_path, **{"model.layer_norm_eps": 1e-12})
 
 
+def test_a_folder_with_keys_that_were_never_read_is_still_this_runs(tmp_path):
+    claim(tmp_path)
+    stored = json.loads((tmp_path / "config.json").read_text())
+    stored["mae"] |= {"layer_decay": 1.0, "drop_path_rate": 0.0}
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    said = []
+    claim(tmp_path, said)
+    assert not said
+    with pytest.raises(ConfigError, match=r"seed: 0 -> 1$"):
+        claim(tmp_path, **{"seed": 1})
+
+
+def test_a_convnext_of_a_version_that_did_not_read_its_pooling_is_still_this_runs(tmp_path):
+    convnext = {"model.variant": "convnext_tiny", "model.posemb": "none", "model.attention": "auto"}
+    claim(tmp_path, **convnext)
+    stored = json.loads((tmp_path / "config.json").read_text())
+    stored["model"] |= {"pool": "cls", "attention": "cudnn"}
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    claim(tmp_path, **convnext)
+
+
+def test_a_config_that_is_cut_off_is_named(tmp_path):
+    (tmp_path / "config.json").write_text('{"seed": ')
+    with pytest.raises(ConfigError, match=r"config\.json is no run's config"):
+        workdir.load_config(tmp_path)
+
+
 def test_a_config_that_is_no_runs_is_named(tmp_path):
     """As in a Hugging Face folder that was given without importing it first."""
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "vit", "hidden_act": "gelu"}))

@@ -1,0 +1,38 @@
+"""How fast a stage trains: the numbers of one log line, measured since the line before."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+
+class Pace:
+    """Times the loop. Rates are those of training alone: compilation and evaluation are left out, saving is not."""
+
+    def __init__(self, images_per_update: int):
+        self._images_per_update = images_per_update
+        self.restart()
+
+    def restart(self) -> None:
+        """Begins a new line; also where the first step has just been compiled."""
+        self._seconds = {"waiting": 0.0, "saving": 0.0, "evaluating": 0.0}
+        self._started, self._updates = time.monotonic(), 0
+
+    @contextlib.contextmanager
+    def time(self, what: str) -> Iterator[None]:
+        """Adds its block's time to `waiting` (for a batch), `saving` (what it kept the loop) or `evaluating`."""
+        started = time.monotonic()
+        yield
+        self._seconds[what] += time.monotonic() - started
+
+    def count_update(self) -> None:
+        self._updates += 1
+
+    def values(self) -> dict[str, float]:
+        """The `perf/` numbers of the line; a line has at least one update."""
+        elapsed = time.monotonic() - self._started - self._seconds["evaluating"]
+        return {
+            "perf/images_per_sec": self._updates * self._images_per_update / elapsed,
+            "perf/step_seconds": elapsed / self._updates,
+            "perf/input_wait_frac": min(1.0, self._seconds["waiting"] / elapsed),
+            "perf/save_seconds": self._seconds["saving"],
+        }
