@@ -9,7 +9,7 @@ from semivit_jax.words import counted
 
 _log = logging.getLogger(__name__)
 WINDOW = 10_000  # records of one host, the last ones read, over which the share of bad ones is taken
-_FEW = 10  # bad training records that chance may bring together; no share is taken of so few
+_FEW = 10  # bad training records that chance may bring together, whatever the share
 
 
 class TooManyBadRecords(RuntimeError):
@@ -28,9 +28,9 @@ class BadRecordCount:
     """Counts the bad records of one host and stops the run when there are too many.
 
     The share is that of the bad ones among the last `WINDOW` records read, or among all of them while they are
-    fewer. It is too large above `max_bad_share`, with two exceptions: while training has met no more than ten bad
-    records (among the first 100 of a share of 0.1, the first 1,000 of 0.01), and where all are one and the same
-    image. A share of 0 allows for none at all. A restart begins to count anew.
+    fewer. Since a few come together by chance, it is taken of 10 / `max_bad_share` records at least (100 for 0.1,
+    `WINDOW` at most), or of `num_records` where these are known. Above `max_bad_share` there are too many, unless
+    all are one and the same image. A share of 0 allows for none at all. A restart begins to count anew.
     """
 
     def __init__(

@@ -1,6 +1,7 @@
 """Own folders as a whole task: split, hashes, batches, and runs that cannot begin or go on."""
 
 import dataclasses
+import os
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ from semivit_jax import run
 from semivit_jax.config import ConfigError
 from semivit_jax.config_check import check
 from semivit_jax.data import pipeline, splits
+from semivit_jax.data.bad_records import BadRecord
 from semivit_jax.data.dataset import describe, open_split, open_task
 from semivit_jax.data.errors import DatasetError
+from semivit_jax.data.rows import read_image
 from semivit_jax.data.splits import SplitError
 from tests.configs import small_config
 from tests.own_folder.photos import put
@@ -169,6 +172,15 @@ def test_files_that_vanish_while_training_are_bad_records(root, caplog):
     batches.close()
     (line,) = (r.getMessage() for r in caplog.records if repr(task.train.names[0]) in r.getMessage())
     assert line == f"passing over {task.train.names[0]!r}: cannot be read: No such file or directory"
+
+
+def test_a_file_that_must_not_be_read_is_a_bad_record(root):
+    task = open_task(config_for(root), workdir=None)
+    (root / task.train.names[0]).chmod(0)
+    if os.access(root / task.train.names[0], os.R_OK):
+        pytest.skip("this user, root, may read every file")
+    found = read_image(task.train, 0, config_for(root).data, path="fast")
+    assert found == BadRecord(0, "cannot be read: Permission denied")
 
 
 @pytest.mark.parametrize(

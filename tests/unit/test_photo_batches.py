@@ -10,10 +10,12 @@ from PIL import Image
 
 from semivit_jax.config import PhotoViewsConfig, RandAugmentConfig
 from semivit_jax.data import host_views, pipeline
+from semivit_jax.data.bad_records import BadRecord
 from semivit_jax.data.dataset import ImageSet, TaskData
 from semivit_jax.data.decode import decode
 from semivit_jax.data.eval_pipeline import eval_batches
 from semivit_jax.data.order import Stream
+from semivit_jax.data.rows import read_image
 from semivit_jax.data.splits import split_from_roles
 from tests.configs import small_config
 from tests.unit.test_pipeline import assert_same, flat, global_rows, read, spec_of
@@ -148,6 +150,30 @@ def test_an_image_too_long_to_resize_is_a_bad_record(task, data, size, caplog):
     (line,) = (record.getMessage() for record in caplog.records)
     assert line.startswith(f"passing over '{NUM_IMAGES - 1}': image of ")
     assert line.endswith("648000, over config.data.max_pixels = 10000")
+
+
+def test_the_configs_exif_rotation_is_applied(task, data):
+    lying = Image.new("RGB", (30, 20))
+    lying.putpixel((0, 0), (255, 255, 255))
+    exif, file = Image.Exif(), io.BytesIO()
+    exif[0x0112] = 6  # orientation: a quarter turn to the right
+    lying.save(file, format="PNG", exif=exif)
+    images = dataclasses.replace(task.train, records=[file.getvalue(), *task.train.records[1:]])
+    for rotate, shape, white in ((False, (20, 30, 3), (0, 0)), (True, (30, 20, 3), (0, 19))):
+        settings = dataclasses.replace(data, exif_rotation=rotate)
+        image = read_image(images, 0, settings, path=host_views.path_of(data))
+        assert isinstance(image, np.ndarray)
+        assert image.shape == shape
+        assert image[white].tolist() == [255, 255, 255]
+
+
+def test_the_configs_limit_of_pixels_makes_a_bad_record(task, data):
+    pixels = 30 * 40  # of the first photo
+    for limit, good in ((pixels, True), (pixels - 1, False)):
+        settings = dataclasses.replace(data, max_pixels=limit)
+        image = read_image(task.train, 0, settings, path=host_views.path_of(data))
+        assert isinstance(image, np.ndarray) == good
+    assert image == BadRecord(0, "image of 30 x 40 = 1200 pixels is over config.data.max_pixels = 1199")
 
 
 @pytest.mark.slow  # worker processes take seconds to start; test_pipeline has a quick test of them

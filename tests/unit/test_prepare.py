@@ -12,7 +12,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from semivit_jax import main
+from semivit_jax import logs, main
 from semivit_jax.data import prepare_shards, tfds_source
 from semivit_jax.data.dataset import open_task
 from tests.configs import small_config
@@ -119,6 +119,14 @@ def test_class_folders_in_splits(tmp_path, data_dir, capsys):
     assert read(data_dir, "validation") == {"ä/9.jpg": (val["ä/9.jpg"], "ä")}
 
 
+def test_it_shows_how_far_it_is(tmp_path, data_dir, small_shards, monkeypatch, capsys):
+    monkeypatch.setattr(logs.ProgressLine, "SECONDS_BETWEEN_PLAIN_LINES", 0.0)
+    write_tree(tmp_path / "photos", [f"{'cat' if i % 2 else 'dog'}/{i}.jpg" for i in range(10)])
+    assert prepare(tmp_path / "photos", data_dir) == 0
+    shown = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("writing train ")]
+    assert [line[2] for line in shown] == ["0/10", "4/10", "4/10", "7/10", "7/10", "10/10"]  # around each shard
+
+
 def test_a_class_called_train_makes_no_split(tmp_path, data_dir):
     write_tree(tmp_path / "photos", ["train/1.jpg", "tram/2.jpg"])
     assert prepare(tmp_path / "photos", data_dir) == 0
@@ -164,7 +172,7 @@ def test_a_part_of_the_records_holds_all_classes():
 
 KILLED_AT_ITS_SEVENTH_IMAGE = """
 import os, signal, sys
-from semivit_jax import main
+from semivit_jax import logs, main
 from semivit_jax.data import folder, prepare_shards
 prepare_shards.RECORDS_PER_SHARD = 4
 read, done = folder.FolderRecords.__getitem__, []
