@@ -25,8 +25,9 @@ from configs import digits
 from semivit_jax.config import DataConfig, PhotoViewsConfig, RandAugmentConfig
 from semivit_jax.config_check import check
 from semivit_jax.data import host_views
-from semivit_jax.data.dataset import ImageSet, TaskData
+from semivit_jax.data.dataset import TaskData
 from semivit_jax.data.decode import decode
+from semivit_jax.data.image_set import ImageSet
 from semivit_jax.data.order import Stream
 from semivit_jax.data.pipeline import BatchSpec, train_batches
 from semivit_jax.data.splits import split_from_roles

@@ -11,8 +11,9 @@ import numpy as np
 
 from semivit_jax import checkpoint, class_names, config_check, logs, metrics, probes, scores, sharding, workdir
 from semivit_jax.config import Config, ConfigError, DataConfig
-from semivit_jax.data.dataset import ImageSet, TaskData, open_split, open_task
+from semivit_jax.data.dataset import TaskData, open_split, open_task
 from semivit_jax.data.eval_pipeline import EvalBatches, eval_batches
+from semivit_jax.data.image_set import ImageSet
 from semivit_jax.evaluate import sums
 from semivit_jax.metrics import Metrics
 from semivit_jax.models import variants

@@ -7,56 +7,18 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from semivit_jax.config import Config, DataConfig
 from semivit_jax.data import digits, folder, folder_labels, label_lists, splits, tfds_source
 from semivit_jax.data.errors import DatasetError, NoSplitError
+from semivit_jax.data.image_set import ImageSet, Subset
 from semivit_jax.data.listing import Listing
 from semivit_jax.data.splits import Split
 from semivit_jax.words import counted
 
 _log = logging.getLogger(__name__)
-
-
-class Records(Protocol):
-    """Encoded images by position; can be pickled, and opens its files in the process that reads them."""
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, index: int, /) -> bytes: ...
-
-
-@dataclasses.dataclass(frozen=True)
-class Subset:
-    """Some of the records of another set."""
-
-    records: Records
-    indices: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: int, /) -> bytes:
-        return self.records[int(self.indices[index])]
-
-
-@dataclasses.dataclass(frozen=True)
-class ImageSet:
-    """Images with their names and labels."""
-
-    records: Records
-    names: Sequence[str]
-    labels: np.ndarray  # int32 [n], -1 where not known
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def subset(self, indices: np.ndarray) -> "ImageSet":
-        """The images at the given positions, in that order."""
-        names = [self.names[int(index)] for index in indices]
-        return ImageSet(Subset(self.records, indices), names, self.labels[indices])
 
 
 @dataclasses.dataclass(frozen=True)

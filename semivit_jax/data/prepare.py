@@ -10,8 +10,9 @@ from pathlib import Path
 
 from semivit_jax import logs
 from semivit_jax.data import prepare_folder, prepare_imagenet, prepare_shards
-from semivit_jax.data.dataset import ImageSet, cache_dir
+from semivit_jax.data.dataset import cache_dir
 from semivit_jax.data.errors import DatasetError
+from semivit_jax.data.image_set import ImageSet
 from semivit_jax.data.prepare_source import Source
 from semivit_jax.words import counted
 

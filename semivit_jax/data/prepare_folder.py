@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from semivit_jax.data import folder_labels
-from semivit_jax.data.dataset import ImageSet
 from semivit_jax.data.errors import DatasetError
 from semivit_jax.data.folder import FolderSet, open_folder
+from semivit_jax.data.image_set import ImageSet
 from semivit_jax.data.prepare_source import Source
 
 # Folder -> split, by the names that TFDS datasets use.

@@ -15,8 +15,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from semivit_jax import logs
-from semivit_jax.data.dataset import ImageSet
 from semivit_jax.data.errors import DatasetError
+from semivit_jax.data.image_set import ImageSet
 from semivit_jax.data.listing import NameTable
 from semivit_jax.data.prepare_source import Source
 from semivit_jax.words import counted

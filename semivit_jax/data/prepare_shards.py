@@ -25,8 +25,8 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue] - compiled
 
 from semivit_jax import logs
-from semivit_jax.data.dataset import ImageSet
 from semivit_jax.data.errors import DatasetError
+from semivit_jax.data.image_set import ImageSet
 from semivit_jax.data.listing import Listing
 from semivit_jax.data.prepare_source import Source
 from semivit_jax.manifest import write_json

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 
-from semivit_jax.data.dataset import ImageSet
+from semivit_jax.data.image_set import ImageSet
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,8 +13,8 @@ import numpy as np
 
 from semivit_jax.config import DataConfig
 from semivit_jax.data.bad_records import BadRecord, TooManyBadRecords
-from semivit_jax.data.dataset import ImageSet
 from semivit_jax.data.decode import BadImage, decode
+from semivit_jax.data.image_set import ImageSet
 from semivit_jax.data.image_types import ImagePath
 from semivit_jax.data.order import Stream
 

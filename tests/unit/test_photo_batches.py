@@ -11,9 +11,10 @@ from PIL import Image
 from semivit_jax.config import PhotoViewsConfig, RandAugmentConfig
 from semivit_jax.data import host_views, pipeline
 from semivit_jax.data.bad_records import BadRecord
-from semivit_jax.data.dataset import ImageSet, TaskData
+from semivit_jax.data.dataset import TaskData
 from semivit_jax.data.decode import decode
 from semivit_jax.data.eval_pipeline import eval_batches
+from semivit_jax.data.image_set import ImageSet
 from semivit_jax.data.order import Stream
 from semivit_jax.data.rows import read_image
 from semivit_jax.data.splits import split_from_roles
