@@ -87,6 +87,14 @@ def test_linux_on_arm_resizes_with_pillow(monkeypatch):
     np.testing.assert_array_equal(fast, exact)
 
 
+@pytest.mark.parametrize("trimmed", [0, 1, 2, 3])
+def test_fast_resize_keeps_its_place_at_ratios_that_are_not_whole(trimmed):
+    """Half a source pixel too much or too little would show at the far edge."""
+    image = np.asarray(Image.fromarray(RECORDED["eval_landscape_in"]).resize((800, 600)))[:, : 800 - trimmed]
+    exact = np.asarray(Image.fromarray(image).resize((100, 75), Image.Resampling.BICUBIC))
+    assert mean_difference(resize(image, height=75, width=100, interpolation="bicubic"), exact) <= FAST_RESIZE_TOLERANCE
+
+
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
 @pytest.mark.parametrize("side", [400, 500, 900, 3000])
 def test_fast_resize_is_antialiased(side, interpolation):
