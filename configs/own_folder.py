@@ -5,7 +5,7 @@ semivit train --config=configs/own_folder.py:init_from=weights/mae_vit_b16 --wor
   --config.data.root=PHOTOS --config.data.labels=labels.csv
 
 labels.csv has the columns path,label. Without it, the images in PHOTOS/CLASS/*.jpg are labeled; all others are
-unlabeled. A fifth of the labeled images is kept back for validation. Arguments: model=vit_s16|vit_b16|vit_l16,
+unlabeled. About a fifth of the labeled images is kept back for validation. Arguments: model=vit_s16|vit_b16|vit_l16,
 init_from=FOLDER of imported weights or of another run. A batch that your images do not fill is lowered, and the
 learning rate with it; the run says so.
 

@@ -170,7 +170,7 @@ class TrainConfig:
 
     eval_every_epochs: float
     eval_batch_size: int
-    max_images_per_device: int  # of one forward pass; more are accumulated, in smaller mixing groups if none fits
+    max_images_per_device: int  # of one forward pass; more are accumulated, if need be in smaller groups. 0: no limit
     lower_batch_to_fit: bool  # a new stage whose images do not fill its batch takes the largest they do; off: refused
     deterministic: bool  # bit-identical repeats on GPU, slower
     compilation_cache: bool  # keep compiled programs in the user's cache folder
@@ -275,7 +275,7 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 
 def identity(config: Config) -> dict[str, Any]:
-    """The flattened keys that make two runs the same experiment (contracts: checkpoints and identity)."""
+    """The flattened keys that make two runs the same experiment: a workdir goes on with no others."""
     return {k: v for k, v in flatten(config).items() if not is_runtime(k)}
 
 

@@ -21,7 +21,7 @@ from semivit_jax.manifest import write_json
 from semivit_jax.setup_stage import Run, check_stage, plan_stage
 from semivit_jax.train import run_stage
 
-FEW_FOR_MAE = 10_000  # images; below, pre-training on own photos alone rarely pays (contracts: data)
+FEW_FOR_MAE = 10_000  # images; below, pre-training on own photos alone rarely pays
 
 SHARED_WITHIN_SECONDS = 60.0  # NFS may remember for half of that that a file was not there
 

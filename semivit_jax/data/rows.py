@@ -149,4 +149,5 @@ def unchanged(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def all_bad(stream: Stream) -> TooManyBadRecords:
+    """The error of a stream without a single image that can be read."""
     return TooManyBadRecords(f"none of the {len(stream.indices)} images of the stream {stream.name!r} can be read")
