@@ -10,7 +10,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from semivit_jax import manifest
-from semivit_jax.optim import path_name
+from semivit_jax.ops.optim import path_name
 
 PyTree = Any
 Facts = dict[str, Any]

@@ -5,9 +5,10 @@ from typing import Any
 
 import jax
 
-from semivit_jax import rng, sharding
+from semivit_jax import sharding
 from semivit_jax.config import Config
 from semivit_jax.gather import where_weights_live
+from semivit_jax.ops import rng
 from semivit_jax.plan import Plan
 from semivit_jax.stages import make_stage
 from semivit_jax.stages.stage import Stage

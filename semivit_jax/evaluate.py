@@ -6,8 +6,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from semivit_jax import metrics, sharding
-from semivit_jax.metrics import Mean, Metrics
+from semivit_jax import sharding
+from semivit_jax.ops import metrics
+from semivit_jax.ops.metrics import Mean, Metrics
 
 PyTree = Any
 

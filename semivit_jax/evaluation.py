@@ -9,16 +9,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from semivit_jax import checkpoint, class_names, config_check, logs, metrics, probes, scores, sharding, workdir
+from semivit_jax import checkpoint, class_names, config_check, logs, probes, sharding, workdir
 from semivit_jax.config import Config, ConfigError, DataConfig
 from semivit_jax.data.dataset import TaskData, open_split, open_task
 from semivit_jax.data.eval_pipeline import EvalBatches, eval_batches
 from semivit_jax.data.image_set import ImageSet
 from semivit_jax.evaluate import sums
-from semivit_jax.metrics import Metrics
 from semivit_jax.models import variants
+from semivit_jax.ops import metrics, scores
+from semivit_jax.ops.metrics import Metrics
+from semivit_jax.ops.scores import Scores
 from semivit_jax.run import prepare_process
-from semivit_jax.scores import Scores
 from semivit_jax.stages.stage import ImageDraws, ViewSpec, see
 from semivit_jax.trained import Trained, backbone, find_checkpoint, load_trained, trees_of
 from semivit_jax.weights.facts import MaeFacts, VitFacts

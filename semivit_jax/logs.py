@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from tensorboardX import SummaryWriter
 
-from semivit_jax.metrics import Mean
+from semivit_jax.ops.metrics import Mean
 
 # Long tables and warnings must not be cut where output goes to a file.
 console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from semivit_jax import mixup
-from semivit_jax.mixup import Chances, GroupDraw, Mixing, ProbDraw
+from semivit_jax.ops import mixup
+from semivit_jax.ops.mixup import Chances, GroupDraw, Mixing, ProbDraw
 
 
 class PseudoMixup(NamedTuple):

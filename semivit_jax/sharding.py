@@ -8,7 +8,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from semivit_jax.config import ConfigError
-from semivit_jax.optim import path_name
+from semivit_jax.ops.optim import path_name
 from semivit_jax.words import counted
 
 PyTree = Any

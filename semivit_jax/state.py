@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from semivit_jax.optim import Optimizer
+from semivit_jax.ops.optim import Optimizer
 
 PyTree = Any
 

@@ -4,13 +4,14 @@ from typing import NamedTuple
 
 import jax
 
-from semivit_jax import metrics, mixup, rng, scores, state
+from semivit_jax import state
 from semivit_jax.config import AffineConfig, Config, ConfigError, FinetuneConfig
 from semivit_jax.gather import on_every_device
-from semivit_jax.losses import cross_entropy, smoothed_target
-from semivit_jax.metrics import Metrics
 from semivit_jax.models.variants import Classifier, classifier
-from semivit_jax.optim import Optimizer
+from semivit_jax.ops import metrics, mixup, rng, scores
+from semivit_jax.ops.losses import cross_entropy, smoothed_target
+from semivit_jax.ops.metrics import Metrics
+from semivit_jax.ops.optim import Optimizer
 from semivit_jax.plan import Plan
 from semivit_jax.stages import stage as stage_lib
 from semivit_jax.stages.groups import join, split

@@ -4,12 +4,13 @@ from typing import NamedTuple
 
 import jax
 
-from semivit_jax import metrics, rng, state
+from semivit_jax import state
 from semivit_jax.config import Config
-from semivit_jax.losses import mae_loss
-from semivit_jax.metrics import Metrics
 from semivit_jax.models.patches import patchify
 from semivit_jax.models.variants import autoencoder
+from semivit_jax.ops import metrics, rng
+from semivit_jax.ops.losses import mae_loss
+from semivit_jax.ops.metrics import Metrics
 from semivit_jax.plan import Plan
 from semivit_jax.stages import stage as stage_lib
 from semivit_jax.stages.stage import ImageDraws, PyTree, Stage, ViewSpec, see

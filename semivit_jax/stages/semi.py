@@ -5,11 +5,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from semivit_jax import metrics, mixup, rng, state
+from semivit_jax import state
 from semivit_jax.config import Config, SemiConfig
 from semivit_jax.gather import on_every_device
-from semivit_jax.losses import cross_entropy, promote, smoothed_target
-from semivit_jax.metrics import Mean, Metrics
+from semivit_jax.ops import metrics, mixup, rng
+from semivit_jax.ops.losses import cross_entropy, promote, smoothed_target
+from semivit_jax.ops.metrics import Mean, Metrics
 from semivit_jax.plan import Plan
 from semivit_jax.pseudo_label import PseudoLabels, rule_of
 from semivit_jax.pseudo_mixup import PSEUDO_MIXUPS

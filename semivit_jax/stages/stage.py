@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from semivit_jax import affine, metrics, optim, rng
 from semivit_jax.config import AffineConfig, StageConfig
-from semivit_jax.erasing import ErasingDraw, apply_erasing, sample_erasing
-from semivit_jax.metrics import Metrics
-from semivit_jax.optim import Optimizer, PathTable
+from semivit_jax.ops import affine, metrics, optim, rng
+from semivit_jax.ops.erasing import ErasingDraw, apply_erasing, sample_erasing
+from semivit_jax.ops.metrics import Metrics
+from semivit_jax.ops.optim import Optimizer, PathTable
 from semivit_jax.plan import Plan
 from semivit_jax.state import TrainState, apply_gradients
 

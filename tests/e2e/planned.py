@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from semivit_jax import checkpoint
-from semivit_jax.metrics import Mean
+from semivit_jax.ops.metrics import Mean
 from semivit_jax.stages.stage import Stage
 from semivit_jax.state import TrainState
 

@@ -6,9 +6,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from semivit_jax import optim
 from semivit_jax.config import Config, FinetuneConfig
 from semivit_jax.models.variants import PathTable, autoencoder, classifier
+from semivit_jax.ops import optim
 from tests.golden.recipes import load
 
 NUM_CLASSES = 1000

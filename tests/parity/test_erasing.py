@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semivit_jax.erasing import ErasingDraw, apply_erasing, sample_erasing
+from semivit_jax.ops.erasing import ErasingDraw, apply_erasing, sample_erasing
 from tests.parity.recorded import load
 from tests.parity.samples import two_sample_distance
 

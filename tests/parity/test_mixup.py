@@ -4,9 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from semivit_jax import mixup
-from semivit_jax.losses import smoothed_target
-from semivit_jax.mixup import GroupDraw, Mixing
+from semivit_jax.ops import mixup
+from semivit_jax.ops.losses import smoothed_target
+from semivit_jax.ops.mixup import GroupDraw, Mixing
 from tests.parity import recorded
 
 RUNS = recorded.load("mixup")["runs"]

@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from semivit_jax import mixup
-from semivit_jax.mixup import ProbDraw
+from semivit_jax.ops import mixup
+from semivit_jax.ops.mixup import ProbDraw
 from semivit_jax.pseudo_label import PseudoLabels
 from semivit_jax.stages import semi
 from tests.configs import small_config

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semivit_jax import optim
 from semivit_jax.models import posemb, vit
 from semivit_jax.models.variants import VIT_SIZES
 from semivit_jax.models.vit import ViT
+from semivit_jax.ops import optim
 from tests.parity import recorded
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from semivit_jax import state
-from semivit_jax.mixup import GroupDraw, ProbDraw
+from semivit_jax.ops.mixup import GroupDraw, ProbDraw
 from semivit_jax.stages import finetune, mae, semi
 from semivit_jax.stages.stage import ImageDraws
 from tests.compiled import quick_jit

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semivit_jax.losses import cross_entropy
 from semivit_jax.models import posemb
 from semivit_jax.models.layers import Block, normal_init
 from semivit_jax.models.patches import patchify
 from semivit_jax.models.vit import ViT
+from semivit_jax.ops.losses import cross_entropy
 from tests.compiled import quick_jit
 from tests.parity import recorded
 

@@ -11,7 +11,7 @@ from semivit_jax.evaluate import evaluate
 from semivit_jax.evaluation import PROTOCOLS, Evaluation
 from semivit_jax.main import main
 from semivit_jax.models.variants import classifier
-from semivit_jax.scores import Scores
+from semivit_jax.ops.scores import Scores
 from semivit_jax.stages.finetune import make_eval_step
 from tests.compiled import quick_jit
 from tests.serve.runs import digits, write_run

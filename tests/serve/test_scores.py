@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semivit_jax import metrics, probes, scores, sharding
+from semivit_jax import probes, sharding
 from semivit_jax.evaluate import sums
+from semivit_jax.ops import metrics, scores
 from tests.compiled import quick_jit
 
 LABELS = np.array([0, 0, 1, 2, 2, 2])

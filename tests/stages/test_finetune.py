@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semivit_jax import metrics
+from semivit_jax.ops import metrics
 from semivit_jax.stages import finetune
 from tests.compiled import quick_jit
 from tests.stages import small

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semivit_jax import metrics
 from semivit_jax.models.mae import patchify, random_masking
+from semivit_jax.ops import metrics
 from semivit_jax.stages import mae
 from tests.compiled import quick_jit
 from tests.stages import small

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semivit_jax import mixup
-from semivit_jax.mixup import GroupDraw, ProbDraw
+from semivit_jax.ops import mixup
+from semivit_jax.ops.mixup import GroupDraw, ProbDraw
 from semivit_jax.pseudo_label import PseudoLabels, fixed_threshold
 from semivit_jax.pseudo_mixup import PSEUDO_MIXUPS, PseudoMixup
 from semivit_jax.stages import finetune, semi

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semivit_jax import metrics
-from semivit_jax.losses import cross_entropy, smoothed_target
+from semivit_jax.ops import metrics
+from semivit_jax.ops.losses import cross_entropy, smoothed_target
 from semivit_jax.pseudo_label import RULES, PseudoLabels, Rule, fixed_threshold
 from semivit_jax.stages import finetune, semi
 from semivit_jax.stages.stage import masks, see

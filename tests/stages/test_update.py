@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semivit_jax import metrics, optim, state
+from semivit_jax import state
+from semivit_jax.ops import metrics, optim
 from semivit_jax.stages import stage as stage_lib
 from tests.compiled import quick_jit
 from tests.stages import small

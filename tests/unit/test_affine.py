@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from semivit_jax.affine import apply_affine, sample_affine
+from semivit_jax.ops.affine import apply_affine, sample_affine
 from tests.compiled import quick_jit
 
 SIDE = 8

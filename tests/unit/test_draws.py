@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semivit_jax import rng
-from semivit_jax.erasing import ErasingDraw, apply_erasing, sample_erasing
 from semivit_jax.models.layers import drop_path_rates
+from semivit_jax.ops import rng
+from semivit_jax.ops.erasing import ErasingDraw, apply_erasing, sample_erasing
 from semivit_jax.stages.stage import ViewSpec, masks, sample_images, see
 from tests.compiled import quick_jit
 

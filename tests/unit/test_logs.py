@@ -10,7 +10,7 @@ import pytest
 
 from semivit_jax import logs
 from semivit_jax.logs import MetricWriter, Window
-from semivit_jax.metrics import Mean
+from semivit_jax.ops.metrics import Mean
 
 
 def write(folder, steps, *, restored_step):

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from semivit_jax import metrics
-from semivit_jax.losses import correct, cross_entropy, promote, smoothed_target
-from semivit_jax.metrics import Mean, Metrics
+from semivit_jax.ops import metrics
+from semivit_jax.ops.losses import correct, cross_entropy, promote, smoothed_target
+from semivit_jax.ops.metrics import Mean, Metrics
 
 NUM_BINS = 15  # of the calibration error (Guo et al. 2017, section 4)
 
