@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 from absl import flags
 from ml_collections import config_flags
 
-from semivit_jax import cluster, config_check, logs, overrides, run, split_report, stopping
+from semivit_jax import config_check, logs, overrides, run, split_report
 from semivit_jax.checkpoint import CheckpointError
 from semivit_jax.config import Config, ConfigError
 from semivit_jax.data.bad_records import TooManyBadRecords
 from semivit_jax.data.errors import DatasetError
 from semivit_jax.data.splits import SplitError
+from semivit_jax.hosts import cluster, stopping
 from semivit_jax.recipe_files import asks_for_help, help_text, with_paths
 from semivit_jax.rollback import Collapsed
 

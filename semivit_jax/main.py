@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from semivit_jax import stopping
+from semivit_jax.hosts import stopping
 
 COMMANDS = {
     "train": ("semivit_jax.commands:train", "run the stages of a config: --config=FILE[:ARGS] --workdir=DIR"),
@@ -57,7 +57,7 @@ def leave(code: int) -> NoReturn:
     """Ends the process; after an error or Ctrl-C, without waiting for threads of a failed save (orbax: 5 minutes)."""
     signal.signal(signal.SIGINT, stopping.leave_at_once("stopped"))  # in the midst of Python's goodbye
     if code in (ERROR, stopping.INTERRUPTED):
-        from semivit_jax import cluster  # costs seconds that `semivit --help` need not take
+        from semivit_jax.hosts import cluster  # costs seconds that `semivit --help` need not take
 
         cluster.exit_within(cluster.GOODBYE_SECONDS, exit_code=code)
     sys.exit(code)

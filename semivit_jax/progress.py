@@ -5,8 +5,9 @@ import functools
 import importlib.metadata
 from pathlib import Path
 
-from semivit_jax import __version__, agreement, checkpoint, config, guard, logs
+from semivit_jax import __version__, checkpoint, config, guard, logs
 from semivit_jax.config import FinetuneConfig
+from semivit_jax.hosts import agreement
 from semivit_jax.manifest import write_json
 from semivit_jax.plan import Plan
 from semivit_jax.setup_stage import Run

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import jax
 
-from semivit_jax import agreement, manifest
+from semivit_jax import manifest
 from semivit_jax.checkpoint import CheckpointError, Facts, PyTree, memory, read_facts, restore_tree, steps
+from semivit_jax.hosts import agreement
 
 Say = Callable[[str], None]  # prints one line
 

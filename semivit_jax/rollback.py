@@ -7,8 +7,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from semivit_jax import agreement, logs, recovery
+from semivit_jax import logs, recovery
 from semivit_jax.compiled import Compiled
+from semivit_jax.hosts import agreement
 from semivit_jax.manifest import write_json
 from semivit_jax.setup_stage import Run
 from semivit_jax.state import TrainState

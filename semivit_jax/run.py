@@ -12,11 +12,12 @@ from pathlib import Path
 
 import jax
 
-from semivit_jax import agreement, cluster, logs, origin, overrides, report, sharding, stopping, workdir
+from semivit_jax import logs, origin, overrides, report, sharding, workdir
 from semivit_jax.config import Config, ConfigError, flatten
 from semivit_jax.data.dataset import cache_dir, describe, open_task
 from semivit_jax.data.errors import DatasetError
 from semivit_jax.data.splits import SplitError
+from semivit_jax.hosts import agreement, cluster, stopping
 from semivit_jax.manifest import write_json
 from semivit_jax.setup_stage import Run, check_stage, plan_stage
 from semivit_jax.train import run_stage

@@ -17,8 +17,9 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from semivit_jax import agreement, manifest
+from semivit_jax import manifest
 from semivit_jax.checkpoint import CheckpointError, Facts, PyTree, flat, memory, sealed_steps
+from semivit_jax.hosts import agreement
 
 
 class _ShortOrbax(logging.Filter):

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from semivit_jax import agreement, checkpoint, class_names, guard, logs, origin, recovery, rollback, warm_start, workdir
+from semivit_jax import checkpoint, class_names, guard, logs, origin, recovery, rollback, warm_start, workdir
 from semivit_jax.compiled import Compiled, stage_key
+from semivit_jax.hosts import agreement
 from semivit_jax.manifest import write_json
 from semivit_jax.progress import Progress, fresh_progress
 from semivit_jax.setup_stage import Run

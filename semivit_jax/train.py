@@ -8,12 +8,13 @@ import jax
 import numpy as np
 
 from semivit_jax import guard, logs, rollback, sharding, workdir
-from semivit_jax.agreement import any_host, fail_together, from_first_host, on_first_host, same_on_every_host
 from semivit_jax.checkpoint import CheckpointError
 from semivit_jax.compiled import Compiled, compile_stage, stage_key
 from semivit_jax.data.eval_pipeline import EvalBatches, eval_batches
 from semivit_jax.data.pipeline import BatchSpec, TrainBatches, train_batches
 from semivit_jax.evaluate import evaluate
+from semivit_jax.hosts.agreement import any_host, fail_together, from_first_host, on_first_host, same_on_every_host
+from semivit_jax.hosts.stopping import INTERRUPTED, PREEMPTED, Stopped
 from semivit_jax.laps import Laps
 from semivit_jax.pace import Pace
 from semivit_jax.plan import Plan
@@ -23,7 +24,6 @@ from semivit_jax.saving import Saver
 from semivit_jax.setup_stage import Run, keep_plan
 from semivit_jax.start import start_state
 from semivit_jax.state import TrainState
-from semivit_jax.stopping import INTERRUPTED, PREEMPTED, Stopped
 
 
 def run_stage(run: Run, plan: Plan) -> None:

@@ -12,7 +12,8 @@ import sys
 import jax
 import jax.numpy as jnp
 
-from semivit_jax import cluster, compiled, run, train
+from semivit_jax import compiled, run, train
+from semivit_jax.hosts import cluster
 from semivit_jax.main import leave, main
 from semivit_jax.stages import semi
 from tests.e2e.planned import Trouble, stage_with

@@ -110,8 +110,8 @@ def test_launched_processes_find_each_other_and_compare_facts(stage):
         import sys
         sys.path[:0] = {sys.path!r}
         import jax
-        from semivit_jax.agreement import same_on_every_host
-        from semivit_jax.cluster import Cluster, start
+        from semivit_jax.hosts.agreement import same_on_every_host
+        from semivit_jax.hosts.cluster import Cluster, start
 
         member = start(Cluster("", -1, -1, coordinator_timeout_seconds=30.0))
         same_on_every_host({{"arguments": " ".join(sys.argv[1:])}})

@@ -9,17 +9,17 @@ import textwrap
 
 import pytest
 
-from semivit_jax.agreement import _differing, _odd_ones_out, any_host, same_on_every_host
-from semivit_jax.cluster import Cluster, start
+from semivit_jax.hosts.agreement import _differing, _odd_ones_out, any_host, same_on_every_host
+from semivit_jax.hosts.cluster import Cluster, start
 
 # Run by every process; the arguments are the address, the number of processes and this process's number.
 MEMBER = textwrap.dedent(
     """
     import sys
     import jax
-    from semivit_jax.agreement import any_host, on_first_host, same_on_every_host, together
-    from semivit_jax.cluster import Cluster, start
-    from semivit_jax.cluster_env import ClusterError
+    from semivit_jax.hosts.agreement import any_host, on_first_host, same_on_every_host, together
+    from semivit_jax.hosts.cluster import Cluster, start
+    from semivit_jax.hosts.environment import ClusterError
 
     address, num_processes, process_id = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     start(Cluster(address, num_processes, process_id, coordinator_timeout_seconds=30.0))
@@ -59,8 +59,8 @@ MEMBER = textwrap.dedent(
 FAILS_ALONE = textwrap.dedent(
     """
     import sys
-    from semivit_jax.agreement import any_host
-    from semivit_jax.cluster import Cluster, exit_within, start
+    from semivit_jax.hosts.agreement import any_host
+    from semivit_jax.hosts.cluster import Cluster, exit_within, start
 
     address, num_processes, process_id = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     start(Cluster(address, num_processes, process_id, coordinator_timeout_seconds=30.0))

@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from semivit_jax.cluster import Cluster, place
-from semivit_jax.cluster_env import ALONE, ClusterError, find, first_host
+from semivit_jax.hosts.cluster import Cluster, place
+from semivit_jax.hosts.environment import ALONE, ClusterError, find, first_host
 
 OPEN = Cluster(coordinator_address="", num_processes=-1, process_id=-1, coordinator_timeout_seconds=5.0)
 

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from semivit_jax import coordinator
-from semivit_jax.cluster_env import ClusterError
-from semivit_jax.coordinator import Address
+from semivit_jax.hosts import coordinator
+from semivit_jax.hosts.coordinator import Address
+from semivit_jax.hosts.environment import ClusterError
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ import time
 
 import pytest
 
-from semivit_jax import commands, run, stopping
-from semivit_jax.stopping import leaving_at_once, listening
+from semivit_jax import commands, run
+from semivit_jax.hosts import stopping
+from semivit_jax.hosts.stopping import leaving_at_once, listening
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:the load_module:DeprecationWarning"

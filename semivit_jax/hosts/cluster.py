@@ -13,8 +13,8 @@ from collections.abc import Mapping
 
 import jax
 
-from semivit_jax import cluster_env, coordinator
-from semivit_jax.cluster_env import ClusterError, Membership
+from semivit_jax.hosts import coordinator, environment
+from semivit_jax.hosts.environment import ClusterError, Membership
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def start(spec: Cluster) -> Membership:
 
     Args:
       spec: what is known; the variables SEMIVIT_COORDINATOR, SEMIVIT_NUM_PROCESSES and SEMIVIT_PROCESS_ID
-        fill in fields left open, then Slurm, Kubernetes, Cloud TPU or MPI (`cluster_env.find`).
+        fill in fields left open, then Slurm, Kubernetes, Cloud TPU or MPI (`environment.find`).
 
     Returns:
       This process's place in the run, and where it was read from.
@@ -56,7 +56,7 @@ def start(spec: Cluster) -> Membership:
         cannot be resolved (these at once), is not this host though this is process 0, or cannot be reached
         within `coordinator_timeout_seconds`. The message names the address.
     """
-    member = place(spec, os.environ, read_metadata=cluster_env.tpu_vm_metadata)
+    member = place(spec, os.environ, read_metadata=environment.tpu_vm_metadata)
     if member.num_processes == 1:
         return member
     caller = f"process {member.process_id} of {member.num_processes} (from {member.source})"
@@ -84,7 +84,7 @@ def start(spec: Cluster) -> Membership:
     return member
 
 
-def place(spec: Cluster, environ: Mapping[str, str], *, read_metadata: cluster_env.ReadMetadata) -> Membership:
+def place(spec: Cluster, environ: Mapping[str, str], *, read_metadata: environment.ReadMetadata) -> Membership:
     """This process's place: the spec's fields, then SEMIVIT_* variables, then the environment's own traces.
 
     Args:
@@ -97,11 +97,11 @@ def place(spec: Cluster, environ: Mapping[str, str], *, read_metadata: cluster_e
     """
     if spec.coordinator_timeout_seconds <= 0:
         raise ClusterError(f"coordinator_timeout_seconds={spec.coordinator_timeout_seconds}; legal is > 0")
-    found = cluster_env.find(environ, read_metadata=read_metadata)
+    found = environment.find(environ, read_metadata=read_metadata)
     address = spec.coordinator_address or environ.get("SEMIVIT_COORDINATOR", "")
     num_processes = _given(spec.num_processes, environ, "SEMIVIT_NUM_PROCESSES")
     process_id = _given(spec.process_id, environ, "SEMIVIT_PROCESS_ID")
-    if found is cluster_env.ALONE:
+    if found is environment.ALONE:
         return _explicit(address, num_processes=num_processes, process_id=process_id)
     member = dataclasses.replace(
         found,
@@ -116,15 +116,15 @@ def _given(field: int, environ: Mapping[str, str], variable: str) -> int | None:
     """The spec's number, or the variable's, or None where both leave it open."""
     if field >= 0:
         return field
-    return cluster_env.integer(environ, variable) if environ.get(variable) else None
+    return environment.integer(environ, variable) if environ.get(variable) else None
 
 
 def _explicit(address: str, *, num_processes: int | None, process_id: int | None) -> Membership:
     """A place told by spec and SEMIVIT_* alone: all three parts, or none."""
     if num_processes is None and process_id is None and not address:
-        return cluster_env.ALONE
+        return environment.ALONE
     if num_processes == 1 and process_id in (None, 0):
-        return cluster_env.ALONE
+        return environment.ALONE
     if num_processes is None or process_id is None:
         raise ClusterError(
             f"coordinator={address!r}, num_processes={num_processes}, process_id={process_id}, and no "

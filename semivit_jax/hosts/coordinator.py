@@ -12,7 +12,7 @@ import socket
 import time
 from collections.abc import Callable
 
-from semivit_jax.cluster_env import ClusterError
+from semivit_jax.hosts.environment import ClusterError
 
 # One attempt to connect: a host that drops packets would otherwise hold it for minutes.
 _CONNECT_SECONDS = 10.0

@@ -94,7 +94,7 @@ def _answering() -> Iterator[None]:
 
 def _answer(received: int) -> None:
     """Says what each signal, one byte, brings about; ends the process soon after a second Ctrl-C."""
-    from semivit_jax import cluster  # costs seconds that `semivit --help` need not take
+    from semivit_jax.hosts import cluster  # costs seconds that `semivit --help` need not take
 
     last = 0
     while byte := os.read(received, 1):

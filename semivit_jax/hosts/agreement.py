@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from semivit_jax.cluster_env import ClusterError
+from semivit_jax.hosts.environment import ClusterError
 
 T = TypeVar("T")
 
