@@ -7,7 +7,7 @@ import numpy as np
 
 from semivit_jax import config_check
 from semivit_jax.config import Config
-from semivit_jax.models.variants import VIT_SIZES
+from semivit_jax.models.families import VIT_SIZES
 from semivit_jax.plan import DataFacts, Plan, make_plan
 
 UNLABELED_RATIO = 5  # of every published recipe

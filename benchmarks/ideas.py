@@ -13,8 +13,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from semivit_jax.gather import promote_whole
 from semivit_jax.models import layers, mae, vit
+from semivit_jax.models.gather import promote_whole
 
 Patch = tuple[Any, str, Any]
 """(module, name in it, what stands there instead)."""

@@ -15,7 +15,7 @@ from benchmarks.cases import UNLABELED_RATIO, Case, config_of, plan_of, random_b
 from benchmarks.measure import WARMUP_STEPS
 from semivit_jax import sharding
 from semivit_jax.compiled import compile_stage, stage_key
-from semivit_jax.models.variants import VIT_SIZES
+from semivit_jax.models.families import VIT_SIZES
 
 NEEDED = ("torch", "timm")
 

@@ -22,7 +22,7 @@ import rich.console
 import rich.table
 
 from semivit_jax.export import FORMATS, Bundle, export
-from semivit_jax.models.variants import VIT_SIZES
+from semivit_jax.models.families import VIT_SIZES
 from semivit_jax.weights import import_weights, layout, load_imported, save_imported
 from semivit_jax.weights.facts import VitFacts, param_shapes
 from semivit_jax.weights.importing import Imported

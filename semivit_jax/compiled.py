@@ -7,7 +7,7 @@ import jax
 
 from semivit_jax import sharding
 from semivit_jax.config import Config
-from semivit_jax.gather import where_weights_live
+from semivit_jax.models.gather import where_weights_live
 from semivit_jax.ops import rng
 from semivit_jax.plan import Plan
 from semivit_jax.stages import make_stage

@@ -20,7 +20,7 @@ from semivit_jax.config import (
     flatten,
 )
 from semivit_jax.config_ranges import AFFINE_VIEWS, POSITIVE, RANGES
-from semivit_jax.models.variants import CONVNEXT_SIZES, VIT_SIZES
+from semivit_jax.models.families import CONVNEXT_SIZES, VIT_SIZES
 from semivit_jax.ops.optim import SCHEDULES
 from semivit_jax.pseudo_label import RULES
 from semivit_jax.pseudo_mixup import PSEUDO_MIXUPS

@@ -15,7 +15,7 @@ from semivit_jax.data.dataset import TaskData, open_split, open_task
 from semivit_jax.data.eval_pipeline import EvalBatches, eval_batches
 from semivit_jax.data.image_set import ImageSet
 from semivit_jax.evaluate import sums
-from semivit_jax.models import variants
+from semivit_jax.models import families
 from semivit_jax.ops import metrics, scores
 from semivit_jax.ops.metrics import Metrics
 from semivit_jax.ops.scores import Scores
@@ -192,7 +192,7 @@ def _functions(trained: Trained) -> Functions:
     section = config.model
     if isinstance(model, VitFacts):  # an MAE's encoder is read otherwise than the later stages' models
         section = dataclasses.replace(section, pool=model.pool, posemb=model.posemb)
-    built = variants.classifier(
+    built = families.classifier(
         section,
         image_size=model.image_size,
         num_classes=model.num_classes,

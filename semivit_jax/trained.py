@@ -14,7 +14,7 @@ from semivit_jax.config import Config, ConfigError, MaeConfig
 from semivit_jax.data.crop_resize import resize_short_side_and_crop
 from semivit_jax.data.rows import unchanged
 from semivit_jax.models.convnext import CONVNEXT_SIZES
-from semivit_jax.models.variants import VIT_SIZES
+from semivit_jax.models.families import VIT_SIZES
 from semivit_jax.weights import layout
 from semivit_jax.weights.facts import ConvNextFacts, MaeFacts, ModelFacts, VitFacts
 from semivit_jax.weights.folder import is_import, load_imported

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from semivit_jax.gather import promote_whole, spread
+from semivit_jax.models.gather import promote_whole, spread
 
 LAYER_NORM_EPS = 1e-6  # of the ViT and MAE papers' code; models of Hugging Face may have 1e-12
 

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 
-from semivit_jax.gather import whole
+from semivit_jax.models.gather import whole
 from semivit_jax.models.layers import Initializer
 
 CHANNELS = 3

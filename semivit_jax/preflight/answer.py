@@ -7,7 +7,7 @@ import jax
 
 from semivit_jax import flops
 from semivit_jax.config import Config, ConfigError
-from semivit_jax.models.variants import VIT_SIZES
+from semivit_jax.models.families import VIT_SIZES
 from semivit_jax.plan import DataFacts, Plan, fit_batch, make_plan
 from semivit_jax.preflight import search, step
 from semivit_jax.preflight.batch import with_legal_batch

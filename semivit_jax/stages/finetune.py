@@ -6,8 +6,8 @@ import jax
 
 from semivit_jax import state
 from semivit_jax.config import AffineConfig, Config, ConfigError, FinetuneConfig
-from semivit_jax.gather import on_every_device
-from semivit_jax.models.variants import Classifier, classifier
+from semivit_jax.models.families import Classifier, classifier
+from semivit_jax.models.gather import on_every_device
 from semivit_jax.ops import metrics, mixup, rng, scores
 from semivit_jax.ops.losses import cross_entropy, smoothed_target
 from semivit_jax.ops.metrics import Metrics

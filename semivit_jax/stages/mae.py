@@ -6,8 +6,8 @@ import jax
 
 from semivit_jax import state
 from semivit_jax.config import Config
+from semivit_jax.models.families import autoencoder
 from semivit_jax.models.patches import patchify
-from semivit_jax.models.variants import autoencoder
 from semivit_jax.ops import metrics, rng
 from semivit_jax.ops.losses import mae_loss
 from semivit_jax.ops.metrics import Metrics

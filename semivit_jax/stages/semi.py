@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from semivit_jax import state
 from semivit_jax.config import Config, SemiConfig
-from semivit_jax.gather import on_every_device
+from semivit_jax.models.gather import on_every_device
 from semivit_jax.ops import metrics, mixup, rng
 from semivit_jax.ops.losses import cross_entropy, promote, smoothed_target
 from semivit_jax.ops.metrics import Mean, Metrics

@@ -8,7 +8,7 @@ import rich.console
 from semivit_jax.checkpoint import CheckpointError
 from semivit_jax.import_own import import_own, is_own
 from semivit_jax.models.convnext import CONVNEXT_SIZES
-from semivit_jax.models.variants import VIT_SIZES
+from semivit_jax.models.families import VIT_SIZES
 from semivit_jax.weights.facts import ConvNextFacts, MaeFacts, ModelFacts, VitFacts
 from semivit_jax.weights.folder import save_imported
 from semivit_jax.weights.importing import import_weights

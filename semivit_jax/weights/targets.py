@@ -8,7 +8,7 @@ import numpy as np
 
 from semivit_jax.models import posemb
 from semivit_jax.models.convnext import CONVNEXT_SIZES
-from semivit_jax.models.variants import VIT_SIZES
+from semivit_jax.models.families import VIT_SIZES
 from semivit_jax.weights.facts import ConvNextFacts, MaeFacts, ModelFacts, VitFacts, param_shapes
 from semivit_jax.weights.fill import Resizer, Target
 from semivit_jax.weights.layout import BLOCK

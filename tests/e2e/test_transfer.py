@@ -11,7 +11,7 @@ from PIL import Image
 
 from semivit_jax.export import Bundle, export
 from semivit_jax.main import main
-from semivit_jax.models.variants import VIT_SIZES
+from semivit_jax.models.families import VIT_SIZES
 from semivit_jax.weights import Preprocessing, layout
 from semivit_jax.weights.facts import VitFacts, param_shapes
 from tests.e2e.photos import SMALL

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from semivit_jax.config import Config, FinetuneConfig
-from semivit_jax.models.variants import PathTable, autoencoder, classifier
+from semivit_jax.models.families import PathTable, autoencoder, classifier
 from semivit_jax.ops import optim
 from tests.golden.recipes import load
 

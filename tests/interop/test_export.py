@@ -13,7 +13,7 @@ from semivit_jax.data.crop_resize import resize_short_side_and_crop
 from semivit_jax.export import Bundle, export
 from semivit_jax.export.bundle import normalise
 from semivit_jax.models.convnext import CONVNEXT_SIZES
-from semivit_jax.models.variants import VIT_SIZES
+from semivit_jax.models.families import VIT_SIZES
 from semivit_jax.weights import Preprocessing, layout
 from semivit_jax.weights.facts import ConvNextFacts, VitFacts, param_shapes
 from tests.interop.conftest import torch_output

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import cases
 from semivit_jax import state
-from semivit_jax.models.variants import VIT_SIZES
+from semivit_jax.models.families import VIT_SIZES
 from semivit_jax.ops.mixup import GroupDraw, ProbDraw
 from semivit_jax.stages import semi
 from semivit_jax.stages.stage import ImageDraws

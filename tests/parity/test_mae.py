@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from semivit_jax.models import posemb
+from semivit_jax.models.families import autoencoder
 from semivit_jax.models.mae import random_masking
 from semivit_jax.models.patches import patchify
-from semivit_jax.models.variants import autoencoder
 from semivit_jax.ops.losses import mae_loss
 from tests.compiled import quick_jit
 from tests.configs import small_config

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from semivit_jax import state
-from semivit_jax.models.variants import Classifier
+from semivit_jax.models.families import Classifier
 from semivit_jax.ops import metrics
 from semivit_jax.ops.losses import cross_entropy
 from semivit_jax.ops.mixup import GroupDraw, ProbDraw

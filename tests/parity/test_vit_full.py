@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semivit_jax.models.variants import autoencoder, classifier
+from semivit_jax.models.families import autoencoder, classifier
 from tests.compiled import quick_jit
 from tests.configs import small_config
 from tests.parity import recorded

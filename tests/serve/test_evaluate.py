@@ -10,7 +10,7 @@ from semivit_jax.data.eval_pipeline import eval_batches
 from semivit_jax.evaluate import evaluate
 from semivit_jax.evaluation import PROTOCOLS, Evaluation
 from semivit_jax.main import main
-from semivit_jax.models.variants import classifier
+from semivit_jax.models.families import classifier
 from semivit_jax.ops.scores import Scores
 from semivit_jax.stages.finetune import make_eval_step
 from tests.compiled import quick_jit

@@ -16,7 +16,7 @@ from semivit_jax.checkpoint import CheckpointError
 from semivit_jax.config import ConfigError
 from semivit_jax.data.decode import BadImage
 from semivit_jax.main import main
-from semivit_jax.models.variants import classifier
+from semivit_jax.models.families import classifier
 from semivit_jax.predict import Predictor
 from semivit_jax.predict_folder import predict_folder
 from semivit_jax.trained import View, load_trained

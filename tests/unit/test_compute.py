@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import cases
 from semivit_jax.config import ConfigError
-from semivit_jax.models import variants
+from semivit_jax.models import families
 
 
 def model(attention, dtype, variant="vit_b16"):
@@ -15,7 +15,7 @@ def model(attention, dtype, variant="vit_b16"):
 
 
 def kernel(attention, dtype, backend, head_dims):
-    return variants._compute(model(attention, dtype), backend, head_dims=head_dims)["attention"]
+    return families._compute(model(attention, dtype), backend, head_dims=head_dims)["attention"]
 
 
 @pytest.mark.parametrize(
@@ -50,5 +50,5 @@ def test_asking_for_cudnn_where_it_cannot_run_is_refused(dtype, backend, head_di
 
 def test_every_published_size_qualifies():
     for name in ("vit_s16", "vit_b16", "vit_l16", "vit_h14", "vit_h16"):
-        size = variants.VIT_SIZES[name]
+        size = families.VIT_SIZES[name]
         assert kernel("cudnn", "bfloat16", "gpu", [size.width // size.num_heads]) == "cudnn"

@@ -8,8 +8,8 @@ from benchmarks import cases, parts
 from benchmarks.measure import describe, shapes_of
 from semivit_jax import flops
 from semivit_jax.config import ConfigError
-from semivit_jax.models import variants
-from semivit_jax.models.variants import VIT_SIZES, ViTSize
+from semivit_jax.models import families
+from semivit_jax.models.families import VIT_SIZES, ViTSize
 from tests.compiled import QUICK
 
 # Wide, shallow and short: what is no matrix product weighs little, and it compiles in seconds.
@@ -19,7 +19,7 @@ BATCHES = {"mae": 64, "finetune": 16, "semi": 4}  # enough rows that the optimiz
 
 @pytest.fixture
 def wide(monkeypatch):
-    monkeypatch.setitem(variants.VIT_SIZES, "vit_wide", WIDE)
+    monkeypatch.setitem(families.VIT_SIZES, "vit_wide", WIDE)
     monkeypatch.setitem(cases.TINY_DECODER, "decoder_width", 512)
 
 

@@ -12,7 +12,7 @@ import pytest
 from semivit_jax.config import ConfigError
 from semivit_jax.config_check import check
 from semivit_jax.models.convnext import CONVNEXT_SIZES
-from semivit_jax.models.variants import VIT_SIZES, autoencoder, classifier
+from semivit_jax.models.families import VIT_SIZES, autoencoder, classifier
 from semivit_jax.overrides import adopt_preprocessing
 from semivit_jax.trained import model_facts
 from semivit_jax.weights import Imported, layout, save_imported

@@ -13,7 +13,7 @@ import safetensors.numpy
 from semivit_jax.export import Bundle, export
 from semivit_jax.export.bundle import normalise
 from semivit_jax.models.convnext import CONVNEXT_SIZES
-from semivit_jax.models.variants import VIT_SIZES
+from semivit_jax.models.families import VIT_SIZES
 from semivit_jax.weights import Preprocessing, import_weights, layout
 from semivit_jax.weights.facts import ConvNextFacts, VitFacts, param_shapes
 from tests.compiled import quick_jit

@@ -14,7 +14,7 @@ import safetensors.numpy
 
 from semivit_jax.export import Bundle, export
 from semivit_jax.models.convnext import CONVNEXT_SIZES
-from semivit_jax.models.variants import VIT_SIZES
+from semivit_jax.models.families import VIT_SIZES
 from semivit_jax.weights import import_weights, layout, load_imported, names, save_imported
 from semivit_jax.weights.command import command
 from semivit_jax.weights.facts import ConvNextFacts, VitFacts, param_shapes
