@@ -22,8 +22,8 @@ from semivit_jax.config import (
 from semivit_jax.config_ranges import AFFINE_VIEWS, POSITIVE, RANGES
 from semivit_jax.models.families import CONVNEXT_SIZES, VIT_SIZES
 from semivit_jax.ops.optim import SCHEDULES
-from semivit_jax.pseudo_label import RULES
-from semivit_jax.pseudo_mixup import PSEUDO_MIXUPS
+from semivit_jax.stages.pseudo_label import RULES
+from semivit_jax.stages.pseudo_mixup import PSEUDO_MIXUPS
 
 
 def check(raw: Mapping[str, Any]) -> Config:

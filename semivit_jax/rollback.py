@@ -12,7 +12,7 @@ from semivit_jax.compiled import Compiled
 from semivit_jax.hosts import agreement
 from semivit_jax.manifest import write_json
 from semivit_jax.setup_stage import Run
-from semivit_jax.state import TrainState
+from semivit_jax.stages.state import TrainState
 from semivit_jax.words import counted
 
 

@@ -14,7 +14,7 @@ from semivit_jax.hosts import agreement
 from semivit_jax.manifest import write_json
 from semivit_jax.progress import Progress, fresh_progress
 from semivit_jax.setup_stage import Run
-from semivit_jax.state import TrainState
+from semivit_jax.stages.state import TrainState
 from semivit_jax.warm_start import Transfer
 from semivit_jax.weights.folder import is_import, load_imported
 

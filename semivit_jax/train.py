@@ -22,8 +22,8 @@ from semivit_jax.progress import Progress, facts, write_report
 from semivit_jax.rollback import Collapsed
 from semivit_jax.saving import Saver
 from semivit_jax.setup_stage import Run, keep_plan
+from semivit_jax.stages.state import TrainState
 from semivit_jax.start import start_state
-from semivit_jax.state import TrainState
 
 
 def run_stage(run: Run, plan: Plan) -> None:

@@ -9,7 +9,7 @@ import jax
 from semivit_jax.config import Config, MaeConfig
 from semivit_jax.models.families import VIT_SIZES
 from semivit_jax.plan import Plan
-from semivit_jax.state import TrainState
+from semivit_jax.stages.state import TrainState
 
 PyTree = Any
 

@@ -14,7 +14,7 @@ from semivit_jax.compiled import Compiled, compile_stage
 from semivit_jax.config import Config, ConfigError
 from semivit_jax.plan import Plan
 from semivit_jax.stages import make_stage
-from semivit_jax.state import TrainState
+from semivit_jax.stages.state import TrainState
 
 PyTree = Any
 

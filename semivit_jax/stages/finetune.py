@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import jax
 
-from semivit_jax import state
 from semivit_jax.config import AffineConfig, Config, ConfigError, FinetuneConfig
 from semivit_jax.models.families import Classifier, classifier
 from semivit_jax.models.gather import on_every_device
@@ -14,9 +13,10 @@ from semivit_jax.ops.metrics import Metrics
 from semivit_jax.ops.optim import Optimizer
 from semivit_jax.plan import Plan
 from semivit_jax.stages import stage as stage_lib
+from semivit_jax.stages import state
 from semivit_jax.stages.groups import join, split
 from semivit_jax.stages.stage import ImageDraws, PyTree, Stage, ViewSpec, masks, see
-from semivit_jax.state import TrainState
+from semivit_jax.stages.state import TrainState
 
 
 class FinetuneDraws(NamedTuple):

@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import jax
 
-from semivit_jax import state
 from semivit_jax.config import Config
 from semivit_jax.models.families import autoencoder
 from semivit_jax.models.patches import patchify
@@ -13,8 +12,9 @@ from semivit_jax.ops.losses import mae_loss
 from semivit_jax.ops.metrics import Metrics
 from semivit_jax.plan import Plan
 from semivit_jax.stages import stage as stage_lib
+from semivit_jax.stages import state
 from semivit_jax.stages.stage import ImageDraws, PyTree, Stage, ViewSpec, see
-from semivit_jax.state import TrainState
+from semivit_jax.stages.state import TrainState
 
 
 class MaeDraws(NamedTuple):

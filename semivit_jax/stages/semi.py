@@ -5,21 +5,20 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from semivit_jax import state
 from semivit_jax.config import Config, SemiConfig
 from semivit_jax.models.gather import on_every_device
 from semivit_jax.ops import metrics, mixup, rng
 from semivit_jax.ops.losses import cross_entropy, promote, smoothed_target
 from semivit_jax.ops.metrics import Mean, Metrics
 from semivit_jax.plan import Plan
-from semivit_jax.pseudo_label import PseudoLabels, rule_of
-from semivit_jax.pseudo_mixup import PSEUDO_MIXUPS
-from semivit_jax.stages import finetune
+from semivit_jax.stages import finetune, state
 from semivit_jax.stages import stage as stage_lib
 from semivit_jax.stages.finetune import mix_groups, mix_labeled
 from semivit_jax.stages.groups import join, split
+from semivit_jax.stages.pseudo_label import PseudoLabels, rule_of
+from semivit_jax.stages.pseudo_mixup import PSEUDO_MIXUPS
 from semivit_jax.stages.stage import ImageDraws, PyTree, Stage, ViewSpec, masks, see
-from semivit_jax.state import TrainState
+from semivit_jax.stages.state import TrainState
 
 
 class SemiDraws(NamedTuple):

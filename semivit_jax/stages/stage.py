@@ -14,7 +14,7 @@ from semivit_jax.ops.erasing import ErasingDraw, apply_erasing, sample_erasing
 from semivit_jax.ops.metrics import Metrics
 from semivit_jax.ops.optim import Optimizer, PathTable
 from semivit_jax.plan import Plan
-from semivit_jax.state import TrainState, apply_gradients
+from semivit_jax.stages.state import TrainState, apply_gradients
 
 PyTree = Any
 

@@ -9,7 +9,7 @@ import numpy as np
 from semivit_jax import checkpoint
 from semivit_jax.ops.metrics import Mean
 from semivit_jax.stages.stage import Stage
-from semivit_jax.state import TrainState
+from semivit_jax.stages.state import TrainState
 
 TOTAL = 20
 

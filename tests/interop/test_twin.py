@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from benchmarks import cases
-from semivit_jax import state
 from semivit_jax.models.families import VIT_SIZES
 from semivit_jax.ops.mixup import GroupDraw, ProbDraw
-from semivit_jax.stages import semi
+from semivit_jax.stages import semi, state
 from semivit_jax.stages.stage import ImageDraws
 from tests.compiled import quick_jit
 from tests.parity import recorded

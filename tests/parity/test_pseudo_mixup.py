@@ -6,8 +6,8 @@ import pytest
 
 from semivit_jax.ops import mixup
 from semivit_jax.ops.mixup import ProbDraw
-from semivit_jax.pseudo_label import PseudoLabels
 from semivit_jax.stages import semi
+from semivit_jax.stages.pseudo_label import PseudoLabels
 from tests.configs import small_config
 from tests.parity import recorded
 

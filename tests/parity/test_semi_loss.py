@@ -9,13 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semivit_jax import state
 from semivit_jax.models.families import Classifier
 from semivit_jax.ops import metrics
 from semivit_jax.ops.losses import cross_entropy
 from semivit_jax.ops.mixup import GroupDraw, ProbDraw
-from semivit_jax.pseudo_label import fixed_threshold
-from semivit_jax.stages import finetune, semi
+from semivit_jax.stages import finetune, semi, state
+from semivit_jax.stages.pseudo_label import fixed_threshold
 from semivit_jax.stages.stage import ImageDraws
 from tests.compiled import quick_jit
 from tests.configs import small_config, small_plan

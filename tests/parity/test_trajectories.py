@@ -5,9 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semivit_jax import state
 from semivit_jax.ops.mixup import GroupDraw, ProbDraw
-from semivit_jax.stages import finetune, mae, semi
+from semivit_jax.stages import finetune, mae, semi, state
 from semivit_jax.stages.stage import ImageDraws
 from tests.compiled import quick_jit
 from tests.configs import small_config, small_plan

@@ -17,7 +17,7 @@ from semivit_jax.config import ConfigError
 from semivit_jax.main import main
 from semivit_jax.overrides import adopt_preprocessing
 from semivit_jax.setup_stage import Run
-from semivit_jax.state import TrainState
+from semivit_jax.stages.state import TrainState
 from semivit_jax.weights import load_imported, save_imported
 from tests.serve.runs import digits, fresh_params, write_run
 

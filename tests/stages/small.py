@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from semivit_jax import state
-from semivit_jax.stages import finetune, mae, semi
+from semivit_jax.stages import finetune, mae, semi, state
 from tests.compiled import quick_jit
 from tests.configs import small_config, small_plan
 

@@ -7,9 +7,9 @@ import pytest
 
 from semivit_jax.ops import mixup
 from semivit_jax.ops.mixup import GroupDraw, ProbDraw
-from semivit_jax.pseudo_label import PseudoLabels, fixed_threshold
-from semivit_jax.pseudo_mixup import PSEUDO_MIXUPS, PseudoMixup
 from semivit_jax.stages import finetune, semi
+from semivit_jax.stages.pseudo_label import PseudoLabels, fixed_threshold
+from semivit_jax.stages.pseudo_mixup import PSEUDO_MIXUPS, PseudoMixup
 from tests.compiled import quick_jit
 from tests.configs import small_config
 

@@ -7,8 +7,8 @@ import pytest
 
 from semivit_jax.ops import metrics
 from semivit_jax.ops.losses import cross_entropy, smoothed_target
-from semivit_jax.pseudo_label import RULES, PseudoLabels, Rule, fixed_threshold
 from semivit_jax.stages import finetune, semi
+from semivit_jax.stages.pseudo_label import RULES, PseudoLabels, Rule, fixed_threshold
 from semivit_jax.stages.stage import masks, see
 from tests.compiled import quick_jit
 from tests.stages import small

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semivit_jax import state
 from semivit_jax.ops import metrics, optim
 from semivit_jax.stages import stage as stage_lib
+from semivit_jax.stages import state
 from tests.compiled import quick_jit
 from tests.stages import small
 

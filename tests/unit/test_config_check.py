@@ -9,11 +9,12 @@ import pytest
 
 import semivit_jax
 from semivit_jax import config as config_lib
-from semivit_jax import config_check, overrides, pseudo_label, pseudo_mixup
+from semivit_jax import config_check, overrides
 from semivit_jax.config import ConfigError
 from semivit_jax.config_ranges import RANGES
 from semivit_jax.models.families import CONVNEXT_SIZES, VIT_SIZES
 from semivit_jax.ops import optim
+from semivit_jax.stages import pseudo_label, pseudo_mixup
 from tests.configs import raw_config, small_config
 
 
