@@ -24,11 +24,11 @@ import cv2
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from semivit_jax.data.color_jitter import apply_color_jitter
-from semivit_jax.data.crop_resize import crop_and_resize
-from semivit_jax.data.decode import decode
-from semivit_jax.data.randaugment import AppliedOperator, RandAugmentSpec, apply_randaugment
-from semivit_jax.data.views import (
+from semivit_jax.data.images.color_jitter import apply_color_jitter
+from semivit_jax.data.images.crop_resize import crop_and_resize
+from semivit_jax.data.images.decode import decode
+from semivit_jax.data.images.randaugment import AppliedOperator, RandAugmentSpec, apply_randaugment
+from semivit_jax.data.images.views import (
     EvalViewSpec,
     UnlabeledSpec,
     ViewDraw,

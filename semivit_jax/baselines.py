@@ -6,8 +6,8 @@ from sklearn.svm import SVC
 
 from semivit_jax.config import DataConfig
 from semivit_jax.data.dataset import TaskData
-from semivit_jax.data.digits import MAX_RAW, to_raw_pixels
 from semivit_jax.data.rows import decode_all
+from semivit_jax.data.sources.digits import MAX_RAW, to_raw_pixels
 
 
 def digits_baselines(task: TaskData, data: DataConfig) -> dict[str, dict[str, float]]:

@@ -13,7 +13,7 @@ from semivit_jax import config_check, logs, overrides, run, split_report
 from semivit_jax.checkpoint import CheckpointError
 from semivit_jax.config import Config, ConfigError
 from semivit_jax.data.bad_records import TooManyBadRecords
-from semivit_jax.data.errors import DatasetError
+from semivit_jax.data.sources.errors import DatasetError
 from semivit_jax.data.splits import SplitError
 from semivit_jax.hosts import cluster, stopping
 from semivit_jax.recipe_files import asks_for_help, help_text, with_paths

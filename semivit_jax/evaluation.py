@@ -13,7 +13,7 @@ from semivit_jax import checkpoint, class_names, config_check, logs, probes, sha
 from semivit_jax.config import Config, ConfigError, DataConfig
 from semivit_jax.data.dataset import TaskData, open_split, open_task
 from semivit_jax.data.eval_pipeline import EvalBatches, eval_batches
-from semivit_jax.data.image_set import ImageSet
+from semivit_jax.data.sources.image_set import ImageSet
 from semivit_jax.evaluate import sums
 from semivit_jax.models import families
 from semivit_jax.ops import metrics, scores

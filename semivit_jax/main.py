@@ -11,7 +11,10 @@ from semivit_jax.hosts import stopping
 COMMANDS = {
     "train": ("semivit_jax.commands:train", "run the stages of a config: --config=FILE[:ARGS] --workdir=DIR"),
     "split": ("semivit_jax.commands:split", "draw a labeled subset and write it: --config=FILE --out=LIST"),
-    "prepare": ("semivit_jax.data.prepare:command", "raw images to a TFDS dataset: SOURCE --name NAME --data_dir DIR"),
+    "prepare": (
+        "semivit_jax.data.prepare.build:command",
+        "raw images to a TFDS dataset: SOURCE --name NAME --data_dir DIR",
+    ),
     "import": ("semivit_jax.weights.command:command", "published weights in: SOURCE --model VARIANT --out DIR"),
     "plan": ("semivit_jax.preflight.command:plan", "what a run needs on a slice: --config=FILE --topology=v5e:16x16"),
     "predict": ("semivit_jax.serve:predict", "images to labels: --workdir=DIR --images=FOLDER --out=CSV"),

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from semivit_jax import logs
 from semivit_jax.data.dataset import cache_dir
-from semivit_jax.data.decode import BadImage
-from semivit_jax.data.errors import DatasetError
-from semivit_jax.data.folder_scan import scan, unread_photos
+from semivit_jax.data.images.decode import BadImage
+from semivit_jax.data.sources.errors import DatasetError
+from semivit_jax.data.sources.folder_scan import scan, unread_photos
 from semivit_jax.predict import TOP, Predictor
 from semivit_jax.words import counted
 

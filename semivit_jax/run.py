@@ -15,7 +15,7 @@ import jax
 from semivit_jax import logs, origin, overrides, report, sharding, workdir
 from semivit_jax.config import Config, ConfigError, flatten
 from semivit_jax.data.dataset import cache_dir, describe, open_task
-from semivit_jax.data.errors import DatasetError
+from semivit_jax.data.sources.errors import DatasetError
 from semivit_jax.data.splits import SplitError
 from semivit_jax.hosts import agreement, cluster, stopping
 from semivit_jax.manifest import write_json

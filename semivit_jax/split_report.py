@@ -13,7 +13,7 @@ from semivit_jax import logs
 from semivit_jax.config import Config
 from semivit_jax.data import label_lists
 from semivit_jax.data.dataset import TaskData, describe, open_task
-from semivit_jax.data.image_set import ImageSet
+from semivit_jax.data.sources.image_set import ImageSet
 from semivit_jax.words import counted
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from semivit_jax import checkpoint, config_check, manifest, workdir
 from semivit_jax.checkpoint import CheckpointError
 from semivit_jax.config import Config, ConfigError, MaeConfig
-from semivit_jax.data.crop_resize import resize_short_side_and_crop
+from semivit_jax.data.images.crop_resize import resize_short_side_and_crop
 from semivit_jax.data.rows import unchanged
 from semivit_jax.models.convnext import CONVNEXT_SIZES
 from semivit_jax.models.families import VIT_SIZES

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from semivit_jax.config import Config, DataConfig
-from semivit_jax.data import digits, folder, folder_labels, label_lists, splits, tfds_source
-from semivit_jax.data.errors import DatasetError, NoSplitError
-from semivit_jax.data.image_set import ImageSet, Subset
-from semivit_jax.data.listing import Listing
+from semivit_jax.data import label_lists, splits
+from semivit_jax.data.sources import digits, folder, folder_labels, tfds_source
+from semivit_jax.data.sources.errors import DatasetError, NoSplitError
+from semivit_jax.data.sources.image_set import ImageSet, Subset
+from semivit_jax.data.sources.listing import Listing
 from semivit_jax.data.splits import Split
 from semivit_jax.words import counted
 

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 import numpy as np
 
 from semivit_jax.config import DataConfig
-from semivit_jax.data import host_views
 from semivit_jax.data.bad_records import BadRecord, BadRecordCount
-from semivit_jax.data.decode import BadImage
-from semivit_jax.data.image_set import ImageSet
+from semivit_jax.data.images import host_views
+from semivit_jax.data.images.decode import BadImage
 from semivit_jax.data.order import HostRows
 from semivit_jax.data.read_ahead import num_blocks, read_ahead
 from semivit_jax.data.rows import Arrays, DecodedSet, Rows, decode_all, fits_in_memory, read_image
+from semivit_jax.data.sources.image_set import ImageSet
 
 
 class EvalBatches:

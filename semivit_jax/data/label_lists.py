@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from semivit_jax.data.listing import NameTable
+from semivit_jax.data.sources.listing import NameTable
 from semivit_jax.data.splits import SplitError
 from semivit_jax.words import counted
 

@@ -14,9 +14,9 @@ import grain
 import numpy as np
 
 from semivit_jax.config import DataConfig
-from semivit_jax.data import host_views
 from semivit_jax.data.bad_records import BadRecordCount
 from semivit_jax.data.dataset import TaskData
+from semivit_jax.data.images import host_views
 from semivit_jax.data.order import HostRows, Stream
 from semivit_jax.data.read_ahead import num_blocks, read_ahead
 from semivit_jax.data.rows import DecodeRows, MemoryRows, RowReader, Rows, decode_all, fits_in_memory

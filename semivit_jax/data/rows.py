@@ -13,10 +13,10 @@ import numpy as np
 
 from semivit_jax.config import DataConfig
 from semivit_jax.data.bad_records import BadRecord, TooManyBadRecords
-from semivit_jax.data.decode import BadImage, decode
-from semivit_jax.data.image_set import ImageSet
-from semivit_jax.data.image_types import ImagePath
+from semivit_jax.data.images.decode import BadImage, decode
+from semivit_jax.data.images.types import ImagePath
 from semivit_jax.data.order import Stream
+from semivit_jax.data.sources.image_set import ImageSet
 
 # Sets of unchanging images up to this size are decoded once and kept. The digits take 0.3 MB; a set at the limit has
 # 20,000 images of their size, which take two seconds to decode at every start.

@@ -9,7 +9,7 @@ import pytest
 import sklearn.datasets
 from PIL import Image
 
-from semivit_jax.data.crop_resize import resize_short_side_and_crop
+from semivit_jax.data.images.crop_resize import resize_short_side_and_crop
 from semivit_jax.export import Bundle, export
 from semivit_jax.export.bundle import normalise
 from semivit_jax.models.convnext import CONVNEXT_SIZES

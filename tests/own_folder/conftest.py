@@ -2,7 +2,7 @@
 
 import pytest
 
-from semivit_jax.data.folder import open_folder
+from semivit_jax.data.sources.folder import open_folder
 from tests.own_folder.photos import put
 
 

@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
-from semivit_jax.data.errors import DatasetError
-from semivit_jax.data.folder import open_folder
+from semivit_jax.data.sources.errors import DatasetError
+from semivit_jax.data.sources.folder import open_folder
 from tests.own_folder.photos import csv_of, labels_of, put
 
 

@@ -8,9 +8,9 @@ import socket
 import numpy as np
 import pytest
 
-from semivit_jax.data import folder_scan
-from semivit_jax.data.errors import DatasetError
-from semivit_jax.data.folder import open_folder
+from semivit_jax.data.sources import folder_scan
+from semivit_jax.data.sources.errors import DatasetError
+from semivit_jax.data.sources.folder import open_folder
 from tests.own_folder.photos import csv_of, labels_of, put
 
 NASTY = ["b c.JPG", "new\nline.png", "ünïcödé 図.webp", "quote\"'.bmp", os.fsdecode(b"not-utf8-\xff.jpg")]

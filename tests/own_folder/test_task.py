@@ -13,8 +13,8 @@ from semivit_jax.config_check import check
 from semivit_jax.data import pipeline, splits
 from semivit_jax.data.bad_records import BadRecord
 from semivit_jax.data.dataset import describe, open_split, open_task
-from semivit_jax.data.errors import DatasetError
 from semivit_jax.data.rows import read_image
+from semivit_jax.data.sources.errors import DatasetError
 from semivit_jax.data.splits import SplitError
 from tests.configs import small_config
 from tests.own_folder.photos import put

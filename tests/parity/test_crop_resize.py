@@ -15,16 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from semivit_jax.data import fast_resize
-from semivit_jax.data.crop_resize import (
+from semivit_jax.data.images import fast_resize
+from semivit_jax.data.images.crop_resize import (
     Box,
     central_box,
     crop_and_resize,
     resize_short_side_and_crop,
     sample_crop_box,
 )
-from semivit_jax.data.decode import BadImage, decode
-from semivit_jax.data.fast_resize import resize
+from semivit_jax.data.images.decode import BadImage, decode
+from semivit_jax.data.images.fast_resize import resize
 from tests.parity.recorded import load
 from tests.parity.samples import two_sample_distance
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semivit_jax.data.randaugment import (
+from semivit_jax.data.images.randaugment import (
     OPERATORS,
     AppliedOperator,
     RandAugmentSpec,

@@ -5,10 +5,10 @@ import zlib
 import numpy as np
 import pytest
 
-from semivit_jax.data.color_jitter import Enhancement, apply_color_jitter, sample_color_jitter
-from semivit_jax.data.fast_ops import FACTOR_STEP
-from semivit_jax.data.randaugment import RandAugmentSpec
-from semivit_jax.data.views import (
+from semivit_jax.data.images.color_jitter import Enhancement, apply_color_jitter, sample_color_jitter
+from semivit_jax.data.images.fast_ops import FACTOR_STEP
+from semivit_jax.data.images.randaugment import RandAugmentSpec
+from semivit_jax.data.images.views import (
     EvalViewSpec,
     UnlabeledSpec,
     ViewSpec,

@@ -14,7 +14,7 @@ from PIL import Image
 import semivit_jax
 from semivit_jax.checkpoint import CheckpointError
 from semivit_jax.config import ConfigError
-from semivit_jax.data.decode import BadImage
+from semivit_jax.data.images.decode import BadImage
 from semivit_jax.main import main
 from semivit_jax.models.families import classifier
 from semivit_jax.predict import Predictor

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from semivit_jax.data.decode import BadImage, decode
+from semivit_jax.data.images.decode import BadImage, decode
 
 PATHS = ["pillow", "fast"]
 PHOTO = np.random.default_rng(0).integers(0, 256, (6, 8, 3)).astype(np.uint8).repeat(6, 0).repeat(6, 1)

@@ -8,8 +8,8 @@ import pytest
 import tensorflow_datasets as tfds
 from sklearn.datasets import load_digits
 
-from semivit_jax.data import digits, tfds_source
-from semivit_jax.data.decode import decode
+from semivit_jax.data.images.decode import decode
+from semivit_jax.data.sources import digits, tfds_source
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from semivit_jax.data import fast_ops
+from semivit_jax.data.images import fast_ops
 
 VALUES = np.arange(256, dtype=np.uint8)
 BASE, VALUE = (np.repeat(plane[..., None], 3, axis=2) for plane in np.meshgrid(VALUES, VALUES, indexing="ij"))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from semivit_jax.data import label_lists
-from semivit_jax.data.listing import Listing, NameTable, with_made_up_names
+from semivit_jax.data.sources.listing import Listing, NameTable, with_made_up_names
 from semivit_jax.data.splits import SplitError
 
 NAMES = ["b/2.jpg", "a/1.jpg", "b/1 ü.jpg", "a/10.jpg", "a/9.jpg"]  # not in sorted order

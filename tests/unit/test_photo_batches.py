@@ -9,14 +9,15 @@ import pytest
 from PIL import Image
 
 from semivit_jax.config import PhotoViewsConfig, RandAugmentConfig
-from semivit_jax.data import host_views, pipeline
+from semivit_jax.data import pipeline
 from semivit_jax.data.bad_records import BadRecord
 from semivit_jax.data.dataset import TaskData
-from semivit_jax.data.decode import decode
 from semivit_jax.data.eval_pipeline import eval_batches
-from semivit_jax.data.image_set import ImageSet
+from semivit_jax.data.images import host_views
+from semivit_jax.data.images.decode import decode
 from semivit_jax.data.order import Stream
 from semivit_jax.data.rows import read_image
+from semivit_jax.data.sources.image_set import ImageSet
 from semivit_jax.data.splits import split_from_roles
 from tests.configs import small_config
 from tests.unit.test_pipeline import assert_same, flat, global_rows, read, spec_of

@@ -15,8 +15,8 @@ from semivit_jax.data import bad_records, pipeline, rows
 from semivit_jax.data.bad_records import BadRecord, BadRecordCount, TooManyBadRecords
 from semivit_jax.data.dataset import TaskData
 from semivit_jax.data.eval_pipeline import eval_batches
-from semivit_jax.data.image_set import ImageSet
 from semivit_jax.data.order import HostRows, Stream
+from semivit_jax.data.sources.image_set import ImageSet
 from semivit_jax.data.splits import split_from_roles
 
 NUM_IMAGES = 50

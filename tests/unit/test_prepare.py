@@ -13,8 +13,9 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from semivit_jax import logs, main
-from semivit_jax.data import prepare_shards, tfds_source
 from semivit_jax.data.dataset import open_task
+from semivit_jax.data.prepare import shards as prepare_shards
+from semivit_jax.data.sources import tfds_source
 from tests.configs import small_config
 
 SYNSETS = ("n01440764", "n01443537", "n02105855")  # lines 1, 2 and 231 of the standard order
@@ -173,7 +174,7 @@ def test_a_part_of_the_records_holds_all_classes():
 KILLED_AT_ITS_SEVENTH_IMAGE = """
 import os, signal, sys
 from semivit_jax import logs, main
-from semivit_jax.data import folder, prepare_shards
+from semivit_jax.data.prepare import shards as prepare_shards; from semivit_jax.data.sources import folder
 prepare_shards.RECORDS_PER_SHARD = 4
 read, done = folder.FolderRecords.__getitem__, []
 def read_or_die(records, index):

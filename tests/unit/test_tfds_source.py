@@ -8,10 +8,11 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from semivit_jax.data import digits, label_lists, tfds_source
-from semivit_jax.data.errors import DatasetError
+from semivit_jax.data import label_lists
+from semivit_jax.data.sources import digits, tfds_source
+from semivit_jax.data.sources.errors import DatasetError
+from semivit_jax.data.sources.tfds_source import open_split
 from semivit_jax.data.splits import SplitError
-from semivit_jax.data.tfds_source import open_split
 
 
 @pytest.fixture(scope="module")

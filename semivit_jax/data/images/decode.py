@@ -11,7 +11,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from semivit_jax.data.image_types import ImagePath
+from semivit_jax.data.images.types import ImagePath
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 _JPEG_START = b"\xff\xd8\xff"

@@ -19,15 +19,10 @@ from typing import NamedTuple, get_args
 import cv2
 import numpy as np
 
-from semivit_jax.data.color_jitter import Enhancement, apply_color_jitter, sample_color_jitter
-from semivit_jax.data.crop_resize import Box, crop_and_resize, resize_short_side_and_crop, sample_crop_box
-from semivit_jax.data.image_types import ImagePath, Interpolation, Rgb
-from semivit_jax.data.randaugment import (
-    AppliedOperator,
-    RandAugmentSpec,
-    apply_randaugment,
-    sample_randaugment,
-)
+from semivit_jax.data.images.color_jitter import Enhancement, apply_color_jitter, sample_color_jitter
+from semivit_jax.data.images.crop_resize import Box, crop_and_resize, resize_short_side_and_crop, sample_crop_box
+from semivit_jax.data.images.randaugment import AppliedOperator, RandAugmentSpec, apply_randaugment, sample_randaugment
+from semivit_jax.data.images.types import ImagePath, Interpolation, Rgb
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,10 +15,10 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from semivit_jax import logs
-from semivit_jax.data.errors import DatasetError
-from semivit_jax.data.image_set import ImageSet
-from semivit_jax.data.listing import NameTable
-from semivit_jax.data.prepare_source import Source
+from semivit_jax.data.prepare.shards import RawSet
+from semivit_jax.data.sources.errors import DatasetError
+from semivit_jax.data.sources.image_set import ImageSet
+from semivit_jax.data.sources.listing import NameTable
 from semivit_jax.words import counted
 
 TRAIN_TAR, VALIDATION_TAR = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
@@ -61,7 +61,7 @@ def is_imagenet(folder: Path) -> bool:
     return (folder / TRAIN_TAR).exists() or (folder / VALIDATION_TAR).exists()
 
 
-def open_imagenet(folder: Path, *, keep: Path, allow_partial: bool) -> Source:
+def open_imagenet(folder: Path, *, keep: Path, allow_partial: bool) -> RawSet:
     """Lists the images of both tars.
 
     Args:
@@ -87,7 +87,7 @@ def open_imagenet(folder: Path, *, keep: Path, allow_partial: bool) -> Source:
                 f"the tar of {split} images holds {counted(count, 'image')}; ImageNet has {expected:,}. Is "
                 "the download complete? (--allow_partial accepts fewer)"
             )
-    return Source("ImageNet tars", splits, tuple(synsets))
+    return RawSet("ImageNet tars", splits, tuple(synsets))
 
 
 def _images(path: Path, split: str, synsets: list[str], keep: Path) -> ImageSet:

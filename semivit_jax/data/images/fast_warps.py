@@ -12,8 +12,8 @@ import math
 import cv2
 import numpy as np
 
-from semivit_jax.data.fast_ops import row_strips
-from semivit_jax.data.image_types import Interpolation, Rgb
+from semivit_jax.data.images.fast_ops import row_strips
+from semivit_jax.data.images.types import Interpolation, Rgb
 
 # Pillow truncates where OpenCV rounds. The small remainder keeps sums that should be whole numbers (flat
 # areas) from falling just below them.

@@ -2,17 +2,17 @@
 
 from pathlib import Path
 
-from semivit_jax.data import folder_labels
-from semivit_jax.data.errors import DatasetError
-from semivit_jax.data.folder import FolderSet, open_folder
-from semivit_jax.data.image_set import ImageSet
-from semivit_jax.data.prepare_source import Source
+from semivit_jax.data.prepare.shards import RawSet
+from semivit_jax.data.sources import folder_labels
+from semivit_jax.data.sources.errors import DatasetError
+from semivit_jax.data.sources.folder import FolderSet, open_folder
+from semivit_jax.data.sources.image_set import ImageSet
 
 # Folder -> split, by the names that TFDS datasets use.
 _SPLITS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 
 
-def open_images(root: Path, *, labels_csv: Path | None, cache_dir: Path) -> Source:
+def open_images(root: Path, *, labels_csv: Path | None, cache_dir: Path) -> RawSet:
     """Lists the images of a folder.
 
     Without `labels_csv`, a root whose only sub-folders are train and val, validation or test holds splits; any other
@@ -36,7 +36,7 @@ def open_images(root: Path, *, labels_csv: Path | None, cache_dir: Path) -> Sour
             "with config.data.dataset=own_folder"
         )
     _check_class_names(class_names)
-    return Source(kind, {split: _images(folder) for split, folder in opened.items()}, class_names)
+    return RawSet(kind, {split: _images(folder) for split, folder in opened.items()}, class_names)
 
 
 def _split_folders(root: Path) -> dict[str, Path]:

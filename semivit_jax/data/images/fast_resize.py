@@ -8,7 +8,7 @@ import platform
 
 import numpy as np
 
-from semivit_jax.data.image_types import Interpolation
+from semivit_jax.data.images.types import Interpolation
 
 # The package has no wheel for Linux on Arm, see setup.py.
 AVAILABLE = platform.machine() != "aarch64"

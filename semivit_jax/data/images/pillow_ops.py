@@ -9,8 +9,8 @@ from functools import partial
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from semivit_jax.data.crop_resize import PILLOW_INTERPOLATION
-from semivit_jax.data.image_types import Interpolation, Rgb
+from semivit_jax.data.images.crop_resize import PILLOW_INTERPOLATION
+from semivit_jax.data.images.types import Interpolation, Rgb
 
 
 def apply_operator(

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from semivit_jax.config import DataConfig, PhotoViewsConfig
-from semivit_jax.data import views
-from semivit_jax.data.image_types import ImagePath, Interpolation
-from semivit_jax.data.randaugment import RandAugmentSpec
+from semivit_jax.data.images import views
+from semivit_jax.data.images.randaugment import RandAugmentSpec
+from semivit_jax.data.images.types import ImagePath, Interpolation
+from semivit_jax.data.images.views import EvalViewSpec, UnlabeledSpec, ViewSpec
 from semivit_jax.data.rows import View, unchanged
-from semivit_jax.data.views import EvalViewSpec, UnlabeledSpec, ViewSpec
 
 EvalView = Callable[[np.ndarray], np.ndarray]
 

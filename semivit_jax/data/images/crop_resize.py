@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from semivit_jax.data import fast_resize
-from semivit_jax.data.decode import BadImage
-from semivit_jax.data.image_types import ImagePath, Interpolation
+from semivit_jax.data.images import fast_resize
+from semivit_jax.data.images.decode import BadImage
+from semivit_jax.data.images.types import ImagePath, Interpolation
 
 PILLOW_INTERPOLATION = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from semivit_jax.data import fast_ops, pillow_ops
-from semivit_jax.data.image_types import ImagePath
+from semivit_jax.data.images import fast_ops, pillow_ops
+from semivit_jax.data.images.types import ImagePath
 
 _PILLOW_NAMES = {"brightness": "Brightness", "contrast": "Contrast", "saturation": "Color"}
 _FAST = {"brightness": fast_ops.brightness, "contrast": fast_ops.contrast, "saturation": fast_ops.color}

@@ -11,12 +11,13 @@ Which images a shard holds depends on the names alone, so every start makes the 
 """
 
 import contextlib
+import dataclasses
 import fcntl
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +26,24 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue] - compiled
 
 from semivit_jax import logs
-from semivit_jax.data.errors import DatasetError
-from semivit_jax.data.image_set import ImageSet
-from semivit_jax.data.listing import Listing
-from semivit_jax.data.prepare_source import Source
+from semivit_jax.data.sources.errors import DatasetError
+from semivit_jax.data.sources.image_set import ImageSet
+from semivit_jax.data.sources.listing import Listing
 from semivit_jax.manifest import write_json
 from semivit_jax.words import counted
 
 VERSION = "1.0.0"
 RECORDS_PER_SHARD = 4096  # some 450 MB of ImageNet; single reads from files of a million records are slow
 _SHOW_EVERY = 64  # images
+
+
+@dataclasses.dataclass(frozen=True)
+class RawSet:
+    """What a dataset is built from: raw images with names and labels, by split."""
+
+    kind: str  # what SOURCE was taken for, for people
+    splits: Mapping[str, ImageSet]  # `train` first
+    class_names: tuple[str, ...]
 
 
 @contextlib.contextmanager
@@ -57,7 +66,7 @@ def only_builder(final: Path) -> Iterator[Path]:
         shutil.rmtree(building)
 
 
-def build(source: Source, *, final: Path, building: Path) -> None:
+def build(source: RawSet, *, final: Path, building: Path) -> None:
     """Writes the shards that are not there yet, checks all counts, adds the metadata, and renames to `final`.
 
     Raises:
@@ -178,7 +187,7 @@ def _num_records(path: Path) -> int:
     return count
 
 
-def _check_same_source(source: Source, building: Path) -> None:
+def _check_same_source(source: RawSet, building: Path) -> None:
     digest = hashlib.sha256()
     for split, images in source.splits.items():
         listed = Listing(images.names, images.labels, source.class_names).content_hash()

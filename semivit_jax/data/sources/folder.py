@@ -5,10 +5,10 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from semivit_jax.data import folder_labels
-from semivit_jax.data.errors import DatasetError
-from semivit_jax.data.folder_scan import Scan, scan, unread_photos
-from semivit_jax.data.listing import Listing
+from semivit_jax.data.sources import folder_labels
+from semivit_jax.data.sources.errors import DatasetError
+from semivit_jax.data.sources.folder_scan import Scan, scan, unread_photos
+from semivit_jax.data.sources.listing import Listing
 from semivit_jax.words import counted
 
 _log = logging.getLogger(__name__)

@@ -20,8 +20,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from semivit_jax.data.errors import DatasetError
-from semivit_jax.data.listing import NameTable
+from semivit_jax.data.sources.errors import DatasetError
+from semivit_jax.data.sources.listing import NameTable
 from semivit_jax.words import counted
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")

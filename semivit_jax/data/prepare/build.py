@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 from semivit_jax import logs
-from semivit_jax.data import prepare_folder, prepare_imagenet, prepare_shards
 from semivit_jax.data.dataset import cache_dir
-from semivit_jax.data.errors import DatasetError
-from semivit_jax.data.image_set import ImageSet
-from semivit_jax.data.prepare_source import Source
+from semivit_jax.data.prepare import folder, imagenet, shards
+from semivit_jax.data.prepare.shards import RawSet
+from semivit_jax.data.sources.errors import DatasetError
+from semivit_jax.data.sources.image_set import ImageSet
 from semivit_jax.words import counted
 
 BAD_USAGE, INTERRUPTED = 2, 130
@@ -68,24 +68,24 @@ def prepare(source: Path, *, name: str, data_dir: Path, labels_csv: Path | None,
     Raises:
       DatasetError: the dataset is there already, the source cannot be used, or counts do not agree.
     """
-    final = data_dir / name / prepare_shards.VERSION
-    with prepare_shards.only_builder(final) as building:
+    final = data_dir / name / shards.VERSION
+    with shards.only_builder(final) as building:
         found = _open(source, labels_csv=labels_csv, allow_partial=allow_partial, keep=building)
         sizes = ", ".join(_size(split, images) for split, images in found.splits.items())
         logs.say(f"{found.kind}: {sizes}; {counted(len(found.class_names), 'class', 'classes')}")
-        prepare_shards.build(found, final=final, building=building)
+        shards.build(found, final=final, building=building)
     logs.say(f"wrote {final}; use it with {_config_flags(name, data_dir, found)}")
     return final
 
 
-def _open(source: Path, *, labels_csv: Path | None, allow_partial: bool, keep: Path) -> Source:
+def _open(source: Path, *, labels_csv: Path | None, allow_partial: bool, keep: Path) -> RawSet:
     if not source.is_dir():
         raise DatasetError(f"{str(source)!r} is not a folder; SOURCE is the folder of the tars or the images")
-    if prepare_imagenet.is_imagenet(source):
+    if imagenet.is_imagenet(source):
         if labels_csv:
             raise DatasetError("--labels is for a folder of images; ImageNet's tars bring their labels")
-        return prepare_imagenet.open_imagenet(source, keep=keep, allow_partial=allow_partial)
-    return prepare_folder.open_images(source, labels_csv=labels_csv, cache_dir=cache_dir())
+        return imagenet.open_imagenet(source, keep=keep, allow_partial=allow_partial)
+    return folder.open_images(source, labels_csv=labels_csv, cache_dir=cache_dir())
 
 
 def _size(split: str, images: ImageSet) -> str:
@@ -94,7 +94,7 @@ def _size(split: str, images: ImageSet) -> str:
     return total if labeled == len(images) else f"{total} ({labeled:,} labeled, {len(images) - labeled:,} unlabeled)"
 
 
-def _config_flags(name: str, data_dir: Path, source: Source) -> str:
+def _config_flags(name: str, data_dir: Path, source: RawSet) -> str:
     evaluation = next((split for split in ("validation", "test") if split in source.splits), "")
     values = {"dataset": name, "data_dir": data_dir, "train_split": "train", "eval_split": evaluation}
     # Of the training images; without a split of its own evaluation needs some, with one they would serve nothing.

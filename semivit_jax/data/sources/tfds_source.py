@@ -17,9 +17,9 @@ from rich.console import Console
 from rich.progress import track
 from tensorflow_datasets.core import read_only_builder
 
-from semivit_jax.data import listing
-from semivit_jax.data.errors import DatasetError, NoSplitError
-from semivit_jax.data.listing import Listing
+from semivit_jax.data.sources import listing
+from semivit_jax.data.sources.errors import DatasetError, NoSplitError
+from semivit_jax.data.sources.listing import Listing
 
 _log = logging.getLogger(__name__)
 # One call of array_record costs a millisecond for each million records of the file, however few it asks for.

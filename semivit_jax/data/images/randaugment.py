@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from semivit_jax.data import fast_ops, fast_warps, pillow_ops
-from semivit_jax.data.image_types import ImagePath, Interpolation, Rgb
+from semivit_jax.data.images import fast_ops, fast_warps, pillow_ops
+from semivit_jax.data.images.types import ImagePath, Interpolation, Rgb
 
 OPERATORS = (
     "AutoContrast",
