@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from semivit_jax import config_check
 from semivit_jax.config import Config
 from semivit_jax.models.families import VIT_SIZES
-from semivit_jax.plan import DataFacts, Plan, make_plan
+from semivit_jax.plan import DataFacts, Plan
+from semivit_jax.recipes import check
+from semivit_jax.recipes.planning import make_plan
 
 UNLABELED_RATIO = 5  # of every published recipe
 PUBLISHED_GROUP = {"vit_s16": 16, "vit_b16": 16, "vit_l16": 8, "vit_h14": 2, "vit_h16": 2}  # labeled images
@@ -62,7 +63,7 @@ def config_of(case: Case) -> Config:
         "variant": case.model, "pool": "mean", "posemb": "learned", "head_init_std": 0.02, "layer_norm_eps": 1e-6,
         "dtype": case.dtype, "attention": case.attention, "remat": case.remat, "unroll": case.unroll,
     }  # fmt: skip
-    return config_check.check(
+    return check.check(
         {
             "seed": 0, "stages": (case.stage,), "init_from": "", "data": _data(case), "model": model, "mae": mae,
             "finetune": supervised, "semi": semi, "train": _TRAIN,

@@ -23,7 +23,6 @@ import numpy as np
 from benchmarks.photos import load_jpegs
 from configs import digits
 from semivit_jax.config import DataConfig, PhotoViewsConfig, RandAugmentConfig
-from semivit_jax.config_check import check
 from semivit_jax.data.dataset import TaskData
 from semivit_jax.data.images import host_views
 from semivit_jax.data.images.decode import decode
@@ -31,6 +30,7 @@ from semivit_jax.data.order import Stream
 from semivit_jax.data.pipeline import BatchSpec, train_batches
 from semivit_jax.data.sources.image_set import ImageSet
 from semivit_jax.data.splits import split_from_roles
+from semivit_jax.recipes.check import check
 
 SETTINGS = ((1, 0), (2, 0), (4, 0), (2, 2))  # threads, workers
 LABELED, RATIO = 8, 7

@@ -112,9 +112,9 @@ def _png(class_id: int) -> bytes:
 def _start(kind: str, directory: Path) -> dict[str, float]:
     start = time.perf_counter()
     from configs import digits
-    from semivit_jax.config_check import check
     from semivit_jax.data.dataset import open_task
     from semivit_jax.data.pipeline import BatchSpec, train_batches
+    from semivit_jax.recipes.check import check
 
     imported = time.perf_counter()
     config = check(digits.get_config().to_dict())

@@ -18,13 +18,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from semivit_jax import config_check
 from semivit_jax.config import Config
 from semivit_jax.preflight.answer import Answer, plan_one, to_dict
 from semivit_jax.preflight.batch import GivenFacts, data_facts
 from semivit_jax.preflight.chips import GIB
 from semivit_jax.preflight.command import use_no_accelerator
 from semivit_jax.preflight.topology import describe_devices, parse
+from semivit_jax.recipes import check
 
 RESULTS = Path(__file__).parent / "results" / "plan.jsonl"
 BEGIN, END = "<!-- plan table: begin -->", "<!-- plan table: end -->"
@@ -60,7 +60,7 @@ def load_config(case: Case) -> Config:
     """The published recipe of a case, at 1 % of the labels."""
     recipe, text = ("imagenet_mae", "") if case.stage == "mae" else ("imagenet_semi", ",labels=1pct")
     module = importlib.import_module(f"semivit_jax.configs.{recipe}")
-    return config_check.check(module.get_config(f"model={case.model}{text}"))
+    return check.check(module.get_config(f"model={case.model}{text}"))
 
 
 def plan(case: Case, *, compiling: bool, note: str) -> Answer:

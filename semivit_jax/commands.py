@@ -9,14 +9,16 @@ from typing import Any, NamedTuple
 from absl import flags
 from ml_collections import config_flags
 
-from semivit_jax import config_check, logs, overrides, run, split_report
+from semivit_jax import logs, run, split_report
 from semivit_jax.checkpoint import CheckpointError
+from semivit_jax.cli import overrides
 from semivit_jax.config import Config, ConfigError
 from semivit_jax.data.bad_records import TooManyBadRecords
 from semivit_jax.data.sources.errors import DatasetError
 from semivit_jax.data.splits import SplitError
 from semivit_jax.hosts import cluster, stopping
-from semivit_jax.recipe_files import asks_for_help, help_text, with_paths
+from semivit_jax.recipes import check
+from semivit_jax.recipes.find import asks_for_help, help_text, with_paths
 from semivit_jax.rollback import Collapsed
 
 BAD_USAGE = 2
@@ -112,9 +114,9 @@ def config_of(values: Any, folder: Path | None) -> tuple[Config, list[str]]:
       folder: the workdir; None without one.
     """
     raw: Any = values["config"].value
-    config_check.check_keys(raw)  # first, because what follows from overrides looks into the sections
+    check.check_keys(raw)  # first, because what follows from overrides looks into the sections
     notes = overrides.apply(raw, config_flags.get_override_values(values["config"]), folder)
-    return config_check.check(raw), notes
+    return check.check(raw), notes
 
 
 def name_missing(values: Any, required: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from semivit_jax import checkpoint, class_names, config_check, logs, probes, sharding, workdir
+from semivit_jax import checkpoint, class_names, logs, probes, sharding, workdir
 from semivit_jax.config import Config, ConfigError, DataConfig
 from semivit_jax.data.dataset import TaskData, open_split, open_task
 from semivit_jax.data.eval_pipeline import EvalBatches, eval_batches
@@ -19,6 +19,7 @@ from semivit_jax.models import families
 from semivit_jax.ops import metrics, scores
 from semivit_jax.ops.metrics import Metrics
 from semivit_jax.ops.scores import Scores
+from semivit_jax.recipes import stored
 from semivit_jax.run import prepare_process
 from semivit_jax.stages.stage import ImageDraws, ViewSpec, see
 from semivit_jax.trained import Trained, backbone, find_checkpoint, load_trained, trees_of
@@ -110,7 +111,7 @@ def _own_config(folder: Path, source: Path) -> Config:
         raise ConfigError(f"{folder} is an import and names no data: give --config=FILE")
     if (folder / "config.json").exists():
         return workdir.load_config(folder)
-    return config_check.check_stored(checkpoint.read_facts(source)["config"])
+    return stored.check_stored(checkpoint.read_facts(source)["config"])
 
 
 class Set(NamedTuple):

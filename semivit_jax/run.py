@@ -12,13 +12,14 @@ from pathlib import Path
 
 import jax
 
-from semivit_jax import logs, origin, overrides, report, sharding, workdir
+from semivit_jax import logs, origin, report, sharding, workdir
 from semivit_jax.config import Config, ConfigError, flatten
 from semivit_jax.data.dataset import cache_dir, describe, open_task
 from semivit_jax.data.sources.errors import DatasetError
 from semivit_jax.data.splits import SplitError
 from semivit_jax.hosts import agreement, cluster, stopping
 from semivit_jax.manifest import write_json
+from semivit_jax.recipes import label
 from semivit_jax.setup_stage import Run, check_stage, plan_stage
 from semivit_jax.train import run_stage
 
@@ -88,7 +89,7 @@ def train(config: Config, folder: Path, *, notes: Sequence[str] = ()) -> None:
                 if not workdir.is_done(folder / plan.stage):
                     check_stage(one, plan)
             on_error.pop_all()
-            one = dataclasses.replace(one, config=overrides.label_plans(config, plans))
+            one = dataclasses.replace(one, config=label.label_plans(config, plans))
             for plan in plans:
                 run_stage(one, plan)
 

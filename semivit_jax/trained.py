@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from semivit_jax import checkpoint, config_check, manifest, workdir
+from semivit_jax import checkpoint, manifest, workdir
 from semivit_jax.checkpoint import CheckpointError
 from semivit_jax.config import Config, ConfigError, MaeConfig
 from semivit_jax.data.images.crop_resize import resize_short_side_and_crop
 from semivit_jax.data.rows import unchanged
 from semivit_jax.models.convnext import CONVNEXT_SIZES
 from semivit_jax.models.families import VIT_SIZES
+from semivit_jax.recipes import stored
 from semivit_jax.weights import layout
 from semivit_jax.weights.facts import ConvNextFacts, MaeFacts, ModelFacts, VitFacts
 from semivit_jax.weights.folder import is_import, load_imported
@@ -100,7 +101,7 @@ def load_trained(folder: Path, *, kept: str, tree: str | None, stage: str | None
     chosen = available[-1] if tree is None else tree
     if chosen not in available:
         raise CheckpointError(f"{source} has no {chosen}; it has {', '.join(available)}")
-    config = config_check.check_stored(facts["config"])
+    config = stored.check_stored(facts["config"])
     class_names, data = tuple(facts["class_names"]), config.data
     view = View(
         Preprocessing.from_json(facts["preprocessing"]),

@@ -8,9 +8,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from semivit_jax import config_check
 from semivit_jax.config import Config, ConfigError, differences, flatten, identity, to_dict
 from semivit_jax.manifest import write_json
+from semivit_jax.recipes import stored
 
 STAGE_ORDER = ("mae", "finetune", "semi")
 
@@ -54,7 +54,7 @@ def load_config(workdir: Path) -> Config:
     if not path.exists():
         raise ConfigError(f"{workdir} is not a run folder: it has no config.json")
     try:
-        return config_check.check_stored(json.loads(path.read_text()))
+        return stored.check_stored(json.loads(path.read_text()))
     except (ConfigError, json.JSONDecodeError) as error:
         raise ConfigError(f"{path} is no run's config that this version can read: {error}") from error
 

@@ -1,8 +1,8 @@
 """Small configs for tests: the digits recipe with its stages pinned, so that tuning it moves no test."""
 
 from configs import digits
-from semivit_jax import config_check
 from semivit_jax.plan import Plan
+from semivit_jax.recipes import check
 
 ADAMW = {"accum": 1, "lr_rule": "per_256", "schedule": "cosine", "eps": 1e-8, "weight_decay": 0.05,
          "clip_norm": 0.0}  # fmt: skip
@@ -35,7 +35,7 @@ def raw_config(**changes):
 
 
 def small_config(**changes):
-    return config_check.check(raw_config(**changes))
+    return check.check(raw_config(**changes))
 
 
 def small_plan(stage, **changes):

@@ -8,7 +8,7 @@ import jax
 from semivit_jax import flops
 from semivit_jax.config import Config, ConfigError
 from semivit_jax.models.families import VIT_SIZES
-from semivit_jax.plan import DataFacts, Plan, fit_batch, make_plan
+from semivit_jax.plan import DataFacts, Plan
 from semivit_jax.preflight import search, step
 from semivit_jax.preflight.batch import with_legal_batch
 from semivit_jax.preflight.collectives import Collective, Total, find, totals
@@ -16,6 +16,7 @@ from semivit_jax.preflight.estimate import Estimate, expected_sent_bytes, roofli
 from semivit_jax.preflight.memory import estimated_temporaries, state_bytes
 from semivit_jax.preflight.search import Setting
 from semivit_jax.preflight.topology import Topology, libtpu_version
+from semivit_jax.recipes.planning import fit_batch, make_plan
 from semivit_jax.words import counted
 
 COMPILER, ESTIMATE = "compiler", "estimate"

@@ -15,7 +15,7 @@ from semivit_jax.preflight import show
 from semivit_jax.preflight.answer import Answer, plan_one, to_dict
 from semivit_jax.preflight.batch import GivenFacts, data_facts
 from semivit_jax.preflight.topology import Topology, TopologyError, describe_devices, parse
-from semivit_jax.recipe_files import with_paths
+from semivit_jax.recipes.find import with_paths
 
 USAGE = (
     "plan --config=FILE[:ARGS] --topology=v5e:16x16|gpu:8xH100|... [--stage=STAGE] [--out=JSON] [--nocompile]\n"

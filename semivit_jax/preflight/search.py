@@ -5,7 +5,8 @@ import math
 from collections.abc import Callable, Iterator
 
 from semivit_jax.config import Config, ConfigError
-from semivit_jax.plan import DataFacts, make_plan
+from semivit_jax.plan import DataFacts
+from semivit_jax.recipes.planning import make_plan
 
 REMAT = ("none", "dots", "full")
 

@@ -1,7 +1,7 @@
 """How every recipe is spread over 1, 8 and 64 devices, as text: what `train` prints before it starts."""
 
 from semivit_jax.config import Config, ConfigError
-from semivit_jax.plan import make_plan
+from semivit_jax.recipes.planning import make_plan
 from tests.golden.recipes import RECIPES, facts, load
 
 NUM_DEVICES = (1, 8, 64)

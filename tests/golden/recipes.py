@@ -4,9 +4,9 @@ import importlib
 from collections.abc import Iterable
 
 from configs import cifar10, imagenet_finetune, imagenet_mae, imagenet_semi, transfer
-from semivit_jax import config_check
 from semivit_jax.config import Config
 from semivit_jax.plan import DataFacts
+from semivit_jax.recipes import check
 
 
 def _rows(keys: Iterable[tuple[str, str, str]]) -> tuple[str, ...]:
@@ -26,7 +26,7 @@ RECIPES: dict[str, tuple[str, ...]] = {
 
 def load(file: str, arguments: str) -> Config:
     """The checked config of `configs/<file>.py:<arguments>`."""
-    return config_check.check(importlib.import_module(f"configs.{file}").get_config(arguments))
+    return check.check(importlib.import_module(f"configs.{file}").get_config(arguments))
 
 
 # Training images and classes of the data sets; own_folder stands for 20,000 images with 200 labels of 10 classes.

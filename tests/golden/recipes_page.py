@@ -1,7 +1,7 @@
 """docs/recipes.md, made from the configs so that it cannot go stale."""
 
 from semivit_jax.config import Config, SemiConfig
-from semivit_jax.plan import make_plan
+from semivit_jax.recipes.planning import make_plan
 from tests.golden.recipes import RECIPES, facts, load
 
 # What a run on one host of this many devices looks like is part of the table.

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from configs import imagenet_finetune, imagenet_mae, imagenet_semi
-from semivit_jax import config_check
 from semivit_jax.config import Config, flatten
-from semivit_jax.plan import DataFacts, make_plan
+from semivit_jax.plan import DataFacts
+from semivit_jax.recipes import check
+from semivit_jax.recipes.planning import make_plan
 from tests.golden.recipe_accounts import (
     ACCOUNTS,
     MAE_ACCOUNTS,
@@ -43,7 +44,7 @@ WITHOUT_COMMAND = {
 
 def recipe_config(recorded) -> Config:
     module = importlib.import_module(f"configs.{config_file(recorded)}")
-    return config_check.check(module.get_config(config_arguments(recorded)))
+    return check.check(module.get_config(config_arguments(recorded)))
 
 
 def recorded_values(recorded):
@@ -128,7 +129,7 @@ def test_mae_recipes_hold_every_recorded_value(model):
     recorded = PUBLISHED["mae_pretraining"]
     assert set(recorded) == set(MAE_ACCOUNTS)
     variant = VARIANTS[model.removeprefix("mae_")]
-    config = config_check.check(imagenet_mae.get_config(f"model={variant}"))
+    config = check.check(imagenet_mae.get_config(f"model={variant}"))
     devices = recorded["nodes"] * recorded["gpus_per_node"]
     carried = carried_values(config, "mae", num_devices=devices, num_labeled=NUM_TRAIN)
     values = {k: v for k, v in recorded.items() if k != "models"} | {"models": variant}
@@ -140,7 +141,7 @@ def test_accuracies_without_a_command_have_a_recipe_of_ours():
     assert missing.keys() == WITHOUT_COMMAND.keys()
     for name, accuracy in missing.items():
         module, arguments = WITHOUT_COMMAND[name]
-        config = config_check.check(module.get_config(arguments))
+        config = check.check(module.get_config(arguments))
         assert flatten(config)[f"{config.stages[-1]}.published_acc1"] == accuracy, name
         assert config.log.origin == "ours", name
 

@@ -11,9 +11,10 @@ from semivit_jax.config import ConfigError
 from semivit_jax.data.dataset import open_task
 from semivit_jax.data.pipeline import BatchSpec, train_batches
 from semivit_jax.data.splits import choose_split
-from semivit_jax.plan import DataFacts, make_plan
+from semivit_jax.plan import DataFacts
 from semivit_jax.preflight.batch import GivenFacts, data_facts, with_legal_batch
 from semivit_jax.preflight.step import describe_batch
+from semivit_jax.recipes.planning import make_plan
 from semivit_jax.sharding import make_mesh
 from tests.configs import small_config, small_plan
 

@@ -9,13 +9,14 @@ import pytest
 from benchmarks import plan_ideas, plan_table
 from semivit_jax import flops
 from semivit_jax.config import ConfigError
-from semivit_jax.config_check import check
 from semivit_jax.configs import imagenet_mae, imagenet_semi
-from semivit_jax.plan import DataFacts, make_plan
+from semivit_jax.plan import DataFacts
 from semivit_jax.preflight import estimate, memory, step
 from semivit_jax.preflight.batch import data_facts, with_legal_batch
 from semivit_jax.preflight.chips import CHIPS, GIB
 from semivit_jax.preflight.search import Setting
+from semivit_jax.recipes.check import check
+from semivit_jax.recipes.planning import make_plan
 
 IMAGENET = DataFacts(1_281_167, 12_811, 1_268_356, 1_000)
 

@@ -13,9 +13,9 @@ from configs import transfer
 from semivit_jax import checkpoint, sharding, start, warm_start
 from semivit_jax.checkpoint import CheckpointError
 from semivit_jax.class_names import mismatch
+from semivit_jax.cli.overrides import adopt_preprocessing
 from semivit_jax.config import ConfigError
 from semivit_jax.main import main
-from semivit_jax.overrides import adopt_preprocessing
 from semivit_jax.setup_stage import Run
 from semivit_jax.stages.state import TrainState
 from semivit_jax.weights import load_imported, save_imported

@@ -9,11 +9,12 @@ import pytest
 
 import semivit_jax
 from semivit_jax import config as config_lib
-from semivit_jax import config_check, overrides
+from semivit_jax.cli import overrides
 from semivit_jax.config import ConfigError
-from semivit_jax.config_ranges import RANGES
 from semivit_jax.models.families import CONVNEXT_SIZES, VIT_SIZES
 from semivit_jax.ops import optim
+from semivit_jax.recipes import check
+from semivit_jax.recipes.ranges import RANGES
 from semivit_jax.stages import pseudo_label, pseudo_mixup
 from tests.configs import raw_config, small_config
 
@@ -35,7 +36,7 @@ def edited(**changes):
 
 def refused(**changes):
     with pytest.raises(ConfigError) as error:
-        config_check.check(edited(**changes))
+        check.check(edited(**changes))
     return str(error.value)
 
 
@@ -53,7 +54,7 @@ def test_a_missing_key_is_named():
 
 def test_absent_sections_of_stages_that_do_not_run_are_fine():
     raw = edited(mae=None, semi=None, stages=("finetune",))
-    assert config_check.check(raw).semi is None
+    assert check.check(raw).semi is None
     assert "config.stages names 'mae', but the section config.mae is absent" in refused(mae=None)
 
 
@@ -80,7 +81,7 @@ def test_a_wrong_type_is_named(key, value, kind):
 
 
 def test_whole_numbers_are_floats_where_floats_are_asked_for():
-    assert config_check.check(edited(**{"semi.weight_decay": 1})).semi.weight_decay == 1.0
+    assert check.check(edited(**{"semi.weight_decay": 1})).semi.weight_decay == 1.0
 
 
 @pytest.mark.parametrize(
@@ -251,7 +252,7 @@ def test_a_new_row_is_legal_at_once(monkeypatch):
 
 def test_a_config_survives_its_file():
     config = small_config()
-    assert config_check.check(json.loads(json.dumps(config_lib.to_dict(config)))) == config
+    assert check.check(json.loads(json.dumps(config_lib.to_dict(config)))) == config
 
 
 def test_differences_are_readable_lines():

@@ -6,9 +6,11 @@ import json
 import pytest
 
 from configs import own_folder
-from semivit_jax import config_check, setup_stage
+from semivit_jax import setup_stage
 from semivit_jax.config import ConfigError, to_dict
-from semivit_jax.plan import DataFacts, fit_batch, make_plan
+from semivit_jax.plan import DataFacts
+from semivit_jax.recipes import check
+from semivit_jax.recipes.planning import fit_batch, make_plan
 from semivit_jax.setup_stage import Run, plan_stage
 from semivit_jax.sharding import make_mesh
 from tests.configs import small_config
@@ -20,7 +22,7 @@ STAGES = ("mae", "finetune", "semi")
 def own(**changes):
     raw = own_folder.get_config()
     raw.update_from_flattened_dict(changes)
-    return config_check.check(raw)
+    return check.check(raw)
 
 
 def lowered(stage, *, train=0, labeled=0, unlabeled=0, devices=1, stored=None, **changes):
@@ -126,4 +128,4 @@ def test_a_restart_keeps_the_batch_it_began_with(tmp_path):
 def test_stored_configs_of_earlier_versions_refuse_as_they_did():
     stored = to_dict(dataclasses.replace(own(), stages=("finetune",)))
     del stored["train"]["lower_batch_to_fit"]
-    assert not config_check.check_stored(stored).train.lower_batch_to_fit
+    assert not stored.check_stored(stored).train.lower_batch_to_fit

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from semivit_jax.cli.overrides import adopt_preprocessing
 from semivit_jax.config import ConfigError
-from semivit_jax.config_check import check
 from semivit_jax.models.convnext import CONVNEXT_SIZES
 from semivit_jax.models.families import VIT_SIZES, autoencoder, classifier
-from semivit_jax.overrides import adopt_preprocessing
+from semivit_jax.recipes.check import check
 from semivit_jax.trained import model_facts
 from semivit_jax.weights import Imported, layout, save_imported
 from semivit_jax.weights.facts import ConvNextFacts, VitFacts, param_shapes

@@ -4,9 +4,12 @@ import jax
 import pytest
 
 from configs import cifar10, imagenet_mae, own_folder
-from semivit_jax import commands, overrides
+from semivit_jax import commands
+from semivit_jax.cli import overrides
 from semivit_jax.config import ConfigError, is_runtime
-from semivit_jax.plan import DataFacts, fit_batch, make_plan
+from semivit_jax.plan import DataFacts
+from semivit_jax.recipes import label
+from semivit_jax.recipes.planning import fit_batch, make_plan
 from tests.configs import small_config
 
 pytestmark = pytest.mark.filterwarnings(
@@ -99,7 +102,7 @@ def test_the_label_tells_which_mixing_groups_the_devices_made_smaller(limit, lab
     changes = {"semi.batch_size": 16, "semi.mixup_group_size": 8, "train.max_images_per_device": limit}
     config = small_config(**changes, **{"log.origin": "published", "semi.published_acc1": 70.0})
     plan = make_plan(config, "semi", FACTS, num_devices=1, stored_group_size=None)
-    told = overrides.label_plans(config, [plan])
+    told = label.label_plans(config, [plan])
     assert told.log.recipe == label
     assert (told.log.origin, told.semi.published_acc1) == (("published", 70.0) if not limit else ("ours", 0.0))
 
@@ -108,7 +111,7 @@ def test_the_label_tells_which_batch_the_images_made_smaller():
     config = small_config(**{"finetune.batch_size": 80, "train.lower_batch_to_fit": True})
     lowered, _ = fit_batch(config, "finetune", FACTS, num_devices=1, stored=None)
     plan = make_plan(lowered, "finetune", FACTS, num_devices=1, stored_group_size=None)
-    assert overrides.label_plans(config, [plan]).log.recipe == "digits with finetune.batch_size=40"
+    assert label.label_plans(config, [plan]).log.recipe == "digits with finetune.batch_size=40"
 
 
 # ---- mistakes

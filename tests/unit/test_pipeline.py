@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 from configs import digits as digits_config
-from semivit_jax.config_check import check
 from semivit_jax.data import bad_records, pipeline, rows
 from semivit_jax.data.bad_records import BadRecord, BadRecordCount, TooManyBadRecords
 from semivit_jax.data.dataset import TaskData
@@ -18,6 +17,7 @@ from semivit_jax.data.eval_pipeline import eval_batches
 from semivit_jax.data.order import HostRows, Stream
 from semivit_jax.data.sources.image_set import ImageSet
 from semivit_jax.data.splits import split_from_roles
+from semivit_jax.recipes.check import check
 
 NUM_IMAGES = 50
 SIZE = 8

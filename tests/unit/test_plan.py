@@ -3,7 +3,8 @@
 import pytest
 
 from semivit_jax.config import ConfigError
-from semivit_jax.plan import DataFacts, make_plan
+from semivit_jax.plan import DataFacts
+from semivit_jax.recipes.planning import make_plan
 from tests.configs import small_config
 
 FACTS = DataFacts(num_train=1000, num_labeled=100, num_unlabeled=900, num_classes=10)

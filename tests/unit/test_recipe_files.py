@@ -2,11 +2,12 @@
 
 import pytest
 
-from semivit_jax import commands, recipe_files
+from semivit_jax import commands
 from semivit_jax.config import flatten
-from semivit_jax.config_check import check
 from semivit_jax.configs import own_folder
 from semivit_jax.preflight.command import plan
+from semivit_jax.recipes import find
+from semivit_jax.recipes.check import check
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:the load_module:DeprecationWarning"
@@ -21,7 +22,7 @@ def test_help_needs_nothing_else(command, flag, capsys):
     said = capsys.readouterr().out
     assert said.startswith(f"usage: semivit {command.__name__} --config=FILE[:ARGS] --")
     assert max(map(len, said.splitlines())) <= 128
-    for name in recipe_files.installed():
+    for name in find.installed():
         assert f"\n  {name} " in said
 
 
@@ -34,7 +35,7 @@ def test_help_on_a_recipe_has_its_words_and_every_key(command, capsys):
         assert f"\n  --config.{key}={value!r}\n" in said + "\n"
 
 
-@pytest.mark.parametrize("name", sorted(recipe_files.installed()))
+@pytest.mark.parametrize("name", sorted(find.installed()))
 def test_every_recipe_explains_itself(name, capsys):
     assert commands.train([f"--config={name}", "--help"]) == 0
     assert "--config.log.recipe=" in capsys.readouterr().out

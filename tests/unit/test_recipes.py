@@ -9,9 +9,9 @@ from absl import flags
 from ml_collections import config_flags
 
 from configs import imagenet_semi, own_folder
-from semivit_jax import config_check
 from semivit_jax.config import ConfigError, SemiConfig, differences, flatten
-from semivit_jax.plan import make_plan
+from semivit_jax.recipes import check
+from semivit_jax.recipes.planning import make_plan
 from tests.golden.recipes import RECIPES, facts, load
 
 ALL = [pytest.param(file, arguments, id=f"{file}:{arguments}") for file, rows in RECIPES.items() for arguments in rows]
@@ -81,7 +81,7 @@ def test_log_names_the_recipe(file, arguments):
     recipe = load(file, arguments).log.recipe
     assert recipe.startswith(file)
     name, _, asked = recipe.partition(":")
-    again = config_check.check(importlib.import_module(f"configs.{name}").get_config(asked))
+    again = check.check(importlib.import_module(f"configs.{name}").get_config(asked))
     assert again.log.recipe == recipe
 
 
@@ -134,7 +134,7 @@ def test_the_command_line_starts_the_second_stage_alone(monkeypatch):
     values = flags.FlagValues()
     config_flags.DEFINE_config_file("config", None, "", flag_values=values)
     values(argv)
-    config = config_check.check(values["config"].value)
+    config = check.check(values["config"].value)
     assert config.stages == ("semi",)
     assert config.init_from == "runs/finetune"
     assert config.semi is not None
@@ -147,4 +147,4 @@ def test_only_convnext_has_no_position_embedding(variant, posemb):
     raw = importlib.import_module("configs.imagenet_finetune").get_config("labels=1pct")
     raw.model.update(variant=variant, posemb=posemb)
     with pytest.raises(ConfigError, match=r"config\.model\.posemb"):
-        config_check.check(raw)
+        check.check(raw)

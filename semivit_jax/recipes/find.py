@@ -8,10 +8,10 @@ from types import ModuleType
 
 from absl import flags
 
-from semivit_jax import config_check
 from semivit_jax.config import flatten
+from semivit_jax.recipes import check
 
-CONFIGS = Path(__file__).parent / "configs"
+CONFIGS = Path(__file__).parents[1] / "configs"
 FLAG = "--config="
 
 
@@ -78,7 +78,7 @@ def _of_recipe(path: Path, args: str) -> list[str]:
         raw = module.get_config(args) if args else module.get_config()
     except ValueError as error:
         raise flags.Error(str(error)) from error
-    keys = [f"  --config.{key}={value!r}" for key, value in flatten(config_check.check(raw)).items()]
+    keys = [f"  --config.{key}={value!r}" for key, value in flatten(check.check(raw)).items()]
     return [(module.__doc__ or "").strip(), "", "Keys and their values:", *keys]
 
 

@@ -19,9 +19,9 @@ from semivit_jax.config import (
     StageConfig,
     flatten,
 )
-from semivit_jax.config_ranges import AFFINE_VIEWS, POSITIVE, RANGES
 from semivit_jax.models.families import CONVNEXT_SIZES, VIT_SIZES
 from semivit_jax.ops.optim import SCHEDULES
+from semivit_jax.recipes.ranges import AFFINE_VIEWS, POSITIVE, RANGES
 from semivit_jax.stages.pseudo_label import RULES
 from semivit_jax.stages.pseudo_mixup import PSEUDO_MIXUPS
 
@@ -36,25 +36,6 @@ def check(raw: Mapping[str, Any]) -> Config:
 def check_keys(raw: Mapping[str, Any]) -> None:
     """Raises `ConfigError` where a key is missing, unknown or of the wrong type; values may still change."""
     _build(Config, raw, "config")
-
-
-def check_stored(raw: Mapping[str, Any]) -> Config:
-    """`check` of a config that a run has stored, with what earlier versions wrote otherwise brought up to date."""
-    model = raw.get("model")
-    # The epsilon was null, and before that no key at all; both meant this.
-    if isinstance(model, Mapping) and model.get("layer_norm_eps") is None:
-        raw = {**raw, "model": {**model, "layer_norm_eps": 1e-6}}
-    model = raw.get("model")
-    if isinstance(model, Mapping) and model.get("variant") in CONVNEXT_SIZES:  # which read neither
-        attention = "auto" if model.get("attention") == "cudnn" else model.get("attention")
-        raw = {**raw, "model": {**model, "pool": "mean", "attention": attention}}
-    train = raw.get("train")
-    if isinstance(train, Mapping):  # batches that images do not fill were refused
-        raw = {**raw, "train": {"lower_batch_to_fit": False, **train}}
-    mae = raw.get("mae")
-    if isinstance(mae, Mapping):  # two keys that pre-training never read
-        raw = {**raw, "mae": {k: v for k, v in mae.items() if k not in ("layer_decay", "drop_path_rate")}}
-    return check(raw)
 
 
 def _build(cls: type, raw: Any, path: str) -> Any:

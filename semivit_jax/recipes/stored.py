@@ -1,0 +1,27 @@
+"""Read configs that runs have stored, also those of earlier versions."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from semivit_jax.config import Config
+from semivit_jax.models.families import CONVNEXT_SIZES
+from semivit_jax.recipes.check import check
+
+
+def check_stored(raw: Mapping[str, Any]) -> Config:
+    """`check` of a config that a run has stored, with what earlier versions wrote otherwise brought up to date."""
+    model = raw.get("model")
+    # The epsilon was null, and before that no key at all; both meant this.
+    if isinstance(model, Mapping) and model.get("layer_norm_eps") is None:
+        raw = {**raw, "model": {**model, "layer_norm_eps": 1e-6}}
+    model = raw.get("model")
+    if isinstance(model, Mapping) and model.get("variant") in CONVNEXT_SIZES:  # which read neither
+        attention = "auto" if model.get("attention") == "cudnn" else model.get("attention")
+        raw = {**raw, "model": {**model, "pool": "mean", "attention": attention}}
+    train = raw.get("train")
+    if isinstance(train, Mapping):  # batches that images do not fill were refused
+        raw = {**raw, "train": {"lower_batch_to_fit": False, **train}}
+    mae = raw.get("mae")
+    if isinstance(mae, Mapping):  # two keys that pre-training never read
+        raw = {**raw, "mae": {k: v for k, v in mae.items() if k not in ("layer_decay", "drop_path_rate")}}
+    return check(raw)
