@@ -10,7 +10,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from semivit_jax import logs, run, split_report
-from semivit_jax.checkpoint import CheckpointError
+from semivit_jax.checkpoints.reading import CheckpointError
 from semivit_jax.cli import overrides
 from semivit_jax.config import Config, ConfigError
 from semivit_jax.data.bad_records import TooManyBadRecords

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from semivit_jax import logs
 from semivit_jax.evaluation import PROTOCOLS, Evaluation
-from semivit_jax.manifest import write_json
+from semivit_jax.files import write_json
 from semivit_jax.ops.scores import NUM_BINS, Scores
 
 TOP = 5  # guesses that acc5 counts

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from semivit_jax import checkpoint, class_names, logs, probes, sharding, workdir
+from semivit_jax import logs, probes, sharding
+from semivit_jax.checkpoints import class_names, reading, workdir
 from semivit_jax.config import Config, ConfigError, DataConfig
 from semivit_jax.data.dataset import TaskData, open_split, open_task
 from semivit_jax.data.eval_pipeline import EvalBatches, eval_batches
@@ -111,7 +112,7 @@ def _own_config(folder: Path, source: Path) -> Config:
         raise ConfigError(f"{folder} is an import and names no data: give --config=FILE")
     if (folder / "config.json").exists():
         return workdir.load_config(folder)
-    return stored.check_stored(checkpoint.read_facts(source)["config"])
+    return stored.check_stored(reading.read_facts(source)["config"])
 
 
 class Set(NamedTuple):

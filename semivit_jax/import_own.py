@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from semivit_jax import manifest
+from semivit_jax.checkpoints import manifest
+from semivit_jax.checkpoints.workdir import STAGE_ORDER
 from semivit_jax.models import posemb
 from semivit_jax.trained import Trained, find_checkpoint, load_trained, trees_of
 from semivit_jax.weights import layout, names
@@ -14,7 +15,6 @@ from semivit_jax.weights.folder import is_import
 from semivit_jax.weights.importing import Imported, import_sources
 from semivit_jax.weights.sources import Source
 from semivit_jax.weights.tensors import Tensors
-from semivit_jax.workdir import STAGE_ORDER
 
 
 def is_own(source: str) -> bool:

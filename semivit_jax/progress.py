@@ -5,10 +5,11 @@ import functools
 import importlib.metadata
 from pathlib import Path
 
-from semivit_jax import __version__, checkpoint, config, guard, logs
+from semivit_jax import __version__, config, guard, logs
+from semivit_jax.checkpoints import reading
 from semivit_jax.config import FinetuneConfig
+from semivit_jax.files import write_json
 from semivit_jax.hosts import agreement
-from semivit_jax.manifest import write_json
 from semivit_jax.plan import Plan
 from semivit_jax.setup_stage import Run
 
@@ -29,7 +30,7 @@ def fresh_progress(best_acc1: float) -> Progress:
     return Progress(guard.History(), logs.Window(), logs.Window(), 0.0, best_acc1, {})
 
 
-def facts(run: Run, plan: Plan, step: int, position: int, progress: Progress) -> checkpoint.Facts:
+def facts(run: Run, plan: Plan, step: int, position: int, progress: Progress) -> reading.Facts:
     """What a checkpoint's numbers belong to, and where everything but the state stood."""
     data = run.config.data
     return {

@@ -10,7 +10,7 @@ from semivit_jax import logs
 from semivit_jax.baselines import digits_baselines
 from semivit_jax.config import Config
 from semivit_jax.data.dataset import TaskData
-from semivit_jax.manifest import write_json
+from semivit_jax.files import write_json
 from semivit_jax.words import counted
 
 # Keys of a stage's entry in summary.json -> keys of its report.json; accuracies in [0, 1].

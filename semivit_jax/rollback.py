@@ -7,10 +7,11 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from semivit_jax import logs, recovery
+from semivit_jax import logs
+from semivit_jax.checkpoints import recovery
 from semivit_jax.compiled import Compiled
+from semivit_jax.files import write_json
 from semivit_jax.hosts import agreement
-from semivit_jax.manifest import write_json
 from semivit_jax.setup_stage import Run
 from semivit_jax.stages.state import TrainState
 from semivit_jax.words import counted

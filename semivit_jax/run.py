@@ -12,13 +12,14 @@ from pathlib import Path
 
 import jax
 
-from semivit_jax import logs, origin, report, sharding, workdir
+from semivit_jax import logs, report, sharding
+from semivit_jax.checkpoints import init_from, workdir
 from semivit_jax.config import Config, ConfigError, flatten
 from semivit_jax.data.dataset import cache_dir, describe, open_task
 from semivit_jax.data.sources.errors import DatasetError
 from semivit_jax.data.splits import SplitError
+from semivit_jax.files import write_json
 from semivit_jax.hosts import agreement, cluster, stopping
-from semivit_jax.manifest import write_json
 from semivit_jax.recipes import label
 from semivit_jax.setup_stage import Run, check_stage, plan_stage
 from semivit_jax.train import run_stage
@@ -66,7 +67,7 @@ def train(config: Config, folder: Path, *, notes: Sequence[str] = ()) -> None:
             report.print_summary(json.loads((folder / "summary.json").read_text()))
         return
     if config.init_from and not agreement.from_first_host(workdir.has_checkpoint(folder / config.stages[0])):
-        agreement.together(lambda: origin.check(config.init_from), errors=(ConfigError, OSError))
+        agreement.together(lambda: init_from.check(config.init_from), errors=(ConfigError, OSError))
     with contextlib.ExitStack() as on_error:
         if first_host and not (folder / "config.json").exists():
             # What is wrong with data or batches is mended with other values, which a claimed folder would refuse.

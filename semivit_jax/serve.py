@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 
 from semivit_jax import eval_report, evaluation, logs
+from semivit_jax.checkpoints.workdir import STAGE_ORDER
 from semivit_jax.commands import USAGE_ERRORS, guarded, parse_config, usage_error
 from semivit_jax.data.dataset import ROLES
 from semivit_jax.evaluation import PROTOCOLS
@@ -16,7 +17,6 @@ from semivit_jax.predict import class_names_of, load
 from semivit_jax.predict_folder import predict_folder, report
 from semivit_jax.trained import KEPT, TREES, Trained, load_trained
 from semivit_jax.weights.facts import MaeFacts
-from semivit_jax.workdir import STAGE_ORDER
 
 EXPECTED_ERRORS = (ValueError, ImportError)  # of weights that do not fit a request, beside those of every command
 

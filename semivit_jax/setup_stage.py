@@ -9,9 +9,9 @@ import jax
 from semivit_jax import logs
 from semivit_jax.config import Config
 from semivit_jax.data.dataset import TaskData
+from semivit_jax.files import write_json
 from semivit_jax.hosts import agreement
 from semivit_jax.hosts.stopping import StopRequest
-from semivit_jax.manifest import write_json
 from semivit_jax.plan import DataFacts, Plan
 from semivit_jax.recipes.planning import fit_batch, make_plan
 from semivit_jax.stages import make_stage

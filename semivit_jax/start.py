@@ -8,14 +8,15 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from semivit_jax import checkpoint, class_names, guard, logs, origin, recovery, rollback, warm_start, workdir
+from semivit_jax import guard, logs, rollback
+from semivit_jax.checkpoints import class_names, init_from, reading, recovery, warm_start, workdir
+from semivit_jax.checkpoints.warm_start import Transfer
 from semivit_jax.compiled import Compiled, stage_key
+from semivit_jax.files import write_json
 from semivit_jax.hosts import agreement
-from semivit_jax.manifest import write_json
 from semivit_jax.progress import Progress, fresh_progress
 from semivit_jax.setup_stage import Run
 from semivit_jax.stages.state import TrainState
-from semivit_jax.warm_start import Transfer
 from semivit_jax.weights.folder import is_import, load_imported
 
 
@@ -70,7 +71,7 @@ def inherit(run: Run, compiled: Compiled, state: TrainState) -> TrainState:
         logs.say(f"warning: the head of {transfer.source} is kept, but {difference}")
     path = run.workdir / compiled.stage.name / "started_from.json"
     record = dataclasses.asdict(transfer)
-    agreement.on_first_host(lambda: write_json(path, record | {"files": origin.files(source)}))
+    agreement.on_first_host(lambda: write_json(path, record | {"files": init_from.files(source)}))
     return state
 
 
@@ -81,14 +82,14 @@ def inherit_checkpoint(source: Path, compiled: Compiled, state: TrainState) -> I
     params, transfer = warm_start.from_checkpoint(source, state.params, places, from_stage=from_stage, tree="params")
     state = dataclasses.replace(state, params=params)
     if state.ema_params is not None:
-        if any(n.startswith("ema_params.") for n in checkpoint.array_shapes(source)):
+        if any(n.startswith("ema_params.") for n in reading.array_shapes(source)):
             ema_params, _ = warm_start.from_checkpoint(
                 source, state.ema_params, places, from_stage=from_stage, tree="ema_params"
             )
         else:
             ema_params = jax.tree.map(jnp.copy, params)
         state = dataclasses.replace(state, ema_params=ema_params)
-    return Inherited(state, transfer, checkpoint.read_facts(source)["class_names"])
+    return Inherited(state, transfer, reading.read_facts(source)["class_names"])
 
 
 def inherit_import(folder: Path, compiled: Compiled, state: TrainState) -> Inherited:
@@ -117,8 +118,8 @@ def find_source(run: Run, stage: str) -> Path | None:
     """Newest good checkpoint of the stage before in this run, else what config.init_from names, if anything."""
     here = earlier_stages(run, stage)
     if here:
-        found = checkpoint.newest_good(run.workdir / here[-1] / "checkpoints")
+        found = reading.newest_good(run.workdir / here[-1] / "checkpoints")
         if found is None:
-            raise checkpoint.CheckpointError(f"stage {here[-1]} of {run.workdir} has no good checkpoint to start from")
+            raise reading.CheckpointError(f"stage {here[-1]} of {run.workdir} has no good checkpoint to start from")
         return found
-    return origin.find(run.config.init_from) if run.config.init_from else None
+    return init_from.find(run.config.init_from) if run.config.init_from else None

@@ -7,8 +7,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from semivit_jax import guard, logs, rollback, sharding, workdir
-from semivit_jax.checkpoint import CheckpointError
+from semivit_jax import guard, logs, rollback, sharding
+from semivit_jax.checkpoints import workdir
+from semivit_jax.checkpoints.reading import CheckpointError
+from semivit_jax.checkpoints.saving import Saver
 from semivit_jax.compiled import Compiled, compile_stage, stage_key
 from semivit_jax.data.eval_pipeline import EvalBatches, eval_batches
 from semivit_jax.data.pipeline import BatchSpec, TrainBatches, train_batches
@@ -20,7 +22,6 @@ from semivit_jax.pace import Pace
 from semivit_jax.plan import Plan
 from semivit_jax.progress import Progress, facts, write_report
 from semivit_jax.rollback import Collapsed
-from semivit_jax.saving import Saver
 from semivit_jax.setup_stage import Run, keep_plan
 from semivit_jax.stages.state import TrainState
 from semivit_jax.start import start_state

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from semivit_jax import checkpoint, manifest, workdir
-from semivit_jax.checkpoint import CheckpointError
+from semivit_jax.checkpoints import manifest, reading, workdir
+from semivit_jax.checkpoints.reading import CheckpointError
 from semivit_jax.config import Config, ConfigError, MaeConfig
 from semivit_jax.data.images.crop_resize import resize_short_side_and_crop
 from semivit_jax.data.rows import unchanged
@@ -97,7 +97,7 @@ def load_trained(folder: Path, *, kept: str, tree: str | None, stage: str | None
     if is_import(folder):
         return _from_import(folder, tree)
     source = find_checkpoint(folder, kept=kept, stage=stage)
-    facts, available = checkpoint.read_facts(source), trees_of(source)
+    facts, available = reading.read_facts(source), trees_of(source)
     chosen = available[-1] if tree is None else tree
     if chosen not in available:
         raise CheckpointError(f"{source} has no {chosen}; it has {', '.join(available)}")
@@ -124,7 +124,7 @@ def find_checkpoint(folder: Path, *, kept: str, stage: str | None) -> Path:
     if not (folder / "config.json").exists():
         raise ConfigError(f"{folder} is neither a run folder, nor a checkpoint, nor written by `semivit import`")
     holder = folder / (stage or workdir.latest_stage(folder)) / KEPT[kept]
-    good = checkpoint.newest_good(holder)
+    good = reading.newest_good(holder)
     if good is None:
         raise CheckpointError(f"{holder} has no good checkpoint")
     return good
@@ -134,7 +134,7 @@ def trees_of(source: Path) -> tuple[str, ...]:
     """Which of params and ema_params a checkpoint, or an import, holds."""
     if is_import(source):
         return TREES if load_imported(source).ema_params is not None else TREES[:1]
-    shapes = checkpoint.array_shapes(source)
+    shapes = reading.array_shapes(source)
     return tuple(tree for tree in TREES if any(name.startswith(f"{tree}.") for name in shapes))
 
 
@@ -170,10 +170,10 @@ def _read_tree(source: Path, tree: str) -> dict:
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     targets = {
         name: jax.ShapeDtypeStruct(shape, jnp.float32, sharding=here)
-        for name, shape in checkpoint.array_shapes(source).items()
+        for name, shape in reading.array_shapes(source).items()
         if name.startswith(f"{tree}.")
     }
-    arrays = checkpoint.restore_arrays(source, targets)
+    arrays = reading.restore_arrays(source, targets)
     return layout.unflatten({name.removeprefix(f"{tree}.").replace(".", "/"): a for name, a in arrays.items()})
 
 

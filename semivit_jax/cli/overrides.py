@@ -8,7 +8,8 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from semivit_jax import origin, workdir
+from semivit_jax.checkpoints import init_from as origin
+from semivit_jax.checkpoints import workdir
 from semivit_jax.config import Config, ConfigError
 from semivit_jax.recipes.label import label
 

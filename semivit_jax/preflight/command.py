@@ -10,7 +10,7 @@ from ml_collections import config_flags
 
 from semivit_jax import commands, logs
 from semivit_jax.config import Config, ConfigError
-from semivit_jax.manifest import write_json
+from semivit_jax.files import write_json
 from semivit_jax.preflight import show
 from semivit_jax.preflight.answer import Answer, plan_one, to_dict
 from semivit_jax.preflight.batch import GivenFacts, data_facts

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from semivit_jax import checkpoint
+from semivit_jax.checkpoints import reading
 from semivit_jax.ops.metrics import Mean
 from semivit_jax.stages.stage import Stage
 from semivit_jax.stages.state import TrainState
@@ -66,11 +66,11 @@ def stage_with(trouble: Trouble) -> Stage:
 
 def seen_positions(stage_folder):
     """Which batches the final params have learned from."""
-    source = checkpoint.newest_good(stage_folder / "checkpoints")
+    source = reading.newest_good(stage_folder / "checkpoints")
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     target = {"params.seen": jax.ShapeDtypeStruct((64,), "float32", sharding=here)}
-    assert checkpoint.read_facts(source)["step"] == TOTAL
-    return np.flatnonzero(checkpoint.restore_arrays(source, target)["params.seen"]).tolist()
+    assert reading.read_facts(source)["step"] == TOTAL
+    return np.flatnonzero(reading.restore_arrays(source, target)["params.seen"]).tolist()
 
 
 def good_steps(stage_folder):

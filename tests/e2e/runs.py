@@ -16,7 +16,7 @@ from types import MappingProxyType
 import numpy as np
 import orbax.checkpoint as ocp
 
-from semivit_jax import checkpoint
+from semivit_jax.checkpoints import reading
 from tests.compiled import QUICK_FLAGS
 
 ROOT = Path(__file__).parents[2]
@@ -211,7 +211,7 @@ def _steady(values: dict) -> dict:
 
 def final_arrays(workdir: Path, stage: str) -> dict[str, np.ndarray]:
     """The state of a stage's newest good checkpoint, in the types it was saved in."""
-    source = checkpoint.newest_good(workdir / stage / "checkpoints")
+    source = reading.newest_good(workdir / stage / "checkpoints")
     assert source is not None
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
         tree = dict(reader.metadata(source / "state").item_metadata.tree)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from semivit_jax import main, workdir
+from semivit_jax import main
+from semivit_jax.checkpoints import workdir
 from tests.configs import small_config
 from tests.e2e.runs import STAGES
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from semivit_jax.checkpoint import newest_good
+from semivit_jax.checkpoints.reading import newest_good
 from tests.e2e.conftest import stop
 from tests.e2e.runs import assert_close_run, assert_equal_in_float64
 

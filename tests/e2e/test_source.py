@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import pytest
 
 from semivit_jax import commands, config, main, report, train
-from semivit_jax.manifest import write_json
-from semivit_jax.saving import Saver
+from semivit_jax.checkpoints.saving import Saver
+from semivit_jax.files import write_json
 from tests.configs import small_config
 from tests.e2e.planned import PLANNED, TOTAL, Trouble, seen_positions, stage_with
 

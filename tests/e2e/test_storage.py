@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from semivit_jax import train
-from semivit_jax.checkpoint import CheckpointError
-from semivit_jax.saving import Saver
+from semivit_jax.checkpoints.reading import CheckpointError
+from semivit_jax.checkpoints.saving import Saver
 from tests.e2e.planned import PLANNED, TOTAL, Trouble, good_steps, seen_positions
 from tests.e2e.runs import ROOT
 

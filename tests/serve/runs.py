@@ -6,10 +6,10 @@ import jax
 import numpy as np
 
 from semivit_jax import config, progress
+from semivit_jax.checkpoints.saving import Saver
 from semivit_jax.data.dataset import TaskData, open_task
-from semivit_jax.manifest import write_json
+from semivit_jax.files import write_json
 from semivit_jax.models.families import autoencoder, classifier
-from semivit_jax.saving import Saver
 from semivit_jax.setup_stage import Run
 from tests.configs import small_config, small_plan
 

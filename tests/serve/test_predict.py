@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import semivit_jax
-from semivit_jax.checkpoint import CheckpointError
+from semivit_jax.checkpoints.reading import CheckpointError
 from semivit_jax.config import ConfigError
 from semivit_jax.data.images.decode import BadImage
 from semivit_jax.main import main

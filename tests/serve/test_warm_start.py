@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from configs import transfer
-from semivit_jax import checkpoint, sharding, start, warm_start
-from semivit_jax.checkpoint import CheckpointError
-from semivit_jax.class_names import mismatch
+from semivit_jax import sharding, start
+from semivit_jax.checkpoints import reading, warm_start
+from semivit_jax.checkpoints.class_names import mismatch
+from semivit_jax.checkpoints.reading import CheckpointError
 from semivit_jax.cli.overrides import adopt_preprocessing
 from semivit_jax.config import ConfigError
 from semivit_jax.main import main
@@ -33,7 +34,7 @@ def three_classes(finished):
 
 
 def assert_all_but_the_head_is_loaded(params, transfer, source, fresh):
-    found, loaded, new = (checkpoint.flat(tree) for tree in (params, source, fresh))
+    found, loaded, new = (reading.flat(tree) for tree in (params, source, fresh))
     for name in found:
         np.testing.assert_array_equal(found[name], (new if name in HEAD else loaded)[name], err_msg=name)
     assert transfer.reinitialised == transfer.dropped == HEAD
@@ -43,7 +44,7 @@ def assert_all_but_the_head_is_loaded(params, transfer, source, fresh):
 @pytest.mark.parametrize(("tree", "which"), [("params", 2), ("ema_params", 3)])
 def test_a_run_with_other_classes_gives_everything_but_its_head(finished, three_classes, tree, which):
     fresh, places = three_classes
-    source = checkpoint.newest_good(finished[0] / "finetune" / "checkpoints")
+    source = reading.newest_good(finished[0] / "finetune" / "checkpoints")
     params, transfer = warm_start.from_checkpoint(source, fresh, places, from_stage="finetune", tree=tree)
     assert_all_but_the_head_is_loaded(params, transfer, finished[which], fresh)
 
@@ -64,7 +65,7 @@ def test_an_overridden_image_size_needs_a_table_that_fits(tmp_path, posemb):
     larger = dataclasses.replace(settings, data=dataclasses.replace(settings.data, image_size=16))
     fresh = jax.tree.map(jax.numpy.asarray, fresh_params(larger, "finetune", num_classes=10, seed=9))
     places = jax.tree.map(lambda _: sharding.replicated(sharding.make_mesh(1)), fresh)
-    source = checkpoint.newest_good(tmp_path / "run" / "finetune" / "checkpoints")
+    source = reading.newest_good(tmp_path / "run" / "finetune" / "checkpoints")
     start_from = functools.partial(warm_start.from_checkpoint, source, fresh, places, from_stage="finetune")
     if posemb == "sincos":
         jax.tree.map(np.testing.assert_array_equal, start_from(tree="params")[0], stored)

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semivit_jax import manifest, recovery
-from semivit_jax.checkpoint import CheckpointError, newest_good, read_facts
-from semivit_jax.saving import Saver
+from semivit_jax.checkpoints import manifest, recovery
+from semivit_jax.checkpoints.reading import CheckpointError, newest_good, read_facts
+from semivit_jax.checkpoints.saving import Saver
 
 NOISE = np.random.default_rng(0).random((64, 64), np.float32)  # so that the arrays are the largest file
 

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from semivit_jax import manifest
+from semivit_jax import files
+from semivit_jax.checkpoints import manifest
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def test_a_damaged_manifest_is_no_manifest(sealed):
 
 def test_a_failed_write_leaves_the_old_json(tmp_path):
     path = tmp_path / "value.json"
-    manifest.write_json(path, {"step": 1})
+    files.write_json(path, {"step": 1})
     with pytest.raises(TypeError):
-        manifest.write_json(path, {"step": {1, 2}})
+        files.write_json(path, {"step": {1, 2}})
     assert json.loads(path.read_text()) == {"step": 1}

@@ -2,7 +2,8 @@
 
 import pytest
 
-from semivit_jax import origin, run
+from semivit_jax import run
+from semivit_jax.checkpoints import init_from as origin
 from semivit_jax.config import ConfigError
 from tests.configs import small_config
 

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semivit_jax import warm_start
-from semivit_jax.checkpoint import CheckpointError, newest_good
-from semivit_jax.saving import Saver
+from semivit_jax.checkpoints import warm_start
+from semivit_jax.checkpoints.reading import CheckpointError, newest_good
+from semivit_jax.checkpoints.saving import Saver
 
 ENCODER = {"patch_embed.kernel": (4, 8), "blocks.attn.kernel": (2, 8, 8)}
 MAE = {**ENCODER, "norm.scale": (8,), "decoder.embed.kernel": (8, 4), "decoder.blocks.attn.kernel": (1, 4, 4)}

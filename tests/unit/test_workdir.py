@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from semivit_jax import workdir
+from semivit_jax.checkpoints import workdir
 from semivit_jax.config import ConfigError
 from tests.configs import small_config
 

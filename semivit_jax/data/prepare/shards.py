@@ -29,7 +29,7 @@ from semivit_jax import logs
 from semivit_jax.data.sources.errors import DatasetError
 from semivit_jax.data.sources.image_set import ImageSet
 from semivit_jax.data.sources.listing import Listing
-from semivit_jax.manifest import write_json
+from semivit_jax.files import write_json
 from semivit_jax.words import counted
 
 VERSION = "1.0.0"

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from semivit_jax import manifest
+from semivit_jax.checkpoints import manifest
 from semivit_jax.ops.optim import path_name
 
 PyTree = Any

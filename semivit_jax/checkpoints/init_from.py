@@ -7,7 +7,7 @@ nothing of its source, which may change or go.
 from pathlib import Path
 from typing import Any
 
-from semivit_jax import checkpoint, manifest, workdir
+from semivit_jax.checkpoints import manifest, reading, workdir
 from semivit_jax.config import Config, ConfigError
 from semivit_jax.weights.folder import is_import, load_facts, load_preprocessing
 
@@ -71,9 +71,9 @@ def find(init_from: str) -> Path:
     origin = Path(init_from)
     if is_import(origin):
         return origin
-    found = checkpoint.newest_good(origin / workdir.latest_stage(origin) / "checkpoints")
+    found = reading.newest_good(origin / workdir.latest_stage(origin) / "checkpoints")
     if found is None:
-        raise checkpoint.CheckpointError(f"config.init_from {origin} has no good checkpoint")
+        raise reading.CheckpointError(f"config.init_from {origin} has no good checkpoint")
     return found
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import jax
 
-from semivit_jax import checkpoint
-from semivit_jax.checkpoint import CheckpointError
+from semivit_jax.checkpoints import reading
+from semivit_jax.checkpoints.reading import CheckpointError
 from semivit_jax.words import counted
 
 PyTree = Any
@@ -106,26 +106,26 @@ def from_checkpoint(directory: Path, params: PyTree, shardings: PyTree, *, from_
     Returns:
       (params, Transfer).
     """
-    shapes = checkpoint.array_shapes(directory)
+    shapes = reading.array_shapes(directory)
     prefix = f"{tree}.encoder." if from_stage == "mae" else f"{tree}."
     stored = {n: s for n, s in shapes.items() if n.startswith(f"{tree}.")}
     names = {n: n.removeprefix(prefix).removeprefix(f"{tree}.") for n in stored}
     available = {names[n]: jax.ShapeDtypeStruct(s, "float32") for n, s in stored.items()}
-    wanted, places = checkpoint.flat(params), checkpoint.flat(shardings)
+    wanted, places = reading.flat(params), reading.flat(shardings)
     transfer = plan_transfer(f"{directory} ({tree})", available, wanted, from_stage=from_stage)
     original = {new: old for old, new in names.items()}
     targets = {
         original[n]: jax.ShapeDtypeStruct(wanted[n].shape, wanted[n].dtype, sharding=places[n]) for n in transfer.loaded
     }
-    arrays = checkpoint.restore_arrays(directory, targets)
+    arrays = reading.restore_arrays(directory, targets)
     leaves = [arrays[original[n]] if n in transfer.loaded else leaf for n, leaf in wanted.items()]
     return jax.tree.unflatten(jax.tree.structure(params), leaves), transfer
 
 
 def from_arrays(arrays: PyTree, params: PyTree, shardings: PyTree, *, source: str):
     """Puts imported arrays (nested dict of numpy) into freshly initialised params; returns (params, Transfer)."""
-    wanted, places = checkpoint.flat(params), checkpoint.flat(shardings)
-    available = checkpoint.flat(arrays)
+    wanted, places = reading.flat(params), reading.flat(shardings)
+    available = reading.flat(arrays)
     if not any(n.startswith("encoder.") for n in wanted):  # MAE's encoder serves a classifier
         available = {n.removeprefix("encoder."): a for n, a in available.items()}
     transfer = plan_transfer(source, available, wanted, from_stage="import")

@@ -17,8 +17,9 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from semivit_jax import manifest
-from semivit_jax.checkpoint import CheckpointError, Facts, PyTree, flat, memory, sealed_steps
+from semivit_jax import files
+from semivit_jax.checkpoints import manifest
+from semivit_jax.checkpoints.reading import CheckpointError, Facts, PyTree, flat, memory, sealed_steps
 from semivit_jax.hosts import agreement
 
 
@@ -168,7 +169,7 @@ class Saver:
         if not manifest.seal(directory):
             return False
         sealed = int(directory.name)
-        manifest.write_json(memory(self._directory), {"step": sealed})
+        files.write_json(memory(self._directory), {"step": sealed})
         replaced = [s for s in sealed_steps(self._directory) if s > sealed and s not in self._saved]
         for step in replaced:
             _remove(self._directory / str(step))

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import jax
 
-from semivit_jax import manifest
-from semivit_jax.checkpoint import CheckpointError, Facts, PyTree, memory, read_facts, restore_tree, steps
+from semivit_jax import files
+from semivit_jax.checkpoints import manifest
+from semivit_jax.checkpoints.reading import CheckpointError, Facts, PyTree, memory, read_facts, restore_tree, steps
 from semivit_jax.hosts import agreement
 
 Say = Callable[[str], None]  # prints one line
@@ -79,7 +80,7 @@ def set_aside_after(directory: Path, step: int) -> None:
         for newer in [s for s in steps(directory) if s > step]:
             _set_aside(directory / str(newer))
         if memory(directory).exists():
-            manifest.write_json(memory(directory), {"step": step})
+            files.write_json(memory(directory), {"step": step})
     agreement.wait_for_all("checkpoints set aside")
 
 

@@ -5,10 +5,11 @@ checkpoint good here.
 """
 
 import json
-import os
 import re
 import zlib
 from pathlib import Path
+
+from semivit_jax.files import write_json
 
 MANIFEST = "MANIFEST.json"
 _PART = "manifest.{}-of-{}.json"
@@ -71,16 +72,6 @@ def problems(directory: Path) -> list[str]:
         elif _checksum(path) != checksum:
             found.append(f"{name} does not match its checksum")
     return found
-
-
-def write_json(path: Path, value: object) -> None:
-    """Writes JSON under a temporary name, flushes it to disk and renames it, so a reader never sees half."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(temporary, "w") as file:
-        json.dump(value, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def _described(directory: Path, files: list[Path]) -> dict[str, list[int]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from semivit_jax.config import Config, ConfigError, differences, flatten, identity, to_dict
-from semivit_jax.manifest import write_json
+from semivit_jax.files import write_json
 from semivit_jax.recipes import stored
 
 STAGE_ORDER = ("mae", "finetune", "semi")
