@@ -9,8 +9,9 @@ from typing import Any
 import jax
 
 from benchmarks.cases import Case, config_of, plan_of, random_batch
-from semivit_jax import flops, sharding
-from semivit_jax.compiled import Compiled, compile_stage, stage_key
+from semivit_jax import flops
+from semivit_jax.training import sharding
+from semivit_jax.training.compiled import Compiled, compile_stage, stage_key
 
 PyTree = Any
 Step = Callable[[PyTree], tuple[PyTree, PyTree]]

@@ -17,9 +17,9 @@ import jax
 
 from benchmarks.cases import Case, config_of, plan_of, random_batch
 from benchmarks.measure import median_seconds, shapes_of, time_state_step
-from semivit_jax import sharding
-from semivit_jax.compiled import Compiled, compile_stage, stage_key
 from semivit_jax.config import Config
+from semivit_jax.training import sharding
+from semivit_jax.training.compiled import Compiled, compile_stage, stage_key
 
 LOSSES = ("loss", "loss_labeled", "loss_unlabeled", "mask_rate")
 PROGRAMS = {

@@ -31,9 +31,9 @@ import jax  # noqa: E402
 
 from benchmarks.cases import Case, config_of, plan_of, random_batch  # noqa: E402
 from benchmarks.measure import program_bytes, shapes_of  # noqa: E402
-from semivit_jax import sharding  # noqa: E402
 from semivit_jax.checkpoints.saving import Saver  # noqa: E402
-from semivit_jax.compiled import compile_stage, stage_key  # noqa: E402
+from semivit_jax.training import sharding  # noqa: E402
+from semivit_jax.training.compiled import compile_stage, stage_key  # noqa: E402
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from absl import flags
 from ml_collections import config_flags
 
-from semivit_jax import logs, run, split_report
+from semivit_jax import console, split_report
 from semivit_jax.checkpoints.reading import CheckpointError
 from semivit_jax.cli import overrides
 from semivit_jax.config import Config, ConfigError
@@ -19,7 +19,8 @@ from semivit_jax.data.splits import SplitError
 from semivit_jax.hosts import cluster, stopping
 from semivit_jax.recipes import check
 from semivit_jax.recipes.find import asks_for_help, help_text, with_paths
-from semivit_jax.rollback import Collapsed
+from semivit_jax.training import run
+from semivit_jax.training.rollback import Collapsed
 
 BAD_USAGE = 2
 USAGE_ERRORS = (flags.Error, ConfigError, OSError)
@@ -62,7 +63,7 @@ def split(argv: list[str]) -> int:
     except USAGE_ERRORS as error:
         return usage_error("split", error)
     for line in notes:
-        logs.say(line)
+        console.say(line)
     return guarded(lambda: split_report.draw(config, Path(values["out"]), duplicates=values["duplicates"] != "no"))
 
 
@@ -160,11 +161,11 @@ def guarded(action: Any, *, also: tuple[type[Exception], ...] = ()) -> int:
     """Runs a command; expected errors, and those of `also`, become one message, all others keep their traceback."""
     # grain's workers read absl's flags, which only absl.app would have parsed.
     flags.FLAGS.mark_as_parsed()
-    logs.show_warnings()
+    console.show_warnings()
     try:
         action()
     except stopping.Stopped as stopped:
-        logs.say(str(stopped))
+        console.say(str(stopped))
         cluster.leave_alone(exit_code=stopped.exit_code)
         return stopped.exit_code
     except (*EXPECTED_ERRORS, *also) as error:

@@ -6,7 +6,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from semivit_jax import logs
+from semivit_jax import console
 from semivit_jax.evaluation import PROTOCOLS, Evaluation
 from semivit_jax.files import write_json
 from semivit_jax.ops.scores import NUM_BINS, Scores
@@ -45,13 +45,13 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
 def show(evaluation: Evaluation) -> None:
     """Prints the numbers, the classes with the lowest accuracy, and the confusions."""
     # Lines of their own: a table's title is broken at the table's width.
-    logs.say(evaluation.source)
-    logs.say(f"{evaluation.dataset}, split {evaluation.split!r}, by {evaluation.protocol}")
-    logs.console.print(_summary(evaluation))
+    console.say(evaluation.source)
+    console.say(f"{evaluation.dataset}, split {evaluation.split!r}, by {evaluation.protocol}")
+    console.console.print(_summary(evaluation))
     for tree, found in evaluation.found.items():
         title, table = _per_class(evaluation, tree, found)
-        logs.say(title)
-        logs.console.print(table)
+        console.say(title)
+        console.console.print(table)
 
 
 def _numbers(evaluation: Evaluation, found: Scores) -> dict[str, float]:

@@ -9,21 +9,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from semivit_jax import logs, probes, sharding
-from semivit_jax.checkpoints import class_names, reading, workdir
+from semivit_jax import console, probes
+from semivit_jax.checkpoints import reading, warm_start, workdir
 from semivit_jax.config import Config, ConfigError, DataConfig
 from semivit_jax.data.dataset import TaskData, open_split, open_task
 from semivit_jax.data.eval_pipeline import EvalBatches, eval_batches
 from semivit_jax.data.sources.image_set import ImageSet
-from semivit_jax.evaluate import sums
 from semivit_jax.models import families
 from semivit_jax.ops import metrics, scores
 from semivit_jax.ops.metrics import Metrics
 from semivit_jax.ops.scores import Scores
 from semivit_jax.recipes import stored
-from semivit_jax.run import prepare_process
 from semivit_jax.stages.stage import ImageDraws, ViewSpec, see
 from semivit_jax.trained import Trained, backbone, find_checkpoint, load_trained, trees_of
+from semivit_jax.training import sharding
+from semivit_jax.training.evaluate import sums
+from semivit_jax.training.run import prepare_process
 from semivit_jax.weights.facts import MaeFacts, VitFacts
 from semivit_jax.weights.folder import is_import
 from semivit_jax.weights.preprocessing import Preprocessing
@@ -92,7 +93,7 @@ def evaluate(
         raise ConfigError(f"--split={split} holds the images that --protocol={protocol} is fitted on; take another")
     prepare_process(config)  # before the weights are read, which touches a device
     for line in notes:
-        logs.say(line)
+        console.say(line)
     first = load_trained(source, kept=kept, tree="params", stage=None)
     config = dataclasses.replace(config, data=_seen_as(config.data, first.view.preprocessing))
     task = open_task(config, workdir=None)
@@ -132,8 +133,8 @@ def _grade_head(trained: Trained, graded: Set, protocol: str) -> Scores:
             f"{trained.source} tells {trained.model.num_classes} classes apart, the data has "
             f"{len(graded.task.class_names)}; its features can be graded with --protocol=knn or linear"
         )
-    if difference := class_names.mismatch(trained.class_names, graded.task.class_names):
-        logs.say(f"warning: the head of {trained.source} is graded, but {difference}")
+    if difference := warm_start.class_mismatch(trained.class_names, graded.task.class_names):
+        console.say(f"warning: the head of {trained.source} is graded, but {difference}")
     logits, spec = _functions(trained).logits, _spec(graded.config.data)
 
     def step(params: Any, batch: Any) -> Metrics:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from semivit_jax import logs
+from semivit_jax import console
 from semivit_jax.data.dataset import cache_dir
 from semivit_jax.data.images.decode import BadImage
 from semivit_jax.data.sources.errors import DatasetError
@@ -37,9 +37,9 @@ def predict_folder(predictor: Predictor, images: Path, out: Path) -> list[str]:
         raise DatasetError(f"--images {str(images)!r} is not a folder")
     found = scan(images, cache_dir=cache_dir())
     for warning in unread_photos(images, found):
-        logs.say(warning)
+        console.say(warning)
     skipped = list(found.problems)
-    line = logs.ProgressLine("predict", len(found.names), active=True)
+    line = console.ProgressLine("predict", len(found.names), active=True)
     out.parent.mkdir(parents=True, exist_ok=True)
     building = out.with_name(f".{out.name}.{os.getpid()}")
     num_ranks = min(TOP, len(predictor.class_names))
@@ -69,10 +69,10 @@ def predict_folder(predictor: Predictor, images: Path, out: Path) -> list[str]:
 def report(skipped: Sequence[str], out: Path, source: str) -> None:
     """Says what was written and what was left out."""
     if skipped:
-        logs.say(f"skipped {counted(len(skipped), 'file')}:")
+        console.say(f"skipped {counted(len(skipped), 'file')}:")
         for line in _cut(skipped):
-            logs.say(f"  {line}")
-    logs.say(f"wrote {out}, with {source}")
+            console.say(f"  {line}")
+    console.say(f"wrote {out}, with {source}")
 
 
 def _columns(num_ranks: int) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import jax
 
-from semivit_jax import eval_report, evaluation, logs
+from semivit_jax import console, eval_report, evaluation
 from semivit_jax.checkpoints.workdir import STAGE_ORDER
 from semivit_jax.commands import USAGE_ERRORS, guarded, parse_config, usage_error
 from semivit_jax.data.dataset import ROLES
@@ -50,7 +50,7 @@ def export_weights(argv: Sequence[str]) -> int:
     def action() -> None:
         trained = load_trained(flags.workdir, kept=flags.weights, tree=flags.use, stage=flags.stage)
         export(flags.out, flags.format, bundle_of(trained))
-        logs.say(f"wrote {flags.out} ({flags.format}) from {trained.source}")
+        console.say(f"wrote {flags.out} ({flags.format}) from {trained.source}")
 
     return guarded(action, also=EXPECTED_ERRORS)
 

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
-from semivit_jax import logs
+from semivit_jax import console
 from semivit_jax.config import Config
 from semivit_jax.data import label_lists
 from semivit_jax.data.dataset import TaskData, describe, open_task
@@ -29,13 +29,13 @@ def draw(config: Config, out: Path, *, duplicates: bool) -> None:
         raise FileExistsError(f"{out} exists already; remove it or give another --out")
     task = open_task(config, workdir=None)
     label_lists.write(out, task.split.labeled, task.train.names)
-    logs.say(_printable(describe(task)))
-    logs.console.print(_per_class(task))
-    logs.say(f"wrote {out}")
+    console.say(_printable(describe(task)))
+    console.console.print(_per_class(task))
+    console.say(f"wrote {out}")
     if duplicates:
-        logs.say("reading every image once for duplicates (--duplicates=no skips this)")
+        console.say("reading every image once for duplicates (--duplicates=no skips this)")
         for line in find_duplicates(task):
-            logs.say(line)
+            console.say(line)
 
 
 def _per_class(task: TaskData) -> Table:
@@ -67,8 +67,8 @@ def find_duplicates(task: TaskData) -> list[str]:
     places: dict[bytes, list[tuple[str, str]]] = defaultdict(list)
     unread: list[str] = []
     for role, images, indices in _roles(task):
-        hidden = not logs.console.is_terminal  # where its bars would be empty lines
-        for index in track(indices, f"reading {role}", console=logs.console, transient=True, disable=hidden):
+        hidden = not console.console.is_terminal  # where its bars would be empty lines
+        for index in track(indices, f"reading {role}", console=console.console, transient=True, disable=hidden):
             name = images.names[int(index)]
             try:
                 content = images.records[int(index)]

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ REINITIALISED = {
 }
 # A head for another number of classes starts anew, its last axis alone may differ; so does one on the other pooling.
 REPLACED = (r"^head\.",)
+_MOST_OUTPUTS = 3  # differing outputs of a head that are spelled out
 _POOLED = "fc_norm.scale"  # a ViT of pool 'mean' has it, one of pool 'cls' has norm instead
 
 
@@ -155,3 +156,25 @@ def _short(names: tuple[str, ...]) -> str:
         if number := sum(n.startswith(prefix) for n in names):
             told.append(f"{counted(number, 'tensor')} of {whose}")
     return ", ".join(told) or "none"
+
+
+def class_mismatch(theirs: Sequence[str] | None, ours: Sequence[str]) -> str:
+    """Says how the class names of a head differ from those of the data.
+
+    Args:
+      theirs: one name per output of the head, in order; None where nobody stored them.
+      ours: names of the data's classes, in order.
+
+    Returns:
+      Such as "output 0 is 'cat' there and 'dog' here (1 of 3 class names differ)"; "" where all agree.
+    """
+    if theirs is None:
+        return "no class names are stored with it, so its outputs are taken for the data's classes in their order"
+    if len(theirs) != len(ours):  # imports of earlier versions did not count them
+        return f"it stores {counted(len(theirs), 'class name')}, the data have {counted(len(ours), 'class', 'classes')}"
+    differing = [(i, a, b) for i, (a, b) in enumerate(zip(theirs, ours, strict=True)) if a != b]
+    if not differing:
+        return ""
+    told = ", ".join(f"output {i} is {a!r} there and {b!r} here" for i, a, b in differing[:_MOST_OUTPUTS])
+    rest = ", ..." if len(differing) > _MOST_OUTPUTS else ""
+    return f"{told}{rest} ({len(differing)} of {len(ours)} class names differ)"

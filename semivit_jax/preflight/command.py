@@ -8,7 +8,7 @@ import jax
 from absl import flags
 from ml_collections import config_flags
 
-from semivit_jax import commands, logs
+from semivit_jax import commands, console
 from semivit_jax.config import Config, ConfigError
 from semivit_jax.files import write_json
 from semivit_jax.preflight import show
@@ -47,9 +47,9 @@ def plan(argv: list[str]) -> int:
     except (ConfigError, TopologyError) as error:  # batches, a mesh or a data set that do not fit the flags
         return commands.usage_error("plan", error)
     for line in notes:
-        logs.say(line)
+        console.say(line)
     for one in found:
-        logs.console.print(show.table(one))
+        console.console.print(show.table(one))
     if values["out"].value:
         write_json(Path(values["out"].value), {"stages": [to_dict(one) for one in found]})
     return 0

@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AbstractMesh, AxisType, Mesh
 
-from semivit_jax import sharding
-from semivit_jax.compiled import Compiled, compile_stage
 from semivit_jax.config import Config, ConfigError
 from semivit_jax.plan import Plan
 from semivit_jax.stages import make_stage
 from semivit_jax.stages.state import TrainState
+from semivit_jax.training import sharding
+from semivit_jax.training.compiled import Compiled, compile_stage
 
 PyTree = Any
 

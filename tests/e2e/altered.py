@@ -12,10 +12,10 @@ import sys
 import jax
 import jax.numpy as jnp
 
-from semivit_jax import compiled, run, train
 from semivit_jax.hosts import cluster
 from semivit_jax.main import leave, main
 from semivit_jax.stages import semi
+from semivit_jax.training import compiled, loop, run
 from tests.e2e.planned import Trouble, stage_with
 
 
@@ -56,7 +56,7 @@ def stand_in(trouble: Trouble) -> None:
 
 def lose_writing(step: int, command: list[str]) -> None:
     """After the checkpoint of this step is safe, the command (with the checkpoints' folder last) takes writing away."""
-    save = train.Loop._save
+    save = loop.Loop._save
 
     def save_and_lose(self, saved, state):
         save(self, saved, state)
@@ -64,12 +64,12 @@ def lose_writing(step: int, command: list[str]) -> None:
             self.wait()
             subprocess.run([*command, str(self.run.workdir / self.plan.stage / "checkpoints")], check=True)
 
-    train.Loop._save = save_and_lose
+    loop.Loop._save = save_and_lose
 
 
 def fill_disk(step: int, process: int) -> None:
     """From the save of this step on, no file of this process may grow; what was saved before is safe."""
-    save = train.Loop._save
+    save = loop.Loop._save
 
     def save_on_a_full_disk(self, saved, state):
         if saved == step:
@@ -78,7 +78,7 @@ def fill_disk(step: int, process: int) -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (64, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
         save(self, saved, state)
 
-    train.Loop._save = save_on_a_full_disk
+    loop.Loop._save = save_on_a_full_disk
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from semivit_jax import report, run
+from semivit_jax.training import run, summary
 from tests.configs import small_config
 from tests.e2e.planned import TOTAL, stage_with
 from tests.e2e.runs import Machine, Started
@@ -36,10 +36,10 @@ def untouched_pair(machine, tmp_path_factory) -> Path:
 def run_semi(machine, tmp_path, monkeypatch):
     """Runs the semi stage with trouble; returns the folder of the stage."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(machine.cache))
-    monkeypatch.setattr(report, "digits_baselines", lambda task, data: {})
+    monkeypatch.setattr(summary, "digits_baselines", lambda task, data: {})
 
     def go(trouble, folder=tmp_path, **changes):
-        monkeypatch.setattr("semivit_jax.compiled.make_stage", lambda *args, **kwargs: stage_with(trouble))
+        monkeypatch.setattr("semivit_jax.training.compiled.make_stage", lambda *args, **kwargs: stage_with(trouble))
         values = {
             "stages": ("semi",), "semi.batch_size": 20, "semi.unlabeled_ratio": 1, "semi.warmup_epochs": 0.0,
             "semi.epochs": (TOTAL + 0.2) / 69, "train.eval_every_epochs": 2 / 69, "train.compilation_cache": False,

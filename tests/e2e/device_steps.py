@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from semivit_jax import sharding
-from semivit_jax.compiled import Compiled, compile_stage
+from semivit_jax.training import sharding
+from semivit_jax.training.compiled import Compiled, compile_stage
 from tests.configs import small_config, small_plan
 
 SIDE, BATCH, GROUP, RATIO = 16, 64, 2, 2

@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from semivit_jax import logs
+from semivit_jax import console
 from tests.e2e.killing import kill_once
 from tests.e2e.runs import Machine, assert_same_run
 
@@ -32,11 +32,11 @@ def soak(folder: Path, *, kills: int, processes: int, chance: random.Random) -> 
                 done += 1
                 moment = "while saving" if while_saving else "at any moment"
                 seconds = time.monotonic() - started
-                logs.say(f"{processes} processes: kill {done} of {kills}, {moment}, after {seconds:.1f} s")
+                console.say(f"{processes} processes: kill {done} of {kills}, {moment}, after {seconds:.1f} s")
         if not ended:
             machine.finish(workdir, processes=processes)
         assert_same_run(workdir, untouched)
-        logs.say(f"{processes} processes: run {round_number} is bit-identical to the untouched one")
+        console.say(f"{processes} processes: run {round_number} is bit-identical to the untouched one")
 
 
 def main() -> None:

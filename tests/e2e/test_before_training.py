@@ -2,11 +2,11 @@
 
 import pytest
 
-from semivit_jax import run
 from semivit_jax.config import ConfigError
 from semivit_jax.data import label_lists
 from semivit_jax.data.dataset import open_task
 from semivit_jax.data.splits import SplitError
+from semivit_jax.training import run
 from tests.configs import small_config
 
 CONVNEXT = {"model.variant": "convnext_tiny", "model.posemb": "none", "data.image_size": 32}

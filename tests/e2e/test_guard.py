@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from semivit_jax import train
-from semivit_jax.rollback import Collapsed
+from semivit_jax.training import loop
+from semivit_jax.training.rollback import Collapsed
 from tests.e2e.planned import TOTAL, Trouble, good_steps, seen_positions
 
 pytestmark = pytest.mark.xdist_group("runs")
@@ -63,16 +63,16 @@ def test_a_rollback_skips_the_span_and_goes_on_from_before_it(run_semi, trouble,
 def test_a_run_that_ends_right_after_a_rollback_goes_on_behind_the_span(run_semi, monkeypatch, tmp_path):
     trouble = Trouble(not_finite=range(9, 12))
     whole = seen_positions(run_semi(trouble, tmp_path / "whole", **ROLLBACK))
-    record = train.rollback.record
+    record = loop.rollback.record
 
     def record_and_end(*args, **kwargs):
         record(*args, **kwargs)
         raise SystemExit("killed")
 
-    monkeypatch.setattr(train.rollback, "record", record_and_end)
+    monkeypatch.setattr(loop.rollback, "record", record_and_end)
     with pytest.raises(SystemExit):
         run_semi(trouble, tmp_path / "ended", **ROLLBACK)
-    monkeypatch.setattr(train.rollback, "record", record)
+    monkeypatch.setattr(loop.rollback, "record", record)
     assert seen_positions(run_semi(trouble, tmp_path / "ended", **ROLLBACK)) == whole
 
 
@@ -95,8 +95,8 @@ def test_the_best_weights_are_kept_apart(run_semi):
 
 def test_rates_are_those_of_training_alone(run_semi, monkeypatch):
     """Neither compilation nor evaluation slows what a line says of steps."""
-    evaluate = train.evaluate
-    monkeypatch.setattr(train, "evaluate", lambda *args, **kwargs: time.sleep(1.0) or evaluate(*args, **kwargs))
+    evaluate = loop.evaluate
+    monkeypatch.setattr(loop, "evaluate", lambda *args, **kwargs: time.sleep(1.0) or evaluate(*args, **kwargs))
     folder = run_semi(Trouble())
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     steps = [line["perf/step_seconds"] for line in lines if "train/loss" in line]

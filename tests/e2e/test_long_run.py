@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from semivit_jax import report, run, train
+from semivit_jax.training import loop, run, summary
 from tests.configs import small_config
 
 pytestmark = pytest.mark.slow
@@ -23,7 +23,7 @@ def resident_bytes():
 
 def test_memory_and_open_files_do_not_grow(tmp_path, monkeypatch):
     samples, release_free_memory = [], ctypes.CDLL("libc.so.6").malloc_trim
-    show = train.Loop._log
+    show = loop.Loop._log
 
     def log_and_sample(self, step):
         show(self, step)
@@ -31,8 +31,8 @@ def test_memory_and_open_files_do_not_grow(tmp_path, monkeypatch):
         release_free_memory(0)  # or what the allocator keeps for later, 5 % more or less, would count too
         samples.append((step, resident_bytes(), len(os.listdir("/proc/self/fd"))))
 
-    monkeypatch.setattr(train.Loop, "_log", log_and_sample)
-    monkeypatch.setattr(report, "digits_baselines", lambda task, data: {})
+    monkeypatch.setattr(loop.Loop, "_log", log_and_sample)
+    monkeypatch.setattr(summary, "digits_baselines", lambda task, data: {})
     values = {
         "stages": ("finetune",), "finetune.epochs": STEPS / 2, "finetune.warmup_epochs": 1.0,
         "finetune.batch_size": 16, "finetune.mixup_group_size": 2, "train.eval_every_epochs": 50.0,

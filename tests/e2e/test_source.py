@@ -6,9 +6,10 @@ import shutil
 import jax.numpy as jnp
 import pytest
 
-from semivit_jax import commands, config, main, report, train
+from semivit_jax import commands, config, main
 from semivit_jax.checkpoints.saving import Saver
 from semivit_jax.files import write_json
+from semivit_jax.training import loop, summary
 from tests.configs import small_config
 from tests.e2e.planned import PLANNED, TOTAL, Trouble, seen_positions, stage_with
 
@@ -46,9 +47,9 @@ def test_reading_the_command_line_touches_no_device(source, monkeypatch):
 def start(machine, monkeypatch, capsys, tmp_path, source):
     """`semivit train` from the source, ending before an update's metrics are read; returns exit code and output."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(machine.cache))
-    monkeypatch.setattr(report, "digits_baselines", lambda task, data: {})
-    monkeypatch.setattr("semivit_jax.compiled.make_stage", lambda *args, **kwargs: stage_with(Trouble()))
-    consume = train.Loop._consume
+    monkeypatch.setattr(summary, "digits_baselines", lambda task, data: {})
+    monkeypatch.setattr("semivit_jax.training.compiled.make_stage", lambda *args, **kwargs: stage_with(Trouble()))
+    consume = loop.Loop._consume
 
     def go(*, until=TOTAL, init_from=source):
         def consume_or_end(self, step, found):
@@ -57,7 +58,7 @@ def start(machine, monkeypatch, capsys, tmp_path, source):
                 raise OSError("ended here")
             consume(self, step, found)
 
-        monkeypatch.setattr(train.Loop, "_consume", consume_or_end)
+        monkeypatch.setattr(loop.Loop, "_consume", consume_or_end)
         values = PLANNED | {"stages": ("semi",), "init_from": init_from, "train.compilation_cache": False}
         flags = [f"--config.{key}={value}" for key, value in values.items()]
         argv = ["semivit", "train", "--config=digits", f"--workdir={tmp_path / 'run'}", *flags]

@@ -9,9 +9,9 @@ import time
 import numpy as np
 import pytest
 
-from semivit_jax import train
 from semivit_jax.checkpoints.reading import CheckpointError
 from semivit_jax.checkpoints.saving import Saver
+from semivit_jax.training import loop
 from tests.e2e.planned import PLANNED, TOTAL, Trouble, good_steps, seen_positions
 from tests.e2e.runs import ROOT
 
@@ -29,7 +29,7 @@ def metrics(stage_folder):
 @pytest.fixture
 def ended(run_semi, monkeypatch, tmp_path):
     """The folder of a stage whose process ended at once, at step 14 of 20."""
-    consume = train.Loop._consume
+    consume = loop.Loop._consume
 
     def consume_and_end(self, step, found):
         consume(self, step, found)
@@ -37,10 +37,10 @@ def ended(run_semi, monkeypatch, tmp_path):
             self.wait()  # a process that ends takes its saves along; here they would go on
             raise SystemExit("killed")
 
-    monkeypatch.setattr(train.Loop, "_consume", consume_and_end)
+    monkeypatch.setattr(loop.Loop, "_consume", consume_and_end)
     with pytest.raises(SystemExit):
         run_semi(CALM, tmp_path / "ended", **ODD)
-    monkeypatch.setattr(train.Loop, "_consume", consume)
+    monkeypatch.setattr(loop.Loop, "_consume", consume)
     return tmp_path / "ended" / "semi"
 
 
@@ -81,14 +81,14 @@ def test_a_run_that_lost_everything_does_not_start_afresh(run_semi, ended, tmp_p
 
 
 def test_an_error_elsewhere_does_not_cost_a_save_in_flight(run_semi, monkeypatch, tmp_path):
-    save = train.Loop._save
+    save = loop.Loop._save
 
     def save_and_fail(self, step, state):
         save(self, step, state)
         if step == 8:
             raise OSError("the photos have gone")
 
-    monkeypatch.setattr(train.Loop, "_save", save_and_fail)
+    monkeypatch.setattr(loop.Loop, "_save", save_and_fail)
     with pytest.raises(OSError, match="the photos have gone"):
         run_semi(CALM)
     assert good_steps(tmp_path / "semi") == [4, 8]
@@ -98,7 +98,7 @@ def test_an_error_elsewhere_does_not_cost_a_save_in_flight(run_semi, monkeypatch
 def test_a_full_disk_ends_the_run_and_costs_no_checkpoint(run_semi, monkeypatch, tmp_path):
     """From step 10 on no file may grow, so the third checkpoint cannot be written."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    save = train.Loop._save
+    save = loop.Loop._save
 
     def save_on_a_full_disk(self, step, state):
         if step >= 10:
@@ -106,13 +106,13 @@ def test_a_full_disk_ends_the_run_and_costs_no_checkpoint(run_semi, monkeypatch,
         save(self, step, state)
         self.wait()
 
-    monkeypatch.setattr(train.Loop, "_save", save_on_a_full_disk)
+    monkeypatch.setattr(loop.Loop, "_save", save_on_a_full_disk)
     try:
         with pytest.raises(CheckpointError, match="the last good checkpoint is step 8"):
             run_semi(CALM)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    monkeypatch.setattr(train.Loop, "_save", save)
+    monkeypatch.setattr(loop.Loop, "_save", save)
     assert good_steps(tmp_path / "semi") == [4, 8]
     assert seen_positions(run_semi(CALM)) == list(range(TOTAL))
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from configs import digits as digits_config
-from semivit_jax import run
 from semivit_jax.config import ConfigError
 from semivit_jax.data import pipeline, splits
 from semivit_jax.data.bad_records import BadRecord
@@ -16,6 +15,7 @@ from semivit_jax.data.rows import read_image
 from semivit_jax.data.sources.errors import DatasetError
 from semivit_jax.data.splits import SplitError
 from semivit_jax.recipes.check import check
+from semivit_jax.training import run
 from tests.configs import small_config
 from tests.own_folder.photos import put
 

@@ -15,7 +15,7 @@ from semivit_jax.plan import DataFacts
 from semivit_jax.preflight.batch import GivenFacts, data_facts, with_legal_batch
 from semivit_jax.preflight.step import describe_batch
 from semivit_jax.recipes.planning import make_plan
-from semivit_jax.sharding import make_mesh
+from semivit_jax.training.sharding import make_mesh
 from tests.configs import small_config, small_plan
 
 NOTHING = GivenFacts(images=0, labeled=0, classes=0)

@@ -5,12 +5,13 @@ import functools
 import jax
 import numpy as np
 
-from semivit_jax import config, progress
+from semivit_jax import config
 from semivit_jax.checkpoints.saving import Saver
 from semivit_jax.data.dataset import TaskData, open_task
 from semivit_jax.files import write_json
 from semivit_jax.models.families import autoencoder, classifier
-from semivit_jax.setup_stage import Run
+from semivit_jax.training import progress
+from semivit_jax.training.setup import Run
 from tests.configs import small_config, small_plan
 
 TINY = {"model.variant": "vit_test2", "data.image_size": 8}  # one patch: quick to compile

@@ -5,14 +5,15 @@ import json
 import numpy as np
 import pytest
 
-from semivit_jax import eval_report, sharding
+from semivit_jax import eval_report
 from semivit_jax.data.eval_pipeline import eval_batches
-from semivit_jax.evaluate import evaluate
 from semivit_jax.evaluation import PROTOCOLS, Evaluation
 from semivit_jax.main import main
 from semivit_jax.models.families import classifier
 from semivit_jax.ops.scores import Scores
 from semivit_jax.stages.finetune import make_eval_step
+from semivit_jax.training import sharding
+from semivit_jax.training.evaluate import evaluate
 from tests.compiled import quick_jit
 from tests.serve.runs import digits, write_run
 

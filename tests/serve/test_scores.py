@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semivit_jax import probes, sharding
-from semivit_jax.evaluate import sums
+from semivit_jax import probes
 from semivit_jax.ops import metrics, scores
+from semivit_jax.training import sharding
+from semivit_jax.training.evaluate import sums
 from tests.compiled import quick_jit
 
 LABELS = np.array([0, 0, 1, 2, 2, 2])

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from configs import transfer
-from semivit_jax import sharding, start
 from semivit_jax.checkpoints import reading, warm_start
 from semivit_jax.checkpoints.class_names import mismatch
 from semivit_jax.checkpoints.reading import CheckpointError
 from semivit_jax.cli.overrides import adopt_preprocessing
 from semivit_jax.config import ConfigError
 from semivit_jax.main import main
-from semivit_jax.setup_stage import Run
 from semivit_jax.stages.state import TrainState
+from semivit_jax.training import sharding, start
+from semivit_jax.training.setup import Run
 from semivit_jax.weights import load_imported, save_imported
 from tests.serve.runs import digits, fresh_params, write_run
 

@@ -13,8 +13,8 @@ TOKENS, WIDTH, MLP = 17, 48, 192  # vit_test on 32 x 32 images
 PROGRAM = """
 import sys
 import jax
-from semivit_jax import sharding
-from semivit_jax.compiled import compile_stage
+from semivit_jax.training import sharding
+from semivit_jax.training.compiled import compile_stage
 from semivit_jax.preflight import step
 from tests.compiled import QUICK
 from tests.configs import small_config, small_plan

@@ -125,8 +125,8 @@ DEVICES = """
 import dataclasses, json, re, sys
 from benchmarks import cases
 from benchmarks.measure import shapes_of
-from semivit_jax import sharding
-from semivit_jax.compiled import compile_stage
+from semivit_jax.training import sharding
+from semivit_jax.training.compiled import compile_stage
 from tests.compiled import QUICK
 from tests.jaxprs import inner_jaxprs
 

@@ -6,13 +6,13 @@ import json
 import pytest
 
 from configs import own_folder
-from semivit_jax import setup_stage
 from semivit_jax.config import ConfigError, to_dict
 from semivit_jax.plan import DataFacts
 from semivit_jax.recipes import check
 from semivit_jax.recipes.planning import fit_batch, make_plan
-from semivit_jax.setup_stage import Run, plan_stage
-from semivit_jax.sharding import make_mesh
+from semivit_jax.training import setup
+from semivit_jax.training.setup import Run, plan_stage
+from semivit_jax.training.sharding import make_mesh
 from tests.configs import small_config
 from tests.serve.runs import digits
 
@@ -117,7 +117,7 @@ def test_a_restart_keeps_the_batch_it_began_with(tmp_path):
     plan = plan_stage(run, "finetune")
     assert (plan.batch_size, plan.deviations[0][:52]) == (40, "batch of 40 labeled images instead of 64, which the ")
     (tmp_path / "finetune").mkdir()
-    setup_stage.keep_plan(run, plan)
+    setup.keep_plan(run, plan)
     path = tmp_path / "finetune" / "plan.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"batch_size": 20}))
     again = plan_stage(run, "finetune")

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from semivit_jax import guard
-from semivit_jax.guard import History
+from semivit_jax.training import guard
+from semivit_jax.training.guard import History
 from tests.configs import small_config
 
 CONFIG = small_config(

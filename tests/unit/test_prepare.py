@@ -12,7 +12,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from semivit_jax import logs, main
+from semivit_jax import console, main
 from semivit_jax.data.dataset import open_task
 from semivit_jax.data.prepare import shards as prepare_shards
 from semivit_jax.data.sources import tfds_source
@@ -121,7 +121,7 @@ def test_class_folders_in_splits(tmp_path, data_dir, capsys):
 
 
 def test_it_shows_how_far_it_is(tmp_path, data_dir, small_shards, monkeypatch, capsys):
-    monkeypatch.setattr(logs.ProgressLine, "SECONDS_BETWEEN_PLAIN_LINES", 0.0)
+    monkeypatch.setattr(console.ProgressLine, "SECONDS_BETWEEN_PLAIN_LINES", 0.0)
     write_tree(tmp_path / "photos", [f"{'cat' if i % 2 else 'dog'}/{i}.jpg" for i in range(10)])
     assert prepare(tmp_path / "photos", data_dir) == 0
     shown = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("writing train ")]
@@ -173,7 +173,7 @@ def test_a_part_of_the_records_holds_all_classes():
 
 KILLED_AT_ITS_SEVENTH_IMAGE = """
 import os, signal, sys
-from semivit_jax import logs, main
+from semivit_jax import console, main
 from semivit_jax.data.prepare import shards as prepare_shards; from semivit_jax.data.sources import folder
 prepare_shards.RECORDS_PER_SHARD = 4
 read, done = folder.FolderRecords.__getitem__, []

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from semivit_jax import report
 from semivit_jax.data.dataset import open_task
+from semivit_jax.training import summary as report
 from tests.configs import small_config
 from tests.serve.runs import digits
 

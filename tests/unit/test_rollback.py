@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from semivit_jax import rollback
+from semivit_jax.training import rollback
 
 
 @dataclasses.dataclass

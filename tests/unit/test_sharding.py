@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from jax.sharding import AbstractMesh, PartitionSpec
 
-from semivit_jax import sharding
 from semivit_jax.config import ConfigError
+from semivit_jax.training import sharding
 
 LAYERS = 12
 

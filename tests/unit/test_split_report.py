@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semivit_jax import logs, main, split_report
+from semivit_jax import console, main, split_report
 from semivit_jax.data import label_lists, splits
 from semivit_jax.data.dataset import open_task
 from semivit_jax.data.splits import SplitError
@@ -117,7 +117,7 @@ def test_an_existing_list_is_kept(photos):
 def told(monkeypatch):
     """What is printed, as lines of words."""
     printed = io.StringIO()
-    monkeypatch.setattr(logs.console, "_file", printed)  # `file` would be restored to this test's stdout
+    monkeypatch.setattr(console.console, "_file", printed)  # `file` would be restored to this test's stdout
     return lambda: [line.replace("│", " ").split() for line in printed.getvalue().splitlines()]
 
 
@@ -210,15 +210,15 @@ def test_content_in_each_pair_of_roles_is_reported(photos, told):
 
 
 def test_names_that_cannot_be_printed_as_they_are(photos, told, monkeypatch):
-    monkeypatch.setattr(logs.console, "_file", io.TextIOWrapper(io.BytesIO(), "utf-8"))  # strict, as a terminal is
+    monkeypatch.setattr(console.console, "_file", io.TextIOWrapper(io.BytesIO(), "utf-8"))  # strict, as a terminal is
     odd = os.fsdecode(b"n\xf8t utf-8")
     for folder in ("train", "test"):
         (photos / folder / "cat").rename(photos / folder / odd)
     for source, target in ((f"train/{odd}/0.png", f"test/{odd}/0.png"), ("train/owl/0.png", "test/owl/a\nb.png")):
         copy(photos, source, target)
     split(photos, "list.csv", labels_per_class=8)
-    logs.console.file.seek(0)
-    lines = logs.console.file.read().splitlines()
+    console.console.file.seek(0)
+    lines = console.console.file.read().splitlines()
     found = sorted(re.sub("unlabeled|labeled", "train", line) for line in lines if line.startswith("same content"))
     assert found == [
         r"same content: 'n\udcf8t utf-8/0.png' (train), 'n\udcf8t utf-8/0.png' (evaluation)",
@@ -233,8 +233,8 @@ def test_a_file_that_vanishes_while_duplicates_are_looked_for(photos, told, monk
             (photos / "train" / "owl" / "0.png").unlink()
         say(line)
 
-    say = logs.say
-    monkeypatch.setattr(logs, "say", vanish)
+    say = console.say
+    monkeypatch.setattr(console, "say", vanish)
     copy(photos, "test/owl/1.png", "train/owl/copy.png")
     split(photos, "list.txt", labels_per_class=0, label_fraction=1.0)
     assert duplicates(told) == ["same content: 'owl/copy.png' (labeled), 'owl/1.png' (evaluation)"]

@@ -2,9 +2,9 @@
 
 import pytest
 
-from semivit_jax import run
 from semivit_jax.checkpoints import init_from as origin
 from semivit_jax.config import ConfigError
+from semivit_jax.training import run
 from tests.configs import small_config
 
 

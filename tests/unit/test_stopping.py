@@ -10,9 +10,10 @@ import time
 
 import pytest
 
-from semivit_jax import commands, run
+from semivit_jax import commands
 from semivit_jax.hosts import stopping
 from semivit_jax.hosts.stopping import leaving_at_once, listening
+from semivit_jax.training import run
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:the load_module:DeprecationWarning"
@@ -40,7 +41,7 @@ def test_training_listens_inside_and_handlers_come_back():
 SECONDS = 40.0  # for an answer, on a busy machine
 WAITING = """
 import ctypes, time
-from semivit_jax import stopping
+from semivit_jax.hosts import stopping
 with stopping.listening() as request:
     print("listening", flush=True)
     {wait}

@@ -8,7 +8,7 @@ import re
 import sys
 from pathlib import Path
 
-from semivit_jax import logs
+from semivit_jax import console
 from semivit_jax.data.dataset import cache_dir
 from semivit_jax.data.prepare import folder, imagenet, shards
 from semivit_jax.data.prepare.shards import RawSet
@@ -72,9 +72,9 @@ def prepare(source: Path, *, name: str, data_dir: Path, labels_csv: Path | None,
     with shards.only_builder(final) as building:
         found = _open(source, labels_csv=labels_csv, allow_partial=allow_partial, keep=building)
         sizes = ", ".join(_size(split, images) for split, images in found.splits.items())
-        logs.say(f"{found.kind}: {sizes}; {counted(len(found.class_names), 'class', 'classes')}")
+        console.say(f"{found.kind}: {sizes}; {counted(len(found.class_names), 'class', 'classes')}")
         shards.build(found, final=final, building=building)
-    logs.say(f"wrote {final}; use it with {_config_flags(name, data_dir, found)}")
+    console.say(f"wrote {final}; use it with {_config_flags(name, data_dir, found)}")
     return final
 
 

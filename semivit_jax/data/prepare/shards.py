@@ -25,7 +25,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue] - compiled
 
-from semivit_jax import logs
+from semivit_jax import console
 from semivit_jax.data.sources.errors import DatasetError
 from semivit_jax.data.sources.image_set import ImageSet
 from semivit_jax.data.sources.listing import Listing
@@ -131,9 +131,9 @@ def _write_split(
     paths = [Path(template.sharded_filepath(shard_index=i, num_shards=len(shards))) for i in range(len(shards))]
     finished = [_num_records(path) == len(positions) for path, positions in zip(paths, shards, strict=True)]
     if any(finished):
-        logs.say(f"{split}: {sum(finished)} of {counted(len(shards), 'shard')} done before")
+        console.say(f"{split}: {sum(finished)} of {counted(len(shards), 'shard')} done before")
     done = 0
-    with contextlib.closing(logs.ProgressLine(f"writing {split}", len(images), active=True)) as progress:
+    with contextlib.closing(console.ProgressLine(f"writing {split}", len(images), active=True)) as progress:
         for path, positions, there in zip(paths, shards, finished, strict=True):
             if not there:
                 with contextlib.closing(_shard_writer(half)) as writer:

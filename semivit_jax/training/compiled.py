@@ -5,13 +5,13 @@ from typing import Any
 
 import jax
 
-from semivit_jax import sharding
 from semivit_jax.config import Config
 from semivit_jax.models.gather import where_weights_live
 from semivit_jax.ops import rng
 from semivit_jax.plan import Plan
 from semivit_jax.stages import make_stage
 from semivit_jax.stages.stage import Stage
+from semivit_jax.training import sharding
 
 PyTree = Any
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from semivit_jax import logs
+from semivit_jax import console
 from semivit_jax.checkpoints import recovery
-from semivit_jax.compiled import Compiled
 from semivit_jax.files import write_json
 from semivit_jax.hosts import agreement
-from semivit_jax.setup_stage import Run
 from semivit_jax.stages.state import TrainState
+from semivit_jax.training.compiled import Compiled
+from semivit_jax.training.setup import Run
 from semivit_jax.words import counted
 
 
@@ -48,7 +48,7 @@ def record(run: Run, folder: Path, collapse: Collapsed, *, position: int) -> Non
     recovery.set_aside_after(folder / "best", step)
     entry = {"step": step, "position": position, "reason": str(collapse)}
     agreement.on_first_host(lambda: write_json(_path(folder), [*_entries(folder), entry]))
-    logs.say(f"{story}; going back to it and reading on from batch {position}")
+    console.say(f"{story}; going back to it and reading on from batch {position}")
 
 
 def position_after(folder: Path, step: int) -> int | None:

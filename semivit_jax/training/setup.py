@@ -6,7 +6,7 @@ from pathlib import Path
 
 import jax
 
-from semivit_jax import logs
+from semivit_jax import console
 from semivit_jax.config import Config
 from semivit_jax.data.dataset import TaskData
 from semivit_jax.files import write_json
@@ -60,7 +60,7 @@ def keep_plan(run: Run, plan: Plan) -> None:
     """Writes the plan beside the stage's checkpoints, and says what it changes in the recipe."""
     agreement.on_first_host(lambda: write_json(_path(run, plan.stage), dataclasses.asdict(plan)))
     for deviation in plan.deviations:
-        logs.say(f"{plan.stage}: the recipe is adapted, on {counted(plan.num_devices, 'device')}: {deviation}")
+        console.say(f"{plan.stage}: the recipe is adapted, on {counted(plan.num_devices, 'device')}: {deviation}")
 
 
 def _path(run: Run, stage: str) -> Path:

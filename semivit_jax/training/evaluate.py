@@ -6,9 +6,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from semivit_jax import sharding
 from semivit_jax.ops import metrics
 from semivit_jax.ops.metrics import Mean, Metrics
+from semivit_jax.training import sharding
 
 PyTree = Any
 

@@ -8,15 +8,16 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from semivit_jax import guard, logs, rollback
-from semivit_jax.checkpoints import class_names, init_from, reading, recovery, warm_start, workdir
+from semivit_jax import console
+from semivit_jax.checkpoints import init_from, reading, recovery, warm_start, workdir
 from semivit_jax.checkpoints.warm_start import Transfer
-from semivit_jax.compiled import Compiled, stage_key
 from semivit_jax.files import write_json
 from semivit_jax.hosts import agreement
-from semivit_jax.progress import Progress, fresh_progress
-from semivit_jax.setup_stage import Run
 from semivit_jax.stages.state import TrainState
+from semivit_jax.training import guard, rollback, writers
+from semivit_jax.training.compiled import Compiled, stage_key
+from semivit_jax.training.progress import Progress, fresh_progress
+from semivit_jax.training.setup import Run
 from semivit_jax.weights.folder import is_import, load_imported
 
 
@@ -35,18 +36,18 @@ def start_state(run: Run, compiled: Compiled, folder: Path):
       (state, progress, restored step or None).
     """
     # The best weights are kept over all starts, so a step that is repeated does not save them again.
-    best_facts = recovery.latest_facts(folder / "best", say=logs.say)
+    best_facts = recovery.latest_facts(folder / "best", say=console.say)
     best_acc1 = best_facts["best_acc1"] if best_facts else 0.0
-    restored = recovery.restore_latest(folder / "checkpoints", compiled.target, say=logs.say)
+    restored = recovery.restore_latest(folder / "checkpoints", compiled.target, say=console.say)
     if restored is None:
         state = compiled.init(stage_key(run.config, compiled.stage.name))
         return inherit(run, compiled, state), fresh_progress(best_acc1), None
     facts = restored.facts
-    logs.say(f"{compiled.stage.name}: continues from step {restored.step}")
+    console.say(f"{compiled.stage.name}: continues from step {restored.step}")
     progress = Progress(
         guard.load(facts["history"]),
-        logs.Window(facts["window"]),
-        logs.Window(facts["last_epoch"]),
+        writers.Window(facts["window"]),
+        writers.Window(facts["last_epoch"]),
         facts["seconds"],
         best_acc1,
         facts["evaluation"],
@@ -66,9 +67,9 @@ def inherit(run: Run, compiled: Compiled, state: TrainState) -> TrainState:
     load = inherit_import if is_import(source) else inherit_checkpoint
     state, transfer, names = load(source, compiled, state)
     for text in transfer.lines():
-        logs.say(text)
-    if "head.kernel" in transfer.loaded and (difference := class_names.mismatch(names, run.task.class_names)):
-        logs.say(f"warning: the head of {transfer.source} is kept, but {difference}")
+        console.say(text)
+    if "head.kernel" in transfer.loaded and (difference := warm_start.class_mismatch(names, run.task.class_names)):
+        console.say(f"warning: the head of {transfer.source} is kept, but {difference}")
     path = run.workdir / compiled.stage.name / "started_from.json"
     record = dataclasses.asdict(transfer)
     agreement.on_first_host(lambda: write_json(path, record | {"files": init_from.files(source)}))

@@ -1,23 +1,14 @@
-"""What a run tells people: JSON lines, TensorBoard, and one line of progress, all with the same numbers."""
+"""Write a stage's metrics: JSON lines and TensorBoard, with the same numbers as the progress line."""
 
 import json
-import logging
 import os
-import sys
-import time
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from pathlib import Path
 
-import jax
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from tensorboardX import SummaryWriter
 
 from semivit_jax.ops.metrics import Mean
-
-# Long tables and warnings must not be cut where output goes to a file.
-console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
 
 
 class Window:
@@ -107,67 +98,3 @@ def _truncate_after(path: Path, step: int) -> None:
     temporary = path.with_suffix(".tmp")
     temporary.write_text("".join(f"{line}\n" for line in kept))
     os.replace(temporary, path)
-
-
-class ProgressLine:
-    """A bar on a terminal; elsewhere a plain line, at most one every few seconds."""
-
-    SECONDS_BETWEEN_PLAIN_LINES = 10.0
-
-    def __init__(self, stage: str, total_steps: int, *, active: bool):
-        self._stage, self._total, self._active = stage, total_steps, active
-        self._bar, self._last = None, 0.0
-        if active and console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
-            self._bar = Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[text]}"), console=console)
-            self._bar.start()
-            self._task = self._bar.add_task(stage, total=total_steps, text="")
-
-    def show(self, step: int, values: Mapping[str, float], *, undefined: Set[str] = frozenset()) -> None:
-        """Shows the step and the numbers just logged, but for the `undefined` ones."""
-        if not self._active:
-            return
-        shown = [words.format(values[k]) for k, words in _SHOWN.items() if k in values and k not in undefined]
-        text = "  ".join(shown)
-        if self._bar is not None:
-            self._bar.update(self._task, completed=step, text=text)
-        elif time.monotonic() - self._last >= self.SECONDS_BETWEEN_PLAIN_LINES or step >= self._total:
-            self._last = time.monotonic()
-            say(f"{self._stage} {step}/{self._total}  {text}")
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-
-_SHOWN = {
-    "train/loss": "loss {:.4g}",
-    "train/mask_rate": "mask_rate {:.1%}",
-    "train/pseudo_label_acc": "pseudo_label_acc {:.1%}",
-    "val/acc1": "val/acc1 {:.1%}",
-    "val_ema/acc1": "val_ema/acc1 {:.1%}",
-    "perf/images_per_sec": "{:,.1f} images/s",
-}
-
-
-class _Lines(logging.Handler):
-    """Prints log messages as `say` does, but on every host; rich's own handler breaks and pads long ones."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        console.print(self.format(record), soft_wrap=True, markup=False)
-
-
-def show_warnings() -> None:
-    """Lets the package's own log messages (bad images, hosts that are waited for) reach people, one line each."""
-    log = logging.getLogger("semivit_jax")
-    if not log.handlers:
-        log.addHandler(_Lines())
-        log.setLevel(logging.INFO)
-        log.propagate = False
-
-
-def say(line: str) -> None:
-    """Prints one line, on the first host."""
-    if jax.process_index():
-        return
-    console.print(line, soft_wrap=True, markup=False)

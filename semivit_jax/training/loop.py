@@ -7,24 +7,24 @@ from typing import Any
 import jax
 import numpy as np
 
-from semivit_jax import guard, logs, rollback, sharding
+from semivit_jax import console
 from semivit_jax.checkpoints import workdir
 from semivit_jax.checkpoints.reading import CheckpointError
 from semivit_jax.checkpoints.saving import Saver
-from semivit_jax.compiled import Compiled, compile_stage, stage_key
 from semivit_jax.data.eval_pipeline import EvalBatches, eval_batches
 from semivit_jax.data.pipeline import BatchSpec, TrainBatches, train_batches
-from semivit_jax.evaluate import evaluate
 from semivit_jax.hosts.agreement import any_host, fail_together, from_first_host, on_first_host, same_on_every_host
 from semivit_jax.hosts.stopping import INTERRUPTED, PREEMPTED, Stopped
-from semivit_jax.laps import Laps
-from semivit_jax.pace import Pace
 from semivit_jax.plan import Plan
-from semivit_jax.progress import Progress, facts, write_report
-from semivit_jax.rollback import Collapsed
-from semivit_jax.setup_stage import Run, keep_plan
 from semivit_jax.stages.state import TrainState
-from semivit_jax.start import start_state
+from semivit_jax.training import guard, rollback, sharding, writers
+from semivit_jax.training.compiled import Compiled, compile_stage, stage_key
+from semivit_jax.training.evaluate import evaluate
+from semivit_jax.training.pace import Laps, Pace
+from semivit_jax.training.progress import Progress, facts, write_report
+from semivit_jax.training.rollback import Collapsed
+from semivit_jax.training.setup import Run, keep_plan
+from semivit_jax.training.start import start_state
 
 
 def run_stage(run: Run, plan: Plan) -> None:
@@ -32,7 +32,7 @@ def run_stage(run: Run, plan: Plan) -> None:
     name = plan.stage
     folder = run.workdir / name
     if from_first_host(workdir.is_done(folder)):
-        logs.say(f"{name}: finished already")
+        console.say(f"{name}: finished already")
         return
     started, laps = time.monotonic(), Laps()
     on_first_host(lambda: folder.mkdir(parents=True, exist_ok=True))
@@ -46,10 +46,10 @@ def run_stage(run: Run, plan: Plan) -> None:
         state, progress, restored_step = start_state(run, compiled, folder)
         same_on_every_host({"step": str(state.step), "position": str(state.position)})
         laps.lap("new state" if restored_step is None else "restore")
-        writer = logs.MetricWriter(
+        writer = writers.MetricWriter(
             folder, active=run.first_host, tensorboard=run.config.log.tensorboard, restored_step=restored_step
         )
-        line = logs.ProgressLine(name, plan.total_steps, active=run.first_host)
+        line = console.ProgressLine(name, plan.total_steps, active=run.first_host)
         loop = Loop(run, compiled, checkpoints, best, writer, line, progress, started)
         try:
             loop.train(state, laps, compiles=new)
@@ -82,8 +82,8 @@ class Loop:
         compiled: Compiled,
         checkpoints: Saver,
         best: Saver,
-        writer: logs.MetricWriter,
-        line: logs.ProgressLine,
+        writer: writers.MetricWriter,
+        line: console.ProgressLine,
         progress: Progress,
         started: float,
     ):
@@ -112,13 +112,13 @@ class Loop:
                 if first:
                     laps.lap("first batch")
                     if compiles:
-                        logs.say(
+                        console.say(
                             f"{self.plan.stage}: compiling the step (once per start; minutes for a large model) ..."
                         )
                 state, found = self.compiled.train_step(state, batch, self.key)
                 if first:  # the call compiles, and returns while the step runs
                     laps.lap("compile")
-                    logs.say(f"{self.plan.stage}: step {step + 1} began after {laps}")
+                    console.say(f"{self.plan.stage}: step {step + 1} began after {laps}")
                     self.pace.restart()
                     first = False
                 step, self.position = step + 1, self.position + 1
@@ -278,7 +278,7 @@ class Loop:
         try:
             self.wait()
         except CheckpointError as error:  # the error that ended the run is the one to raise
-            logs.say(f"warning: {error}")
+            console.say(f"warning: {error}")
 
     def wait(self) -> None:
         """Blocks until all that was saved is sealed. Collective."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import jax
 
-from semivit_jax import logs, report, sharding
+from semivit_jax import console
 from semivit_jax.checkpoints import init_from, workdir
 from semivit_jax.config import Config, ConfigError, flatten
 from semivit_jax.data.dataset import cache_dir, describe, open_task
@@ -21,8 +21,9 @@ from semivit_jax.data.splits import SplitError
 from semivit_jax.files import write_json
 from semivit_jax.hosts import agreement, cluster, stopping
 from semivit_jax.recipes import label
-from semivit_jax.setup_stage import Run, check_stage, plan_stage
-from semivit_jax.train import run_stage
+from semivit_jax.training import sharding, summary
+from semivit_jax.training.loop import run_stage
+from semivit_jax.training.setup import Run, check_stage, plan_stage
 
 FEW_FOR_MAE = 10_000  # images; below, pre-training on own photos alone rarely pays
 
@@ -57,14 +58,14 @@ def train(config: Config, folder: Path, *, notes: Sequence[str] = ()) -> None:
     """
     prepare_process(config)
     for line in notes:
-        logs.say(line)
+        console.say(line)
     first_host = jax.process_index() == 0
     # Before anything is written: a host with another config must not claim the folder.
     agreement.same_on_every_host({"config": _shared_config(config), "code": code_hash()})
     if agreement.from_first_host(workdir.is_done(folder)):
-        workdir.claim(folder, config, first_host=False, say=logs.say)
+        workdir.claim(folder, config, first_host=False, say=console.say)
         if first_host:
-            report.print_summary(json.loads((folder / "summary.json").read_text()))
+            summary.print_summary(json.loads((folder / "summary.json").read_text()))
         return
     if config.init_from and not agreement.from_first_host(workdir.has_checkpoint(folder / config.stages[0])):
         agreement.together(lambda: init_from.check(config.init_from), errors=(ConfigError, OSError))
@@ -77,7 +78,7 @@ def train(config: Config, folder: Path, *, notes: Sequence[str] = ()) -> None:
             lambda: open_task(config, workdir=folder if first_host else None),
             errors=(DatasetError, SplitError, OSError),
         )
-        logs.say(describe(task))
+        console.say(describe(task))
         agreement.same_on_every_host({"data listing": task.listing_hash, "split": task.split_hash})
         if config.data.dataset == "own_folder" and "mae" in config.stages and not config.init_from:
             warn_of_few(len(task.split.training))
@@ -95,7 +96,7 @@ def train(config: Config, folder: Path, *, notes: Sequence[str] = ()) -> None:
                 run_stage(one, plan)
 
     def finish() -> None:
-        report.print_summary(report.summarise(one.config, task, folder))
+        summary.print_summary(summary.summarise(one.config, task, folder))
         workdir.mark_done(folder)
 
     agreement.on_first_host(finish)  # the others wait: a host that left earlier would take them along
@@ -104,7 +105,7 @@ def train(config: Config, folder: Path, *, notes: Sequence[str] = ()) -> None:
 def warn_of_few(num_images: int) -> None:
     """Says so where MAE pre-training from scratch is given less than pays."""
     if num_images < FEW_FOR_MAE:
-        logs.say(
+        console.say(
             f"warning: {num_images} images are few for MAE pre-training from scratch; imported weights usually do "
             "better (semivit import, then --config.init_from=FOLDER)"
         )
@@ -115,7 +116,7 @@ def _claim(folder: Path, config: Config, *, first_host: bool) -> None:
 
     def claim() -> None:
         try:
-            workdir.claim(folder, config, first_host=first_host, say=logs.say)
+            workdir.claim(folder, config, first_host=first_host, say=console.say)
         except OSError as error:
             raise OSError(
                 f"the workdir {folder} cannot be written to: {error.strerror}; nothing was started"
@@ -170,6 +171,6 @@ def _shared_config(config: Config) -> str:
 def code_hash() -> str:
     """Hash of the package's source, so that hosts with different code are noticed at the start."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
+    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()

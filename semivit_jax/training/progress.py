@@ -5,13 +5,14 @@ import functools
 import importlib.metadata
 from pathlib import Path
 
-from semivit_jax import __version__, config, guard, logs
+from semivit_jax import __version__, config
 from semivit_jax.checkpoints import reading
 from semivit_jax.config import FinetuneConfig
 from semivit_jax.files import write_json
 from semivit_jax.hosts import agreement
 from semivit_jax.plan import Plan
-from semivit_jax.setup_stage import Run
+from semivit_jax.training import guard, writers
+from semivit_jax.training.setup import Run
 
 
 @dataclasses.dataclass
@@ -19,15 +20,15 @@ class Progress:
     """What changes while a stage runs, besides the state; all of it travels in checkpoints."""
 
     history: guard.History
-    window: logs.Window  # metrics since the last log line
-    last_epoch: logs.Window  # metrics of the final epoch
+    window: writers.Window  # metrics since the last log line
+    last_epoch: writers.Window  # metrics of the final epoch
     seconds: float  # spent in this stage, over all starts
     best_acc1: float
     evaluation: dict[str, float]  # of the latest evaluation
 
 
 def fresh_progress(best_acc1: float) -> Progress:
-    return Progress(guard.History(), logs.Window(), logs.Window(), 0.0, best_acc1, {})
+    return Progress(guard.History(), writers.Window(), writers.Window(), 0.0, best_acc1, {})
 
 
 def facts(run: Run, plan: Plan, step: int, position: int, progress: Progress) -> reading.Facts:
