@@ -22,10 +22,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import jobs, twins
+from benchmarks import jobs, twins, xla_flags
 from benchmarks.jobs import Job
 from benchmarks.table import render
-from semivit_jax import xla_flags
 
 Row = dict[str, Any]
 
@@ -43,7 +42,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--only", type=re.compile, default=".*", help="run jobs whose whole name this expression matches"
     )
     parser.add_argument("--resume", action="store_true", help="keep the rows in DIR and measure what is missing")
-    parser.add_argument("--xla-preset", choices=tuple(xla_flags.PRESETS), help="flags of semivit_jax/xla_flags.py")
+    parser.add_argument("--xla-preset", choices=tuple(xla_flags.PRESETS), help="flags of benchmarks/xla_flags.py")
     return parser.parse_args(arguments)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from benchmarks.cases import Case, config_of, plan_of, random_batch
-from semivit_jax import flops
+from semivit_jax.preflight import flops
 from semivit_jax.training import sharding
 from semivit_jax.training.compiled import Compiled, compile_stage, stage_key
 
@@ -27,7 +27,7 @@ class Measured:
       step_seconds_in_flight: per step, when a third as many are dispatched back to back.
       step_seconds_fed: per step of as many, when each also receives its images from host memory, as in training.
       input_wait_share: of that time, what the loop spent handing images over (training's `perf/input_wait_frac`).
-      model_flops: counted analytically, see `semivit_jax.flops`.
+      model_flops: counted analytically, see `semivit_jax.preflight.flops`.
       program_bytes: arguments, outputs and temporaries of the compiled step, donated buffers counted once.
       peak_bytes_in_use: largest the process has seen on the device so far; None where not reported.
     """

@@ -24,10 +24,10 @@ import rich.table
 from semivit_jax.export import FORMATS, Bundle, export
 from semivit_jax.models.families import VIT_SIZES
 from semivit_jax.weights import import_weights, layout, load_imported, save_imported
+from semivit_jax.weights.account import ImportReport
 from semivit_jax.weights.facts import VitFacts, param_shapes
 from semivit_jax.weights.importing import Imported
 from semivit_jax.weights.preprocessing import IMAGENET_224
-from semivit_jax.weights.report import ImportReport
 
 SECONDS_MARK, MEMORY_MARK = 60.0, 3.0
 NUM_CLASSES = 1000

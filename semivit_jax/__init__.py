@@ -4,7 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from semivit_jax.predict import load as load
+    from semivit_jax.inference.predict import load as load
 
 __version__ = "0.1.0"
 
@@ -12,5 +12,5 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     """`semivit_jax.load`, found when first asked for: importing the package alone must stay quick."""
     if name == "load":
-        return importlib.import_module("semivit_jax.predict").load
+        return importlib.import_module("semivit_jax.inference.predict").load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,8 +7,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from semivit_jax import console
-from semivit_jax.evaluation import PROTOCOLS, Evaluation
 from semivit_jax.files import write_json
+from semivit_jax.inference.grade import PROTOCOLS, Evaluation
 from semivit_jax.ops.scores import NUM_BINS, Scores
 
 TOP = 5  # guesses that acc5 counts

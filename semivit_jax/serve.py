@@ -6,16 +6,17 @@ from pathlib import Path
 
 import jax
 
-from semivit_jax import console, eval_report, evaluation
+from semivit_jax import console, eval_report
 from semivit_jax.checkpoints.workdir import STAGE_ORDER
 from semivit_jax.commands import USAGE_ERRORS, guarded, parse_config, usage_error
 from semivit_jax.data.dataset import ROLES
-from semivit_jax.evaluation import PROTOCOLS
 from semivit_jax.export import FORMATS, export
 from semivit_jax.export.bundle import Bundle
-from semivit_jax.predict import class_names_of, load
-from semivit_jax.predict_folder import predict_folder, report
-from semivit_jax.trained import KEPT, TREES, Trained, load_trained
+from semivit_jax.inference import grade
+from semivit_jax.inference.grade import PROTOCOLS
+from semivit_jax.inference.predict import class_names_of, load
+from semivit_jax.inference.predict_folder import predict_folder, report
+from semivit_jax.inference.trained import KEPT, TREES, Trained, load_trained
 from semivit_jax.weights.facts import MaeFacts
 
 EXPECTED_ERRORS = (ValueError, ImportError)  # of weights that do not fit a request, beside those of every command
@@ -68,7 +69,7 @@ def evaluate(argv: Sequence[str]) -> int:
         return usage_error("eval", error)
 
     def action() -> None:
-        found = evaluation.evaluate(
+        found = grade.evaluate(
             flags.workdir,
             parsed and parsed.config,
             split=flags.split,

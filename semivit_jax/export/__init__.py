@@ -7,13 +7,13 @@ from collections.abc import Callable
 from semivit_jax.export.bundle import Bundle
 from semivit_jax.export.hugging_face import export_hugging_face
 from semivit_jax.export.stablehlo import export_stablehlo
-from semivit_jax.export.timm_folder import export_timm
+from semivit_jax.export.timm import export_timm
 
 __all__ = ["FORMATS", "Bundle", "export"]
 
 
 def _export_onnx(folder: pathlib.Path, bundle: Bundle) -> None:
-    from semivit_jax.export.onnx_model import export_onnx  # needs onnx, the other formats do not
+    from semivit_jax.export.onnx import export_onnx  # needs onnx, the other formats do not
 
     export_onnx(folder, bundle)
 

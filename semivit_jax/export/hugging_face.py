@@ -15,7 +15,7 @@ import numpy as np
 import safetensors.numpy
 
 from semivit_jax.export.bundle import Bundle
-from semivit_jax.export.timm_folder import timm_config, timm_tensors
+from semivit_jax.export.timm import timm_config, timm_tensors
 from semivit_jax.weights import names
 from semivit_jax.weights.facts import ConvNextFacts, VitFacts
 

@@ -5,11 +5,10 @@ from typing import Any
 
 import jax
 
-from semivit_jax import flops
 from semivit_jax.config import Config, ConfigError
 from semivit_jax.models.families import VIT_SIZES
 from semivit_jax.plan import DataFacts, Plan
-from semivit_jax.preflight import search, step
+from semivit_jax.preflight import flops, search, step
 from semivit_jax.preflight.batch import with_legal_batch
 from semivit_jax.preflight.collectives import Collective, Total, find, totals
 from semivit_jax.preflight.estimate import Estimate, expected_sent_bytes, roofline

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import rich.console
 
 from semivit_jax.checkpoints.reading import CheckpointError
-from semivit_jax.import_own import import_own, is_own
+from semivit_jax.inference.import_own import import_own, is_own
 from semivit_jax.models.convnext import CONVNEXT_SIZES
 from semivit_jax.models.families import VIT_SIZES
 from semivit_jax.weights.facts import ConvNextFacts, MaeFacts, ModelFacts, VitFacts

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from semivit_jax.weights import layout
+from semivit_jax.weights.account import Row, Status
 from semivit_jax.weights.names import Table
-from semivit_jax.weights.report import Row, Status
 from semivit_jax.weights.tensors import Tensors
 from semivit_jax.words import counted
 

@@ -6,9 +6,9 @@ import pathlib
 import safetensors.numpy
 
 from semivit_jax.weights import facts, layout
+from semivit_jax.weights.account import ImportReport
 from semivit_jax.weights.importing import Imported
 from semivit_jax.weights.preprocessing import Preprocessing
-from semivit_jax.weights.report import ImportReport
 
 RECORD_FILE = "import.json"
 PARAMS_FILE = "params.safetensors"

@@ -3,11 +3,11 @@
 import dataclasses
 
 from semivit_jax.weights import layout
+from semivit_jax.weights.account import ImportReport, Row, Status
 from semivit_jax.weights.facts import ModelFacts
-from semivit_jax.weights.files import locate
 from semivit_jax.weights.fill import Filled, fill
+from semivit_jax.weights.locate import locate
 from semivit_jax.weights.preprocessing import Preprocessing
-from semivit_jax.weights.report import ImportReport, Row, Status
 from semivit_jax.weights.sources import Source, recognise
 from semivit_jax.weights.targets import choose_facts, target_for
 from semivit_jax.weights.tensors import open_weights

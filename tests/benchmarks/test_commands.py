@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from semivit_jax import xla_flags
+from benchmarks import xla_flags
 from tests.compiled import QUICK_FLAGS
 
 ROOT = Path(__file__).parents[2]

@@ -7,11 +7,10 @@ import jax
 import pytest
 
 from benchmarks import plan_ideas, plan_table
-from semivit_jax import flops
 from semivit_jax.config import ConfigError
 from semivit_jax.configs import imagenet_mae, imagenet_semi
 from semivit_jax.plan import DataFacts
-from semivit_jax.preflight import estimate, memory, step
+from semivit_jax.preflight import estimate, flops, memory, step
 from semivit_jax.preflight.batch import data_facts, with_legal_batch
 from semivit_jax.preflight.chips import CHIPS, GIB
 from semivit_jax.preflight.search import Setting

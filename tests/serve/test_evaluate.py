@@ -7,7 +7,7 @@ import pytest
 
 from semivit_jax import eval_report
 from semivit_jax.data.eval_pipeline import eval_batches
-from semivit_jax.evaluation import PROTOCOLS, Evaluation
+from semivit_jax.inference.grade import PROTOCOLS, Evaluation
 from semivit_jax.main import main
 from semivit_jax.models.families import classifier
 from semivit_jax.ops.scores import Scores

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from semivit_jax.inference.trained import load_trained
 from semivit_jax.main import main
-from semivit_jax.trained import load_trained
 from semivit_jax.weights import import_weights, layout, load_imported
 from tests.serve.runs import write_run
 

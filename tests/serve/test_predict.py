@@ -15,11 +15,11 @@ import semivit_jax
 from semivit_jax.checkpoints.reading import CheckpointError
 from semivit_jax.config import ConfigError
 from semivit_jax.data.images.decode import BadImage
+from semivit_jax.inference.predict import Predictor
+from semivit_jax.inference.predict_folder import predict_folder
+from semivit_jax.inference.trained import View, load_trained
 from semivit_jax.main import main
 from semivit_jax.models.families import classifier
-from semivit_jax.predict import Predictor
-from semivit_jax.predict_folder import predict_folder
-from semivit_jax.trained import View, load_trained
 from semivit_jax.weights import Preprocessing
 from tests.compiled import quick_jit
 from tests.serve.runs import write_run

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semivit_jax import probes
+from semivit_jax.inference import probes
 from semivit_jax.ops import metrics, scores
 from semivit_jax.training import sharding
 from semivit_jax.training.evaluate import sums

@@ -6,10 +6,10 @@ import pytest
 
 from benchmarks import cases, parts
 from benchmarks.measure import describe, shapes_of
-from semivit_jax import flops
 from semivit_jax.config import ConfigError
 from semivit_jax.models import families
 from semivit_jax.models.families import VIT_SIZES, ViTSize
+from semivit_jax.preflight import flops
 from tests.compiled import QUICK
 
 # Wide, shallow and short: what is no matrix product weighs little, and it compiles in seconds.

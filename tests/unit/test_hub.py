@@ -13,7 +13,7 @@ import safetensors.numpy
 from huggingface_hub import constants
 
 from semivit_jax.weights import load_imported, names
-from semivit_jax.weights.files import locate
+from semivit_jax.weights.locate import locate
 from semivit_jax.weights.tensors import open_weights
 from tests.unit.hub_server import COMMIT, serve
 from tests.unit.test_weight_import import hugging_face_config, state_dict

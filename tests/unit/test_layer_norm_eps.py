@@ -11,14 +11,14 @@ import pytest
 
 from semivit_jax.cli.overrides import adopt_preprocessing
 from semivit_jax.config import ConfigError
+from semivit_jax.inference.trained import model_facts
 from semivit_jax.models.convnext import CONVNEXT_SIZES
 from semivit_jax.models.families import VIT_SIZES, autoencoder, classifier
 from semivit_jax.recipes.check import check
-from semivit_jax.trained import model_facts
 from semivit_jax.weights import Imported, layout, save_imported
+from semivit_jax.weights.account import ImportReport
 from semivit_jax.weights.facts import ConvNextFacts, VitFacts, param_shapes
 from semivit_jax.weights.preprocessing import IMAGENET_224
-from semivit_jax.weights.report import ImportReport
 from tests.compiled import quick_jit
 from tests.configs import raw_config, small_config
 

@@ -9,19 +9,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from semivit_jax import console, probes
+from semivit_jax import console
 from semivit_jax.checkpoints import reading, warm_start, workdir
 from semivit_jax.config import Config, ConfigError, DataConfig
 from semivit_jax.data.dataset import TaskData, open_split, open_task
 from semivit_jax.data.eval_pipeline import EvalBatches, eval_batches
 from semivit_jax.data.sources.image_set import ImageSet
+from semivit_jax.inference import probes
+from semivit_jax.inference.trained import Trained, backbone, find_checkpoint, load_trained, trees_of
 from semivit_jax.models import families
 from semivit_jax.ops import metrics, scores
 from semivit_jax.ops.metrics import Metrics
 from semivit_jax.ops.scores import Scores
 from semivit_jax.recipes import stored
 from semivit_jax.stages.stage import ImageDraws, ViewSpec, see
-from semivit_jax.trained import Trained, backbone, find_checkpoint, load_trained, trees_of
 from semivit_jax.training import sharding
 from semivit_jax.training.evaluate import sums
 from semivit_jax.training.run import prepare_process

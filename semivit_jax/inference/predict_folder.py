@@ -10,7 +10,7 @@ from semivit_jax.data.dataset import cache_dir
 from semivit_jax.data.images.decode import BadImage
 from semivit_jax.data.sources.errors import DatasetError
 from semivit_jax.data.sources.folder_scan import scan, unread_photos
-from semivit_jax.predict import TOP, Predictor
+from semivit_jax.inference.predict import TOP, Predictor
 from semivit_jax.words import counted
 
 _MOST_LINES = 20  # of skipped images in the output; the rest is counted

@@ -14,7 +14,7 @@ from PIL import Image
 
 from semivit_jax.data.images.decode import BadImage, decode, from_pillow
 from semivit_jax.export.bundle import normalise
-from semivit_jax.trained import Trained, load_trained
+from semivit_jax.inference.trained import Trained, load_trained
 from semivit_jax.weights.facts import MaeFacts
 from semivit_jax.words import counted
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from semivit_jax.checkpoints import manifest
 from semivit_jax.checkpoints.workdir import STAGE_ORDER
+from semivit_jax.inference.trained import Trained, find_checkpoint, load_trained, trees_of
 from semivit_jax.models import posemb
-from semivit_jax.trained import Trained, find_checkpoint, load_trained, trees_of
 from semivit_jax.weights import layout, names
 from semivit_jax.weights.facts import ConvNextFacts, MaeFacts, VitFacts
 from semivit_jax.weights.folder import is_import
