@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from semivit_jax.commands import parse_config
+from semivit_jax.cli.flags import parse_config
 from tests.e2e.launching import LAUNCH, Stage
 
 SCRIPTS = sorted([*LAUNCH.glob("*.sh"), *LAUNCH.glob("*.sbatch")])

@@ -6,8 +6,9 @@ import shutil
 import jax.numpy as jnp
 import pytest
 
-from semivit_jax import commands, config, main
+from semivit_jax import config, main
 from semivit_jax.checkpoints.saving import Saver
+from semivit_jax.cli.flags import parse_config
 from semivit_jax.files import write_json
 from semivit_jax.training import loop, summary
 from tests.configs import small_config
@@ -38,7 +39,7 @@ def test_reading_the_command_line_touches_no_device(source, monkeypatch):
     """Or the processes of a run could not be brought together any more; what was adopted is told after that."""
     monkeypatch.setattr("jax.process_index", lambda: pytest.fail("a device was touched"))
     argv = ["--config=digits", f"--config.init_from={source}"]
-    parsed = commands.parse_config("train", argv, required=(), optional=())
+    parsed = parse_config("train", argv, required=(), optional=())
     assert parsed.config.data.mean == tuple(MEAN)
     assert [note for note in parsed.notes if "config.data.mean = (0.25, 0.25, 0.25), from" in note]
 

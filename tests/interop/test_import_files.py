@@ -8,10 +8,10 @@ import pathlib
 import numpy as np
 import pytest
 
+from semivit_jax.cli.import_weights import command
 from semivit_jax.models import posemb
 from semivit_jax.weights import load_imported
 from semivit_jax.weights.account import Status
-from semivit_jax.weights.command import command
 from semivit_jax.weights.preprocessing import IMAGENET_224
 from tests.interop.conftest import PIXELS, our_features, our_logits, torch_output
 from tests.interop.small_models import SIZE, TOLERANCE, imported, names_in, small_timm_vit

@@ -6,8 +6,9 @@ import json
 import pytest
 
 from benchmarks import plan_table
+from semivit_jax.cli import plan as command
 from semivit_jax.main import main
-from semivit_jax.preflight import command, show, topology
+from semivit_jax.preflight import show, topology
 
 # ml-collections loads config files in a way that Python 3.12 drops; nothing of ours can change that.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module.. method is deprecated:DeprecationWarning")

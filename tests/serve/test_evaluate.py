@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from semivit_jax import eval_report
+from semivit_jax.cli import eval
 from semivit_jax.data.eval_pipeline import eval_batches
 from semivit_jax.inference.grade import PROTOCOLS, Evaluation
 from semivit_jax.main import main
@@ -66,7 +66,7 @@ def graded(*class_names: str) -> Evaluation:
 
 def test_titles_are_whole_lines_and_say_which_class_is_the_true_one(capsys):
     evaluation = graded("ant", "bee")
-    eval_report.show(evaluation)
+    eval.show(evaluation)
     lines = capsys.readouterr().out.splitlines()
     assert evaluation.source in lines
     assert "own_folder, split 'validation', by " + PROTOCOLS["head"] in lines
@@ -77,7 +77,7 @@ def test_titles_are_whole_lines_and_say_which_class_is_the_true_one(capsys):
 
 @pytest.mark.parametrize(("classes", "told"), [("abcde", False), ("abcdef", True)])
 def test_five_guesses_are_told_where_they_can_be_wrong(classes, told, capsys):
-    eval_report.show(graded(*classes))
+    eval.show(graded(*classes))
     said = capsys.readouterr().out
     assert "acc1 %" in said
     assert ("acc5 %" in said) is told

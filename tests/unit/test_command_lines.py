@@ -2,7 +2,9 @@
 
 import pytest
 
-from semivit_jax import commands
+from semivit_jax.cli import exits
+from semivit_jax.cli.split import split
+from semivit_jax.cli.train import train
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:the load_module:DeprecationWarning"
@@ -12,23 +14,23 @@ pytestmark = pytest.mark.filterwarnings(
 @pytest.mark.parametrize(
     ("command", "argv", "said"),
     [
-        ("train", [], "--config=FILE and --workdir=DIR must be given"),
-        ("train", ["--config=digits"], "--workdir=DIR must be given"),
-        ("train", ["--workdir=x"], "--config=FILE must be given"),
-        ("train", ["digits", "--config=digits", "--workdir=x"], "'digits' is neither a flag nor the value of one"),
-        ("train", ["--config=digits", "--workdir=gs://a"], "--workdir=gs://a is no folder"),
-        ("split", ["--config=digits"], "--out=FILE must be given"),
+        (train, [], "--config=FILE and --workdir=DIR must be given"),
+        (train, ["--config=digits"], "--workdir=DIR must be given"),
+        (train, ["--workdir=x"], "--config=FILE must be given"),
+        (train, ["digits", "--config=digits", "--workdir=x"], "'digits' is neither a flag nor the value of one"),
+        (train, ["--config=digits", "--workdir=gs://a"], "--workdir=gs://a is no folder"),
+        (split, ["--config=digits"], "--out=FILE must be given"),
     ],
 )
 def test_what_is_wrong_is_named_alone(command, argv, said, capsys):
-    assert getattr(commands, command)(argv) == commands.BAD_USAGE
+    assert command(argv) == exits.BAD_USAGE
     line = capsys.readouterr().err
-    assert line.startswith(f"semivit {command}: {said}")
+    assert line.startswith(f"semivit {command.__name__}: {said}")
     assert line.count("\n") == 1
 
 
 @pytest.mark.parametrize("more", [[], ["--config.init_from=weights"]])
 def test_a_workdir_that_is_a_file_is_called_one(more, tmp_path, capsys):
     (tmp_path / "run").touch()
-    assert commands.train(["--config=digits", f"--workdir={tmp_path / 'run'}", *more]) == commands.BAD_USAGE
+    assert train(["--config=digits", f"--workdir={tmp_path / 'run'}", *more]) == exits.BAD_USAGE
     assert "run is a file; legal is a folder" in capsys.readouterr().err

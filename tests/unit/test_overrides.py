@@ -4,8 +4,9 @@ import jax
 import pytest
 
 from configs import cifar10, imagenet_mae, own_folder
-from semivit_jax import commands
-from semivit_jax.cli import overrides
+from semivit_jax.cli import exits, overrides
+from semivit_jax.cli.flags import parse_config
+from semivit_jax.cli.split import split
 from semivit_jax.config import ConfigError, is_runtime
 from semivit_jax.plan import DataFacts
 from semivit_jax.recipes import label
@@ -21,7 +22,7 @@ FACTS = DataFacts(num_train=1437, num_labeled=40, num_unlabeled=1397, num_classe
 
 
 def command_line(*arguments):
-    return commands.parse_config("split", [*arguments, "--out=x"], required=("out",), optional=())
+    return parse_config("split", [*arguments, "--out=x"], required=("out",), optional=())
 
 
 def parsed(*arguments):
@@ -147,7 +148,7 @@ def test_every_key_of_a_config_can_be_overridden():
 
 def test_a_section_that_the_config_lacks_is_named(capsys):
     flags = ["--config=own_folder", "--config.data.affine_views.mae.degrees=3", "--out=x"]
-    assert commands.split(flags) == commands.BAD_USAGE
+    assert split(flags) == exits.BAD_USAGE
     assert "the config has no 'affine_views'" in capsys.readouterr().err
 
 
@@ -162,7 +163,7 @@ def test_a_section_that_the_config_file_lacks_is_named_whatever_is_overridden(tm
         "    return config\n"
     )
     flags = [f"--config={file}", "--config.semi.epochs=5.0", "--config.init_from=x", "--out=x"]
-    assert commands.split(flags) == commands.BAD_USAGE
+    assert split(flags) == exits.BAD_USAGE
     assert capsys.readouterr().err == f"semivit split: config lacks the keys {section}\n"
 
 
@@ -173,12 +174,12 @@ def test_an_error_of_the_program_is_not_called_bad_usage(monkeypatch, error):
 
     monkeypatch.setattr(overrides, "apply", fail)
     with pytest.raises(type(error)):
-        commands.split(["--config=digits", "--out=x"])
+        split(["--config=digits", "--out=x"])
 
 
 def test_only_recipes_are_offered(capsys):
     for name in ("arguments", "_base"):
-        assert commands.split([f"--config={name}", "--out=x"]) == commands.BAD_USAGE
+        assert split([f"--config={name}", "--out=x"]) == exits.BAD_USAGE
         said = capsys.readouterr().err
         assert f"there is no config {name!r}; a path, or one of: cifar10, digits, imagenet_finetune" in said
         assert "arguments," not in said

@@ -2,17 +2,18 @@
 
 import pytest
 
-from semivit_jax import commands
+from semivit_jax.cli import exits, split, train
+from semivit_jax.cli.flags import parse_config
+from semivit_jax.cli.plan import plan
 from semivit_jax.config import flatten
 from semivit_jax.configs import own_folder
-from semivit_jax.preflight.command import plan
 from semivit_jax.recipes import find
 from semivit_jax.recipes.check import check
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:the load_module:DeprecationWarning"
 )  # how ml_collections reads a config
-COMMANDS = pytest.mark.parametrize("command", [commands.train, commands.split, plan])
+COMMANDS = pytest.mark.parametrize("command", [train.train, split.split, plan])
 
 
 @COMMANDS
@@ -37,7 +38,7 @@ def test_help_on_a_recipe_has_its_words_and_every_key(command, capsys):
 
 @pytest.mark.parametrize("name", sorted(find.installed()))
 def test_every_recipe_explains_itself(name, capsys):
-    assert commands.train([f"--config={name}", "--help"]) == 0
+    assert train.train([f"--config={name}", "--help"]) == 0
     assert "--config.log.recipe=" in capsys.readouterr().out
 
 
@@ -54,7 +55,7 @@ def test_help_on_what_is_no_recipe(flag, said, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "README.md").write_text("words")
     (tmp_path / "setup_.py").write_text("VALUE = 1")
-    assert commands.train([flag, "--help"]) == commands.BAD_USAGE
+    assert train.train([flag, "--help"]) == exits.BAD_USAGE
     assert said in capsys.readouterr().err
 
 
@@ -62,26 +63,26 @@ def test_help_on_what_is_no_recipe(flag, said, capsys, tmp_path, monkeypatch):
 def test_a_recipe_may_follow_its_flag(command, capsys):
     assert command(["--config", "digits:labels_per_class=1", "--help"]) == 0
     assert "--config.data.labels_per_class=1\n" in capsys.readouterr().out
-    assert command(["--config", "nowhere"]) == commands.BAD_USAGE
+    assert command(["--config", "nowhere"]) == exits.BAD_USAGE
     assert "there is no config 'nowhere'" in capsys.readouterr().err
 
 
 def test_a_recipe_that_follows_its_flag_is_run():
-    parsed = commands.parse_config("split", ["--config", "digits", "--out=x.txt"], required=("out",), optional=())
+    parsed = parse_config("split", ["--config", "digits", "--out=x.txt"], required=("out",), optional=())
     assert parsed.config.data.dataset == "digits"
 
 
 @COMMANDS
 @pytest.mark.parametrize("flags", [["--config"], ["--config", "--workdir=x"]])
 def test_a_flag_without_its_recipe_is_named(command, flags, capsys):
-    assert command(flags) == commands.BAD_USAGE
+    assert command(flags) == exits.BAD_USAGE
     assert "--config needs a recipe" in capsys.readouterr().err
 
 
 @COMMANDS
 def test_a_config_that_cannot_be_read_is_told_in_one_line(command, capsys, tmp_path):
-    flag = "--topology=v5e:4x4" if command is plan else f"--{'out' if command is commands.split else 'workdir'}=x"
-    assert command([f"--config={tmp_path}", flag]) == commands.BAD_USAGE
+    flag = "--topology=v5e:4x4" if command is plan else f"--{'out' if command is split.split else 'workdir'}=x"
+    assert command([f"--config={tmp_path}", flag]) == exits.BAD_USAGE
     said = capsys.readouterr().err
     assert str(tmp_path) in said
     assert said.count("\n") == 1

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semivit_jax import console, main, split_report
+from semivit_jax import console, main
+from semivit_jax.cli import split as split_report
 from semivit_jax.data import label_lists, splits
 from semivit_jax.data.dataset import open_task
 from semivit_jax.data.splits import SplitError

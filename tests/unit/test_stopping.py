@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from semivit_jax import commands
+from semivit_jax.cli import train
 from semivit_jax.hosts import stopping
 from semivit_jax.hosts.stopping import leaving_at_once, listening
 from semivit_jax.training import run
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings(
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
 def test_a_signal_while_data_are_opened_ends_the_command_as_training_would(signum, code, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(run, "open_task", lambda *_, **__: os.kill(os.getpid(), signum))
-    assert commands.train(["--config=digits", f"--workdir={tmp_path / 'run'}"]) == code
+    assert train.train(["--config=digits", f"--workdir={tmp_path / 'run'}"]) == code
     said = capsys.readouterr().out
     assert "nothing to save; start the same command again" in said
     assert not (tmp_path / "run" / "config.json").exists()  # another config may have the folder

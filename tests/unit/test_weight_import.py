@@ -12,12 +12,12 @@ import pytest
 import rich.console
 import safetensors.numpy
 
+from semivit_jax.cli.import_weights import command
 from semivit_jax.export import Bundle, export
 from semivit_jax.models.convnext import CONVNEXT_SIZES
 from semivit_jax.models.families import VIT_SIZES
 from semivit_jax.weights import import_weights, layout, load_imported, names, save_imported
 from semivit_jax.weights.account import Status
-from semivit_jax.weights.command import command
 from semivit_jax.weights.facts import ConvNextFacts, VitFacts, param_shapes
 from semivit_jax.weights.preprocessing import IMAGENET_224
 

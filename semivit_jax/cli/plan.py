@@ -8,7 +8,9 @@ import jax
 from absl import flags
 from ml_collections import config_flags
 
-from semivit_jax import commands, console
+from semivit_jax import console
+from semivit_jax.cli import exits
+from semivit_jax.cli.flags import config_of, help_asked, name_missing, read_flags
 from semivit_jax.config import Config, ConfigError
 from semivit_jax.files import write_json
 from semivit_jax.preflight import show
@@ -26,26 +28,26 @@ USAGE = (
 def plan(argv: list[str]) -> int:
     """Plans the stages of a config for a slice or host, without touching data or accelerators."""
     try:
-        if commands.help_asked(USAGE, argv):
+        if help_asked(USAGE, argv):
             return 0
         arguments = ["semivit plan", *with_paths(argv)]
         values = _flags(arguments)
-        commands.read_flags(values, arguments)
-        commands.name_missing(values, ("config", "topology"))
-        config, notes = commands.config_of(values, None)
+        read_flags(values, arguments)
+        name_missing(values, ("config", "topology"))
+        config, notes = config_of(values, None)
         stages = config.stages if not values["stage"].value else (values["stage"].value,)
         unknown = [s for s in stages if s not in config.stages]
         if unknown:
             raise flags.Error(f"--stage={unknown[0]}; the config's stages are {', '.join(config.stages)}")
         topology = parse(values["topology"].value)
-    except (*commands.USAGE_ERRORS, TopologyError) as error:
-        return commands.usage_error("plan", error)
+    except (*exits.USAGE_ERRORS, TopologyError) as error:
+        return exits.usage_error("plan", error)
     given = GivenFacts(values["images"].value, values["labeled"].value, values["classes"].value)
     compiling, tries = values["compile"].value, values["tries"].value
     try:
         found = plan_stages(config, stages, topology, given, compiling=compiling, tries=tries)
     except (ConfigError, TopologyError) as error:  # batches, a mesh or a data set that do not fit the flags
-        return commands.usage_error("plan", error)
+        return exits.usage_error("plan", error)
     for line in notes:
         console.say(line)
     for one in found:

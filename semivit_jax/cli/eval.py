@@ -1,18 +1,54 @@
-"""What `semivit eval` tells: JSON for programs, tables for people, the protocol with each of them."""
+"""`semivit eval`: grade weights on a split; JSON for programs, tables for people, the protocol with each of them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 from rich.markup import escape
 from rich.table import Table
 
 from semivit_jax import console
+from semivit_jax.cli.exits import USAGE_ERRORS, WEIGHTS_ERRORS, guarded, usage_error
+from semivit_jax.cli.flags import parse_config, source_parser
+from semivit_jax.data.dataset import ROLES
 from semivit_jax.files import write_json
+from semivit_jax.inference import grade
 from semivit_jax.inference.grade import PROTOCOLS, Evaluation
 from semivit_jax.ops.scores import NUM_BINS, Scores
 
 TOP = 5  # guesses that acc5 counts
 MOST_ROWS = 20  # classes in a printed table; the JSON has all of them
+
+
+def evaluate(argv: Sequence[str]) -> int:
+    """Grades params and ema_params on a split; `--config` and its overrides name other data than the run's."""
+    parser = source_parser("eval", "Grade weights on a split.", with_use=False)
+    parser.add_argument("--split", default="", help=f"default: what training evaluates on; {', '.join(ROLES)}, or any")
+    parser.add_argument("--protocol", choices=tuple(PROTOCOLS), default="head")
+    parser.add_argument("--out", type=Path, metavar="JSON", help="file to write everything to; replaced if it exists")
+    flags, rest = parser.parse_known_args(argv)
+    try:
+        parsed = parse_config("eval", rest, required=(), optional=()) if rest else None
+    except USAGE_ERRORS as error:
+        return usage_error("eval", error)
+
+    def action() -> None:
+        found = grade.evaluate(
+            flags.workdir,
+            parsed and parsed.config,
+            split=flags.split,
+            protocol=flags.protocol,
+            kept=flags.weights,
+            stage=flags.stage,
+            notes=parsed.notes if parsed else (),
+        )
+        if jax.process_index() == 0:
+            show(found)
+            if flags.out is not None:
+                write(flags.out, found)
+
+    return guarded(action, also=WEIGHTS_ERRORS)
 
 
 def write(path: Path, evaluation: Evaluation) -> None:

@@ -1,7 +1,7 @@
-"""`semivit train` and `semivit split`, and what every command does: flags in, exit code out."""
+"""Read the command line: a config with its overrides, and the flags that several commands share."""
 
+import argparse
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,62 +9,12 @@ from typing import Any, NamedTuple
 from absl import flags
 from ml_collections import config_flags
 
-from semivit_jax import console, split_report
-from semivit_jax.checkpoints.reading import CheckpointError
+from semivit_jax.checkpoints.workdir import STAGE_ORDER
 from semivit_jax.cli import overrides
-from semivit_jax.config import Config, ConfigError
-from semivit_jax.data.bad_records import TooManyBadRecords
-from semivit_jax.data.sources.errors import DatasetError
-from semivit_jax.data.splits import SplitError
-from semivit_jax.hosts import cluster, stopping
+from semivit_jax.config import Config
+from semivit_jax.inference.trained import KEPT, TREES
 from semivit_jax.recipes import check
 from semivit_jax.recipes.find import asks_for_help, help_text, with_paths
-from semivit_jax.training import run
-from semivit_jax.training.rollback import Collapsed
-
-BAD_USAGE = 2
-USAGE_ERRORS = (flags.Error, ConfigError, OSError)
-EXPECTED_ERRORS = (
-    ConfigError,
-    DatasetError,
-    SplitError,
-    TooManyBadRecords,
-    CheckpointError,
-    Collapsed,
-    cluster.ClusterError,
-    OSError,
-)
-
-
-def train(argv: list[str]) -> int:
-    """Trains the stages a config names, in its workdir."""
-    try:
-        if help_asked("train --config=FILE[:ARGS] --workdir=DIR", argv):
-            return 0
-        config, values, notes = parse_config("train", argv, required=("workdir",), optional=())
-    except USAGE_ERRORS as error:
-        return usage_error("train", error)
-
-    def action() -> None:
-        with stopping.leaving_at_once():  # until the loop listens, which saves first
-            run.train(config, Path(values["workdir"]), notes=notes)
-
-    return guarded(action)
-
-
-def split(argv: list[str]) -> int:
-    """Draws the labeled subset of a config, reports it, and writes it as a list."""
-    try:
-        if help_asked("split --config=FILE[:ARGS] --out=LIST [--duplicates=no]", argv):
-            return 0
-        config, values, notes = parse_config("split", argv, required=("out",), optional=("duplicates",))
-        if values["duplicates"] not in ("", "yes", "no"):
-            raise flags.Error(f"--duplicates is {values['duplicates']!r}; legal values: yes (as without it), no")
-    except USAGE_ERRORS as error:
-        return usage_error("split", error)
-    for line in notes:
-        console.say(line)
-    return guarded(lambda: split_report.draw(config, Path(values["out"]), duplicates=values["duplicates"] != "no"))
 
 
 class CommandLine(NamedTuple):
@@ -147,32 +97,14 @@ def help_asked(usage: str, argv: list[str]) -> bool:
     return asked
 
 
-def usage_error(command: str, error: Exception) -> int:
-    """Says on stderr what is wrong with a command line; returns its exit code."""
-    # ml_collections puts its hint into an argument of the error, whose own text would be quoted.
-    text = error.args[0] if error.args and isinstance(error.args[0], str) else str(error)
-    if "Traceback (most recent call last)" in text:  # a config file that raised; its last line is the message
-        text = text.strip().splitlines()[-1].partition(": ")[2]
-    print(f"semivit {command}: {text}", file=sys.stderr)
-    return BAD_USAGE
-
-
-def guarded(action: Any, *, also: tuple[type[Exception], ...] = ()) -> int:
-    """Runs a command; expected errors, and those of `also`, become one message, all others keep their traceback."""
-    # grain's workers read absl's flags, which only absl.app would have parsed.
-    flags.FLAGS.mark_as_parsed()
-    console.show_warnings()
-    try:
-        action()
-    except stopping.Stopped as stopped:
-        console.say(str(stopped))
-        cluster.leave_alone(exit_code=stopped.exit_code)
-        return stopped.exit_code
-    except (*EXPECTED_ERRORS, *also) as error:
-        print(f"semivit: error: {error}", file=sys.stderr)
-        cluster.leave_alone(exit_code=1)
-        return 1
-    except BaseException as error:
-        cluster.leave_alone(exit_code=stopping.INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1)
-        raise
-    return 0
+def source_parser(command: str, description: str, *, with_use: bool = True) -> argparse.ArgumentParser:
+    """Parser with the flags that choose a checkpoint and, `with_use`, one of its sets of weights."""
+    parser = argparse.ArgumentParser(prog=f"semivit {command}", description=description, allow_abbrev=False)
+    parser.add_argument(
+        "--workdir", required=True, type=Path, metavar="DIR", help="run, one of its checkpoints, or `semivit import`"
+    )
+    parser.add_argument("--weights", choices=tuple(KEPT), default="latest", help="checkpoint of the stage")
+    if with_use:
+        parser.add_argument("--use", choices=TREES, help="default: ema_params where they exist")
+    parser.add_argument("--stage", choices=STAGE_ORDER, help="default: the latest with a checkpoint")
+    return parser

@@ -1,20 +1,38 @@
-"""`semivit split`: which images are labeled, how many per class, and which images stand in two places."""
+"""`semivit split`: draw the labeled images, write them as a list, and report classes and duplicates."""
 
 import hashlib
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+from absl import flags
 from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
 from semivit_jax import console
+from semivit_jax.cli.exits import USAGE_ERRORS, guarded, usage_error
+from semivit_jax.cli.flags import help_asked, parse_config
 from semivit_jax.config import Config
 from semivit_jax.data import label_lists
 from semivit_jax.data.dataset import TaskData, describe, open_task
 from semivit_jax.data.sources.image_set import ImageSet
 from semivit_jax.words import counted
+
+
+def split(argv: list[str]) -> int:
+    """Draws the labeled subset of a config, reports it, and writes it as a list."""
+    try:
+        if help_asked("split --config=FILE[:ARGS] --out=LIST [--duplicates=no]", argv):
+            return 0
+        config, values, notes = parse_config("split", argv, required=("out",), optional=("duplicates",))
+        if values["duplicates"] not in ("", "yes", "no"):
+            raise flags.Error(f"--duplicates is {values['duplicates']!r}; legal values: yes (as without it), no")
+    except USAGE_ERRORS as error:
+        return usage_error("split", error)
+    for line in notes:
+        console.say(line)
+    return guarded(lambda: draw(config, Path(values["out"]), duplicates=values["duplicates"] != "no"))
 
 
 def draw(config: Config, out: Path, *, duplicates: bool) -> None:

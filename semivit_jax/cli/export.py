@@ -1,0 +1,44 @@
+"""`semivit export`: write a trained classifier for other tools."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from semivit_jax import console
+from semivit_jax.cli.exits import WEIGHTS_ERRORS, guarded
+from semivit_jax.cli.flags import source_parser
+from semivit_jax.export import FORMATS, export
+from semivit_jax.export.bundle import Bundle
+from semivit_jax.inference.predict import class_names_of
+from semivit_jax.inference.trained import Trained, load_trained
+from semivit_jax.weights.facts import MaeFacts
+
+
+def export_weights(argv: Sequence[str]) -> int:
+    """Writes a trained classifier in a format that other tools read."""
+    parser = source_parser("export", "Write a trained classifier for other tools.")
+    parser.add_argument("--format", required=True, choices=tuple(FORMATS))
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write, new or empty")
+    flags = parser.parse_args(argv)
+
+    def action() -> None:
+        trained = load_trained(flags.workdir, kept=flags.weights, tree=flags.use, stage=flags.stage)
+        export(flags.out, flags.format, bundle_of(trained))
+        console.say(f"wrote {flags.out} ({flags.format}) from {trained.source}")
+
+    return guarded(action, also=WEIGHTS_ERRORS)
+
+
+def bundle_of(trained: Trained) -> Bundle:
+    """A trained classifier as exports take it; classes without names are called by their numbers.
+
+    Raises:
+      ValueError: the weights have no classifier.
+    """
+    if isinstance(trained.model, MaeFacts):
+        raise ValueError(f"{trained.source} is a masked autoencoder: it has no classifier to export")
+    return Bundle(
+        model=trained.model,
+        params=trained.params,
+        class_names=class_names_of(trained),
+        preprocessing=trained.view.preprocessing,
+    )

@@ -1,0 +1,28 @@
+"""`semivit predict`: label every image of a folder in a CSV file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from semivit_jax.cli.exits import WEIGHTS_ERRORS, guarded, usage_error
+from semivit_jax.cli.flags import source_parser
+from semivit_jax.inference.predict import load
+from semivit_jax.inference.predict_folder import predict_folder, report
+
+
+def predict(argv: Sequence[str]) -> int:
+    """Predicts a folder of images into a CSV file."""
+    parser = source_parser("predict", "Predict every image of a folder.")
+    parser.add_argument("--images", required=True, type=Path, metavar="FOLDER")
+    parser.add_argument("--out", required=True, type=Path, metavar="CSV", help="file to write; replaced if it exists")
+    parser.add_argument("--batch_size", type=int, default=64, help="images per forward pass")
+    flags = parser.parse_args(argv)
+    if flags.batch_size < 1:
+        return usage_error("predict", ValueError(f"--batch_size is {flags.batch_size}; at least 1"))
+
+    def action() -> None:
+        predictor = load(
+            flags.workdir, weights=flags.weights, use=flags.use, stage=flags.stage, batch_size=flags.batch_size
+        )
+        report(predict_folder(predictor, flags.images, flags.out), flags.out, predictor.source)
+
+    return guarded(action, also=WEIGHTS_ERRORS)

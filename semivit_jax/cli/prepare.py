@@ -1,0 +1,66 @@
+"""`semivit prepare`: raw images to a TFDS dataset."""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+from semivit_jax.data.dataset import cache_dir
+from semivit_jax.data.prepare import build
+from semivit_jax.data.sources.errors import DatasetError
+
+BAD_USAGE, INTERRUPTED = 2, 130
+_TAKEN = ("digits", "own_folder")  # values of config.data.dataset with a meaning of their own
+_DESCRIPTION = """Builds a dataset that config.data.dataset=NAME and plain tensorflow-datasets read. SOURCE is one of:
+a folder with ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar; a folder with train/ and val/ or test/, each with one
+sub-folder per class; a folder with one sub-folder per class; a folder of images beside --labels. A stopped build goes
+on when the same command is given again."""
+
+
+def prepare(argv: list[str]) -> int:
+    """Parses the flags, builds the dataset, and returns the exit code (0 built, 1 error, 2 bad usage, 130 Ctrl-C)."""
+    parser = argparse.ArgumentParser(prog="semivit prepare", description=_DESCRIPTION)
+    parser.add_argument("source", metavar="SOURCE", type=Path, help="folder of the tars or the images")
+    parser.add_argument("--name", type=_name, required=True, help="of the new dataset; letters a-z, digits and _")
+    parser.add_argument("--data_dir", type=Path, help="existing folder of datasets; default: the user's cache folder")
+    parser.add_argument("--labels", type=Path, help="CSV file of path,label for a folder without class sub-folders")
+    parser.add_argument(
+        "--allow_partial", action="store_true", help="accept ImageNet tars with fewer images than were published"
+    )
+    try:
+        flags = parser.parse_args(argv)
+    except SystemExit as left:  # argparse has told why
+        return BAD_USAGE if left.code else 0
+    try:
+        build.prepare(
+            flags.source.expanduser(),
+            name=flags.name,
+            data_dir=_data_dir(flags.data_dir),
+            labels_csv=flags.labels.expanduser() if flags.labels else None,
+            allow_partial=flags.allow_partial,
+        )
+    except (DatasetError, OSError) as error:
+        print(f"semivit prepare: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("semivit prepare: stopped; finished shards are kept, the same command goes on", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def _data_dir(given: Path | None) -> Path:
+    """A folder that is named must be there: on a disk that is not mounted, it would fill another one."""
+    if given is None:
+        return cache_dir() / "tfds"
+    if not given.expanduser().is_dir():
+        raise DatasetError(f"--data_dir {str(given)!r} is not a folder; create it, or mount the disk it is on")
+    return given.expanduser()
+
+
+def _name(text: str) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", text) or text in _TAKEN:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} cannot name a dataset; legal are a letter a-z, then letters, digits and _, "
+            f"except {' and '.join(_TAKEN)}"
+        )
+    return text
