@@ -91,7 +91,7 @@ class DataConfig:
 class ModelConfig:
     """Architecture of the backbone, shared by all stages."""
 
-    variant: str  # a row of models/variants.py
+    variant: str  # a row of a family's sizes, models/families.py
     pool: str  # 'mean' or 'cls'; ConvNeXt has 'mean' alone
     posemb: str  # 'learned' or 'sincos' (frozen) in the supervised stages; 'none' for ConvNeXt
     head_init_std: float

@@ -1,4 +1,4 @@
-"""The smallest and largest legal value of a config's numbers; words and combinations are config_check.py's."""
+"""The smallest and largest legal value of a config's numbers; words and combinations are check.py's."""
 
 import math
 

@@ -11,8 +11,8 @@ import pytest
 
 from configs import transfer
 from semivit_jax.checkpoints import reading, warm_start
-from semivit_jax.checkpoints.class_names import mismatch
 from semivit_jax.checkpoints.reading import CheckpointError
+from semivit_jax.checkpoints.warm_start import class_mismatch
 from semivit_jax.cli.overrides import adopt_preprocessing
 from semivit_jax.config import ConfigError
 from semivit_jax.main import main
@@ -141,11 +141,11 @@ def test_a_head_without_class_names_is_told(finished, tmp_path, capsys):
 
 
 def test_class_names_of_another_number_are_told():
-    assert mismatch(("a", "b"), ("a", "b", "c")) == "it stores 2 class names, the data have 3 classes"
+    assert class_mismatch(("a", "b"), ("a", "b", "c")) == "it stores 2 class names, the data have 3 classes"
 
 
 def test_of_many_names_three_are_spelled_out():
-    told = mismatch(("a", "b", "c", "d", "e"), ("a", "B", "C", "D", "E"))
+    told = class_mismatch(("a", "b", "c", "d", "e"), ("a", "B", "C", "D", "E"))
     assert told.endswith("output 3 is 'd' there and 'D' here, ... (4 of 5 class names differ)")
 
 

@@ -37,7 +37,7 @@ class ViewSpec:
       randaugment: operators after the flip, None for none; replaces colour jitter.
       fill_rgb: what RandAugment shows outside the image, by custom the data set's mean colour.
       interpolation: kernel of the crop and of RandAugment's geometric operators.
-      path: implementation, see `image_types.ImagePath`.
+      path: implementation, see `types.ImagePath`.
     """
 
     image_size: int
