@@ -13,7 +13,7 @@ __all__ = ["FORMATS", "Bundle", "export"]
 
 
 def _export_onnx(folder: pathlib.Path, bundle: Bundle) -> None:
-    from semivit_jax.export.onnx import export_onnx  # needs onnx, the other formats do not
+    from semivit_jax.export.onnx_model import export_onnx  # needs onnx, the other formats do not
 
     export_onnx(folder, bundle)
 
