@@ -1,6 +1,30 @@
 """Plan: every number derived from the config, the data and the devices, in one frozen dataclass per stage."""
 
 import dataclasses
+from typing import NamedTuple
+
+
+class Stream(NamedTuple):
+    """What a stage takes from the data: images of one role, seen in one or more ways, with what is known of them."""
+
+    name: str  # '<stage>/<name>' keys its order and its draws on the host
+    images: str  # role in the split: 'training', 'labeled' or 'unlabeled'
+    views: tuple[tuple[str, str], ...]  # (leaf of the batch, row of data.images.views.VIEWS)
+    per_row: int = 1  # images beside one of batch_size
+    ratio_key: str = ""  # the section's key that says per_row, for advice in errors; '' where it is fixed
+    label: str = "class"  # kind of the leaf 'label', a row of data.rows.LABELS; '' gives none
+    sets_epoch: bool = True  # an epoch is one pass over it, and it must fill a batch; the others repeat
+    image_id: bool = False  # leaf 'image_id', int32: the image's place in its role
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageCounts:
+    """Images of each role, those not held out for validation or test; fields are named like the roles."""
+
+    training: int  # labeled and unlabeled
+    labeled: int
+    unlabeled: int
+    per_class: tuple[int, ...]  # labeled images of each class; equal shares where no data is open
 
 
 @dataclasses.dataclass(frozen=True)

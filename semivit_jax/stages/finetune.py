@@ -11,10 +11,11 @@ from semivit_jax.ops import metrics, mixup, rng, scores
 from semivit_jax.ops.losses import cross_entropy, smoothed_target
 from semivit_jax.ops.metrics import Metrics
 from semivit_jax.ops.optim import Optimizer
-from semivit_jax.plan import Plan
+from semivit_jax.plan import Plan, Stream
 from semivit_jax.stages import stage as stage_lib
 from semivit_jax.stages import state
 from semivit_jax.stages.groups import join, split
+from semivit_jax.stages.spec import StageSpec
 from semivit_jax.stages.stage import ImageDraws, PyTree, Stage, ViewSpec, masks, see
 from semivit_jax.stages.state import TrainState
 
@@ -161,3 +162,10 @@ def eval_params(state: TrainState) -> dict[str, PyTree]:
     """The student, and its average where the stage keeps one."""
     averaged = {} if state.ema_params is None else {"val_ema": state.ema_params}
     return {"val": state.params, **averaged}
+
+
+SPEC = StageSpec(
+    name="finetune",
+    streams=lambda section: (Stream("labeled", "labeled", (("image", "labeled"),)),),
+    group_size=lambda section: section.mixup_group_size if section.labeled_mixup else 1,
+)

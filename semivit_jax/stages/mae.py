@@ -10,9 +10,10 @@ from semivit_jax.models.patches import patchify
 from semivit_jax.ops import metrics, rng
 from semivit_jax.ops.losses import mae_loss
 from semivit_jax.ops.metrics import Metrics
-from semivit_jax.plan import Plan
+from semivit_jax.plan import Plan, Stream
 from semivit_jax.stages import stage as stage_lib
 from semivit_jax.stages import state
+from semivit_jax.stages.spec import StageSpec
 from semivit_jax.stages.stage import ImageDraws, PyTree, Stage, ViewSpec, see
 from semivit_jax.stages.state import TrainState
 
@@ -80,3 +81,10 @@ def view_spec(config: Config) -> ViewSpec:
     data = config.data
     view = data.affine_views.mae if data.affine_views else None
     return ViewSpec(data.mean, data.std, data.image_size, view, 0.0, None)
+
+
+SPEC = StageSpec(
+    name="mae",
+    streams=lambda section: (Stream("training", "training", (("image", "mae"),), label=""),),
+    group_size=lambda section: 1,
+)

@@ -10,13 +10,14 @@ from semivit_jax.models.gather import on_every_device
 from semivit_jax.ops import metrics, mixup, rng
 from semivit_jax.ops.losses import cross_entropy, promote, smoothed_target
 from semivit_jax.ops.metrics import Mean, Metrics
-from semivit_jax.plan import Plan
+from semivit_jax.plan import Plan, Stream
 from semivit_jax.stages import finetune, state
 from semivit_jax.stages import stage as stage_lib
 from semivit_jax.stages.finetune import mix_groups, mix_labeled
 from semivit_jax.stages.groups import join, split
 from semivit_jax.stages.pseudo_label import PseudoLabels, rule_of
 from semivit_jax.stages.pseudo_mixup import PSEUDO_MIXUPS
+from semivit_jax.stages.spec import StageSpec
 from semivit_jax.stages.stage import ImageDraws, PyTree, Stage, ViewSpec, masks, see
 from semivit_jax.stages.state import TrainState
 
@@ -214,3 +215,19 @@ def see_unlabeled(unlabeled: PyTree, draws: SemiDraws, specs: _Specs) -> tuple[j
     """Weak and strong images: two arrays from the host, or two device views of one 'image'."""
     weak, strong = (unlabeled.get(name, unlabeled.get("image")) for name in ("weak", "strong"))
     return see(weak, draws.weak, specs.weak), see(strong, draws.strong, specs.strong)
+
+
+SPEC = StageSpec(
+    name="semi",
+    streams=lambda section: (
+        Stream("labeled", "labeled", (("image", "labeled"),), sets_epoch=False),
+        Stream(
+            name="unlabeled",
+            images="unlabeled",
+            views=(("weak", "weak"), ("strong", "strong")),
+            per_row=section.unlabeled_ratio,
+            ratio_key="unlabeled_ratio",
+        ),
+    ),
+    group_size=lambda section: section.mixup_group_size,
+)
