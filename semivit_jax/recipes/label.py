@@ -6,7 +6,7 @@ from typing import Any
 
 from semivit_jax.config import Config, is_runtime
 from semivit_jax.plan import Plan
-from semivit_jax.recipes.planning import recipe_group
+from semivit_jax.stages import STAGES
 
 
 def label(raw: Any, values: Mapping[str, Any]) -> None:
@@ -33,7 +33,7 @@ def label_plans(config: Config, plans: Sequence[Plan]) -> Config:
         section = config.stage(plan.stage)
         if plan.batch_size != section.batch_size:
             changed[f"{plan.stage}.batch_size"] = plan.batch_size
-        if plan.group_size != recipe_group(section):
+        if plan.group_size != STAGES[plan.stage].group_size(section):
             changed[f"{plan.stage}.mixup_group_size"] = plan.group_size
     if not changed:
         return config

@@ -6,6 +6,7 @@ import importlib.metadata
 from pathlib import Path
 
 from semivit_jax import __version__, config
+from semivit_jax import plan as plan_lib
 from semivit_jax.checkpoints import reading
 from semivit_jax.config import FinetuneConfig
 from semivit_jax.files import write_json
@@ -40,7 +41,7 @@ def facts(run: Run, plan: Plan, step: int, position: int, progress: Progress) ->
         "position": position,
         "identity": config.identity(run.config),
         "config": config.to_dict(run.config),
-        "plan": dataclasses.asdict(plan),
+        "plan": plan_lib.to_dict(plan),
         "class_names": list(run.task.class_names),
         "preprocessing": {
             "mean": list(data.mean),
