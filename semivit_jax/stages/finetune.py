@@ -78,13 +78,13 @@ def make_update(config: Config, plan: Plan, *, backend: str):
     optimizer = build_optimizer(section, plan, model)
     spec = labeled_spec(config, section, model)
 
-    def micro_loss(params: PyTree, policy_state: PyTree, batch: PyTree, draws: FinetuneDraws):
+    def micro_loss(params: PyTree, batch: PyTree, draws: FinetuneDraws):
         images = see(batch["image"], draws.image, spec)
         targets = smoothed_target(batch["label"], plan.num_classes, section.label_smoothing, images.dtype)
         images, targets = mix_labeled(images, targets, draws.mix, plan.group_size)
         logits = model.logits(params, images, masks(draws.image))
         loss = cross_entropy(logits, targets).mean()
-        return loss, (policy_state, {"loss": metrics.of(loss)})
+        return loss, {"loss": metrics.of(loss)}
 
     def update(state: TrainState, batch: PyTree, draws: FinetuneDraws) -> tuple[TrainState, Metrics]:
         return stage_lib.update(

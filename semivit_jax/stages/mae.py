@@ -35,13 +35,13 @@ def make_update(config: Config, plan: Plan, *, backend: str):
     )
     spec = view_spec(config)
 
-    def micro_loss(params: PyTree, policy_state: PyTree, batch: PyTree, draws: MaeDraws):
+    def micro_loss(params: PyTree, batch: PyTree, draws: MaeDraws):
         images = see(batch["image"], draws.image, spec)
         output = model.apply(params, images, draws.noise)
         patches = patchify(images, model.patch_size)
         total, removed = mae_loss(patches, output.pred, output.patch_mask, norm_pix=section.norm_pix_loss)
         loss = total / removed
-        return loss, (policy_state, {"loss": metrics.of(loss)})
+        return loss, {"loss": metrics.of(loss)}
 
     def update(state: TrainState, batch: PyTree, draws: MaeDraws) -> tuple[TrainState, Metrics]:
         return stage_lib.update(state, batch, draws, micro_loss=micro_loss, optimizer=optimizer, ema_decay=0.0)

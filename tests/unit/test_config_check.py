@@ -234,7 +234,7 @@ def test_a_word_is_a_row_of_its_table(key, table):
 
 
 def test_a_new_row_is_legal_at_once(monkeypatch):
-    monkeypatch.setitem(pseudo_label.RULES, "mine", pseudo_label.fixed_threshold)
+    monkeypatch.setitem(pseudo_label.RULES, "mine", pseudo_label.RULES["fixed"])
     assert small_config(**{"semi.pseudo_label_rule": "mine"}).semi.pseudo_label_rule == "mine"
 
 
