@@ -23,7 +23,8 @@ from semivit_jax.config import (
     StageConfig,
     flatten,
 )
-from semivit_jax.models.families import CONVNEXT_SIZES, VIT_SIZES
+from semivit_jax.models.convnext import CONVNEXT_SIZES
+from semivit_jax.models.vit import VIT_SIZES
 from semivit_jax.recipes.keys import marks
 from semivit_jax.stages.pseudo_label import RULES
 from semivit_jax.stages.pseudo_mixup import PSEUDO_MIXUPS

@@ -10,7 +10,8 @@ import pytest
 import semivit_jax
 from semivit_jax import config as config_lib
 from semivit_jax.config import HOST, ConfigError
-from semivit_jax.models.families import CONVNEXT_SIZES, VIT_SIZES
+from semivit_jax.models.convnext import CONVNEXT_SIZES
+from semivit_jax.models.vit import VIT_SIZES
 from semivit_jax.ops import optim
 from semivit_jax.recipes import check, keys
 from semivit_jax.stages import pseudo_label, pseudo_mixup
