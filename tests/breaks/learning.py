@@ -42,9 +42,6 @@ BREAKS = {
     "gradients of micro-steps are summed": Break(
         "stages/stage.py", "lambda g: g / accum, grads", "lambda g: g, grads", UPDATE
     ),
-    "losses that are not finite are let through": Break(
-        "stages/stage.py", "ok = finite & jnp.isfinite(grad_norm)", "ok = jnp.isfinite(grad_norm)", UPDATE
-    ),
     "kept branches are not scaled up": Break(
         "stages/stage.py", "(size, *keep.shape)) / keep", "(size, *keep.shape)) * 1.0", DRAWS
     ),
@@ -55,26 +52,14 @@ BREAKS = {
     "weight decay is not scaled by the layer's learning rate": Break(
         "ops/optim.py", "(u + wd * p) * s, updates", "u * s + wd * p, updates", UPDATE
     ),
-    "small gradients are scaled up to the norm": Break(
-        "ops/optim.py", "factor = jnp.minimum(1.0, clip_norm", "factor = jnp.maximum(1.0, clip_norm", UPDATE
-    ),
     "the schedule forgets accumulation": Break(
         "ops/optim.py", "astype(float) * c.accum / c.micro_per_epoch", "astype(float) / c.micro_per_epoch", TABLES
-    ),
-    "the schedule starts anew after the warm-up": Break(
-        "ops/optim.py", "share = (t - c.warmup_epochs) /", "share = t /", TABLES
     ),
     # Losses and metrics
     "patches are normalised by the biased variance": Break(
         "ops/losses.py", "keepdims=True, ddof=1)", "keepdims=True, ddof=0)", MAE
     ),
-    "the loss is taken of the patches that are seen": Break(
-        "ops/losses.py", "(error * patch_mask).sum()", "(error * (1 - patch_mask)).sum()", MAE
-    ),
     "counts of the second batch are lost": Break("ops/metrics.py", "a[k].count + b[k].count", "a[k].count", SCORES),
-    "calibration errors of bins cancel": Break(
-        "ops/scores.py", "np.abs(hits - confidence).sum()", "np.abs((hits - confidence).sum())", SCORES
-    ),
     # Mixing
     "the less confident image dominates": Break(
         "ops/mixup.py", "lam = confidence / (confidence +", "lam = confidence[draw.partner] / (confidence +", PSEUDO_MIX
@@ -82,17 +67,8 @@ BREAKS = {
     "lambda is not corrected for the clipped box": Break(
         "ops/mixup.py", "jnp.where(use_cutmix, 1.0 - area / (height * width), lam)", "lam", MIXUP
     ),
-    "the box has the share of the image that stays": Break(
-        "ops/mixup.py", "side = jnp.sqrt(1.0 - mixup_lambda)", "side = jnp.sqrt(mixup_lambda)", MIXUP
-    ),
     "images that are not kept find a partner": Break(
         "ops/mixup.py", "jnp.where(kept, mirrored, jnp.arange(size))", "mirrored", PSEUDO_MIX
-    ),
-    "targets are mixed the other way round": Break(
-        "ops/mixup.py",
-        "targets * lam + targets[mixing.partner] * (1 - lam)",
-        "targets * (1 - lam) + targets[mixing.partner] * lam",
-        MIXUP,
     ),
     # Draws
     "every micro-step draws the same": Break(
@@ -106,9 +82,6 @@ BREAKS = {
     ),
     "boxes are erased in other shapes": Break(
         "ops/erasing.py", "(math.log(0.3), math.log(1 / 0.3))", "(math.log(0.6), math.log(1 / 0.6))", DRAWS
-    ),
-    "erased pixels share one noise": Break(
-        "ops/erasing.py", "images.shape[1:], images.dtype)", "images.shape[3:], images.dtype)[None, None]", DRAWS
     ),
     "views are turned the other way": Break(
         "ops/affine.py",
@@ -141,18 +114,6 @@ BREAKS = {
         "(mixed.confidence_mask * cross_entropy(strong_logits, mixed.targets)).sum() / mixed.confidence_mask.sum()",
         ("tests/parity/test_semi_loss.py",),
     ),
-    "the unlabeled loss has no weight": Break(
-        "stages/semi.py",
-        "loss_labeled + section.unlabeled_weight * loss_unlabeled",
-        "loss_labeled + loss_unlabeled",
-        (SEMI + "test_joined_forward_equals_separate_forwards",),
-    ),
-    "unknown labels count as wrong ones": Break(
-        "stages/semi.py",
-        "Mean(right.sum(), known.sum())",
-        "metrics.of(right.mean())",
-        (SEMI + "test_unknown_labels_are_left_out_of_the_metrics",),
-    ),
     "labeled images mix across their groups": Break(
         "stages/finetune.py",
         "partner = mixup.reversed_partner(group_size)",
@@ -164,8 +125,5 @@ BREAKS = {
         'batch["label"], batch["mask"])',
         'batch["label"], 0 * batch["mask"] + 1)',
         (FINETUNE + "test_evaluation_ignores_padding",),
-    ),
-    "patches that are seen are predicted too": Break(
-        "stages/mae.py", "loss = total / removed", "loss = total / draws.noise.size", MAE
     ),
 }

@@ -11,9 +11,6 @@ BREAKS = {
         "models/layers.py", "query.shape[-1] ** -0.5", "query.shape[-2] ** -0.5", VIT
     ),
     "GELU is approximated": Break("models/layers.py", "approximate=False", "approximate=True", VIT),
-    "a layer drops both branches together": Break(
-        "models/layers.py", "mask[row].astype", "mask[0].astype", ("tests/parity/test_vit.py",)
-    ),
     "stochastic depth begins with the first block": Break(
         "models/layers.py",
         "np.linspace(0.0, rate, depth)",
@@ -26,12 +23,6 @@ BREAKS = {
     "layer decay is off by one layer": Break(
         "models/vit.py", "layer_decay ** (n - 1 - layer)", "layer_decay ** (n - layer)", TABLES
     ),
-    "position embeddings decay": Break(
-        "models/vit.py",
-        '(r"(^|/)(cls_token|posemb|bias|scale)$", 0.0)',
-        '(r"(^|/)(cls_token|bias|scale)$", 0.0), (r"^posemb$", weight_decay)',
-        TABLES,
-    ),
     "seen patches are called removed": Break(
         "models/mae.py", "(restore_ids >= num_kept)", "(restore_ids < num_kept)", ("tests/stages/test_mae.py",)
     ),
@@ -40,9 +31,6 @@ BREAKS = {
     ),
     "the mask token does not decay": Break(
         "models/mae.py", '(r"/(bias|scale)$", 0.0)', '(r"/(bias|scale|mask_token)$", 0.0)', TABLES
-    ),
-    "patches are cut channel first": Break(
-        "models/patches.py", "transpose(0, 1, 3, 2, 4, 5)", "transpose(0, 1, 3, 5, 2, 4)", ("tests/stages/test_mae.py",)
     ),
     "rows and columns of the sin-cos table change places": Break(
         "models/posemb.py", "[encode(columns), encode(rows)]", "[encode(rows), encode(columns)]", TABLES
@@ -55,9 +43,6 @@ BREAKS = {
         "branch = branch * gamma.astype(branch.dtype)",
         "branch = branch",
         ("tests/parity/test_convnext.py",),
-    ),
-    "a stage of a ConvNeXt takes the masks of the first": Break(
-        "models/convnext.py", "first_block += depth", "first_block += 0", ("tests/unit/test_convnext_model.py",)
     ),
     "weights stay where they are cut": Break(
         "models/gather.py",
@@ -85,12 +70,6 @@ BREAKS = {
         "preflight/memory.py",
         "self.params + self.ema_params + self.optimizer",
         "self.params + self.optimizer",
-        ("tests/preflight/test_estimate.py",),
-    ),
-    "full rematerialisation costs nothing": Break(
-        "preflight/estimate.py",
-        "return counted.total + again",
-        "return counted.total",
         ("tests/preflight/test_estimate.py",),
     ),
 }
