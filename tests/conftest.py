@@ -24,8 +24,8 @@ def cache_folder() -> Path:
 
 
 # Read when jax is imported, here and in the processes that tests start.
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder()))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.05")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(cache_folder())
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 

@@ -13,7 +13,7 @@ from semivit_jax.stages.pseudo_mixup import PSEUDO_MIXUPS, PseudoMixup
 from tests.compiled import quick_jit
 from tests.configs import small_config
 
-pytestmark = pytest.mark.usefixtures("float64")
+pytestmark = [pytest.mark.usefixtures("float64"), pytest.mark.xdist_group("stages")]  # programs are shared
 
 SIZE, GROUPS = 6, 2
 CONFIDENCE = np.asarray([0.9, 0.2, 0.8, 0.95, 0.3, 0.1, 0.7, 0.6, 0.4, 0.9, 0.2, 0.99])
