@@ -24,7 +24,7 @@ from semivit_jax.ops import metrics, scores
 from semivit_jax.ops.metrics import Metrics
 from semivit_jax.ops.scores import Scores
 from semivit_jax.recipes import stored
-from semivit_jax.stages.stage import ImageDraws, ViewSpec, see
+from semivit_jax.stages.stage import DeviceView, ImageDraws, see
 from semivit_jax.training import sharding
 from semivit_jax.training.evaluate import sums
 from semivit_jax.training.run import prepare_process
@@ -200,8 +200,8 @@ def _spread(params: Any, mesh: jax.sharding.Mesh) -> Any:
     return jax.device_put(jax.device_get(params), sharding.state_shardings(mesh, params))
 
 
-def _spec(data: DataConfig) -> ViewSpec:
-    return ViewSpec(data.mean, data.std, data.image_size, None, 0.0, None)
+def _spec(data: DataConfig) -> DeviceView:
+    return DeviceView(data.mean, data.std, data.image_size, None, 0.0, None)
 
 
 def _seen_as(data: DataConfig, view: Preprocessing) -> DataConfig:
