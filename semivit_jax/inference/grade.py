@@ -212,6 +212,7 @@ def _batches(images: ImageSet, config: Config, num_devices: int) -> EvalBatches:
     return eval_batches(
         images,
         config.data,
+        label="class",
         batch_size=size,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
