@@ -4,8 +4,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from semivit_jax.config import Config, is_runtime
+from semivit_jax.config import RUNTIME, Config
 from semivit_jax.plan import Plan
+from semivit_jax.recipes.keys import marks
 from semivit_jax.stages import STAGES
 
 
@@ -15,7 +16,8 @@ def label(raw: Any, values: Mapping[str, Any]) -> None:
     The seed is told beside the label, and runtime keys change nothing that is computed; of the list of labeled images
     that is true in one workdir alone, which knows its content.
     """
-    changed = [key for key in values if key == "data.label_list" or (key != "seed" and not is_runtime(key))]
+    beside = marks()
+    changed = [k for k in values if k == "data.label_list" or (k != "seed" and RUNTIME not in beside[k])]
     if not changed:
         return
     if "log.recipe" not in values:

@@ -7,7 +7,8 @@ from configs import cifar10, imagenet_mae, own_folder
 from semivit_jax.cli import exits, overrides
 from semivit_jax.cli.flags import parse_config
 from semivit_jax.cli.split import split
-from semivit_jax.config import ConfigError, is_runtime
+from semivit_jax.config import RUNTIME, ConfigError
+from semivit_jax.recipes import keys
 from semivit_jax.recipes.label import label_plans
 from semivit_jax.recipes.planning import fit_batch, make_plan
 from tests.configs import counts_of, small_config
@@ -83,8 +84,9 @@ def test_arguments_that_choose_a_variant_stand_in_the_label():
 
 
 def test_a_published_accuracy_is_no_part_of_a_runs_identity():
-    assert is_runtime("semi.published_acc1")
-    assert not is_runtime("semi.epochs")
+    beside = keys.marks()
+    assert RUNTIME in beside["semi.published_acc1"]
+    assert RUNTIME not in beside["semi.epochs"]
 
 
 def test_another_list_of_labels_stands_in_the_label():

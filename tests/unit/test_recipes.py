@@ -9,8 +9,9 @@ from absl import flags
 from ml_collections import config_flags
 
 from configs import imagenet_semi, own_folder
-from semivit_jax.config import ConfigError, SemiConfig, differences, flatten
+from semivit_jax.config import ConfigError, SemiConfig, flatten
 from semivit_jax.recipes import check
+from semivit_jax.recipes.keys import differences
 from semivit_jax.recipes.planning import make_plan
 from tests.golden.recipes import RECIPES, counts, load
 
