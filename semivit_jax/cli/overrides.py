@@ -5,12 +5,12 @@ import difflib
 import re
 import typing
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from semivit_jax.checkpoints import init_from as origin
 from semivit_jax.checkpoints import workdir
 from semivit_jax.config import Config, ConfigError
+from semivit_jax.files import Path
 from semivit_jax.recipes.label import label
 
 

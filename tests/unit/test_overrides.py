@@ -5,11 +5,11 @@ import pytest
 
 from configs import cifar10, imagenet_mae, own_folder
 from semivit_jax.cli import exits, overrides
-from semivit_jax.cli.flags import parse_config
+from semivit_jax.cli.flags import read_config
 from semivit_jax.cli.split import split
 from semivit_jax.config import ConfigError, is_runtime
 from semivit_jax.plan import DataFacts
-from semivit_jax.recipes import label
+from semivit_jax.recipes import find, label
 from semivit_jax.recipes.planning import fit_batch, make_plan
 from tests.configs import small_config
 
@@ -22,18 +22,18 @@ FACTS = DataFacts(num_train=1437, num_labeled=40, num_unlabeled=1397, num_classe
 
 
 def command_line(*arguments):
-    return parse_config("split", [*arguments, "--out=x"], required=("out",), optional=())
+    return read_config("split", find.with_paths(arguments), None)
 
 
 def parsed(*arguments):
-    return command_line(*arguments).config
+    return command_line(*arguments)[0]
 
 
 # ---- stages
 
 
 def test_weights_take_the_place_of_pre_training_however_they_are_given():
-    override, _, (note,) = command_line("--config=own_folder", "--config.init_from=weights/mae")
+    override, (note,) = command_line("--config=own_folder", "--config.init_from=weights/mae")
     assert override.stages == ("finetune", "semi")
     assert "config.stages = ('finetune', 'semi'): weights/mae takes the place of MAE" in note
     assert override.stages == parsed("--config=own_folder:init_from=weights/mae").stages
