@@ -9,9 +9,10 @@ from typing import Any
 
 from semivit_jax import files
 from semivit_jax.checkpoints import manifest
-from semivit_jax.config import Config, ConfigError, differences, flatten, identity, to_dict
+from semivit_jax.config import Config, ConfigError, flatten, to_dict
 from semivit_jax.files import Path, read_json, write_json
 from semivit_jax.recipes import stored
+from semivit_jax.recipes.keys import differences, identity
 
 STAGE_ORDER = ("mae", "finetune", "semi")
 

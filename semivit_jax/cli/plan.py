@@ -29,12 +29,12 @@ def plan(argv: list[str]) -> int:
     from semivit_jax import console
     from semivit_jax.preflight import show
     from semivit_jax.preflight.answer import to_dict
-    from semivit_jax.preflight.batch import GivenFacts
+    from semivit_jax.preflight.batch import GivenCounts
     from semivit_jax.preflight.stages import plan_stages
     from semivit_jax.preflight.topology import TopologyError, parse
 
     asked = given.flags
-    counts = GivenFacts(asked.images, asked.labeled, asked.classes)
+    counts = GivenCounts(asked.images, asked.labeled, asked.classes)
     try:
         found = plan_stages(config, stages, parse(asked.topology), counts, compiling=asked.compile, tries=asked.tries)
     except (ConfigError, TopologyError) as error:  # batches, a mesh or a data set that do not fit the flags

@@ -1,8 +1,7 @@
 """What weights see in images: their logits, and the features that their head reads or a probe is fitted on."""
 
-import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,25 +12,18 @@ from semivit_jax.data.eval_pipeline import EvalBatches, eval_batches
 from semivit_jax.data.sources.image_set import ImageSet
 from semivit_jax.inference.trained import Trained, backbone
 from semivit_jax.models import families
+from semivit_jax.models.families import Network
+from semivit_jax.models.spec import PLAIN
 from semivit_jax.stages.stage import ImageDraws, ViewSpec, see
 from semivit_jax.training import sharding
-from semivit_jax.weights.facts import MaeFacts, VitFacts
 
-Apply = Callable[[Any, jax.Array], jax.Array]
 Extract = Callable[[ImageSet], tuple[np.ndarray, np.ndarray]]
-
-
-class Functions(NamedTuple):
-    """(params, normalised images) -> logits, or what the head reads."""
-
-    logits: Apply
-    features: Apply
 
 
 def extractor(trained: Trained, config: Config) -> Extract:
     """images -> (float32 features [n, width], labels [n]), without images that cannot be read."""
     trained = backbone(trained)
-    features, view = functions(trained).features, device_view(config.data)
+    features, view = network(trained).features, device_view(config.data)
     mesh = sharding.make_mesh(config.mesh.fsdp)
     params, rows = spread(trained.params, mesh), sharding.eval_batch(mesh)
     compiled = jax.jit(lambda p, images: features(p, see(images, ImageDraws(), view)).astype(jnp.float32))
@@ -47,27 +39,11 @@ def extractor(trained: Trained, config: Config) -> Extract:
     return extract
 
 
-def functions(trained: Trained) -> Functions:
-    """What a model with a backbone computes: a run as it trained, an import in float32."""
-    model, config = trained.model, trained.config
-    assert not isinstance(model, MaeFacts)
-    if config is None:
-        module = model.module()
-        return Functions(
-            lambda params, images: module.apply({"params": params}, images),  # pyright: ignore
-            lambda params, images: module.apply({"params": params}, images, method="features"),  # pyright: ignore
-        )
-    section = config.model
-    if isinstance(model, VitFacts):  # an MAE's encoder is read otherwise than the later stages' models
-        section = dataclasses.replace(section, pool=model.pool, posemb=model.posemb)
-    built = families.classifier(
-        section,
-        image_size=model.image_size,
-        num_classes=model.num_classes,
-        drop_path_rate=0.0,
-        backend=jax.default_backend(),
-    )
-    return Functions(lambda params, images: built.logits(params, images, None), built.features)
+def network(trained: Trained) -> Network:
+    """What the weights compute: those of a run as it trained, imported ones in float32."""
+    spec, config = trained.spec, trained.config
+    how = PLAIN if config is None else families.compute(config.model, spec, backend=jax.default_backend())
+    return families.network(spec, how, 0.0)
 
 
 def batches(images: ImageSet, config: Config, num_devices: int) -> EvalBatches:

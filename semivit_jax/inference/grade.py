@@ -24,7 +24,6 @@ from semivit_jax.stages.stage import ImageDraws, see
 from semivit_jax.training import sharding
 from semivit_jax.training.evaluate import sums
 from semivit_jax.training.process import prepare_process
-from semivit_jax.weights.facts import MaeFacts
 from semivit_jax.weights.folder import is_import
 from semivit_jax.weights.preprocessing import Preprocessing
 
@@ -116,19 +115,19 @@ class Set(NamedTuple):
 
 def _grade_head(trained: Trained, graded: Set, protocol: str) -> Scores:
     del protocol
-    if isinstance(trained.model, MaeFacts) or not trained.model.num_classes:
+    if not trained.spec.num_classes:
         raise ConfigError(f"{trained.source} has no classifier; give --protocol=knn or --protocol=linear")
-    if trained.model.num_classes != len(graded.task.class_names):
+    if trained.spec.num_classes != len(graded.task.class_names):
         raise ConfigError(
-            f"{trained.source} tells {trained.model.num_classes} classes apart, the data has "
+            f"{trained.source} tells {trained.spec.num_classes} classes apart, the data has "
             f"{len(graded.task.class_names)}; its features can be graded with --protocol=knn or linear"
         )
     if difference := warm_start.class_mismatch(trained.class_names, graded.task.class_names):
         console.say(f"warning: the head of {trained.source} is graded, but {difference}")
-    logits, view = features.functions(trained).logits, features.device_view(graded.config.data)
+    logits, view = features.network(trained).logits, features.device_view(graded.config.data)
 
     def step(params: Any, batch: Any) -> Metrics:
-        found = logits(params, see(batch["image"], ImageDraws(), view))
+        found = logits(params, see(batch["image"], ImageDraws(), view), None)
         return {
             **scores.base_sums(found, batch["label"], batch["mask"]),
             **scores.detail_sums(found, batch["label"], batch["mask"]),

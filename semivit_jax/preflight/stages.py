@@ -6,19 +6,19 @@ import jax
 
 from semivit_jax.config import Config
 from semivit_jax.preflight.answer import Answer, plan_one
-from semivit_jax.preflight.batch import GivenFacts, data_facts
+from semivit_jax.preflight.batch import GivenCounts, image_counts
 from semivit_jax.preflight.topology import Topology, describe_devices
 
 
 def plan_stages(
-    config: Config, stages: tuple[str, ...], topology: Topology, given: GivenFacts, *, compiling: bool, tries: int
+    config: Config, stages: tuple[str, ...], topology: Topology, given: GivenCounts, *, compiling: bool, tries: int
 ) -> list[Answer]:
     """One answer per stage; compiled where the topology can be compiled for and `compiling` is on."""
     use_no_accelerator()
-    facts = data_facts(config, given)
+    counts = image_counts(config, given)
     note = topology.why_not_compilable or ("" if compiling else "switched off with --nocompile; shape not checked")
     devices = None if note else describe_devices(topology)
-    return [plan_one(config, stage, topology, facts, devices=devices, note=note, tries=tries) for stage in stages]
+    return [plan_one(config, stage, topology, counts, devices=devices, note=note, tries=tries) for stage in stages]
 
 
 def use_no_accelerator() -> None:
