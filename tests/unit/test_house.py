@@ -91,8 +91,9 @@ def followed(tmp_path_factory):
         path = folder / "photos" / f"{'cat' if number % 2 else 'dog'}" / f"{number}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(path)
-    flags = SMALL | {"data.root": folder / "photos", "stages": ("semi",), "semi.epochs": 0.5, "data.threads": 1,
-                     "data.labels_per_class": 3, "data.validation_share": 0.25, "train.compilation_cache": False}  # fmt: skip
+    flags = SMALL | {"data.root": folder / "photos", "stages": ("semi",), "semi.epochs": 0.5,
+                     "data.threads": 1, "data.labels_per_class": 3, "data.validation_share": 0.25,
+                     "train.compilation_cache": False}  # fmt: skip
     overrides = [f"--config.{key}={value}" for key, value in flags.items()]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
