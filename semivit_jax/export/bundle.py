@@ -13,7 +13,7 @@ import numpy as np
 from semivit_jax.models import posemb
 from semivit_jax.weights import layout
 from semivit_jax.weights.facts import ConvNextFacts, VitFacts
-from semivit_jax.weights.names import Table
+from semivit_jax.weights.layout import Table
 from semivit_jax.weights.preprocessing import Preprocessing
 from semivit_jax.words import counted
 

@@ -16,7 +16,7 @@ import safetensors.numpy
 
 from semivit_jax.export.bundle import Bundle
 from semivit_jax.export.timm import timm_config, timm_tensors
-from semivit_jax.weights import names
+from semivit_jax.weights import convnext, vit_names
 from semivit_jax.weights.facts import ConvNextFacts, VitFacts
 
 _PREPROCESSOR = {"image_processor_type": "TimmWrapperImageProcessor"}
@@ -67,7 +67,7 @@ def _vit(bundle: Bundle, model: VitFacts) -> tuple[dict[str, np.ndarray], dict]:
         "attention_probs_dropout_prob": 0.0,
         **_shared_config(bundle),
     }
-    return _prefixed(bundle.state_dict(names.HUGGING_FACE_VIT), "vit."), config
+    return _prefixed(bundle.state_dict(vit_names.HUGGING_FACE), "vit."), config
 
 
 def _convnext(bundle: Bundle, model: ConvNextFacts) -> tuple[dict[str, np.ndarray], dict]:
@@ -85,7 +85,7 @@ def _convnext(bundle: Bundle, model: ConvNextFacts) -> tuple[dict[str, np.ndarra
         "drop_path_rate": 0.0,
         **_shared_config(bundle),
     }
-    return _prefixed(bundle.state_dict(names.HUGGING_FACE_CONVNEXT), "convnext."), config
+    return _prefixed(bundle.state_dict(convnext.HUGGING_FACE), "convnext."), config
 
 
 def _timm_wrapper(bundle: Bundle) -> tuple[dict[str, np.ndarray], dict]:

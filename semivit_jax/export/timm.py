@@ -7,7 +7,7 @@ import safetensors.numpy
 
 from semivit_jax.export.bundle import Bundle
 from semivit_jax.models.layers import LAYER_NORM_EPS
-from semivit_jax.weights import names
+from semivit_jax.weights import convnext, vit_names
 from semivit_jax.weights.facts import VitFacts
 
 # The architecture says which function builds the model; its sizes are spelled out in `model_args`.
@@ -40,7 +40,7 @@ def timm_tensors(bundle: Bundle) -> dict:
             f"layer_norm_eps {model.layer_norm_eps:g}: a ViT or ConvNeXt of timm computes with {LAYER_NORM_EPS:g}; "
             "onnx and stablehlo carry another one, and so does hugging_face, but for a ViT whose pool is 'mean'"
         )
-    return bundle.state_dict(names.TIMM_VIT if isinstance(model, VitFacts) else names.TIMM_CONVNEXT)
+    return bundle.state_dict(vit_names.TIMM if isinstance(model, VitFacts) else convnext.TIMM)
 
 
 def timm_config(bundle: Bundle) -> dict:

@@ -9,10 +9,11 @@ from semivit_jax.checkpoints import manifest
 from semivit_jax.checkpoints.workdir import STAGE_ORDER
 from semivit_jax.inference.trained import Trained, find_checkpoint, load_trained, trees_of
 from semivit_jax.models import posemb
-from semivit_jax.weights import layout, names
+from semivit_jax.weights import convnext, layout, vit_names
 from semivit_jax.weights.facts import ConvNextFacts, MaeFacts, VitFacts
 from semivit_jax.weights.folder import is_import
 from semivit_jax.weights.importing import Imported, import_sources
+from semivit_jax.weights.layout import Table
 from semivit_jax.weights.sources import Source
 from semivit_jax.weights.tensors import Tensors
 
@@ -53,8 +54,8 @@ def _source(trained: Trained) -> Source:
         family="convnext" if isinstance(model, ConvNextFacts) else "vit",
         tensors=Tensors({name: tensor.shape for name, tensor in tensors.items()}, tensors.__getitem__),
         folded=(),
-        table=names.TIMM_CONVNEXT if isinstance(model, ConvNextFacts) else names.TIMM_VIT,
-        decoder=names.MAE_DECODER if is_mae else None,
+        table=convnext.TIMM if isinstance(model, ConvNextFacts) else vit_names.TIMM,
+        decoder=vit_names.TIMM_DECODER if is_mae else None,
         fixed_tables=("pos_embed", "decoder_pos_embed"),
         pool=model.pool if isinstance(model, VitFacts) else "cls" if is_mae else "mean",
         num_heads=None if isinstance(model, ConvNextFacts) else model.num_heads,
@@ -69,15 +70,15 @@ def _tensors(trained: Trained) -> dict[str, np.ndarray]:
     """Every array in the PyTorch layout, as views; frozen position embeddings are among them."""
     model, flat = trained.model, layout.flatten(trained.params)
     if isinstance(model, ConvNextFacts):
-        return _split(names.TIMM_CONVNEXT, flat, {f"stages_{i}": depth for i, depth in enumerate(model.depths)})
+        return _split(convnext.TIMM, flat, {f"stages_{i}": depth for i, depth in enumerate(model.depths)})
     table = posemb.sincos(model.width, model.grid_size)[None].astype(np.float32)
     if isinstance(model, VitFacts):
-        return _split(names.TIMM_VIT, {"posemb": table, **flat}, {"blocks": model.depth})
+        return _split(vit_names.TIMM, {"posemb": table, **flat}, {"blocks": model.depth})
     return {
         "pos_embed": table,
-        **_split(names.TIMM_VIT, _under("encoder/", flat), {"blocks": model.depth}),
+        **_split(vit_names.TIMM, _under("encoder/", flat), {"blocks": model.depth}),
         "decoder_pos_embed": posemb.sincos(model.decoder_width, model.grid_size)[None].astype(np.float32),
-        **_split(names.MAE_DECODER, _under("decoder/", flat), {"blocks": model.decoder_depth}),
+        **_split(vit_names.TIMM_DECODER, _under("decoder/", flat), {"blocks": model.decoder_depth}),
     }
 
 
@@ -85,6 +86,6 @@ def _under(prefix: str, flat: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]
     return {path.removeprefix(prefix): array for path, array in flat.items() if path.startswith(prefix)}
 
 
-def _split(table: names.Table, flat: Mapping[str, np.ndarray], depths: Mapping[str, int]) -> dict[str, np.ndarray]:
+def _split(table: Table, flat: Mapping[str, np.ndarray], depths: Mapping[str, int]) -> dict[str, np.ndarray]:
     slots = layout.slots({path: theirs for path, theirs in table.items() if path in flat}, depths=depths)
     return {name: part for slot in slots for name, part in layout.split(slot, np.asarray(flat[slot.path])).items()}

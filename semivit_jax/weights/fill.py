@@ -8,7 +8,7 @@ import numpy as np
 
 from semivit_jax.weights import layout
 from semivit_jax.weights.account import Row, Status
-from semivit_jax.weights.names import Table
+from semivit_jax.weights.layout import Table
 from semivit_jax.weights.tensors import Tensors
 from semivit_jax.words import counted
 

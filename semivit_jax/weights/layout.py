@@ -3,7 +3,7 @@
 A `Slot` says where one of our arrays lives in a state dict. Three things differ there: linear kernels are
 (out, in) and convolution kernels (out, in, height, width); every block has arrays of its own, where ours
 are stacked along a leading axis; and some layouts keep query, key and value apart, where ours are joined
-on the output axis. `names.py` holds the tables from which slots are made.
+on the output axis. Slots are made from tables of names: `vit_names.py`, `convnext.py`.
 
 Our trees travel flat here: {"blocks/attn/qkv/kernel": array, ...}.
 """
@@ -15,6 +15,11 @@ from typing import Any
 import numpy as np
 
 BLOCK = "{block}"  # stands for the block number in the names of a table
+
+Table = Mapping[str, str | tuple[str, ...]]
+"""Our path -> the name in a state dict, or the names of the parts that are joined; BLOCK for the block number."""
+
+_WEIGHT_AND_BIAS = {"kernel": "weight", "scale": "weight", "bias": "bias"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,11 +42,25 @@ class Slot:
         return tuple(name for parts in self.names for name in parts)
 
 
-def slots(table: Mapping[str, str | tuple[str, ...]], *, depths: Mapping[str, int]) -> tuple[Slot, ...]:
+def dense_rows(ours: str, theirs: str) -> dict[str, str]:
+    """Rows of a table for a linear layer or a convolution."""
+    return _rows(ours, theirs, ("kernel", "bias"))
+
+
+def norm_rows(ours: str, theirs: str) -> dict[str, str]:
+    """Rows of a table for a LayerNorm."""
+    return _rows(ours, theirs, ("scale", "bias"))
+
+
+def _rows(ours: str, theirs: str, leaves: tuple[str, str]) -> dict[str, str]:
+    return {f"{ours}/{leaf}": f"{theirs}.{_WEIGHT_AND_BIAS[leaf]}" for leaf in leaves}
+
+
+def slots(table: Table, *, depths: Mapping[str, int]) -> tuple[Slot, ...]:
     """Expands a naming table.
 
     Args:
-      table: our path -> name, or names of the parts to be joined; "{block}" stands for the block number.
+      table: of one layout.
       depths: number of blocks under each of our path prefixes, such as {"blocks": 12}.
 
     Returns:

@@ -4,8 +4,9 @@ import dataclasses
 from collections.abc import Mapping
 
 from semivit_jax.models.layers import LAYER_NORM_EPS
-from semivit_jax.weights import names
+from semivit_jax.weights import convnext, vit_names
 from semivit_jax.weights.fold import fold_layer_scale
+from semivit_jax.weights.layout import Table
 from semivit_jax.weights.preprocessing import IMAGENET_224, Preprocessing, from_hugging_face, from_timm
 from semivit_jax.weights.tensors import Tensors
 
@@ -36,8 +37,8 @@ class Source:
     family: str
     tensors: Tensors
     folded: tuple[str, ...]
-    table: names.Table
-    decoder: names.Table | None
+    table: Table
+    decoder: Table | None
     fixed_tables: tuple[str, str]
     pool: str
     num_heads: int | None
@@ -78,8 +79,8 @@ def _timm(tensors: Tensors, config: Mapping) -> Source:
     preprocessing = from_timm(config["pretrained_cfg"]) if config else IMAGENET_224
     class_names = _timm_class_names(config)
     for first, table in (
-        ("downsample_layers.0.0.weight", names.PUBLISHED_CONVNEXT),
-        ("stem.0.weight", names.TIMM_CONVNEXT),
+        ("downsample_layers.0.0.weight", convnext.PUBLISHED),
+        ("stem.0.weight", convnext.TIMM),
     ):
         if first in tensors.shapes:
             return _convnext("ConvNeXt", tensors, table, preprocessing, class_names)
@@ -89,7 +90,7 @@ def _timm(tensors: Tensors, config: Mapping) -> Source:
             "(known: timm, MAE, DINO, DINOv2, Semi-ViT, Hugging Face ViT, ViTMAE, Dinov2, ConvNeXt)"
         )
     _refuse_unrepresentable(tensors)
-    folded = fold_layer_scale(tensors, names.TIMM_LAYER_SCALE)
+    folded = fold_layer_scale(tensors, vit_names.TIMM_LAYER_SCALE)
     has_decoder = "decoder_embed.weight" in tensors.shapes
     pool = "mean" if "fc_norm.weight" in tensors.shapes else "cls"
     stored_pool = {"avg": "mean", "token": "cls"}.get(config.get("global_pool", "token"))
@@ -103,8 +104,8 @@ def _timm(tensors: Tensors, config: Mapping) -> Source:
         family="vit",
         tensors=folded,
         folded=tuple(name for name in tensors.shapes if name not in folded.shapes),
-        table=names.TIMM_VIT,
-        decoder=names.MAE_DECODER if has_decoder else None,
+        table=vit_names.TIMM,
+        decoder=vit_names.TIMM_DECODER if has_decoder else None,
         fixed_tables=("pos_embed", "decoder_pos_embed"),
         pool=pool,
         num_heads=None,
@@ -124,13 +125,13 @@ def _hugging_face(tensors: Tensors, config: Mapping, preprocessor: Mapping | Non
     if kind == "convnext":
         tensors = tensors.without_prefix("convnext.")
         preprocessing = _hugging_face_preprocessing(config, preprocessor)
-        table = names.HUGGING_FACE_CONVNEXT
-        convnext = _convnext("Hugging Face convnext", tensors, table, preprocessing, _class_names(config))
-        return dataclasses.replace(convnext, layer_norm_eps=config["layer_norm_eps"])
+        table = convnext.HUGGING_FACE
+        source = _convnext("Hugging Face convnext", tensors, table, preprocessing, _class_names(config))
+        return dataclasses.replace(source, layer_norm_eps=config["layer_norm_eps"])
     tensors = tensors.without_prefix("vit.").without_prefix("dinov2.")
     _refuse_unrepresentable(tensors)
-    table = names.HUGGING_FACE_DINOV2 if kind == "dinov2" else names.HUGGING_FACE_VIT
-    folded = fold_layer_scale(tensors, names.HUGGING_FACE_LAYER_SCALE)
+    table = vit_names.HUGGING_FACE_DINOV2 if kind == "dinov2" else vit_names.HUGGING_FACE
+    folded = fold_layer_scale(tensors, vit_names.HUGGING_FACE_LAYER_SCALE)
     has_decoder = "decoder.decoder_embed.weight" in tensors.shapes
     return Source(
         kind=f"Hugging Face {kind}",
@@ -138,7 +139,7 @@ def _hugging_face(tensors: Tensors, config: Mapping, preprocessor: Mapping | Non
         tensors=folded,
         folded=tuple(name for name in tensors.shapes if name not in folded.shapes),
         table=table,
-        decoder=names.HUGGING_FACE_MAE_DECODER if has_decoder else None,
+        decoder=vit_names.HUGGING_FACE_DECODER if has_decoder else None,
         fixed_tables=("embeddings.position_embeddings", "decoder.decoder_pos_embed"),
         pool="cls",
         num_heads=config["num_attention_heads"],
@@ -161,7 +162,7 @@ def _hugging_face_preprocessing(config: Mapping, preprocessor: Mapping | None) -
 def _convnext(
     kind: str,
     tensors: Tensors,
-    table: names.Table,
+    table: Table,
     preprocessing: Preprocessing,
     class_names: tuple[str, ...] | None,
 ) -> Source:

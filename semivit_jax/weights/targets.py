@@ -11,10 +11,9 @@ from semivit_jax.models.convnext import CONVNEXT_SIZES
 from semivit_jax.models.families import VIT_SIZES
 from semivit_jax.weights.facts import ConvNextFacts, MaeFacts, ModelFacts, VitFacts, param_shapes
 from semivit_jax.weights.fill import Resizer, Target
-from semivit_jax.weights.layout import BLOCK
-from semivit_jax.weights.names import Table
-from semivit_jax.weights.resize import resize_patch_kernel
+from semivit_jax.weights.layout import BLOCK, Table
 from semivit_jax.weights.sources import Source
+from semivit_jax.weights.vit import resize_patch_kernel
 
 POOLS = ("mean", "cls")
 FIXED_TABLE_TOLERANCE = 1e-5  # the published tables are float32, with values in -1..1

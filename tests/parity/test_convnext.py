@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from semivit_jax.models import convnext
-from semivit_jax.weights import layout, names
+from semivit_jax.weights import layout
+from semivit_jax.weights.convnext import PUBLISHED
 from tests.parity import recorded
 
 WIDTHS = (96, 192, 384, 768)
@@ -30,7 +31,7 @@ def model(name: str) -> convnext.ConvNeXt:
 
 def slots(name: str) -> tuple[layout.Slot, ...]:
     depths = {f"stages_{stage}": depth for stage, depth in enumerate(DEPTHS[name])}
-    return layout.slots(names.PUBLISHED_CONVNEXT, depths=depths)
+    return layout.slots(PUBLISHED, depths=depths)
 
 
 def formula_tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:

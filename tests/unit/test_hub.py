@@ -12,7 +12,7 @@ import pytest
 import safetensors.numpy
 from huggingface_hub import constants
 
-from semivit_jax.weights import load_imported, names
+from semivit_jax.weights import load_imported, vit_names
 from semivit_jax.weights.locate import locate
 from semivit_jax.weights.tensors import open_weights
 from tests.unit.hub_server import COMMIT, serve
@@ -38,7 +38,7 @@ REPOSITORIES = {
     "org/nothing": {"README.md": b"no weights here"},
     "org/vit": {
         "config.json": json.dumps(hugging_face_config()).encode(),
-        "model.safetensors": safetensors.numpy.save(state_dict(names.HUGGING_FACE_VIT)),
+        "model.safetensors": safetensors.numpy.save(state_dict(vit_names.HUGGING_FACE)),
     },
 }
 

@@ -3,19 +3,19 @@
 import numpy as np
 import pytest
 
-from semivit_jax.weights import layout, names
+from semivit_jax.weights import convnext, layout, vit_names
 
 VIT_DEPTHS = {"blocks": 3}
 CONVNEXT_DEPTHS = {f"stages_{stage}": depth for stage, depth in enumerate((1, 1, 2, 1))}
 TABLES = {
-    "timm ViT": (names.TIMM_VIT, VIT_DEPTHS),
-    "MAE decoder": (names.MAE_DECODER, VIT_DEPTHS),
-    "Hugging Face ViT": (names.HUGGING_FACE_VIT, VIT_DEPTHS),
-    "Hugging Face DINOv2": (names.HUGGING_FACE_DINOV2, VIT_DEPTHS),
-    "Hugging Face MAE decoder": (names.HUGGING_FACE_MAE_DECODER, VIT_DEPTHS),
-    "published ConvNeXt": (names.PUBLISHED_CONVNEXT, CONVNEXT_DEPTHS),
-    "timm ConvNeXt": (names.TIMM_CONVNEXT, CONVNEXT_DEPTHS),
-    "Hugging Face ConvNeXt": (names.HUGGING_FACE_CONVNEXT, CONVNEXT_DEPTHS),
+    "timm ViT": (vit_names.TIMM, VIT_DEPTHS),
+    "MAE decoder": (vit_names.TIMM_DECODER, VIT_DEPTHS),
+    "Hugging Face ViT": (vit_names.HUGGING_FACE, VIT_DEPTHS),
+    "Hugging Face DINOv2": (vit_names.HUGGING_FACE_DINOV2, VIT_DEPTHS),
+    "Hugging Face MAE decoder": (vit_names.HUGGING_FACE_DECODER, VIT_DEPTHS),
+    "published ConvNeXt": (convnext.PUBLISHED, CONVNEXT_DEPTHS),
+    "timm ConvNeXt": (convnext.TIMM, CONVNEXT_DEPTHS),
+    "Hugging Face ConvNeXt": (convnext.HUGGING_FACE, CONVNEXT_DEPTHS),
 }
 
 

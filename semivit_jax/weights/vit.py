@@ -1,4 +1,4 @@
-"""Fits patch kernels to another patch size, as the published fine-tuning code does."""
+"""Vision Transformers of other libraries: how their arrays are fitted to ours."""
 
 import jax
 import numpy as np
