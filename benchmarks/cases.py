@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from semivit_jax.config import Config
-from semivit_jax.models.families import VIT_SIZES
+from semivit_jax.models.vit import VIT_SIZES
 from semivit_jax.plan import DataFacts, Plan
 from semivit_jax.recipes import check
 from semivit_jax.recipes.planning import make_plan

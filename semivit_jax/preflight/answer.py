@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from semivit_jax.config import Config, ConfigError
-from semivit_jax.models.families import VIT_SIZES
+from semivit_jax.models.vit import VIT_SIZES
 from semivit_jax.plan import DataFacts, Plan
 from semivit_jax.preflight import flops, search, step
 from semivit_jax.preflight.batch import with_legal_batch

@@ -19,7 +19,8 @@ from semivit_jax.config import (
     StageConfig,
     flatten,
 )
-from semivit_jax.models.families import CONVNEXT_SIZES, VIT_SIZES
+from semivit_jax.models.convnext import CONVNEXT_SIZES
+from semivit_jax.models.vit import VIT_SIZES
 from semivit_jax.ops.optim import SCHEDULES
 from semivit_jax.recipes.ranges import AFFINE_VIEWS, POSITIVE, RANGES
 from semivit_jax.stages.pseudo_label import RULES

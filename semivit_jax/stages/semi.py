@@ -160,9 +160,7 @@ def make_stage(config: Config, plan: Plan, *, backend: str) -> Stage:
     return Stage("semi", init, train_step, finetune.make_eval_step(config, model), finetune.eval_params)
 
 
-def sample_draws(
-    config: Config, plan: Plan, model: finetune.Classifier, key: jax.Array, position: jax.Array
-) -> SemiDraws:
+def sample_draws(config: Config, plan: Plan, model: finetune.Network, key: jax.Array, position: jax.Array) -> SemiDraws:
     """All draws of one update."""
     assert config.semi is not None
     section, ratio, image_size = config.semi, plan.unlabeled_ratio, config.data.image_size
@@ -201,7 +199,7 @@ class _Specs(NamedTuple):
     strong: ViewSpec
 
 
-def _specs(config: Config, section: SemiConfig, model: finetune.Classifier) -> _Specs:
+def _specs(config: Config, section: SemiConfig, model: finetune.Network) -> _Specs:
     data, views = config.data, config.data.affine_views
     # The weak view is never erased; only a student that labels it passes it with drop path.
     weak_rates = model.drop_path_rates if section.teacher == "student" else None

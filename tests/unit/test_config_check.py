@@ -11,7 +11,8 @@ import semivit_jax
 from semivit_jax import config as config_lib
 from semivit_jax.cli import overrides
 from semivit_jax.config import ConfigError
-from semivit_jax.models.families import CONVNEXT_SIZES, VIT_SIZES
+from semivit_jax.models.convnext import CONVNEXT_SIZES
+from semivit_jax.models.vit import VIT_SIZES
 from semivit_jax.ops import optim
 from semivit_jax.recipes import check
 from semivit_jax.recipes.ranges import RANGES
