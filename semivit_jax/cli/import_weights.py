@@ -10,10 +10,10 @@ from semivit_jax.inference.import_own import import_own, is_own
 from semivit_jax.models.convnext import CONVNEXT_SIZES
 from semivit_jax.models.spec import ModelSpec
 from semivit_jax.models.vit import VIT_SIZES
+from semivit_jax.weights.exchange import POOLS
 from semivit_jax.weights.folder import save_imported
 from semivit_jax.weights.importing import import_weights
 from semivit_jax.weights.preprocessing import Preprocessing
-from semivit_jax.weights.targets import POOLS
 from semivit_jax.words import counted
 
 EXIT_ERROR = 1
@@ -46,8 +46,8 @@ def command(argv: Sequence[str]) -> int:
         return EXIT_ERROR
     for table in imported.report.tables():
         console.print(table)
-    console.print(f"model: {_model(imported.spec)}", markup=False, soft_wrap=True)
-    console.print(f"preprocessing: {_preprocessing(imported.preprocessing)}", markup=False, soft_wrap=True)
+    console.print(f"model: {_model(imported.weights.spec)}", markup=False, soft_wrap=True)
+    console.print(f"preprocessing: {_preprocessing(imported.weights.preprocessing)}", markup=False, soft_wrap=True)
     console.print(f"written to {arguments.out}", markup=False, soft_wrap=True)
     return 0
 

@@ -88,7 +88,7 @@ def evaluate(
     for line in notes:
         console.say(line)
     first = load_trained(source, kept=kept, tree="params", stage=None)
-    config = dataclasses.replace(config, data=_seen_as(config.data, first.view.preprocessing))
+    config = dataclasses.replace(config, data=_seen_as(config.data, first.weights.preprocessing))
     task = open_task(config, workdir=None)
     images = open_split(config, task, split)
     grade = _grade_head if protocol == "head" else _grade_probe
@@ -119,14 +119,14 @@ class Set(NamedTuple):
 
 def _grade_head(trained: Trained, graded: Set, protocol: str) -> Scores:
     del protocol
-    if not trained.spec.num_classes:
+    if not trained.weights.spec.num_classes:
         raise ConfigError(f"{trained.source} has no classifier; give --protocol=knn or --protocol=linear")
-    if trained.spec.num_classes != len(graded.task.class_names):
+    if trained.weights.spec.num_classes != len(graded.task.class_names):
         raise ConfigError(
-            f"{trained.source} tells {trained.spec.num_classes} classes apart, the data has "
+            f"{trained.source} tells {trained.weights.spec.num_classes} classes apart, the data has "
             f"{len(graded.task.class_names)}; its features can be graded with --protocol=knn or linear"
         )
-    if difference := warm_start.class_mismatch(trained.class_names, graded.task.class_names):
+    if difference := warm_start.class_mismatch(trained.weights.class_names, graded.task.class_names):
         console.say(f"warning: the head of {trained.source} is graded, but {difference}")
     logits, spec = _network(trained).logits, _spec(graded.config.data)
 
@@ -140,7 +140,7 @@ def _grade_head(trained: Trained, graded: Set, protocol: str) -> Scores:
     mesh = sharding.make_mesh(graded.config.mesh.fsdp)
     compiled = jax.jit(step, out_shardings=sharding.replicated(mesh))
     batches = _batches(graded.images, graded.config, mesh.size)
-    return scores.scores(sums(compiled, _spread(trained.params, mesh), batches, mesh=mesh))
+    return scores.scores(sums(compiled, _spread(trained.weights.params, mesh), batches, mesh=mesh))
 
 
 def _grade_probe(trained: Trained, graded: Set, protocol: str) -> Scores:
@@ -161,7 +161,7 @@ def _extractor(trained: Trained, config: Config) -> Callable[[ImageSet], tuple[n
     """images -> (float32 features, labels), without images that cannot be read."""
     features, spec = _network(trained).features, _spec(config.data)
     mesh = sharding.make_mesh(config.mesh.fsdp)
-    params, rows = _spread(trained.params, mesh), sharding.eval_batch(mesh)
+    params, rows = _spread(trained.weights.params, mesh), sharding.eval_batch(mesh)
     compiled = jax.jit(lambda p, images: features(p, see(images, ImageDraws(), spec)).astype(jnp.float32))
 
     def extract(images: ImageSet) -> tuple[np.ndarray, np.ndarray]:
@@ -177,7 +177,7 @@ def _extractor(trained: Trained, config: Config) -> Callable[[ImageSet], tuple[n
 
 def _network(trained: Trained) -> Network:
     """A run computes as it trained, an import in float32."""
-    spec, config = trained.spec, trained.config
+    spec, config = trained.weights.spec, trained.config
     how = PLAIN if config is None else families.compute(config.model, spec, backend=jax.default_backend())
     return families.network(spec, how, 0.0)
 

@@ -56,26 +56,37 @@ def _rows(ours: str, theirs: str, leaves: tuple[str, str]) -> dict[str, str]:
     return {f"{ours}/{leaf}": f"{theirs}.{_WEIGHT_AND_BIAS[leaf]}" for leaf in leaves}
 
 
-def slots(table: Table, *, depths: Mapping[str, int]) -> tuple[Slot, ...]:
+def autoencoder_table(encoder: Table, decoder: Table) -> Table:
+    """The table of a masked autoencoder from those of its halves."""
+    halves = {"encoder": encoder, "decoder": decoder}
+    return {f"{half}/{path}": theirs for half, table in halves.items() for path, theirs in table.items()}
+
+
+def stack(parts: str | tuple[str, ...]) -> str:
+    """What the names of all blocks of a stack begin with; "" for what belongs to no block."""
+    before, block, _ = (parts if isinstance(parts, str) else parts[0]).partition(BLOCK)
+    return before if block else ""
+
+
+def slots(table: Table, *, depth: Callable[[str], int]) -> tuple[Slot, ...]:
     """Expands a naming table.
 
     Args:
       table: of one layout.
-      depths: number of blocks under each of our path prefixes, such as {"blocks": 12}.
+      depth: our path -> number of its blocks; asked for stacked arrays alone.
 
     Returns:
       One slot per row, in the order of the table.
     """
-    return tuple(_slot(path, parts, depths=depths) for path, parts in table.items())
+    return tuple(_slot(path, parts, depth=depth) for path, parts in table.items())
 
 
-def _slot(path: str, parts: str | tuple[str, ...], *, depths: Mapping[str, int]) -> Slot:
-    parts = (parts,) if isinstance(parts, str) else parts
-    if BLOCK not in parts[0]:
-        return Slot(path=path, names=(parts,), stacked=False)
-    depth = next(depth for prefix, depth in depths.items() if path.startswith(prefix + "/"))
-    names = tuple(tuple(part.replace(BLOCK, str(block)) for part in parts) for block in range(depth))
-    return Slot(path=path, names=names, stacked=True)
+def _slot(path: str, parts: str | tuple[str, ...], *, depth: Callable[[str], int]) -> Slot:
+    names = (parts,) if isinstance(parts, str) else parts
+    if not stack(parts):
+        return Slot(path=path, names=(names,), stacked=False)
+    blocks = tuple(tuple(name.replace(BLOCK, str(block)) for name in names) for block in range(depth(path)))
+    return Slot(path=path, names=blocks, stacked=True)
 
 
 def our_shape(slot: Slot, shape_of: Callable[[str], tuple[int, ...]]) -> tuple[int, ...]:
@@ -125,6 +136,13 @@ def split(slot: Slot, array: np.ndarray) -> dict[str, np.ndarray]:
         for name, piece in zip(parts, np.split(block, len(parts), axis=-1), strict=True):
             tensors[name] = _to_theirs(slot.path, piece)
     return tensors
+
+
+def state_dict(flat: Mapping[str, np.ndarray], table: Table) -> dict[str, np.ndarray]:
+    """Our arrays under the names of a table, as views in the PyTorch layout; rows without an array are passed over."""
+    rows = {path: theirs for path, theirs in table.items() if path in flat}
+    found = slots(rows, depth=lambda path: len(flat[path]))
+    return {name: tensor for slot in found for name, tensor in split(slot, flat[slot.path]).items()}
 
 
 def _join_parts(slot: Slot, parts: tuple[str, ...], read: Callable[[str], np.ndarray]) -> np.ndarray:

@@ -71,6 +71,7 @@ TIMM_LAYER_SCALE = {
 """Last linear layer of each branch -> factor per channel of the branch (DINOv2); folded on import."""
 
 TIMM_DECODER: Table = {
+    "posemb": "decoder_pos_embed",
     **dense_rows("embed", "decoder_embed"),
     "mask_token": "mask_token",
     **_timm_blocks("blocks", "decoder_blocks"),
@@ -98,6 +99,7 @@ HUGGING_FACE_LAYER_SCALE = {
 }
 
 HUGGING_FACE_DECODER: Table = {
+    "posemb": "decoder.decoder_pos_embed",
     **dense_rows("embed", "decoder.decoder_embed"),
     "mask_token": "decoder.mask_token",
     **_hugging_face_blocks("blocks", "decoder.decoder_encoder.layer"),

@@ -30,8 +30,7 @@ def model(name: str) -> convnext.ConvNeXt:
 
 
 def slots(name: str) -> tuple[layout.Slot, ...]:
-    depths = {f"stages_{stage}": depth for stage, depth in enumerate(DEPTHS[name])}
-    return layout.slots(PUBLISHED, depths=depths)
+    return layout.slots(PUBLISHED, depth=lambda path: DEPTHS[name][int(path.removeprefix("stages_")[0])])
 
 
 def formula_tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:

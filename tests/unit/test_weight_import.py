@@ -13,12 +13,13 @@ import rich.console
 import safetensors.numpy
 
 from semivit_jax.cli.import_weights import command
-from semivit_jax.export import Bundle, export
+from semivit_jax.export import export
 from semivit_jax.models import families
-from semivit_jax.models.convnext import CONVNEXT_SIZES
 from semivit_jax.models.vit import VIT_SIZES
-from semivit_jax.weights import convnext, import_weights, layout, load_imported, save_imported, vit_names
+from semivit_jax.weights import convnext, layout, vit_names
 from semivit_jax.weights.account import Status
+from semivit_jax.weights.folder import load_imported, save_imported
+from semivit_jax.weights.importing import Imported, import_weights
 from semivit_jax.weights.layout import Table
 from semivit_jax.weights.preprocessing import IMAGENET_224
 from tests.models import spec_of
@@ -31,7 +32,7 @@ def state_dict(table: Table, **changes) -> dict[str, np.ndarray]:
     spec = spec_of("vit_test", **{"image_size": PIXELS, "pool": "cls", "num_classes": 5, **changes})
     shapes, generator = families.shapes(spec), np.random.default_rng(0)
     tensors = {}
-    for slot in layout.slots(table, depths={"blocks": spec.size.depth}):
+    for slot in layout.slots(table, depth=lambda path: spec.size.depth):
         if slot.path in shapes:
             array = generator.standard_normal(shapes[slot.path]).astype(np.float32)
             tensors |= layout.split(slot, array)
@@ -65,11 +66,10 @@ def hugging_face_config(**changes) -> dict:
 
 def convnext_state_dict(table: Table) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Random tensors of the small ConvNeXt under the names of a layout, and the same by our paths."""
-    size, generator = CONVNEXT_SIZES["convnext_test"], np.random.default_rng(0)
+    generator = np.random.default_rng(0)
     shapes = families.shapes(spec_of("convnext_test", image_size=PIXELS, num_classes=5))
     ours = {path: generator.standard_normal(shape).astype(np.float32) for path, shape in shapes.items()}
-    slots = layout.slots(table, depths={f"stages_{stage}": depth for stage, depth in enumerate(size.depths)})
-    theirs = {name: tensor for slot in slots for name, tensor in layout.split(slot, ours[slot.path]).items()}
+    theirs = layout.state_dict(ours, table)
     return {name: np.ascontiguousarray(tensor) for name, tensor in theirs.items()}, ours
 
 
@@ -96,7 +96,7 @@ def test_every_tensor_and_every_parameter_is_accounted_for(run):
     }
     reinitialised = {row.path for row in rows(result, Status.REINITIALISED)}
     assert reinitialised == {"fc_norm/scale", "fc_norm/bias", "head/kernel", "head/bias"}
-    assert layout.flatten(result.params).keys() == families.shapes(result.spec).keys()
+    assert layout.flatten(result.weights.params).keys() == families.shapes(result.weights.spec).keys()
 
 
 def test_hugging_face_gives_the_same_parameters_as_timm(run):
@@ -105,13 +105,13 @@ def test_hugging_face_gives_the_same_parameters_as_timm(run):
         name if name.startswith("classifier") else f"vit.{name}": tensor
         for name, tensor in state_dict(vit_names.HUGGING_FACE).items()
     }
-    assert_same_trees(run(stored, {"config.json": hugging_face_config()}).params, timm.params)
+    assert_same_trees(run(stored, {"config.json": hugging_face_config()}).weights.params, timm.weights.params)
 
 
 def test_query_key_and_value_are_the_thirds_of_the_joined_projection(run):
     stored = state_dict(vit_names.HUGGING_FACE)
     result = run(stored, {"config.json": hugging_face_config()})
-    thirds = np.split(result.params["blocks"]["attn"]["qkv"]["kernel"][1], 3, axis=-1)
+    thirds = np.split(result.weights.params["blocks"]["attn"]["qkv"]["kernel"][1], 3, axis=-1)
     for part, third in zip(("query", "key", "value"), thirds, strict=True):
         np.testing.assert_array_equal(third.T, stored[f"encoder.layer.1.attention.attention.{part}.weight"])
 
@@ -174,7 +174,7 @@ def test_layer_scale_is_folded_exactly(run):
             expected[f"{name}.weight"] = gamma[:, None] * plain[f"{name}.weight"]
             expected[f"{name}.bias"] = gamma * plain[f"{name}.bias"]
     result = run(plain | gammas)
-    assert_same_trees(result.params, run(expected).params)
+    assert_same_trees(result.weights.params, run(expected).weights.params)
     named = {name for row in result.report.params for name in row.names}
     assert named == plain.keys() | gammas.keys()
 
@@ -187,18 +187,18 @@ def test_a_gamma_of_another_width_is_refused(run):
 def test_half_precision_is_widened(run):
     tensors = state_dict(vit_names.TIMM)
     result = run({name: tensor.astype(np.float16) for name, tensor in tensors.items()})
-    bias = result.params["head"]["bias"]
+    bias = result.weights.params["head"]["bias"]
     assert bias.dtype == np.float32
     np.testing.assert_array_equal(bias, tensors["head.bias"].astype(np.float16))
 
 
 def test_layer_norm_eps_comes_along(run, tmp_path):
     result = run(state_dict(vit_names.HUGGING_FACE), {"config.json": hugging_face_config(layer_norm_eps=1e-12)})
-    assert result.spec.layer_norm_eps == 1e-12
+    assert result.weights.spec.layer_norm_eps == 1e-12
     save_imported(tmp_path / "in", result)
-    assert load_imported(tmp_path / "in").spec.layer_norm_eps == 1e-12
+    assert load_imported(tmp_path / "in").weights.spec.layer_norm_eps == 1e-12
     with pytest.raises(ValueError, match="layer_norm_eps 1e-12: a ViT or ConvNeXt of timm computes with 1e-06"):
-        export(tmp_path / "out", "timm", Bundle(result.spec, result.params, tuple("abcde"), result.preprocessing))
+        export(tmp_path / "out", "timm", result.weights)
 
 
 @pytest.mark.parametrize(
@@ -234,8 +234,8 @@ def test_preprocessing_and_class_names_travel(run):
     }
     configs = {"config.json": config, "preprocessor_config.json": preprocessor}
     result = run(state_dict(vit_names.HUGGING_FACE), configs, image_size=None)
-    assert result.class_names == tuple(f"class {i}" for i in range(5))
-    assert result.preprocessing.to_json() == {
+    assert result.weights.class_names == tuple(f"class {i}" for i in range(5))
+    assert result.weights.preprocessing.to_json() == {
         "image_size": PIXELS,
         "crop_fraction": 1.0,
         "interpolation": "bilinear",
@@ -256,9 +256,9 @@ def test_preprocessing_and_class_names_travel(run):
 def test_convnext_comes_in_whole_from_every_layout(run, table, config, eps):
     tensors, ours = convnext_state_dict(table)
     result = run(tensors, {"config.json": config} if config else None, variant="convnext_test")
-    assert_same_trees(result.params, layout.unflatten(ours))
+    assert_same_trees(result.weights.params, layout.unflatten(ours))
     assert sorted(name for row in result.report.params for name in row.names) == sorted(tensors)
-    assert result.spec.layer_norm_eps == eps
+    assert result.weights.spec.layer_norm_eps == eps
 
 
 def test_a_convnext_with_another_activation_is_refused(run):
@@ -284,12 +284,18 @@ def test_class_names_that_do_not_belong_to_the_head_are_refused(run):
     with pytest.raises(ValueError, match="names 2 classes, and its head has 5 outputs"):
         run(state_dict(vit_names.HUGGING_FACE), {"config.json": config})
     headless = {n: t for n, t in state_dict(vit_names.HUGGING_FACE).items() if not n.startswith("classifier")}
-    assert run(headless, {"config.json": config}).class_names is None  # transformers writes two names for encoders
+    assert (
+        run(headless, {"config.json": config}).weights.class_names is None
+    )  # transformers writes two names for encoders
 
 
 def test_without_a_config_the_authors_preprocessing_is_taken(run):
     result = run(state_dict(vit_names.TIMM))
-    assert result.preprocessing == dataclasses.replace(IMAGENET_224, image_size=PIXELS)
+    assert result.weights.preprocessing == dataclasses.replace(IMAGENET_224, image_size=PIXELS)
+
+
+def without_arrays(imported: Imported) -> Imported:
+    return dataclasses.replace(imported, weights=dataclasses.replace(imported.weights, params={}))
 
 
 def test_a_folder_written_by_the_command_loads_bit_for_bit(run, tmp_path, capsys):
@@ -299,8 +305,8 @@ def test_a_folder_written_by_the_command_loads_bit_for_bit(run, tmp_path, capsys
     assert command([str(tmp_path / "model.safetensors"), *arguments]) == 0
     assert "blocks/attn/qkv/kernel" in capsys.readouterr().out
     loaded = load_imported(out)
-    assert_same_trees(loaded.params, result.params)
-    assert dataclasses.replace(loaded, params={}) == dataclasses.replace(result, params={})
+    assert_same_trees(loaded.weights.params, result.weights.params)
+    assert without_arrays(loaded) == without_arrays(result)
     with pytest.raises(FileExistsError, match="already holds an import"):
         save_imported(out, result)
 
