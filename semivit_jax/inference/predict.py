@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from PIL import Image
 
+from semivit_jax import files
 from semivit_jax.data.images.decode import BadImage, decode, from_pillow
 from semivit_jax.export.bundle import normalise
 from semivit_jax.inference.trained import Trained, load_trained
@@ -178,7 +179,7 @@ def load(
       stage: of the workdir; None is the latest.
       batch_size: images per forward pass.
     """
-    return Predictor(load_trained(Path(folder), kept=weights, tree=use, stage=stage), batch_size=batch_size)
+    return Predictor(load_trained(files.path(folder), kept=weights, tree=use, stage=stage), batch_size=batch_size)
 
 
 def class_names_of(trained: Trained) -> tuple[str, ...]:
