@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from PIL import Image
 
+from semivit_jax import files
 from semivit_jax.data.images.decode import BadImage, decode, from_pillow
 from semivit_jax.inference.trained import Trained, load_trained
 from semivit_jax.models import families
@@ -179,7 +180,7 @@ def load(
       stage: of the workdir; None is the latest.
       batch_size: images per forward pass.
     """
-    return Predictor(load_trained(Path(folder), kept=weights, tree=use, stage=stage), batch_size=batch_size)
+    return Predictor(load_trained(files.path(folder), kept=weights, tree=use, stage=stage), batch_size=batch_size)
 
 
 def _as_several(images: AnyImage | Sequence[AnyImage]) -> Iterable[AnyImage]:

@@ -1,18 +1,19 @@
 """Finished weights ready for use: model, arrays, classes and view of a run, one of its checkpoints or an import."""
 
 import dataclasses
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
+from semivit_jax import files
 from semivit_jax.checkpoints import manifest, reading, workdir
 from semivit_jax.checkpoints.reading import CheckpointError
 from semivit_jax.config import Config, ConfigError
 from semivit_jax.data.images.crop_resize import resize_short_side_and_crop
 from semivit_jax.data.rows import unchanged
+from semivit_jax.files import Path
 from semivit_jax.models.spec import ModelSpec
 from semivit_jax.recipes import stored
 from semivit_jax.stages import finetune, mae
@@ -26,7 +27,7 @@ KEPT = {"latest": "checkpoints", "best": "best"}  # which checkpoint of a stage 
 
 
 @dataclasses.dataclass(frozen=True)
-class View:
+class ModelInput:
     """How an image is decoded and becomes the model's input.
 
     Attributes:
@@ -73,7 +74,7 @@ class Trained:
 
     source: str
     weights: Weights
-    view: View
+    view: ModelInput
     config: Config | None
 
 
@@ -105,13 +106,13 @@ def load_trained(folder: Path, *, kept: str, tree: str | None, stage: str | None
         class_names=class_names,
         preprocessing=Preprocessing.from_json(facts["preprocessing"]),
     )
-    view = View(weights.preprocessing, data.affine_views is not None, data.exif_rotation, data.max_pixels)
+    view = ModelInput(weights.preprocessing, data.affine_views is not None, data.exif_rotation, data.max_pixels)
     return Trained(f"{source} ({chosen})", weights, view, config)
 
 
 def find_checkpoint(folder: Path, *, kept: str, stage: str | None) -> Path:
     """The good checkpoint that `load_trained` reads; `folder` may be that checkpoint itself."""
-    folder = folder.resolve()
+    folder = files.absolute(folder)
     if manifest.is_sealed(folder):
         found = manifest.problems(folder)
         if found:
@@ -171,5 +172,5 @@ def _from_import(folder: Path, tree: str | None) -> Trained:
     if imported.ema_params is not None and chosen == "ema_params":
         weights = dataclasses.replace(weights, params=imported.ema_params)
     # Published models were evaluated on files as they are, under Pillow's own limit.
-    view = View(weights.preprocessing, False, False, Image.MAX_IMAGE_PIXELS or 0)
+    view = ModelInput(weights.preprocessing, False, False, Image.MAX_IMAGE_PIXELS or 0)
     return Trained(f"{folder} ({chosen})", weights, view, None)

@@ -13,10 +13,11 @@ from semivit_jax.ops import metrics, mixup, rng, scores
 from semivit_jax.ops.losses import cross_entropy, smoothed_target
 from semivit_jax.ops.metrics import Metrics
 from semivit_jax.ops.optim import Optimizer
-from semivit_jax.plan import Plan
+from semivit_jax.plan import Plan, Stream
 from semivit_jax.stages import stage as stage_lib
 from semivit_jax.stages import state
 from semivit_jax.stages.groups import join, split
+from semivit_jax.stages.spec import StageSpec
 from semivit_jax.stages.stage import ImageDraws, PyTree, Stage, ViewSpec, masks, see
 from semivit_jax.stages.state import TrainState
 
@@ -79,13 +80,13 @@ def make_update(config: Config, plan: Plan, *, backend: str):
     optimizer = build_optimizer(section, plan, model)
     spec = labeled_spec(config, section, model)
 
-    def micro_loss(params: PyTree, policy_state: PyTree, batch: PyTree, draws: FinetuneDraws):
+    def micro_loss(params: PyTree, batch: PyTree, draws: FinetuneDraws):
         images = see(batch["image"], draws.image, spec)
         targets = smoothed_target(batch["label"], plan.num_classes, section.label_smoothing, images.dtype)
         images, targets = mix_labeled(images, targets, draws.mix, plan.group_size)
         logits = model.logits(params, images, masks(draws.image))
         loss = cross_entropy(logits, targets).mean()
-        return loss, (policy_state, {"loss": metrics.of(loss)})
+        return loss, {"loss": metrics.of(loss)}
 
     def update(state: TrainState, batch: PyTree, draws: FinetuneDraws) -> tuple[TrainState, Metrics]:
         return stage_lib.update(
@@ -163,3 +164,10 @@ def eval_params(state: TrainState) -> dict[str, PyTree]:
     """The student, and its average where the stage keeps one."""
     averaged = {} if state.ema_params is None else {"val_ema": state.ema_params}
     return {"val": state.params, **averaged}
+
+
+SPEC = StageSpec(
+    name="finetune",
+    streams=lambda section: (Stream("labeled", "labeled", (("image", "labeled"),)),),
+    group_size=lambda section: section.mixup_group_size if section.labeled_mixup else 1,
+)

@@ -12,9 +12,10 @@ from semivit_jax.models.spec import Decoder, ModelSpec
 from semivit_jax.ops import metrics, rng
 from semivit_jax.ops.losses import mae_loss
 from semivit_jax.ops.metrics import Metrics
-from semivit_jax.plan import Plan
+from semivit_jax.plan import Plan, Stream
 from semivit_jax.stages import stage as stage_lib
 from semivit_jax.stages import state
+from semivit_jax.stages.spec import StageSpec
 from semivit_jax.stages.stage import ImageDraws, PyTree, Stage, ViewSpec, see
 from semivit_jax.stages.state import TrainState
 
@@ -56,13 +57,13 @@ def make_update(config: Config, plan: Plan, *, backend: str):
     )
     view = view_spec(config)
 
-    def micro_loss(params: PyTree, policy_state: PyTree, batch: PyTree, draws: MaeDraws):
+    def micro_loss(params: PyTree, batch: PyTree, draws: MaeDraws):
         images = see(batch["image"], draws.image, view)
         output = autoencoder.apply(params, images, draws.noise)
         patches = patchify(images, autoencoder.patch_size)
         total, removed = mae_loss(patches, output.pred, output.patch_mask, norm_pix=section.norm_pix_loss)
         loss = total / removed
-        return loss, (policy_state, {"loss": metrics.of(loss)})
+        return loss, {"loss": metrics.of(loss)}
 
     def update(state: TrainState, batch: PyTree, draws: MaeDraws) -> tuple[TrainState, Metrics]:
         return stage_lib.update(state, batch, draws, micro_loss=micro_loss, optimizer=optimizer, ema_decay=0.0)
@@ -102,3 +103,10 @@ def view_spec(config: Config) -> ViewSpec:
     data = config.data
     view = data.affine_views.mae if data.affine_views else None
     return ViewSpec(data.mean, data.std, data.image_size, view, 0.0, None)
+
+
+SPEC = StageSpec(
+    name="mae",
+    streams=lambda section: (Stream("training", "training", (("image", "mae"),), label=""),),
+    group_size=lambda section: 1,
+)

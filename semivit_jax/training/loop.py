@@ -1,7 +1,7 @@
 """The loop: one stage from its last good checkpoint to its end."""
 
 import time
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from typing import Any
 
 import jax
@@ -46,9 +46,7 @@ def run_stage(run: Run, plan: Plan) -> None:
         state, progress, restored_step = start_state(run, compiled, folder)
         same_on_every_host({"step": str(state.step), "position": str(state.position)})
         laps.lap("new state" if restored_step is None else "restore")
-        writer = writers.MetricWriter(
-            folder, active=run.first_host, tensorboard=run.config.log.tensorboard, restored_step=restored_step
-        )
+        writer = writers.open_writers(folder, run.config.log, active=run.first_host, restored_step=restored_step)
         line = console.ProgressLine(name, plan.total_steps, active=run.first_host)
         loop = Loop(run, compiled, checkpoints, best, writer, line, progress, started)
         try:
@@ -82,7 +80,7 @@ class Loop:
         compiled: Compiled,
         checkpoints: Saver,
         best: Saver,
-        writer: writers.MetricWriter,
+        writer: writers.Writer,
         line: console.ProgressLine,
         progress: Progress,
         started: float,
@@ -209,17 +207,18 @@ class Loop:
         self.pace.restart()
 
     def _write(self, step: int, values: Mapping[str, float], *, undefined: Set[str] = frozenset()) -> None:
-        """To metrics.jsonl, and but for the undefined ones to the console.
+        """To all writers, and but for the undefined ones to the console."""
+        self._keep_log(lambda: self.writer.write(step, values))
+        self.line.show(step, values, undefined=undefined)
 
-        Where that fails, the others hear of it before this process leaves.
-        """
+    def _keep_log(self, call: Callable[[], None]) -> None:
+        """Where a writer fails, the others hear of it before this process leaves."""
         try:
-            self.writer.write(step, values)
+            call()
         except OSError as error:
             if jax.process_count() == 1:
                 raise
             self.log_failure = error
-        self.line.show(step, values, undefined=undefined)
 
     def _evaluate(self, step: int, state: TrainState) -> None:
         """Student and teacher on the whole evaluation set; remembers the best and asks the guard."""
@@ -257,6 +256,7 @@ class Loop:
 
     def _save(self, step: int, state: TrainState) -> None:
         with self.pace.time("saving"):
+            self._keep_log(self.writer.flush)
             self.checkpoints.save(step, state, self._facts(step))
         if step == self.plan.total_steps:
             self.wait()

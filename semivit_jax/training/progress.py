@@ -3,14 +3,15 @@
 import dataclasses
 import functools
 import importlib.metadata
-from pathlib import Path
 
-from semivit_jax import __version__, config
+from semivit_jax import config
+from semivit_jax import plan as plan_lib
 from semivit_jax.checkpoints import reading
 from semivit_jax.config import FinetuneConfig
-from semivit_jax.files import write_json
+from semivit_jax.files import Path, write_json
 from semivit_jax.hosts import agreement
 from semivit_jax.plan import Plan
+from semivit_jax.recipes.keys import identity
 from semivit_jax.training import guard, writers
 from semivit_jax.training.setup import Run
 
@@ -38,9 +39,9 @@ def facts(run: Run, plan: Plan, step: int, position: int, progress: Progress) ->
         "stage": plan.stage,
         "step": step,
         "position": position,
-        "identity": config.identity(run.config),
+        "identity": identity(run.config),
         "config": config.to_dict(run.config),
-        "plan": dataclasses.asdict(plan),
+        "plan": plan_lib.to_dict(plan),
         "class_names": list(run.task.class_names),
         "preprocessing": {
             "mean": list(data.mean),
@@ -63,8 +64,8 @@ def facts(run: Run, plan: Plan, step: int, position: int, progress: Progress) ->
 
 @functools.cache  # a lookup reads the packages' files, and a save must not wait for that
 def _versions() -> dict[str, str]:
-    packages = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
-    return {p: importlib.metadata.version(p) for p in packages} | {"semivit_jax": __version__}
+    packages = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "semivit_jax")
+    return {p: importlib.metadata.version(p) for p in packages}
 
 
 def write_report(run: Run, plan: Plan, folder: Path, progress: Progress) -> None:

@@ -2,9 +2,8 @@
 
 import dataclasses
 
-from semivit_jax.models.convnext import CONVNEXT_SIZES
+from semivit_jax.models import families
 from semivit_jax.models.spec import ModelSpec
-from semivit_jax.models.vit import VIT_SIZES
 from semivit_jax.weights import exchanges, layout
 from semivit_jax.weights.account import ImportReport
 from semivit_jax.weights.exchange import Wanted
@@ -90,9 +89,7 @@ def import_sources(
 
 
 def _spec(source: Source, wanted: Wanted) -> ModelSpec:
-    if wanted.variant not in VIT_SIZES and wanted.variant not in CONVNEXT_SIZES:
-        raise ValueError(f"model {wanted.variant!r}: must be one of {', '.join((*VIT_SIZES, *CONVNEXT_SIZES))}")
-    family = "vit" if wanted.variant in VIT_SIZES else "convnext"
+    family = families.of(wanted.variant).name
     if source.family != family:
         raise ValueError(f"the source is a {source.family} ({source.kind}), {wanted.variant} is a {family}")
     return exchanges.EXCHANGES[family].spec(source, wanted)
