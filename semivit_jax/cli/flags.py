@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 from absl import flags
 from ml_collections import config_flags
 
-from semivit_jax.checkpoints.workdir import STAGE_ORDER
 from semivit_jax.cli import overrides
 from semivit_jax.config import Config
 from semivit_jax.inference.trained import KEPT, TREES
 from semivit_jax.recipes import check
 from semivit_jax.recipes.find import asks_for_help, help_text, with_paths
+from semivit_jax.stages import STAGES
 
 
 class CommandLine(NamedTuple):
@@ -106,5 +106,5 @@ def source_parser(command: str, description: str, *, with_use: bool = True) -> a
     parser.add_argument("--weights", choices=tuple(KEPT), default="latest", help="checkpoint of the stage")
     if with_use:
         parser.add_argument("--use", choices=TREES, help="default: ema_params where they exist")
-    parser.add_argument("--stage", choices=STAGE_ORDER, help="default: the latest with a checkpoint")
+    parser.add_argument("--stage", choices=tuple(STAGES), help="default: the latest with a checkpoint")
     return parser

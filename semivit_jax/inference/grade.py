@@ -24,6 +24,7 @@ from semivit_jax.ops import metrics, scores
 from semivit_jax.ops.metrics import Metrics
 from semivit_jax.ops.scores import Scores
 from semivit_jax.recipes import stored
+from semivit_jax.stages import label_free
 from semivit_jax.stages.stage import ImageDraws, ViewSpec, see
 from semivit_jax.training import sharding
 from semivit_jax.training.evaluate import sums
@@ -89,7 +90,7 @@ def evaluate(
         console.say(line)
     first = load_trained(source, kept=kept, tree="params", stage=None)
     config = dataclasses.replace(config, data=_seen_as(config.data, first.view.preprocessing))
-    task = open_task(config, workdir=None)
+    task = open_task(config, workdir=None, label_free=label_free())
     images = open_split(config, task, split)
     grade = _grade_head if protocol == "head" else _grade_probe
     found = {}

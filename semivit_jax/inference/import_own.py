@@ -6,9 +6,9 @@ import numpy as np
 
 from semivit_jax import files
 from semivit_jax.checkpoints import manifest
-from semivit_jax.checkpoints.workdir import STAGE_ORDER
 from semivit_jax.inference.trained import Trained, find_checkpoint, load_trained, trees_of
 from semivit_jax.models import posemb, vit
+from semivit_jax.stages import STAGES
 from semivit_jax.weights import layout, names
 from semivit_jax.weights.folder import is_import
 from semivit_jax.weights.importing import Imported, import_sources
@@ -21,7 +21,7 @@ def is_own(source: str) -> bool:
     if "://" in source:
         return False
     folder = files.path(source)
-    is_run = (folder / "config.json").is_file() and any((folder / stage).is_dir() for stage in STAGE_ORDER)
+    is_run = (folder / "config.json").is_file() and any((folder / stage).is_dir() for stage in STAGES)
     return is_run or manifest.is_sealed(folder) or is_import(folder)
 
 

@@ -39,7 +39,7 @@ def predict_folder(predictor: Predictor, images: Path, out: Path) -> list[str]:
     for warning in unread_photos(images, found):
         console.say(warning)
     skipped = list(found.problems)
-    line = console.ProgressLine("predict", len(found.names), active=True)
+    line = console.ProgressLine("predict", len(found.names), active=True, shown={})
     out.parent.mkdir(parents=True, exist_ok=True)
     building = out.with_name(f".{out.name}.{os.getpid()}")
     num_ranks = min(TOP, len(predictor.class_names))

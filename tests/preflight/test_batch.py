@@ -35,7 +35,7 @@ def test_a_list_that_is_there_is_counted(tmp_path):
 
 def test_digits_counts_agree_with_the_data(tmp_path):
     config = small_config(**{"data.data_dir": str(tmp_path), "data.validation_share": 0.1})
-    split = open_task(config, workdir=None).split
+    split = open_task(config, workdir=None, label_free=("mae",)).split
     found = image_counts(config, NOTHING)
     assert (found.labeled, len(found.per_class)) == (len(split.labeled), 10)
     assert abs(found.training - len(split.training)) <= 10  # whole images per class
@@ -100,7 +100,12 @@ def test_the_described_batch_is_the_one_the_pipeline_makes(stage, tmp_path):
     plan = small_plan(stage, batch_size=8, accum=2)
     spec = BatchSpec(stage, plan.batch_size, plan.unlabeled_ratio, plan.accum, config.seed)
     batches = train_batches(
-        open_task(config, workdir=None), config.data, spec, position=0, process_index=0, process_count=1
+        open_task(config, workdir=None, label_free=("mae",)),
+        config.data,
+        spec,
+        position=0,
+        process_index=0,
+        process_count=1,
     )
     real = jax.tree.map(lambda x: (x.shape, str(x.dtype)), next(batches))
     batches.close()

@@ -134,8 +134,8 @@ stage, fsdp, grouped = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "mixed"
 case = dataclasses.replace(cases.tiny(stage), batch=16)
 config, mesh = cases.config_of(case), sharding.make_mesh(fsdp)
 if not grouped:
-    plain = dataclasses.replace(config.semi, pseudo_mixup="none", labeled_mixup=False, erase_prob=0.0)
-    config = dataclasses.replace(config, semi=plain)
+    plain = dataclasses.replace(config.stage("semi"), pseudo_mixup="none", labeled_mixup=False, erase_prob=0.0)
+    config = config.with_stage("semi", plain)
 compiled = compile_stage(config, cases.plan_of(config, case, num_devices=8), mesh)
 text = compiled.train_step.lower(*shapes_of(compiled, case)).compile(compiler_options=QUICK).as_text()
 kinds = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute|collective-broadcast"
