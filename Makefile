@@ -10,7 +10,7 @@ SUPPORTED := import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12))
 PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
 	if $$p -c '$(SUPPORTED)' 2>/dev/null; then echo $$p; break; fi; done)
 
-.PHONY: help install demo test test-slow test-interop lint types check golden soak bench-gpu clean
+.PHONY: help install demo test test-slow test-interop test-breaks lint types check golden soak bench-gpu clean
 
 help:
 	@echo "make demo          train the three stages on handwritten digits and print the table (minutes)"
@@ -18,6 +18,7 @@ help:
 	@echo "make check         tests, ruff and pyright, as CI runs them"
 	@echo "make test-slow     large models, fuzzing, long runs"
 	@echo "make test-interop  against torch, timm, transformers and onnxruntime, in $(VENV)-interop"
+	@echo "make test-breaks   breaks the code on purpose, again and again, and shows that tests notice"
 	@echo "make soak          kill and resume, over and over"
 	@echo "make golden        rewrite the golden files (then read the diff)"
 	@echo "make bench-gpu     the accelerator benchmark beside its PyTorch twin"
@@ -43,6 +44,9 @@ test-slow: install
 test-interop: install
 	./requirements/install_interop.sh $(VENV)-interop $(BIN)/python
 	$(VENV)-interop/bin/python -m pytest -m interop tests/interop
+
+test-breaks: install
+	$(BIN)/python -m tests.breaks.run --jobs $(JOBS)
 
 lint: install
 	$(BIN)/ruff check .

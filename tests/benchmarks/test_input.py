@@ -63,6 +63,7 @@ def test_a_folder_without_photographs_is_named(tmp_path):
         load_jpegs(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_start_of_large_data_sets_is_measured_in_processes_of_their_own(tmp_path):
     command = [sys.executable, input_scale.__file__, f"--dir={tmp_path}", "--images=13000", "--kinds=folder"]
     lines = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout.splitlines()

@@ -1,19 +1,31 @@
 """Runs that several tests look at."""
 
+import contextlib
+import dataclasses
+import os
 import signal
 from pathlib import Path
 
 import pytest
 
+from semivit_jax.checkpoints import workdir as workdirs
 from semivit_jax.training import run, summary
 from tests.configs import small_config
-from tests.e2e.planned import TOTAL, stage_with
+from tests.e2e.planned import TOTAL, Trouble, stage_with
 from tests.e2e.runs import Machine, Started
 
 
 @pytest.fixture(scope="session")
 def machine(tmp_path_factory) -> Machine:
-    return Machine(tmp_path_factory.mktemp("cache"))
+    """One for all workers: what it keeps may be written by several processes at once."""
+    base = tmp_path_factory.getbasetemp()
+    found = Machine((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "machine")
+    compiled = Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
+    for folder in (compiled, found.compiled.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        found.compiled.symlink_to(compiled)
+    return found
 
 
 @pytest.fixture(scope="session")
@@ -50,6 +62,23 @@ def run_semi(machine, tmp_path, monkeypatch):
         return folder / "semi"
 
     return go
+
+
+@pytest.fixture
+def go_on_here(machine, monkeypatch, capsys):
+    """Goes on with a run of the stand-in in this process, which is quicker; returns what it said."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(machine.cache))
+    monkeypatch.setattr(summary, "digits_baselines", lambda task, data: {})
+    monkeypatch.setattr("semivit_jax.training.compiled.make_stage", lambda *args, **kwargs: stage_with(Trouble()))
+
+    def go_on(workdir):
+        config = workdirs.load_config(workdir)
+        run.train(
+            dataclasses.replace(config, train=dataclasses.replace(config.train, compilation_cache=False)), workdir
+        )
+        return capsys.readouterr().out
+
+    return go_on
 
 
 def stop(started: Started, signum: signal.Signals, *, at: str) -> list[int]:

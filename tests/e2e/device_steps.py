@@ -1,6 +1,7 @@
 """Steps of every stage on 1 and on 8 simulated devices; run as a program, since devices are simulated from the start.
 
-python -m tests.e2e.device_steps OUT.json writes {case: {values, collectives, state_bytes, aliased_bytes, traces}}.
+python -m tests.e2e.device_steps OUT.json writes {case: {values, collectives, moved, state_bytes, aliased_bytes,
+traces}}; `collectives` as their text, `moved` as `preflight` reads it.
 """
 
 import dataclasses
@@ -14,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from semivit_jax.preflight.collectives import find
 from semivit_jax.training import sharding
 from semivit_jax.training.compiled import Compiled, compile_stage
 from tests.configs import small_config, small_plan
@@ -35,6 +37,7 @@ class Case:
     """A stage on so many devices; `changes` are config keys."""
 
     stage: str
+    model: str = "vit_test2"  # two blocks, of which only the MLP is large enough to be cut
     devices: int = 1
     fsdp: int = 1
     accum: int = 1
@@ -46,8 +49,8 @@ class Case:
 CASES = {
     "mae, 1 device": Case("mae"),
     "mae, fsdp 2, accum 4": Case("mae", devices=8, fsdp=2, accum=4),
-    "finetune, 1 device": Case("finetune"),
-    "finetune, fsdp 4": Case("finetune", devices=8, fsdp=4),
+    "finetune, 1 device": Case("finetune", "vit_test"),  # three blocks, cut in attention too
+    "finetune, fsdp 4": Case("finetune", "vit_test", devices=8, fsdp=4),
     "semi, 1 device": Case("semi"),
     "semi, fsdp 1": Case("semi", devices=8),
     "semi, fsdp 2, accum 4": Case("semi", devices=8, fsdp=2, accum=4),
@@ -87,7 +90,7 @@ def batch_of(case: Case) -> dict:
 
 def compile_case(case: Case) -> tuple[Compiled, jax.sharding.Mesh]:
     section = {f"{case.stage}.{key}": value for key, value in SECTIONS[case.stage].items()}
-    base = {"data.image_size": SIDE, "model.variant": "vit_test2"}
+    base = {"data.image_size": SIDE, "model.variant": case.model}
     config = small_config(**(base | section | dict(case.changes)))
     plan = small_plan(
         case.stage,
@@ -102,9 +105,9 @@ def compile_case(case: Case) -> tuple[Compiled, jax.sharding.Mesh]:
 
 
 @functools.cache
-def initial_values(stage: str, wide: bool):
+def initial_values(stage: str, model: str, wide: bool):
     """Initial state on the host, the head random so that predictions differ, in the precision of the case."""
-    state = jax.jit(compile_case(Case(stage))[0].stage.init)(jax.random.key(1))
+    state = jax.jit(compile_case(Case(stage, model))[0].stage.init)(jax.random.key(1))
 
     def widened(leaf: jax.Array) -> np.ndarray:
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
@@ -121,7 +124,7 @@ def initial_values(stage: str, wide: bool):
 
 def first_state(compiled: Compiled, case: Case):
     """The initial state, placed as the case asks."""
-    values = initial_values(case.stage, case.wide)
+    values = initial_values(case.stage, case.model, case.wide)
     return jax.tree.map(lambda leaf, target: jax.device_put(leaf, target.sharding), values, compiled.target)
 
 
@@ -145,6 +148,7 @@ def run(case: Case) -> dict:
     return {
         "values": values,
         "collectives": collectives(program.as_text()) if program else [],
+        "moved": [dataclasses.asdict(one) for one in find(program.as_text())] if program else [],
         "state_bytes": state_bytes,
         "aliased_bytes": program.memory_analysis().alias_size_in_bytes if program else None,
         "traces": compiled.train_step._cache_size(),

@@ -44,6 +44,11 @@ class Machine:
 
     cache: Path
 
+    @property
+    def compiled(self) -> Path:
+        """Folder of compiled programs."""
+        return self.cache / "semivit_jax" / "compiled"
+
     def environ(self, *, devices: int) -> dict[str, str]:
         """Environment of a process with so many simulated devices, compiling quickly rather than well."""
         environ = {k: v for k, v in os.environ.items() if not k.startswith(("SEMIVIT_", "JAX_", "XLA_"))}
@@ -51,6 +56,7 @@ class Machine:
             "JAX_PLATFORMS": "cpu",
             "XLA_FLAGS": f"{QUICK_FLAGS} --xla_force_host_platform_device_count={devices}",
             "XDG_CACHE_HOME": str(self.cache),
+            "JAX_COMPILATION_CACHE_DIR": str(self.compiled),  # where training has it too, unless told otherwise
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
             "PYTHONPATH": str(ROOT),
@@ -58,8 +64,7 @@ class Machine:
 
     def compiled_steps(self) -> set[str]:
         """Train and evaluation steps in the compilation cache that all runs of this machine share."""
-        folder = self.cache / "semivit_jax" / "compiled"
-        return {p.name for p in folder.glob("*_step-*-cache")}
+        return {p.name for p in self.compiled.glob("*_step-*-cache")}
 
     def start(
         self,

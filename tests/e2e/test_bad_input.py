@@ -7,10 +7,8 @@ from semivit_jax.checkpoints import workdir
 from tests.configs import small_config
 from tests.e2e.runs import STAGES
 
-pytestmark = [
-    pytest.mark.xdist_group("runs"),
-    pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning"),  # how ml_collections reads a config
-]
+# How ml_collections reads a config.
+pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 
 BAD_USAGE, FAILED = 2, 1
 

@@ -18,7 +18,7 @@ PER_CLASS = {"train": 12, "test": 3}
 pytestmark = [
     pytest.mark.skipif(not ARCHIVE.exists(), reason=f"CIFAR-10 as JPEG files is not in {ARCHIVE}"),
     pytest.mark.slow,
-    pytest.mark.xdist_group("runs"),
+    pytest.mark.xdist_group("cifar10"),
 ]
 
 

@@ -1,15 +1,19 @@
 """One device, eight devices, every mesh: the same step, no traffic for mixing, every buffer reused."""
 
 import json
+import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
+from tests.e2e.device_steps import BATCH, RATIO
 from tests.e2e.runs import ROOT
 
 pytestmark = pytest.mark.xdist_group("devices")
+
+WIDTH, MLP = 48, 192  # of both models
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +61,29 @@ def test_mixing_adds_no_traffic(found):
     """Batches spread over eight devices: gradients and metrics are added up, and nothing else travels."""
     mixing, plain = (found[f"semi, float32, {name}"]["collectives"] for name in ("fsdp 1", "no mixing"))
     assert mixing == plain
-    confidences = f"all-gather f32[{64 * 2}]"  # for the quantiles that are logged
+    confidences = f"all-gather f32[{BATCH * RATIO}]"  # for the quantiles that are logged
     assert [c for c in mixing if not c.startswith(("all-reduce", confidences))] == []
+
+
+def test_weights_that_are_cut_are_gathered_layer_by_layer(found):
+    """And nothing else is: one layer's tokens of all images are larger, those of one device's smaller."""
+    gathered = [one for one in found["finetune, fsdp 4"]["moved"] if one["kind"] != "all-reduce"]
+    assert {one["kind"] for one in gathered} == {"all-gather"}
+    assert {one["bytes"] for one in gathered} == {WIDTH * MLP * 8, WIDTH * 3 * WIDTH * 8}  # in float64
+    assert {one["times"] for one in gathered} == {3}, "the scan over three blocks"
+
+
+def test_weights_travel_and_never_images_or_activations(found):
+    texts = [text for text in found["semi, fsdp 8, unroll"]["collectives"] if not text.startswith("all-reduce")]
+    moved = {shape for text in texts for shape in shapes(text)}
+    assert moved == {(BATCH * RATIO,), (WIDTH, MLP), (MLP, WIDTH)}
+
+
+def shapes(text):
+    """Shapes in an HLO type such as '(f32[2,3]{1,0}, s32[])', without axes of length 1."""
+    return [
+        tuple(int(n) for n in dims.split(",") if n not in ("", "1")) for dims in re.findall(r"\w+\[([\d,]*)\]", text)
+    ]
 
 
 def test_every_buffer_of_the_state_is_donated(found):

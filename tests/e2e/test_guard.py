@@ -10,8 +10,6 @@ from semivit_jax.training import loop
 from semivit_jax.training.rollback import Collapsed
 from tests.e2e.planned import TOTAL, Trouble, good_steps, seen_positions
 
-pytestmark = pytest.mark.xdist_group("runs")
-
 ROLLBACK = {"train.on_collapse": "rollback"}
 
 

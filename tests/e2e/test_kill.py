@@ -1,30 +1,29 @@
 """Stopped or killed at any moment, a run that is started again ends as if nothing had happened."""
 
 import random
+import shutil
 import signal
 
 import pytest
 
 from tests.e2e.conftest import stop
 from tests.e2e.killing import kill_once
-from tests.e2e.runs import assert_same_run
+from tests.e2e.planned import PLANNED
+from tests.e2e.runs import Machine, assert_same_run
 
 pytestmark = pytest.mark.xdist_group("runs")
 
 
 @pytest.fixture(scope="module")
-def interrupted(machine, untouched, tmp_path_factory):
-    """A run that was preempted, interrupted and killed twice; its folder, exit codes, and steps it had to compile."""
-    before = machine.compiled_steps()
-    assert before, "the untouched run left no compiled step in the cache"
+def interrupted(machine, tmp_path_factory):
+    """A run that was preempted, interrupted and killed twice; its folder, exit codes, and what it said at last."""
     workdir = tmp_path_factory.mktemp("runs") / "interrupted"
     chance = random.Random(0)
     assert kill_once(machine, workdir, chance, while_saving=True)
     preempted = stop(machine.start(workdir), signal.SIGTERM, at="finetune: step")
     assert kill_once(machine, workdir, chance, while_saving=False)
     interrupt = stop(machine.start(workdir), signal.SIGINT, at="semi: step")
-    last = machine.finish(workdir)
-    return workdir, preempted, interrupt, last, machine.compiled_steps() - before
+    return workdir, preempted, interrupt, machine.finish(workdir)
 
 
 def test_a_killed_run_ends_as_if_nothing_had_happened(interrupted, untouched):
@@ -40,8 +39,14 @@ def test_a_restart_tells_where_its_time_went(interrupted):
     assert "compile" in interrupted[3]
 
 
-def test_runs_of_one_host_share_what_was_compiled(interrupted):
-    assert interrupted[4] == set()
+def test_runs_of_one_host_share_what_was_compiled(tmp_path):
+    own = Machine(tmp_path / "cache")
+    options = {"quick": PLANNED, "changes": {"stages": ("semi",)}, "altered": {"trouble": {}}}
+    own.finish(tmp_path / "first", **options)
+    compiled = own.compiled_steps()
+    assert compiled, "the first run left no compiled step in the cache"
+    own.finish(tmp_path / "second", **options)
+    assert own.compiled_steps() == compiled
 
 
 def test_nothing_half_written_is_left(interrupted):
@@ -52,7 +57,11 @@ def test_nothing_half_written_is_left(interrupted):
 
 
 def test_one_of_two_processes_killed(machine, untouched_pair, tmp_path):
-    workdir = tmp_path / "killed"
+    """In its last stage; what goes before it is taken from the untouched run."""
+    workdir = shutil.copytree(untouched_pair, tmp_path / "killed")
+    shutil.rmtree(workdir / "semi")
+    for path in (workdir / "DONE", workdir / "summary.json"):
+        path.unlink()
     assert kill_once(machine, workdir, random.Random(1), while_saving=True, processes=2)
     preempted = stop(machine.start(workdir, processes=2), signal.SIGTERM, at="semi: step")
     assert preempted == [75, 75]

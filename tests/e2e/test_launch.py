@@ -55,6 +55,7 @@ DRY_RUNS = {
 }
 
 
+@pytest.mark.slow  # by default the launchers run for real, on stand-ins for the programs they call
 @pytest.mark.parametrize("script", DRY_RUNS)
 def test_a_dry_run_prints_the_commands_and_runs_none(stage, script):
     options, printed = DRY_RUNS[script]

@@ -10,7 +10,7 @@ from PIL import Image
 from tests.e2e.photos import SMALL
 from tests.e2e.runs import STAGES
 
-pytestmark = pytest.mark.xdist_group("runs")
+pytestmark = pytest.mark.xdist_group("own folder")
 
 COLORS = {"apple": (200, 40, 40), "leaf": (40, 180, 60), "sea": (30, 60, 200)}
 NUM_PHOTOS, NUM_LABELED = 60, 36

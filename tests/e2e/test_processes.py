@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from semivit_jax.checkpoints.reading import newest_good
+from semivit_jax.main import main
 from tests.e2e.conftest import stop
 from tests.e2e.runs import assert_close_run, assert_equal_in_float64
 
@@ -19,20 +20,19 @@ def test_two_processes_agree_with_one(untouched_pair, untouched):
     assert_close_run(untouched_pair, untouched, rtol=1e-5)
 
 
-@pytest.mark.parametrize("of", ["run", "checkpoint"])
-def test_two_processes_grade_weights_together(machine, untouched, tmp_path, of):
+@pytest.mark.parametrize("of", ["run", pytest.param("checkpoint", marks=pytest.mark.slow)])
+def test_two_processes_grade_weights_together(machine, untouched, tmp_path, monkeypatch, of):
     """What they need to know before they may meet is read without touching a device."""
     source = untouched if of == "run" else newest_good(untouched / "semi" / "checkpoints")
-    written = {}
-    for processes in (1, 2):
-        out = tmp_path / f"{processes}.json"
-        command = [sys.executable, "-m", "semivit_jax.main", "eval", f"--workdir={source}", f"--out={out}"]
-        started = machine.start_commands([command] * processes)
-        assert set(started.wait()) == {0}, started.output()
-        written[processes] = json.loads(out.read_text())["results"]
-    for tree, found in written[1].items():
-        assert written[2][tree]["num_images"] == found["num_images"] == 360
-        assert written[2][tree]["loss"] == pytest.approx(found["loss"], rel=1e-5)
+    command = ["eval", f"--workdir={source}", "--out"]
+    started = machine.start_commands([[sys.executable, "-m", "semivit_jax.main", *command, str(tmp_path / "two")]] * 2)
+    assert set(started.wait()) == {0}, started.output()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(machine.cache))
+    assert main(["semivit", *command, str(tmp_path / "one")]) == 0
+    one, two = (json.loads((tmp_path / name).read_text())["results"] for name in ("one", "two"))
+    for tree, found in one.items():
+        assert two[tree]["num_images"] == found["num_images"] == 360
+        assert two[tree]["loss"] == pytest.approx(found["loss"], rel=1e-5)
 
 
 def begin(machine, workdir, **options):
@@ -47,7 +47,13 @@ def begun(machine, tmp_path_factory):
     return begin(machine, tmp_path_factory.mktemp("runs") / "begun")
 
 
-@pytest.mark.parametrize(("processes", "devices"), [(1, 4), (2, 1)], ids=["8 to 4 devices", "1 to 2 processes"])
+@pytest.mark.parametrize(
+    ("processes", "devices"),
+    [
+        pytest.param(1, 4, id="8 to 4 devices"),
+        pytest.param(2, 1, id="1 to 2 processes", marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_goes_on_elsewhere(machine, begun, untouched, tmp_path, processes, devices):
     workdir = shutil.copytree(begun, tmp_path / "run")
     said = machine.finish(workdir, processes=processes, devices=devices)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e.planned import PLANNED, TOTAL, good_steps, seen_positions
 
-pytestmark = pytest.mark.xdist_group("runs")
+pytestmark = pytest.mark.xdist_group("read only")
 
 # The superuser writes where permissions forbid it, until this right is taken away.
 ORDINARY_USER = ("setpriv", "--bounding-set=-dac_override", "--") if os.geteuid() == 0 else ()
@@ -67,12 +67,6 @@ def fails(machine, workdir, within, altered=CALM):
     return started.processes[0].text()
 
 
-def goes_on(machine, workdir):
-    said = machine.finish(workdir, **OPTIONS, altered=CALM)
-    assert "semi: continues from step 8" in said
-    assert seen_positions(workdir / "semi") == list(range(TOTAL))
-
-
 @pytest.fixture(scope="module")
 def halfway(machine, tmp_path_factory):
     """A run whose process ended at once behind the checkpoint of step 8."""
@@ -99,13 +93,14 @@ def test_a_new_run_says_where_it_cannot_write_on_every_host(machine, way, tmp_pa
         assert "Traceback" not in process.text()
 
 
-def test_a_run_does_not_go_on_where_it_cannot_write(machine, way, stopped):
+def test_a_run_does_not_go_on_where_it_cannot_write(machine, way, stopped, go_on_here):
     said = fails(machine, stopped, forbid(way, stopped))
     assert f"the workdir {stopped} cannot be written to" in said
     assert "Traceback" not in said
     assert good_steps(stopped / "semi") == [4, 8]
     allow(stopped)
-    goes_on(machine, stopped)
+    assert "semi: continues from step 8" in go_on_here(stopped)
+    assert seen_positions(stopped / "semi") == list(range(TOTAL))
 
 
 @pytest.mark.slow
@@ -117,7 +112,7 @@ def test_checkpoints_alone_may_be_read_only(machine, way, stopped):
     assert good_steps(stopped / "semi") == [4, 8]
 
 
-def test_a_folder_that_becomes_read_only_costs_no_checkpoint(machine, way, tmp_path):
+def test_a_folder_that_becomes_read_only_costs_no_checkpoint(machine, way, tmp_path, go_on_here):
     workdir = tmp_path / "run"
     checkpoints = workdir / "semi" / "checkpoints"
     checkpoints.mkdir(parents=True)
@@ -128,7 +123,8 @@ def test_a_folder_that_becomes_read_only_costs_no_checkpoint(machine, way, tmp_p
     assert "Traceback" not in said
     assert good_steps(workdir / "semi") == [4, 8]
     allow(workdir)
-    goes_on(machine, workdir)
+    assert "semi: continues from step 8" in go_on_here(workdir)
+    assert seen_positions(workdir / "semi") == list(range(TOTAL))
 
 
 def test_one_process_that_cannot_write_is_named_by_all(machine, way, tmp_path):

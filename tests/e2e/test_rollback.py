@@ -7,8 +7,6 @@ import pytest
 from tests.e2e.planned import PLANNED, TOTAL, seen_positions
 from tests.e2e.runs import assert_equal_in_float64, logged
 
-pytestmark = pytest.mark.xdist_group("runs")
-
 SEMI_ALONE = {"stages": ("semi",), "train.on_collapse": "rollback"}
 
 

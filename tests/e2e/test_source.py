@@ -14,10 +14,8 @@ from semivit_jax.training import loop, summary
 from tests.configs import small_config
 from tests.e2e.planned import PLANNED, TOTAL, Trouble, seen_positions, stage_with
 
-pytestmark = [
-    pytest.mark.xdist_group("runs"),
-    pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning"),  # how ml_collections reads a config
-]
+# How ml_collections reads a config.
+pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 
 MEAN = [0.25, 0.25, 0.25]  # of the source; the recipe has another
 

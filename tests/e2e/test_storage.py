@@ -15,8 +15,6 @@ from semivit_jax.training import loop
 from tests.e2e.planned import PLANNED, TOTAL, Trouble, good_steps, seen_positions
 from tests.e2e.runs import ROOT
 
-pytestmark = pytest.mark.xdist_group("runs")
-
 CALM = Trouble()
 ODD = {"log.every_steps": 3}  # saving, every 4 steps, falls between log lines
 
@@ -118,7 +116,7 @@ def test_a_full_disk_ends_the_run_and_costs_no_checkpoint(run_semi, monkeypatch,
 
 
 @pytest.mark.parametrize("full_on", [pytest.param(0, marks=pytest.mark.slow), 1])
-def test_a_disk_that_is_full_for_one_of_two_processes_ends_both(machine, tmp_path, full_on):
+def test_a_disk_that_is_full_for_one_of_two_processes_ends_both(machine, tmp_path, full_on, go_on_here):
     """The one at fault is named by both, long before orbax would give up waiting for it (20 minutes)."""
     options = {"quick": PLANNED, "changes": {"stages": ("semi",)}}
     altered = {"trouble": {}, "fill_disk": [12, full_on], "goodbye": 1.0}
@@ -134,8 +132,7 @@ def test_a_disk_that_is_full_for_one_of_two_processes_ends_both(machine, tmp_pat
         assert f'File "{ROOT}' not in said  # a traceback of ours; tensorstore may print its own
         assert "tensorstore_spec" not in said.partition("semivit: error:")[2]
     assert good_steps(tmp_path / "run" / "semi") == [4, 8]
-    said = machine.finish(tmp_path / "run", processes=2 - full_on, **options, altered={"trouble": {}})
-    assert "semi: continues from step 8" in said
+    assert "semi: continues from step 8" in go_on_here(tmp_path / "run")
     assert seen_positions(tmp_path / "run" / "semi") == list(range(TOTAL))
 
 

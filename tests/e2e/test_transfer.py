@@ -15,7 +15,7 @@ from semivit_jax.weights import Preprocessing, layout
 from tests.e2e.photos import SMALL
 from tests.models import spec_of
 
-pytestmark = pytest.mark.xdist_group("runs")
+pytestmark = pytest.mark.xdist_group("transfer")
 
 COLORS = {"apple": (200, 40, 40), "leaf": (40, 180, 60), "sea": (30, 60, 200)}
 PER_CLASS = {"train": 40, "test": 4}

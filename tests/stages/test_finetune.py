@@ -12,13 +12,14 @@ from semivit_jax.stages import finetune, supervised
 from tests.compiled import quick_jit
 from tests.stages import small
 
-pytestmark = pytest.mark.usefixtures("float64")
+pytestmark = [pytest.mark.usefixtures("float64"), pytest.mark.xdist_group("stages")]  # programs are shared
 
 
 def make_stage(**changes):
     return finetune.make(small.stage_config("finetune", **changes), small.stage_plan("finetune"), backend="cpu")
 
 
+@pytest.mark.slow  # by default: test_update of any micro-loss, test_draws of the draws, test_devices of all
 def test_four_micro_steps_equal_one():
     """Drop path, erasing and mixup draws included."""
     state, batch = small.initial_state("finetune"), small.labeled_batch()

@@ -11,7 +11,7 @@ from semivit_jax.stages import mae
 from tests.compiled import quick_jit
 from tests.stages import small
 
-pytestmark = pytest.mark.usefixtures("float64")
+pytestmark = [pytest.mark.usefixtures("float64"), pytest.mark.xdist_group("stages")]  # programs are shared
 
 
 @pytest.mark.parametrize(("patches", "mask_ratio", "kept"), [(16, 0.75, 4), (9, 0.5, 4), (196, 0.75, 49)])
@@ -53,6 +53,7 @@ def test_removed_patches_do_not_reach_the_encoder(model):
     assert np.abs(apply(params, other, noise).latent[1] - plain.latent[1]).max() > 1e-6
 
 
+@pytest.mark.slow  # by default: test_update of any micro-loss, test_draws of the draws, test_devices of all
 def test_four_micro_steps_equal_one():
     """Noise is drawn per row, whatever the number of micro-steps."""
     state, batch = small.initial_state("mae"), {"image": small.images(1, small.BATCH)}

@@ -13,7 +13,7 @@ from semivit_jax.stages.pseudo_mixup import PSEUDO_MIXUPS, PseudoMixup, mix_pseu
 from tests.compiled import quick_jit
 from tests.configs import small_config, small_plan
 
-pytestmark = pytest.mark.usefixtures("float64")
+pytestmark = [pytest.mark.usefixtures("float64"), pytest.mark.xdist_group("stages")]  # programs are shared
 
 SIZE, GROUPS = 6, 2
 TARGETS = np.eye(10)[np.arange(12) % 10]

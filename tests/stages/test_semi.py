@@ -21,7 +21,7 @@ from semivit_jax.stages.stage import masks, see
 from tests.compiled import quick_jit
 from tests.stages import small
 
-pytestmark = pytest.mark.usefixtures("float64")
+pytestmark = [pytest.mark.usefixtures("float64"), pytest.mark.xdist_group("stages")]  # programs are shared
 
 CONFIDENT = 1.5e4  # head scale at which the random teacher keeps a part of the images
 
@@ -118,6 +118,7 @@ def test_the_average_follows_the_params_after_the_update():
     small.assert_close(after.ema_params, jax.tree.map(lambda e, p: 0.9 * e + 0.1 * p, state.ema_params, after.params))
 
 
+@pytest.mark.slow  # by default: test_update of any micro-loss, test_draws of the draws, test_devices of all
 def test_four_micro_steps_equal_one():
     """Draws included: they belong to groups, not to micro-steps."""
     state, batch = small.initial_state("semi", teacher_scale=CONFIDENT), small.semi_batch()

@@ -16,13 +16,13 @@ pytestmark = pytest.mark.usefixtures("float64")
 EMA_DECAY = 0.9
 
 
-def make_optimizer(*, clip_norm=0.0, lr=0.1):
+def make_optimizer(*, clip_norm=0.0, lr=0.1, lr_scale=1.0):
     return optim.adamw(
         betas=(0.9, 0.999),
         eps=1e-8,
         clip_norm=clip_norm,
         weight_decays=((r"bias", 0.0), (r"", 0.05)),
-        lr_scales=((r"", 1.0),),
+        lr_scales=((r"", lr_scale),),
         lr=lambda step: lr + 0.0 * step,
     )
 
@@ -139,13 +139,16 @@ def test_the_logged_norm_is_the_one_before_clipping():
     np.testing.assert_allclose(jnp.linalg.norm(mu), 0.1 * 0.1, rtol=1e-5)
 
 
-def test_weight_decay_is_decoupled_and_scaled_by_the_learning_rate():
-    optimizer, zero = make_optimizer(lr=0.1), {"kernel": jnp.zeros(3), "bias": jnp.zeros(())}
+@pytest.mark.parametrize("lr_scale", [1.0, 0.5])
+def test_weight_decay_is_decoupled_and_scaled_by_the_learning_rate_of_the_layer(lr_scale):
+    optimizer, zero = make_optimizer(lr=0.1, lr_scale=lr_scale), {"kernel": jnp.zeros(3), "bias": jnp.zeros(())}
     before = initial(optimizer)
     after = state.apply_gradients(
         before, optimizer, grads=zero, policy_state=before.policy_state, ema_decay=0.9, ok=jnp.asarray(True)
     )
-    np.testing.assert_allclose(after.params["kernel"], before.params["kernel"] * (1 - 0.1 * 0.05), rtol=1e-12)
+    np.testing.assert_allclose(
+        after.params["kernel"], before.params["kernel"] * (1 - lr_scale * 0.1 * 0.05), rtol=1e-12
+    )
     assert after.params["bias"] == before.params["bias"]
 
 

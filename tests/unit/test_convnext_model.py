@@ -94,7 +94,7 @@ def test_unroll_changes_rounding_only(visible, images):
     np.testing.assert_allclose(unrolled, scanned, rtol=1e-9)
 
 
-@pytest.mark.parametrize("remat", ["dots", "full"])
+@pytest.mark.parametrize("remat", [pytest.param("dots", marks=pytest.mark.slow), "full"])
 def test_remat_changes_no_gradient_and_keeps_less(visible, images, remat):
     def loss(remat):
         return lambda params: tiny(remat=remat).apply({"params": params}, images, None).sum()

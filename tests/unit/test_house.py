@@ -4,9 +4,19 @@ import ast
 import re
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
+from PIL import Image
 
 import semivit_jax
+from semivit_jax import main
+from tests.e2e.photos import SMALL
+from tests.house_paths import Followed, stack
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:the load_module:DeprecationWarning"
+)  # how ml_collections reads a config
 
 PACKAGE = Path(semivit_jax.__file__).parent
 FILES = {p.relative_to(PACKAGE).with_suffix("").as_posix(): p for p in sorted(PACKAGE.rglob("*.py"))}
@@ -70,3 +80,50 @@ def imports(path):
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_is_read_in_one_sitting(name):
     assert len(FILES[name].read_text().splitlines()) <= 300
+
+
+@pytest.fixture(scope="module")
+def followed(tmp_path_factory):
+    """One update of the semi-supervised stage on photos, from the command line, followed through the code."""
+    folder = tmp_path_factory.mktemp("photos")
+    for number in range(16):
+        image = np.random.default_rng(number).integers(0, 256, (40, 48, 3), np.uint8)
+        path = folder / "photos" / f"{'cat' if number % 2 else 'dog'}" / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    flags = SMALL | {"data.root": folder / "photos", "stages": ("semi",), "semi.epochs": 0.5,
+                     "data.threads": 1, "data.labels_per_class": 3, "data.validation_share": 0.25,
+                     "train.compilation_cache": False}  # fmt: skip
+    overrides = [f"--config.{key}={value}" for key, value in flags.items()]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        jax.config.update("jax_disable_most_optimizations", True)  # the program's making is followed, not its speed
+        with Followed(CALLS) as found:
+            code = main.main(["semivit", "train", "--config=own_folder", f"--workdir={folder / 'run'}", *overrides])
+    jax.config.update("jax_disable_most_optimizations", False)
+    assert code == 0
+    return found
+
+
+CALLS = {
+    "network": lambda name, frame: name == "models/families" and "training/compiled" in stack(frame),
+    "loss": lambda name, frame: name == "ops/losses" and frame.f_code.co_name == "cross_entropy",
+    "converted": lambda name, frame: frame.f_locals.get("path") == f"config.{KEY}",
+    "used": lambda name, frame: name == "stages/pseudo_label" and "section" in frame.f_locals,
+}
+KEY = "semi.confidence_threshold"
+
+
+def test_hops_from_main_to_the_loss(followed):
+    found = followed.stacks["network"] | followed.stacks["loss"]
+    assert len(found) <= 12, sorted(found)
+
+
+def test_files_that_an_image_passes(followed):
+    assert len(followed.image_files) <= 19, sorted(followed.image_files)
+
+
+def test_files_that_a_config_value_passes(followed):
+    naming_it = {name for name, path in FILES.items() if KEY.rpartition(".")[2] in set(told(path))}
+    found = naming_it | followed.stacks["converted"] | followed.stacks["used"]
+    assert len(found) <= 12, sorted(found)

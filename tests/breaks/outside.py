@@ -1,0 +1,86 @@
+"""Breaks where the package meets people and other programs: configs, weights in and out, predictions, commands."""
+
+from tests.breaks.broken import Break
+
+CONFIG = ("tests/unit/test_config_check.py",)
+WEIGHTS_IN = ("tests/unit/test_weight_import.py",)
+WEIGHTS_OUT = ("tests/unit/test_weight_export.py",)
+
+BREAKS = {
+    # Configs and recipes
+    "unknown keys are ignored": Break("recipes/check.py", "        if key not in hints:", "        if False:", CONFIG),
+    "every key may change in a workdir": Break("config.py", "if not is_runtime(k)}", "if is_runtime(k)}", CONFIG),
+    "the learning rate is for 512 images": Break(
+        "recipes/planning.py", "section.batch_size / 256", "section.batch_size / 512", ("tests/unit/test_plan.py",)
+    ),
+    "mixing groups may be odd": Break(
+        "recipes/planning.py",
+        "group % g == 0 and g % 2 == 0",
+        "group % g == 0",
+        ("tests/unit/test_plan.py", "tests/unit/test_fit_batch.py"),
+    ),
+    "a changed recipe still calls itself published": Break(
+        "recipes/label.py", 'raw.log.origin = "ours"', "pass", ("tests/unit/test_overrides.py",)
+    ),
+    "an old workdir gets another epsilon": Break(
+        "recipes/stored.py", '"layer_norm_eps": 1e-6', '"layer_norm_eps": 1e-5', ("tests/unit/test_workdir.py",)
+    ),
+    # Weights in and out
+    "convolutions are transposed the wrong way": Break(
+        "weights/layout.py",
+        "tensor.transpose(2, 3, 1, 0)",
+        "tensor.transpose(3, 2, 1, 0)",
+        ("tests/unit/test_weight_layout.py",),
+    ),
+    "tensors without a place are passed over": Break(
+        "weights/fill.py", "    if homeless:", "    if False:", WEIGHTS_IN
+    ),
+    "layer scale is folded into the inputs": Break(
+        "weights/fold.py", "gamma.reshape(-1, *(1,) * (tensor.ndim - 1))", "gamma", WEIGHTS_IN
+    ),
+    "an exported program scales by 256": Break(
+        "export/bundle.py", "pixels.astype(jnp.float32) / 255", "pixels.astype(jnp.float32) / 256", WEIGHTS_OUT
+    ),
+    # Predictions
+    "the farthest neighbours vote": Break(
+        "inference/probes.py",
+        "np.argsort(-similarity, axis=1",
+        "np.argsort(similarity, axis=1",
+        ("tests/serve/test_scores.py",),
+    ),
+    "params answer where the average should": Break(
+        "inference/trained.py",
+        "chosen = available[-1] if tree is None",
+        "chosen = available[0] if tree is None",
+        ("tests/serve/test_predict.py",),
+    ),
+    "unreadable images vanish from a folder": Break(
+        "inference/predict_folder.py",
+        """skipped.append(f"{name!r}: {guesses}")""",
+        "pass",
+        ("tests/serve/test_predict.py",),
+    ),
+    # Commands
+    "an error ends with 0": Break(
+        "cli/exits.py",
+        "cluster.leave_alone(exit_code=1)\n        return 1",
+        "cluster.leave_alone(exit_code=1)\n        return 0",
+        ("tests/serve/test_predict.py",),
+    ),
+    "weights in a recipe leave pre-training out": Break(
+        "cli/overrides.py",
+        '"init_from" not in overridden or ',
+        "",
+        ("tests/unit/test_overrides.py", "tests/unit/test_recipes.py"),
+    ),
+    "an unknown command ends with 0": Break(
+        "main.py",
+        '{usage()}", file=sys.stderr)\n        return BAD_USAGE',
+        '{usage()}", file=sys.stderr)\n        return 0',
+        ("tests/unit/test_command_lines.py",),
+    ),
+    "every host prints": Break(
+        "console.py", "    if jax.process_index():\n        return\n", "", ("tests/unit/test_console.py",)
+    ),
+    "one image is two": Break("words.py", "number == 1", "number < 1", ("tests/unit/test_words.py",)),
+}

@@ -1,0 +1,117 @@
+"""Breaks in what keeps a run going: the loop, checkpoints, hosts and files."""
+
+from tests.breaks.broken import Break
+
+CHECKPOINT = ("tests/unit/test_checkpoint.py",)
+MANIFEST = ("tests/unit/test_manifest.py",)
+GUARD = ("tests/unit/test_guard.py",)
+LOOP = "tests/e2e/test_guard.py::"
+LOGS = ("tests/unit/test_logs.py",)
+WORKDIR = ("tests/unit/test_workdir.py",)
+
+BREAKS = {
+    # Training
+    "the state is not donated": Break(
+        "training/compiled.py",
+        "        donate_argnums=0,\n",
+        "",
+        ("tests/stages/test_lowered.py::test_every_state_buffer_is_donated",),
+    ),
+    "the layer axis is cut": Break(
+        "training/sharding.py",
+        "if axis >= first and n % fsdp == 0",
+        "if n % fsdp == 0",
+        ("tests/unit/test_sharding.py",),
+    ),
+    "a restart skips a batch": Break(
+        "training/loop.py",
+        "position=position,",
+        "position=position + bool(position),",
+        (LOOP + "test_a_run_that_ends_right_after_a_rollback_goes_on_behind_the_span",),
+    ),
+    "the step before a checkpoint is not logged": Break(
+        "training/loop.py",
+        "                    self._consume(*pending)\n                    pending = None\n",
+        "                    pending = None\n",
+        (LOOP + "test_dropped_updates_are_counted_and_training_goes_on",),
+    ),
+    "a restart reads skipped batches again": Break(
+        "training/rollback.py",
+        "position <= int(state.position)",
+        "position >= int(state.position)",
+        ("tests/unit/test_rollback.py",),
+    ),
+    "one low evaluation stops a run": Break(
+        "training/guard.py", "history.low_evaluations >= 2", "history.low_evaluations >= 1", GUARD
+    ),
+    "a NaN spoils the means of a line": Break("training/writers.py", "if not np.isfinite(added):", "if False:", LOGS),
+    "lines after a restored step stay": Break(
+        "training/writers.py",
+        "_truncate_after(self._path, -1 if restored_step is None else restored_step)",
+        "pass",
+        LOGS,
+    ),
+    # Checkpoints
+    "checksums are not compared": Break(
+        "checkpoints/manifest.py", "elif _checksum(path) != checksum:", "elif False:", MANIFEST
+    ),
+    "a checkpoint is sealed without the other process": Break(
+        "checkpoints/manifest.py", 'len(parts) < int(parts[0].stem.rpartition("-")[2])', "False", MANIFEST
+    ),
+    "the oldest good checkpoint counts as the newest": Break(
+        "checkpoints/reading.py", "for s in reversed(steps(directory)))", "for s in steps(directory))", CHECKPOINT
+    ),
+    "a stage that lost its checkpoints starts afresh": Break(
+        "checkpoints/recovery.py",
+        "    if sealed is not None:\n        kept",
+        "    if sealed is None:\n        kept",
+        CHECKPOINT,
+    ),
+    "an error of a save is swallowed": Break(
+        "checkpoints/saving.py", "self._failure.__cause__ = error", "self._failure = None", CHECKPOINT
+    ),
+    "one good checkpoint too few is kept": Break(
+        "checkpoints/saving.py",
+        "sealed_steps(self._directory)[: -self._keep]",
+        "sealed_steps(self._directory)[: 1 - self._keep or None]",
+        CHECKPOINT,
+    ),
+    "left-over tensors are passed over in silence": Break(
+        "checkpoints/warm_start.py",
+        "[n for n in homeless if not",
+        "[n for n in homeless if False and not",
+        ("tests/unit/test_warm_start.py",),
+    ),
+    "another experiment goes on in the same folder": Break(
+        "checkpoints/workdir.py", "        if different:", "        if False:", WORKDIR
+    ),
+    # Hosts
+    "the majority is the odd one out": Break(
+        "hosts/agreement.py",
+        "if digest != majority]",
+        "if digest == majority]",
+        ("tests/unit/test_cluster.py::test_the_minority_is_the_odd_one_out",),
+    ),
+    "any answer at the coordinator's port will do": Break(
+        "hosts/coordinator.py",
+        "if answer.recv(len(token)) == token:",
+        "if answer.recv(len(token)):",
+        ("tests/unit/test_coordinator.py",),
+    ),
+    "workers of the second slice come first": Break(
+        "hosts/environment.py",
+        "worker + len(hosts) * slice_id",
+        "worker + slice_id",
+        ("tests/unit/test_cluster_env.py",),
+    ),
+    "the first Ctrl-C leaves at once": Break(
+        "hosts/stopping.py",
+        "if signum == signal.SIGINT == last:",
+        "if signum == signal.SIGINT:",
+        ("tests/unit/test_stopping.py",),
+    ),
+    # Files
+    "a reader may see half of a JSON file": Break(
+        "files.py", "with open(temporary, ", "temporary = path\n    with open(temporary, ", MANIFEST
+    ),
+}
