@@ -12,8 +12,6 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
-from semivit_jax.ops.optim import SCHEDULES
-
 
 class ConfigError(ValueError):
     """A config that cannot be run; the message names the key, its value and what is legal."""
@@ -145,7 +143,7 @@ class StageConfig:
     base_lr: Annotated[float, NOT_NEGATIVE]  # per 256 images, or absolute: see lr_rule
     lr_rule: Annotated[str, ("per_256", "absolute")]
     min_lr: Annotated[float, NOT_NEGATIVE]
-    schedule: Annotated[str, SCHEDULES]
+    schedule: str  # a row of optim.SCHEDULES, which this module does not load, since it brings jax along
     warmup_epochs: float
     betas: Annotated[tuple[float, float], Range(0.0, 0.999999)]
     eps: Annotated[float, NOT_NEGATIVE]

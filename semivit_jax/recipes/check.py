@@ -22,6 +22,7 @@ from semivit_jax.config import (
 )
 from semivit_jax.models.convnext import CONVNEXT_SIZES
 from semivit_jax.models.vit import VIT_SIZES
+from semivit_jax.ops.optim import SCHEDULES
 from semivit_jax.recipes import keys
 from semivit_jax.stages import STAGES
 
@@ -158,6 +159,7 @@ def _check_data(data: DataConfig) -> None:
 
 def _check_stage(name: str, s: StageConfig) -> None:
     path = f"config.{name}"
+    _one_of(f"{path}.schedule", s.schedule, tuple(SCHEDULES))
     if s.batch_size % s.accum:
         raise ConfigError(f"{path}.batch_size {s.batch_size} is not divisible by {path}.accum {s.accum}")
     if s.epochs <= 0 or not 0 <= s.warmup_epochs <= s.epochs:
