@@ -116,6 +116,7 @@ def _start(kind: str, directory: Path) -> dict[str, float]:
     from semivit_jax.data.dataset import open_task
     from semivit_jax.data.pipeline import train_batches
     from semivit_jax.recipes.check import check
+    from semivit_jax.stages import label_free
 
     imported = time.perf_counter()
     config = check(digits.get_config().to_dict())
@@ -124,7 +125,7 @@ def _start(kind: str, directory: Path) -> dict[str, float]:
         "tfds": {"dataset": "scale", "data_dir": str(directory / "tfds")},
     }[kind]
     data = dataclasses.replace(config.data, **place, eval_split="", labels_per_class=10, validation_share=0.01)
-    task = open_task(dataclasses.replace(config, data=data), workdir=None)
+    task = open_task(dataclasses.replace(config, data=data), workdir=None, label_free=label_free())
     opened = time.perf_counter()
     plan = semi_plan(task, batch_size=128, ratio=5)
     batches = train_batches(task, data, plan, seed=0, position=10_000, process_index=0, process_count=1)

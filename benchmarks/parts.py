@@ -18,6 +18,7 @@ import jax
 from benchmarks.cases import Case, config_of, plan_of, random_batch
 from benchmarks.measure import median_seconds, shapes_of, time_state_step
 from semivit_jax.config import Config
+from semivit_jax.stages.semi import SemiConfig
 from semivit_jax.training import sharding
 from semivit_jax.training.compiled import Compiled, compile_stage, stage_key
 
@@ -57,9 +58,10 @@ def program(case: Case, name: str) -> tuple[Compiled, Any]:
 
 def unmixed(config: Config) -> Config:
     """The config without mixup, pseudo mixup and erasing."""
-    assert config.semi is not None
-    plain = dataclasses.replace(config.semi, labeled_mixup=False, pseudo_mixup="none", erase_prob=0.0)
-    return dataclasses.replace(config, semi=plain)
+    section = config.stage("semi")
+    assert isinstance(section, SemiConfig)
+    plain = dataclasses.replace(section, labeled_mixup=False, pseudo_mixup="none", erase_prob=0.0)
+    return config.with_stage("semi", plain)
 
 
 def measure_parts(case: Case, *, steps: int) -> Parts:

@@ -18,15 +18,15 @@ import optax
 
 from benchmarks import cases, ideas
 from benchmarks.measure import measure
-from semivit_jax import config
 from semivit_jax.config import ConfigError
 from semivit_jax.main import BAD_USAGE
+from semivit_jax.stages import STAGES
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks.step", description="Time one training step.")
     parser.add_argument("--model", default="vit_b16")
-    parser.add_argument("--stage", default="semi", choices=config.STAGES)
+    parser.add_argument("--stage", default="semi", choices=tuple(STAGES))
     parser.add_argument("--batch", type=_count, default=8, help="images per update (semi: labeled ones)")
     parser.add_argument("--steps", type=_count, default=30, help="steps timed after warm-up")
     parser.add_argument("--image-size", type=_count, default=224)

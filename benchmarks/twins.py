@@ -14,6 +14,7 @@ import numpy as np
 from benchmarks.cases import UNLABELED_RATIO, Case, config_of, plan_of, random_batch
 from benchmarks.measure import WARMUP_STEPS
 from semivit_jax.models.vit import VIT_SIZES
+from semivit_jax.stages.semi import SemiConfig
 from semivit_jax.training import sharding
 from semivit_jax.training.compiled import compile_stage, stage_key
 
@@ -58,8 +59,9 @@ def compare(case: Case, kind: str, *, steps: int) -> TwinRatio:
 
 def _our_step(case: Case) -> Callable[[], None]:
     config, mesh = config_of(case), sharding.make_mesh(1)
-    assert config.semi is not None
-    config = dataclasses.replace(config, semi=dataclasses.replace(config.semi, erase_prob=0.0))
+    section = config.stage("semi")
+    assert isinstance(section, SemiConfig)
+    config = config.with_stage("semi", dataclasses.replace(section, erase_prob=0.0))
     compiled = compile_stage(config, plan_of(config, case, num_devices=mesh.size), mesh)
     key = jax.device_put(stage_key(config, case.stage), sharding.replicated(mesh))
     batch = sharding.put(random_batch(case, 0), sharding.train_batch(mesh))
@@ -77,8 +79,8 @@ def _twin_step(case: Case, kind: str) -> Callable[[], None]:
 
     from benchmarks import torch_twin
 
-    section = config_of(case).semi
-    assert section is not None
+    section = config_of(case).stage("semi")
+    assert isinstance(section, SemiConfig)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     amp = {"float32": None, "bfloat16": torch.bfloat16}[case.dtype]
     data = config_of(case).data

@@ -9,11 +9,8 @@ number in its tuple; its legal words, in a tuple or as the rows of a table; RUNT
 import dataclasses
 import enum
 import math
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
-
-from semivit_jax.ops.optim import SCHEDULES
-
-STAGES = ("mae", "finetune", "semi")
 
 
 class ConfigError(ValueError):
@@ -146,55 +143,12 @@ class StageConfig:
     base_lr: Annotated[float, NOT_NEGATIVE]  # per 256 images, or absolute: see lr_rule
     lr_rule: Annotated[str, ("per_256", "absolute")]
     min_lr: Annotated[float, NOT_NEGATIVE]
-    schedule: Annotated[str, SCHEDULES]
+    schedule: str  # a row of optim.SCHEDULES, which this module does not load, since it brings jax along
     warmup_epochs: float
     betas: Annotated[tuple[float, float], Range(0.0, 0.999999)]
     eps: Annotated[float, NOT_NEGATIVE]
     weight_decay: Annotated[float, NOT_NEGATIVE]
     clip_norm: Annotated[float, NOT_NEGATIVE]  # global gradient norm; 0 switches clipping off
-
-
-@dataclasses.dataclass(frozen=True)
-class MaeConfig(StageConfig):
-    """Stage 1, masked autoencoding (He et al. 2022)."""
-
-    mask_ratio: Annotated[float, Range(0.01, 0.99)]
-    norm_pix_loss: bool
-    decoder_width: Annotated[int, AT_LEAST_ONE]
-    decoder_depth: Annotated[int, AT_LEAST_ONE]
-    decoder_num_heads: Annotated[int, AT_LEAST_ONE]
-
-
-@dataclasses.dataclass(frozen=True)
-class FinetuneConfig(StageConfig):
-    """Stage 2, supervised fine-tuning on the labeled images."""
-
-    layer_decay: Annotated[float, Range(1e-06, 1.0)]  # 1 switches it off
-    drop_path_rate: Annotated[float, Range(0.0, 0.999)]
-    ema_decay: Annotated[float, SHARE]  # 0 keeps no average
-    label_smoothing: Annotated[float, Range(0.0, 0.999)]
-    labeled_mixup: bool  # off: label-smoothed cross-entropy
-    mixup_alpha: Annotated[float, NOT_NEGATIVE]  # Beta parameter; 0 leaves cutmix alone
-    cutmix_alpha: Annotated[float, NOT_NEGATIVE]  # 0 leaves mixup alone
-    mixup_prob: Annotated[float, SHARE]
-    cutmix_switch_prob: Annotated[float, SHARE]  # cutmix instead of mixup, when both alphas are positive
-    mixup_group_size: int  # labeled images that mix with each other, even
-    erase_prob: Annotated[float, SHARE]
-    head_lr_scale: Annotated[float, NOT_NEGATIVE]  # extra factor for the last group: final norm and head
-    # In percent, printed beside the measured one; 0 when there is none.
-    published_acc1: Annotated[float, Range(0.0, 100.0), RUNTIME]
-
-
-@dataclasses.dataclass(frozen=True)
-class SemiConfig(FinetuneConfig):
-    """Stage 3, semi-supervised fine-tuning (Cai et al. 2022)."""
-
-    unlabeled_ratio: Annotated[int, AT_LEAST_ONE]  # unlabeled images per labeled one (mu)
-    unlabeled_weight: Annotated[float, NOT_NEGATIVE]
-    teacher: Annotated[str, ("ema", "student")]
-    pseudo_label_rule: str  # a row of pseudo_label.RULES
-    confidence_threshold: Annotated[float, SHARE]
-    pseudo_mixup: str  # a row of pseudo_mixup.PSEUDO_MIXUPS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -250,16 +204,16 @@ class LogConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """A whole run. Sections of stages that do not run may be absent (None)."""
+    """A whole run."""
 
     seed: Annotated[int, NOT_NEGATIVE]
     stages: Annotated[tuple[str, ...], RUNTIME]
     init_from: Annotated[str, RUNTIME, HOST]  # imported weights or another run's workdir; '' starts from scratch
     data: DataConfig
     model: ModelConfig
-    mae: MaeConfig | None
-    finetune: FinetuneConfig | None
-    semi: SemiConfig | None
+    sections: Mapping[
+        str, StageConfig | None
+    ]  # of every stage by its name; None where a stage that does not run has none
     train: Annotated[TrainConfig, RUNTIME]
     mesh: Annotated[MeshConfig, RUNTIME]
     checkpoint: Annotated[CheckpointConfig, RUNTIME]
@@ -267,20 +221,37 @@ class Config:
 
     def stage(self, name: str) -> StageConfig:
         """Section of one stage; present for every stage in `stages`."""
-        section = getattr(self, name)
-        assert isinstance(section, StageConfig), name
+        section = self.sections[name]
+        assert section is not None, name
         return section
+
+    def with_stage(self, name: str, section: StageConfig) -> "Config":
+        """The same run with another section of one stage."""
+        return dataclasses.replace(self, sections={**self.sections, name: section})
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     """{'data.image_size': 224, ...}: one entry per leaf, absent sections as None."""
     flat = {}
-    for field in dataclasses.fields(config):
-        value, key = getattr(config, field.name), f"{prefix}{field.name}"
+    for name, value in _entries(config):
+        key = f"{prefix}{name}"
         flat |= flatten(value, f"{key}.") if dataclasses.is_dataclass(value) else {key: value}
     return flat
 
 
 def to_dict(config: Config) -> dict[str, Any]:
     """JSON-ready nested dict; `recipes.check.check(to_dict(c)) == c`."""
-    return dataclasses.asdict(config)
+    return {
+        name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
+        for name, value in _entries(config)
+    }
+
+
+def _entries(config: Any) -> Iterator[tuple[str, Any]]:
+    """Names and values of a section, in order; those of a run's stages stand among its other sections."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if isinstance(value, Mapping):
+            yield from value.items()
+        else:
+            yield field.name, value

@@ -18,40 +18,32 @@ class ProgressLine:
 
     SECONDS_BETWEEN_PLAIN_LINES = 10.0
 
-    def __init__(self, stage: str, total_steps: int, *, active: bool):
-        self._stage, self._total, self._active = stage, total_steps, active
+    def __init__(self, title: str, total_steps: int, *, active: bool, shown: Mapping[str, str]):
+        """Args: shown, name of a number -> its format, of what is told beside the loss and the speed."""
+        self._title, self._total, self._active = title, total_steps, active
+        self._shown = {"train/loss": "loss {:.4g}", **shown, "perf/images_per_sec": "{:,.1f} images/s"}
         self._bar, self._last = None, 0.0
         if active and console.is_terminal:
             columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
             self._bar = Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[text]}"), console=console)
             self._bar.start()
-            self._task = self._bar.add_task(stage, total=total_steps, text="")
+            self._task = self._bar.add_task(title, total=total_steps, text="")
 
     def show(self, step: int, values: Mapping[str, float], *, undefined: Set[str] = frozenset()) -> None:
         """Shows the step and the numbers just logged, but for the `undefined` ones."""
         if not self._active:
             return
-        shown = [words.format(values[k]) for k, words in _SHOWN.items() if k in values and k not in undefined]
+        shown = [words.format(values[k]) for k, words in self._shown.items() if k in values and k not in undefined]
         text = "  ".join(shown)
         if self._bar is not None:
             self._bar.update(self._task, completed=step, text=text)
         elif time.monotonic() - self._last >= self.SECONDS_BETWEEN_PLAIN_LINES or step >= self._total:
             self._last = time.monotonic()
-            say(f"{self._stage} {step}/{self._total}  {text}")
+            say(f"{self._title} {step}/{self._total}  {text}")
 
     def close(self) -> None:
         if self._bar is not None:
             self._bar.stop()
-
-
-_SHOWN = {
-    "train/loss": "loss {:.4g}",
-    "train/mask_rate": "mask_rate {:.1%}",
-    "train/pseudo_label_acc": "pseudo_label_acc {:.1%}",
-    "val/acc1": "val/acc1 {:.1%}",
-    "val_ema/acc1": "val_ema/acc1 {:.1%}",
-    "perf/images_per_sec": "{:,.1f} images/s",
-}
 
 
 class _Lines(logging.Handler):

@@ -27,4 +27,6 @@ def network_of(config, *, image_size, num_classes) -> Network:
 def autoencoder_of(config) -> Autoencoder:
     """The masked autoencoder that a config describes."""
     spec = mae.model(config, 0)
-    return families.autoencoder(spec, families.compute(config.model, spec, backend="cpu"), config.mae.mask_ratio)
+    return families.autoencoder(
+        spec, families.compute(config.model, spec, backend="cpu"), config.stage("mae").mask_ratio
+    )

@@ -1,7 +1,7 @@
 """The run folder: whose run it is, what is finished, and the refusal to mix two runs in one folder.
 
 config.json split.csv listing.json summary.json DONE
-{mae,finetune,semi}/{checkpoints/,metrics.jsonl,tb/,report.json,DONE}
+STAGE/{checkpoints/,metrics.jsonl,tb/,report.json,DONE}
 """
 
 import json
@@ -13,8 +13,7 @@ from semivit_jax.config import Config, ConfigError, flatten, to_dict
 from semivit_jax.files import Path, read_json, write_json
 from semivit_jax.recipes import stored
 from semivit_jax.recipes.keys import differences, identity
-
-STAGE_ORDER = ("mae", "finetune", "semi")
+from semivit_jax.stages import STAGES
 
 
 def claim(workdir: Path, config: Config, *, first_host: bool, say: Any) -> None:
@@ -81,7 +80,7 @@ def has_checkpoint(stage_folder: Path) -> bool:
 
 def latest_stage(workdir: Path) -> str:
     """Latest stage that has written a checkpoint."""
-    found = [s for s in STAGE_ORDER if any(map(manifest.is_sealed, files.matching(workdir / s / "checkpoints", "*")))]
+    found = [s for s in STAGES if any(map(manifest.is_sealed, files.matching(workdir / s / "checkpoints", "*")))]
     if not found:
         raise ConfigError(f"{workdir} holds no finished checkpoint of any stage yet")
     return found[-1]

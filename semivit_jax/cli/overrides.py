@@ -11,6 +11,7 @@ from semivit_jax.config import ConfigError
 from semivit_jax.files import Path
 from semivit_jax.recipes.keys import marks
 from semivit_jax.recipes.label import label
+from semivit_jax.stages import STAGES
 
 
 def apply(raw: Any, values: Mapping[str, Any], folder: Path | None) -> list[str]:
@@ -30,11 +31,11 @@ def apply(raw: Any, values: Mapping[str, Any], folder: Path | None) -> list[str]
 
 
 def leave_out_pre_training(raw: Any, overridden: Collection[str]) -> list[str]:
-    """Weights named on the command line take the place of MAE pre-training, unless the stages are named there too."""
+    """Weights named on the command line take the place of pre-training, unless the stages are named there too."""
     if "init_from" not in overridden or "stages" in overridden or not raw.init_from:
         return []
     stages = tuple(raw.stages)
-    if stages[:1] != ("mae",) or len(stages) == 1:
+    if len(stages) < 2 or stages[0] not in STAGES or not STAGES[stages[0]].pre_training:
         return []
     raw.stages = stages[1:]
     return [

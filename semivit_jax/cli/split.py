@@ -17,6 +17,7 @@ from semivit_jax.config import Config
 from semivit_jax.data import label_lists
 from semivit_jax.data.dataset import TaskData, describe, open_task
 from semivit_jax.data.sources.image_set import ImageSet
+from semivit_jax.stages import label_free
 from semivit_jax.words import counted
 
 
@@ -52,7 +53,7 @@ def draw(config: Config, out: Path, *, duplicates: bool) -> None:
     """
     if out.exists():
         raise FileExistsError(f"{out} exists already; remove it or give another --out")
-    task = open_task(config, workdir=None)
+    task = open_task(config, workdir=None, label_free=label_free())
     label_lists.write(out, task.split.labeled, task.train.names)
     console.say(_printable(describe(task)))
     console.console.print(_per_class(task))

@@ -49,21 +49,27 @@ class TaskData:
         return isinstance(records, Subset) and records.records is self.train.records
 
 
-def open_task(config: Config, *, workdir: Path | None) -> TaskData:
+def open_task(config: Config, *, workdir: Path | None, label_free: tuple[str, ...]) -> TaskData:
     """Opens the images of a config and draws its split.
 
     Writes `split.csv` and `listing.json` into `workdir`, or checks that listing and split there are these; with
     workdir None nothing is written.
+
+    Args:
+      config: names the images.
+      workdir: of the run.
+      label_free: stages that need no labels: where the config has no others, images without any will do.
 
     Raises:
       DatasetError: if the data set is not there (the message says where it was looked for and how to prepare
         it) or cannot be used, has no image to evaluate on, or is another one than the workdir's.
       SplitError: if the split cannot be made, or the workdir holds another one.
     """
+    needs_labels = not set(config.stages) <= set(label_free)
     data = dataclasses.replace(config.data, validation_share=_validation_share(config.data, workdir))
     train, train_listing = _open(data, data.train_split, class_names=None)
-    if len(train_listing.class_names) < 2 and config.stages != ("mae",):
-        raise DatasetError(_too_few_classes(train_listing, data))
+    if len(train_listing.class_names) < 2 and needs_labels:
+        raise DatasetError(_too_few_classes(train_listing, data, label_free))
     split = _choose_split(train_listing, data, seed=config.seed)
     hashes = [train_listing.content_hash()]
     if data.eval_split:
@@ -71,8 +77,8 @@ def open_task(config: Config, *, workdir: Path | None) -> TaskData:
         hashes.append(eval_listing.content_hash())
     else:
         evaluation = train.subset(split.validation)
-    if config.stages != ("mae",):  # which evaluates nothing
-        evaluation = _with_labels(evaluation, data, known=int((train.labels >= 0).sum()))
+    if needs_labels:  # the others evaluate nothing
+        evaluation = _with_labels(evaluation, data, known=int((train.labels >= 0).sum()), label_free=label_free)
     listing_hash = hashlib.sha256("\n".join(hashes).encode()).hexdigest()
     task = TaskData(
         train=train,
@@ -180,11 +186,11 @@ def _split_folders(root: pathlib.Path) -> list[str]:
     return [path.name for path in inside if any(below.is_dir() for below in path.iterdir())][:_MOST_FOLDERS]
 
 
-def _too_few_classes(listing: Listing, data: DataConfig) -> str:
+def _too_few_classes(listing: Listing, data: DataConfig, label_free: tuple[str, ...]) -> str:
     by_folder = data.dataset == "own_folder" and not data.labels
     why = folder_labels.too_few_classes(listing.class_names, listing.names, by_folder=by_folder)
     give = " Give such a file as config.data.labels." if by_folder else ""
-    return f"{why}.{give} With fewer than two classes only config.stages = ('mae',) can run"
+    return f"{why}.{give} With fewer than two classes only config.stages = {label_free} can run"
 
 
 def _validation_share(data: DataConfig, workdir: Path | None) -> float:
@@ -195,13 +201,14 @@ def _validation_share(data: DataConfig, workdir: Path | None) -> float:
     return splits.validation_share(data)
 
 
-def _with_labels(evaluation: ImageSet, data: DataConfig, *, known: int) -> ImageSet:
+def _with_labels(evaluation: ImageSet, data: DataConfig, *, known: int, label_free: tuple[str, ...]) -> ImageSet:
     """The evaluation images whose label is known; the others would count as mistakes.
 
     Args:
       evaluation: of the task.
       data: of the config.
       known: training images with a known label.
+      label_free: stages that would need none, for advice.
 
     Raises:
       DatasetError: there are none.
@@ -214,7 +221,7 @@ def _with_labels(evaluation: ImageSet, data: DataConfig, *, known: int) -> Image
             f"{counted(known, 'image has', 'images have')} a label, too few to keep back "
             f"config.data.validation_share = {data.validation_share} of them for validation, since every class keeps "
             "one for training: label more images, raise the share, or name a split of evaluation images with "
-            "config.data.eval_split. Without any, only config.stages = ('mae',) can run"
+            f"config.data.eval_split. Without any, only config.stages = {label_free} can run"
         )
     split = f"the evaluation split {data.eval_split!r}"
     own_folder = data.dataset == "own_folder"

@@ -20,9 +20,10 @@ from semivit_jax.ops import metrics, scores
 from semivit_jax.ops.metrics import Metrics
 from semivit_jax.ops.scores import Scores
 from semivit_jax.recipes import stored
+from semivit_jax.stages import label_free
 from semivit_jax.stages.stage import ImageDraws, see
 from semivit_jax.training import sharding
-from semivit_jax.training.evaluate import sums
+from semivit_jax.training.evaluate import batches_of, sums
 from semivit_jax.training.process import prepare_process
 from semivit_jax.weights.folder import is_import
 from semivit_jax.weights.preprocessing import Preprocessing
@@ -85,7 +86,7 @@ def grade(
         console.say(line)
     first = load_trained(source, kept=kept, tree="params", stage=None)
     config = dataclasses.replace(config, data=_seen_as(config.data, first.weights.preprocessing))
-    task = open_task(config, workdir=None)
+    task = open_task(config, workdir=None, label_free=label_free())
     images = open_split(config, task, split)
     grade_one = _grade_head if protocol == "head" else _grade_probe
     found = {}
@@ -135,7 +136,7 @@ def _grade_head(trained: Trained, graded: Set, protocol: str) -> Scores:
 
     mesh = sharding.make_mesh(graded.config.mesh.fsdp)
     compiled = jax.jit(step, out_shardings=sharding.replicated(mesh))
-    batches = features.batches(graded.images, graded.config, mesh.size)
+    batches = batches_of(graded.images, graded.config, label="class", num_devices=mesh.size)
     return scores.scores(sums(compiled, features.spread(trained.weights.params, mesh), batches, mesh=mesh))
 
 

@@ -4,8 +4,8 @@ import dataclasses
 
 from semivit_jax import files
 from semivit_jax.checkpoints import manifest
-from semivit_jax.checkpoints.workdir import STAGE_ORDER
 from semivit_jax.inference.trained import find_checkpoint, load_trained, trees_of
+from semivit_jax.stages import STAGES
 from semivit_jax.weights import layout
 from semivit_jax.weights.exchanges import EXCHANGES, arrays_of, names_of
 from semivit_jax.weights.folder import is_import
@@ -20,7 +20,7 @@ def is_own(source: str) -> bool:
     if "://" in source:
         return False
     folder = files.path(source)
-    is_run = (folder / "config.json").is_file() and any((folder / stage).is_dir() for stage in STAGE_ORDER)
+    is_run = (folder / "config.json").is_file() and any((folder / stage).is_dir() for stage in STAGES)
     return is_run or manifest.is_sealed(folder) or is_import(folder)
 
 

@@ -54,7 +54,7 @@ def _write(file: BinaryIO, predictor: Predictor, images: Path, names: Sequence[s
     text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="")
     writer, skipped = csv.writer(text), []
     writer.writerow(_columns(min(TOP, len(predictor.class_names))))
-    line = console.ProgressLine("predict", len(names), active=True)
+    line = console.ProgressLine("predict", len(names), active=True, shown={})
     try:
         answers = predictor.each(images / name for name in names)
         for number, (name, guesses) in enumerate(zip(names, answers, strict=True), start=1):

@@ -1,7 +1,7 @@
 """Mixup, cutmix and the pseudo mixups, as draw functions and apply functions on one mixing group.
 
-A group is the published code's per-GPU batch; callers `vmap` over groups, so nothing crosses them.
-Shapes below are those of one group: images (size, h, w, c).
+A group is the published code's per-GPU batch; groups are an axis of their own to `vmap` over, so nothing crosses them.
+Shapes are those of one group, images (size, h, w, c), but for the functions at the end, which take whole batches.
 """
 
 from typing import NamedTuple
@@ -175,3 +175,30 @@ def mix_targets(targets: jax.Array, mixing: Mixing) -> jax.Array:
     """Targets (size, classes) mixed by the same weights."""
     lam = mixing.mixup_lambda[:, None]
     return targets * lam + targets[mixing.partner] * (1 - lam)
+
+
+def split(x: jax.Array, group_size: int) -> jax.Array:
+    """(rows, ...) -> (groups, group_size, ...): rows [g*size, (g+1)*size) of a batch are group g."""
+    return x.reshape(-1, group_size, *x.shape[1:])
+
+
+def join(x: jax.Array) -> jax.Array:
+    """(groups, size, ...) -> (rows, ...)."""
+    return x.reshape(-1, *x.shape[2:])
+
+
+def mix_labeled(images: jax.Array, targets: jax.Array, draw: GroupDraw | None, group_size: int):
+    """Mixes labeled images (rows, h, w, c) and targets (rows, classes) inside their groups."""
+    if draw is None:
+        return images, targets
+    height, width = images.shape[1:3]
+    partner = reversed_partner(group_size)
+    mixing = jax.vmap(lambda d: group_mixing(d, partner, height, width))(draw)
+    return mix_groups(images, targets, mixing, group_size)
+
+
+def mix_groups(images: jax.Array, targets: jax.Array, mixing: Mixing, group_size: int):
+    """Applies per-group mixings, leaves (groups, size, ...), to rows."""
+    images = jax.vmap(mix_images)(split(images, group_size), mixing)
+    targets = jax.vmap(mix_targets)(split(targets, group_size), mixing)
+    return join(images), join(targets)

@@ -84,7 +84,7 @@ def with_legal_batch(config: Config, stage: str, num_devices: int) -> tuple[Conf
     if batch_size == section.batch_size:
         return config, ()
     what = "labeled images" if len(STAGES[stage].streams(section)) > 1 else "images"
-    changed = dataclasses.replace(config, **{stage: dataclasses.replace(section, batch_size=batch_size)})
+    changed = config.with_stage(stage, dataclasses.replace(section, batch_size=batch_size))
     lr = "lr by the same rule" if section.lr_rule == "per_256" else "lr unchanged, as it is absolute"
     return changed, (
         f"batch of {batch_size} {what} instead of {section.batch_size}: the smallest with {least} per device and "

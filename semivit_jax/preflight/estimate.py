@@ -6,11 +6,12 @@ which no real step does; their sum is the step when nothing overlaps.
 
 import dataclasses
 
-from semivit_jax.config import Config, SemiConfig
+from semivit_jax.config import Config
 from semivit_jax.plan import Plan
 from semivit_jax.preflight import flops
 from semivit_jax.preflight.chips import Chip
 from semivit_jax.preflight.memory import StateBytes, activation_bytes, stacks
+from semivit_jax.stages.semi import SemiConfig
 
 SECONDS_PER_HOUR = 3600
 

@@ -11,9 +11,11 @@ Convention, the usual one of model FLOPs utilisation (Chowdhery et al. 2022, app
 
 import dataclasses
 
-from semivit_jax.config import Config, ConfigError, FinetuneConfig, MaeConfig, SemiConfig
+from semivit_jax.config import Config, ConfigError
 from semivit_jax.models.vit import VIT_SIZES, ViTSize
 from semivit_jax.plan import Plan
+from semivit_jax.stages.mae import MaeConfig
+from semivit_jax.stages.semi import SemiConfig
 
 CHANNELS = 3
 
@@ -96,7 +98,6 @@ def per_update(config: Config, plan: Plan) -> Flops:
     section = config.stage(plan.stage)
     if isinstance(section, MaeConfig):
         return autoencoder(size, section, image_size=image_size).times(plan.batch_size)
-    assert isinstance(section, FinetuneConfig)
     image = classifier(size, image_size=image_size, num_classes=plan.num_classes)
     if not isinstance(section, SemiConfig):
         return image.times(plan.batch_size)

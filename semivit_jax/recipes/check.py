@@ -10,23 +10,20 @@ from typing import Any
 
 from semivit_jax.config import (
     POSITIVE,
-    STAGES,
     AffineViewsConfig,
     Config,
     ConfigError,
     DataConfig,
-    FinetuneConfig,
     Mark,
     ModelConfig,
     Range,
-    SemiConfig,
     StageConfig,
     flatten,
 )
 from semivit_jax.models import families
-from semivit_jax.recipes.keys import marks
-from semivit_jax.stages.pseudo_label import RULES
-from semivit_jax.stages.pseudo_mixup import PSEUDO_MIXUPS
+from semivit_jax.ops.optim import SCHEDULES
+from semivit_jax.recipes import keys
+from semivit_jax.stages import STAGES
 
 
 def check(raw: Mapping[str, Any]) -> Config:
@@ -42,43 +39,42 @@ def check_keys(raw: Mapping[str, Any]) -> None:
 
 
 def _build(cls: type, raw: Any, path: str) -> Any:
+    known = keys.of_section(cls)
     if not isinstance(raw, Mapping) and not hasattr(raw, "items"):
-        raise ConfigError(f"{path} is {raw!r}; it must be a section with the keys {_names(cls)}")
+        raise ConfigError(f"{path} is {raw!r}; it must be a section with the keys {', '.join(known)}")
     given = dict(raw.items())
-    hints = typing.get_type_hints(cls)
     for key in given:
-        if key not in hints:
-            close = difflib.get_close_matches(key, hints, n=1)
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean {close[0]!r}? " if close else ""
-            raise ConfigError(f"unknown key {path}.{key}; {hint}legal keys: {_names(cls)}")
-    missing = [key for key, hint in hints.items() if key not in given and not _optional(hint)]
+            raise ConfigError(f"unknown key {path}.{key}; {hint}legal keys: {', '.join(known)}")
+    missing = [key for key in known if key not in given and not _optional(known[key].kind)]
     if missing:
         raise ConfigError(f"{path} lacks the keys {', '.join(missing)}")
-    return cls(**{key: _convert(hint, given.get(key), f"{path}.{key}") for key, hint in hints.items()})
+    values = {key: _convert(known[key].kind, given.get(key), f"{path}.{key}") for key in known}
+    if cls is Config:
+        values["sections"] = {stage: values.pop(stage) for stage in STAGES}
+    return cls(**values)
 
 
-def _names(cls: type) -> str:
-    return ", ".join(field.name for field in dataclasses.fields(cls))
+def _optional(kind: Any) -> bool:
+    return isinstance(kind, types.UnionType) and type(None) in kind.__args__
 
 
-def _optional(hint: Any) -> bool:
-    return isinstance(hint, types.UnionType) and type(None) in hint.__args__
-
-
-def _convert(hint: Any, value: Any, path: str) -> Any:
-    if _optional(hint):
+def _convert(kind: Any, value: Any, path: str) -> Any:
+    if _optional(kind):
         if value is None:
             return None
-        (hint,) = (h for h in hint.__args__ if h is not type(None))
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        return _build(hint, value, path)
-    if typing.get_origin(hint) is tuple:
-        return _convert_tuple(typing.get_args(hint), value, path)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        (kind,) = (k for k in kind.__args__ if k is not type(None))
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return _build(kind, value, path)
+    if typing.get_origin(kind) is tuple:
+        return _convert_tuple(typing.get_args(kind), value, path)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
-    assert isinstance(hint, type)
-    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise ConfigError(f"{path} is {value!r}; it must be of type {hint.__name__}")
+    assert isinstance(kind, type)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ConfigError(f"{path} is {value!r}; it must be of type {kind.__name__}")
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{path} is {value!r}; it must be finite")
     return value
@@ -95,21 +91,22 @@ def _convert_tuple(args: tuple[Any, ...], value: Any, path: str) -> tuple[Any, .
 
 def _check_values(c: Config) -> None:
     """Numbers out of range, closed sets of words, and values that are legal alone but not together."""
-    beside = marks()
+    beside = keys.marks()
     for key, value in flatten(c).items():
         _check_marks(f"config.{key}", value, beside.get(key, ()))  # an absent section has none
     for stage in c.stages:
-        _one_of("config.stages", stage, STAGES)
-        if getattr(c, stage) is None:
+        _one_of("config.stages", stage, tuple(STAGES))
+        if c.sections[stage] is None:
             raise ConfigError(f"config.stages names {stage!r}, but the section config.{stage} is absent")
     if not c.stages or list(c.stages) != [s for s in STAGES if s in c.stages]:
-        raise ConfigError(f"config.stages is {c.stages}; it must be one or more of {STAGES}, in this order")
+        raise ConfigError(f"config.stages is {c.stages}; it must be one or more of {tuple(STAGES)}, in this order")
     _one_of("config.model.variant", c.model.variant, families.variants())
     _check_family(c.model)
     _check_data(c.data)
-    for stage in STAGES:
-        if (section := getattr(c, stage)) is not None:
+    for stage, section in c.sections.items():
+        if section is not None:
             _check_stage(stage, section)
+            STAGES[stage].check(section)
 
 
 def _check_marks(path: str, value: Any, marks: tuple[Any, ...]) -> None:
@@ -159,25 +156,11 @@ def _check_data(data: DataConfig) -> None:
 
 def _check_stage(name: str, s: StageConfig) -> None:
     path = f"config.{name}"
+    _one_of(f"{path}.schedule", s.schedule, tuple(SCHEDULES))
     if s.batch_size % s.accum:
         raise ConfigError(f"{path}.batch_size {s.batch_size} is not divisible by {path}.accum {s.accum}")
     if s.epochs <= 0 or not 0 <= s.warmup_epochs <= s.epochs:
         raise ConfigError(f"{path}: epochs {s.epochs} must be positive, warmup_epochs {s.warmup_epochs} within")
-    if isinstance(s, FinetuneConfig):
-        if s.labeled_mixup and s.mixup_alpha <= 0 and s.cutmix_alpha <= 0:
-            raise ConfigError(f"{path}.labeled_mixup is on: mixup_alpha or cutmix_alpha must be above 0")
-        if s.mixup_group_size < 2 or s.mixup_group_size % 2:
-            raise ConfigError(f"{path}.mixup_group_size is {s.mixup_group_size}; it must be even and at least 2")
-        if s.labeled_mixup and s.batch_size // s.accum % 2:
-            raise ConfigError(f"{path}: labeled_mixup needs an even micro-batch, got {s.batch_size // s.accum}")
-    if isinstance(s, SemiConfig):
-        _one_of(f"{path}.pseudo_mixup", s.pseudo_mixup, tuple(PSEUDO_MIXUPS))
-        kind = PSEUDO_MIXUPS[s.pseudo_mixup]
-        if kind is not None and kind.uses_alphas and s.mixup_alpha <= 0 and s.cutmix_alpha <= 0:
-            raise ConfigError(f"{path}.pseudo_mixup is {s.pseudo_mixup!r}: mixup_alpha or cutmix_alpha must be above 0")
-        _one_of(f"{path}.pseudo_label_rule", s.pseudo_label_rule, tuple(RULES))
-        if s.ema_decay == 0:
-            raise ConfigError(f"{path}.ema_decay is 0; the semi-supervised stage always tracks an EMA")
 
 
 def _one_of(path: str, value: Any, legal: tuple[str, ...]) -> None:

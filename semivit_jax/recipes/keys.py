@@ -3,9 +3,29 @@
 import dataclasses
 import typing
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from semivit_jax.config import RUNTIME, Config, Mark, flatten
+from semivit_jax.stages import STAGES
+
+
+class Key(NamedTuple):
+    """Type of a key, and what is marked beside it."""
+
+    kind: Any
+    marks: tuple[Any, ...]
+
+
+def of_section(section: type) -> dict[str, Key]:
+    """Keys of a section by name; those of a whole run are its sections, with one for every stage."""
+    found = {}
+    for name, hint in typing.get_type_hints(section, include_extras=True).items():
+        if (section, name) == (Config, "sections"):
+            found |= {stage: Key(spec.section | None, ()) for stage, spec in STAGES.items()}
+            continue
+        kind, *marks = typing.get_args(hint) if typing.get_origin(hint) is Annotated else (hint,)
+        found[name] = Key(kind, tuple(marks))
+    return found
 
 
 def marks() -> dict[str, tuple[Any, ...]]:
@@ -37,10 +57,11 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 def _marks(section: type, prefix: str, inherited: tuple[Any, ...]) -> dict[str, tuple[Any, ...]]:
     found = {}
-    for name, hint in typing.get_type_hints(section, include_extras=True).items():
-        kind, *own = typing.get_args(hint) if typing.get_origin(hint) is Annotated else (hint,)
-        beside = (*inherited, *own)
-        inner = [h for h in (kind, *typing.get_args(kind)) if isinstance(h, type) and dataclasses.is_dataclass(h)]
+    for name, key in of_section(section).items():
+        beside = (*inherited, *key.marks)
+        inner = [
+            k for k in (key.kind, *typing.get_args(key.kind)) if isinstance(k, type) and dataclasses.is_dataclass(k)
+        ]
         found |= _marks(inner[0], f"{prefix}{name}.", beside) if inner else {prefix + name: beside}
     return found
 

@@ -23,9 +23,9 @@ def label(raw: Any, values: Mapping[str, Any]) -> None:
     if "log.recipe" not in values:
         raw.log.recipe = _with(raw.log.recipe, {key: values[key] for key in changed})
     raw.log.origin = "ours"
-    for stage in ("finetune", "semi"):
-        if raw.get(stage):
-            raw[stage].published_acc1 = 0.0
+    for stage, spec in STAGES.items():
+        if spec.published and raw.get(stage):
+            raw[stage][spec.published] = 0.0
 
 
 def label_plans(config: Config, plans: Sequence[Plan]) -> Config:
@@ -39,13 +39,12 @@ def label_plans(config: Config, plans: Sequence[Plan]) -> Config:
             changed[f"{plan.stage}.mixup_group_size"] = plan.group_size
     if not changed:
         return config
-    graded = {
-        stage: dataclasses.replace(section, published_acc1=0.0)
-        for stage, section in (("finetune", config.finetune), ("semi", config.semi))
-        if section is not None
-    }
+    for stage, spec in STAGES.items():
+        section: Any = config.sections[stage]
+        if spec.published and section is not None:
+            config = config.with_stage(stage, dataclasses.replace(section, **{spec.published: 0.0}))
     log = dataclasses.replace(config.log, recipe=_with(config.log.recipe, changed), origin="ours")
-    return dataclasses.replace(config, log=log, **graded)
+    return dataclasses.replace(config, log=log)
 
 
 def _with(recipe: str, changed: Mapping[str, Any]) -> str:

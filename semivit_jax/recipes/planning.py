@@ -81,7 +81,7 @@ def fit_batch(
     lowered = dataclasses.replace(section, batch_size=batch_size)
     lr = f"peak lr {_peak_lr(lowered):.3g} instead of {_peak_lr(section):.3g}, as config.{stage}.lr_rule says"
     kind = "labeled images" if streams[0].images == "labeled" else "images"
-    return dataclasses.replace(config, **{stage: lowered}), (
+    return config.with_stage(stage, lowered), (
         f"batch of {batch_size} {kind} instead of {section.batch_size}, which {_the_images(streams, counts)} cannot "
         f"fill; {lr if section.lr_rule == 'per_256' else 'peak lr unchanged, as it is absolute'}",
     )

@@ -1,6 +1,4 @@
-"""The training stages, as values of one contract."""
-
-from collections.abc import Callable
+"""The training stages, in the order in which they run."""
 
 from semivit_jax.config import Config
 from semivit_jax.plan import Plan
@@ -10,13 +8,12 @@ from semivit_jax.stages.stage import Stage
 
 STAGES: dict[str, StageSpec] = {spec.name: spec for spec in (mae.SPEC, finetune.SPEC, semi.SPEC)}
 
-_STAGES: dict[str, Callable[..., Stage]] = {
-    "mae": mae.make_stage,
-    "finetune": finetune.make_stage,
-    "semi": semi.make_stage,
-}
+
+def label_free() -> tuple[str, ...]:
+    """The stages that need no labels."""
+    return tuple(name for name, spec in STAGES.items() if not spec.score)
 
 
 def make_stage(config: Config, plan: Plan, *, backend: str) -> Stage:
     """The stage a plan is for, closed over its model and optimizer."""
-    return _STAGES[plan.stage](config, plan, backend=backend)
+    return STAGES[plan.stage].make(config, plan, backend)

@@ -1,10 +1,11 @@
 """Stage 1: masked autoencoding of all training images, labels unused (He et al. 2022)."""
 
-from typing import NamedTuple
+import dataclasses
+from typing import Annotated, NamedTuple
 
 import jax
 
-from semivit_jax.config import Config, ConfigError
+from semivit_jax.config import AT_LEAST_ONE, Config, ConfigError, Range, StageConfig
 from semivit_jax.models import families
 from semivit_jax.models.mae import with_decoder
 from semivit_jax.models.patches import patchify
@@ -18,6 +19,17 @@ from semivit_jax.stages import state
 from semivit_jax.stages.spec import StageSpec
 from semivit_jax.stages.stage import DeviceView, ImageDraws, PyTree, Stage, see
 from semivit_jax.stages.state import TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class MaeConfig(StageConfig):
+    """Stage 1, masked autoencoding (He et al. 2022)."""
+
+    mask_ratio: Annotated[float, Range(0.01, 0.99)]
+    norm_pix_loss: bool
+    decoder_width: Annotated[int, AT_LEAST_ONE]
+    decoder_depth: Annotated[int, AT_LEAST_ONE]
+    decoder_num_heads: Annotated[int, AT_LEAST_ONE]
 
 
 class MaeDraws(NamedTuple):
@@ -34,8 +46,7 @@ def model(config: Config, num_classes: int) -> ModelSpec:
       ConfigError: sizes of the decoder that do not fit each other.
     """
     del num_classes
-    assert config.mae is not None
-    section = config.mae
+    section = _section(config)
     if section.decoder_width % 4 or section.decoder_width % section.decoder_num_heads:
         raise ConfigError(
             f"config.mae.decoder_width is {section.decoder_width}; it must be a multiple of 4, for the position "
@@ -48,8 +59,7 @@ def model(config: Config, num_classes: int) -> ModelSpec:
 
 def make_update(config: Config, plan: Plan, *, backend: str):
     """Returns (autoencoder, optimizer, update); `update(state, batch, draws)` takes recorded batches and draws too."""
-    assert config.mae is not None
-    section = config.mae
+    section = _section(config)
     spec = model(config, plan.num_classes)
     autoencoder = families.autoencoder(spec, families.compute(config.model, spec, backend=backend), section.mask_ratio)
     optimizer = stage_lib.make_optimizer(
@@ -71,8 +81,8 @@ def make_update(config: Config, plan: Plan, *, backend: str):
     return autoencoder, optimizer, update
 
 
-def make_stage(config: Config, plan: Plan, *, backend: str) -> Stage:
-    """Closes over model and optimizer."""
+def make(config: Config, plan: Plan, backend: str) -> Stage:
+    """Closes over autoencoder and optimizer."""
     autoencoder, optimizer, update = make_update(config, plan, backend=backend)
 
     def init(key: jax.Array) -> TrainState:
@@ -95,7 +105,13 @@ def make_stage(config: Config, plan: Plan, *, backend: str) -> Stage:
     def eval_step(params: PyTree, batch: PyTree) -> Metrics:
         raise ValueError("the mae stage has no labels to evaluate; eval_params is empty")
 
-    return Stage("mae", init, train_step, eval_step, lambda state: {})
+    return Stage("mae", init, train_step, eval_step, lambda state: {}, metrics.compute)
+
+
+def _section(config: Config) -> MaeConfig:
+    section = config.stage("mae")
+    assert isinstance(section, MaeConfig)
+    return section
 
 
 def view_spec(config: Config) -> DeviceView:
@@ -107,6 +123,14 @@ def view_spec(config: Config) -> DeviceView:
 
 SPEC = StageSpec(
     name="mae",
+    section=MaeConfig,
+    check=lambda section: None,
     streams=lambda section: (Stream("training", "training", (("image", "mae"),), label=""),),
     group_size=lambda section: 1,
+    make=make,
+    score="",
+    summary={"loss": "last_epoch/loss"},
+    rows=(),
+    shown={},
+    pre_training=True,
 )

@@ -12,10 +12,8 @@ import optax
 
 from semivit_jax.models.gather import on_every_device
 from semivit_jax.ops import mixup, rng
-from semivit_jax.ops.mixup import Chances, GroupDraw, Mixing, ProbDraw
+from semivit_jax.ops.mixup import Chances, GroupDraw, Mixing, ProbDraw, join, mix_groups, split
 from semivit_jax.plan import Plan
-from semivit_jax.stages.finetune import mix_groups
-from semivit_jax.stages.groups import join, split
 from semivit_jax.stages.pseudo_label import PseudoLabels
 
 

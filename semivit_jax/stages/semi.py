@@ -1,21 +1,22 @@
 """Stage 3: Semi-ViT, labeled and unlabeled images with a teacher and pseudo mixup (Cai et al. 2022)."""
 
+import dataclasses
 import functools
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from semivit_jax.config import Config, SemiConfig
+from semivit_jax.config import AT_LEAST_ONE, NOT_NEGATIVE, SHARE, Config, ConfigError
+from semivit_jax.models.families import Network
 from semivit_jax.ops import metrics, mixup, rng
 from semivit_jax.ops.losses import cross_entropy, promote, smoothed_target
 from semivit_jax.ops.metrics import Metrics
+from semivit_jax.ops.mixup import join, mix_labeled, split
 from semivit_jax.plan import Plan, Stream
-from semivit_jax.stages import finetune, state
 from semivit_jax.stages import stage as stage_lib
-from semivit_jax.stages.finetune import mix_labeled
-from semivit_jax.stages.groups import join, split
+from semivit_jax.stages import state, supervised
 from semivit_jax.stages.pseudo_label import (
     RULES,
     Evidence,
@@ -25,10 +26,35 @@ from semivit_jax.stages.pseudo_label import (
     pseudo_label_metrics,
     rule_of,
 )
-from semivit_jax.stages.pseudo_mixup import mix_pseudo, sample_pseudo_mix
-from semivit_jax.stages.spec import StageSpec
+from semivit_jax.stages.pseudo_mixup import PSEUDO_MIXUPS, mix_pseudo, sample_pseudo_mix
+from semivit_jax.stages.spec import Health, StageSpec
 from semivit_jax.stages.stage import DeviceView, ImageDraws, PyTree, Stage, masks, see
 from semivit_jax.stages.state import TrainState
+from semivit_jax.stages.supervised import SupervisedConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class SemiConfig(SupervisedConfig):
+    """Stage 3, semi-supervised fine-tuning (Cai et al. 2022)."""
+
+    unlabeled_ratio: Annotated[int, AT_LEAST_ONE]  # unlabeled images per labeled one (mu)
+    unlabeled_weight: Annotated[float, NOT_NEGATIVE]
+    teacher: Annotated[str, ("ema", "student")]
+    pseudo_label_rule: Annotated[str, RULES]
+    confidence_threshold: Annotated[float, SHARE]
+    pseudo_mixup: Annotated[str, PSEUDO_MIXUPS]
+
+
+def check(section: SemiConfig) -> None:
+    """Raises ConfigError where supervised keys do not fit, pseudo mixup cannot be drawn, or there would be no EMA."""
+    supervised.check(section, "semi")
+    kind = PSEUDO_MIXUPS[section.pseudo_mixup]
+    if kind is not None and kind.uses_alphas and section.mixup_alpha <= 0 and section.cutmix_alpha <= 0:
+        raise ConfigError(
+            f"config.semi.pseudo_mixup is {section.pseudo_mixup!r}: mixup_alpha or cutmix_alpha must be above 0"
+        )
+    if section.ema_decay == 0:
+        raise ConfigError("config.semi.ema_decay is 0; the semi-supervised stage always tracks an EMA")
 
 
 class SemiDraws(NamedTuple):
@@ -43,20 +69,19 @@ class SemiDraws(NamedTuple):
 
 
 def make_update(config: Config, plan: Plan, *, backend: str):
-    """Returns (model, optimizer, update); `update(state, batch, draws)` takes recorded batches and draws too."""
-    assert config.semi is not None
-    section = config.semi
-    model = finetune.build_model(config, section, plan, backend=backend)
-    optimizer = finetune.build_optimizer(section, plan, model)
-    specs = _specs(config, section, model)
+    """Returns (network, optimizer, update); `update(state, batch, draws)` takes recorded batches and draws too."""
+    section = _section(config)
+    network = supervised.build_network(config, section, plan, backend=backend)
+    optimizer = supervised.build_optimizer(section, plan, network)
+    specs = _specs(config, section, network)
     needs, rule = RULES[section.pseudo_label_rule].needs, make_rule(section, plan)
     group, num_classes = plan.group_size, plan.num_classes
 
     def teach(state: TrainState, images: jax.Array, draws: ImageDraws) -> jax.Array:
         """The teacher's logits, read before this update; a student that teaches is in training mode (FixMatch)."""
         if section.teacher == "ema":
-            return promote(model.logits(state.ema_params, images, None))
-        return promote(model.logits(state.params, images, masks(draws)))
+            return promote(network.logits(state.ema_params, images, None))
+        return promote(network.logits(state.params, images, masks(draws)))
 
     def gather(state: TrainState, batch: PyTree, draws: SemiDraws) -> Evidence:
         """What the rule needs to know of one micro-step."""
@@ -113,7 +138,7 @@ def make_update(config: Config, plan: Plan, *, backend: str):
         if draws.labeled.drop_path is not None and draws.strong.drop_path is not None:
             parts = [split(draws.labeled.drop_path, group), split(draws.strong.drop_path, strong_group)]
             drop_path = masks(ImageDraws(drop_path=join(jnp.concatenate(parts, axis=1))))
-        logits = split(model.logits(params, join(rows), drop_path), group + strong_group)
+        logits = split(network.logits(params, join(rows), drop_path), group + strong_group)
         return join(logits[:, :group]), join(logits[:, group:])
 
     def update(state: TrainState, batch: PyTree, draws: SemiDraws) -> tuple[TrainState, Metrics]:
@@ -128,7 +153,7 @@ def make_update(config: Config, plan: Plan, *, backend: str):
             policy_state=policy_state,
         )
 
-    return model, optimizer, update
+    return network, optimizer, update
 
 
 def make_rule(section: SemiConfig, plan: Plan) -> PseudoLabelRule:
@@ -138,28 +163,33 @@ def make_rule(section: SemiConfig, plan: Plan) -> PseudoLabelRule:
     return rule_of(section.pseudo_label_rule, section.confidence_threshold, known)
 
 
-def make_stage(config: Config, plan: Plan, *, backend: str) -> Stage:
-    """Closes over model and optimizer; evaluation is fine-tuning's."""
-    assert config.semi is not None
-    section = config.semi
-    model, optimizer, update = make_update(config, plan, backend=backend)
+def make(config: Config, plan: Plan, backend: str) -> Stage:
+    """Closes over network and optimizer."""
+    section = _section(config)
+    network, optimizer, update = make_update(config, plan, backend=backend)
     rule = make_rule(section, plan)
 
     def init(key: jax.Array) -> TrainState:
-        params = model.init(rng.stream(key, "params"))
+        params = network.init(rng.stream(key, "params"))
         return state.create(params, optimizer, keep_ema=True, policy_state=rule.init())
 
     def train_step(state: TrainState, batch: PyTree, key: jax.Array) -> tuple[TrainState, Metrics]:
-        return update(state, batch, sample_draws(config, plan, model, key, state.position))
+        return update(state, batch, sample_draws(config, plan, network, key, state.position))
 
-    return Stage("semi", init, train_step, finetune.make_eval_step(config, model), finetune.eval_params)
+    eval_step = supervised.make_eval_step(config, network)
+    return Stage("semi", init, train_step, eval_step, supervised.eval_params, metrics.compute)
 
 
-def sample_draws(config: Config, plan: Plan, model: finetune.Network, key: jax.Array, position: jax.Array) -> SemiDraws:
+def _section(config: Config) -> SemiConfig:
+    section = config.stage("semi")
+    assert isinstance(section, SemiConfig)
+    return section
+
+
+def sample_draws(config: Config, plan: Plan, network: Network, key: jax.Array, position: jax.Array) -> SemiDraws:
     """All draws of one update."""
-    assert config.semi is not None
-    section, ratio, image_size = config.semi, plan.unlabeled_ratio, config.data.image_size
-    specs, needs = _specs(config, section, model), RULES[section.pseudo_label_rule].needs
+    section, ratio, image_size = _section(config), plan.unlabeled_ratio, config.data.image_size
+    specs, needs = _specs(config, section, network), RULES[section.pseudo_label_rule].needs
 
     def images(name: str, images_per_labeled: int, spec: DeviceView) -> ImageDraws:
         return stage_lib.stream_draws(key, name, position=position, plan=plan, ratio=images_per_labeled, spec=spec)
@@ -168,9 +198,9 @@ def sample_draws(config: Config, plan: Plan, model: finetune.Network, key: jax.A
         labeled=images("labeled", 1, specs.labeled),
         weak=images("weak", ratio, specs.weak),
         strong=images("strong", ratio, specs.strong),
-        labeled_mix=finetune.sample_labeled_mix(key, position, section, plan, image_size),
+        labeled_mix=supervised.sample_labeled_mix(key, position, section, plan, image_size),
         pseudo_mix=sample_pseudo_mix(
-            key, position, plan, kind=section.pseudo_mixup, image_size=image_size, chances=finetune.chances(section)
+            key, position, plan, kind=section.pseudo_mixup, image_size=image_size, chances=supervised.chances(section)
         ),
         labeled_weak=images("labeled_weak", 1, specs.weak) if "labeled" in needs else ImageDraws(),
     )
@@ -182,13 +212,13 @@ class _Specs(NamedTuple):
     strong: DeviceView
 
 
-def _specs(config: Config, section: SemiConfig, model: finetune.Network) -> _Specs:
+def _specs(config: Config, section: SemiConfig, network: Network) -> _Specs:
     data, views = config.data, config.data.affine_views
     # The weak view is never erased; only a student that labels it passes it with drop path.
-    weak_rates = model.drop_path_rates if section.teacher == "student" else None
+    weak_rates = network.drop_path_rates if section.teacher == "student" else None
     weak = DeviceView(data.mean, data.std, data.image_size, views.weak if views else None, 0.0, weak_rates)
-    strong = finetune.train_spec(config, section, model, views.strong if views else None)
-    return _Specs(finetune.labeled_spec(config, section, model), weak, strong)
+    strong = supervised.train_spec(config, section, network, views.strong if views else None)
+    return _Specs(supervised.labeled_spec(config, section, network), weak, strong)
 
 
 def see_view(name: str, stream: PyTree, draws: ImageDraws, spec: DeviceView) -> jax.Array:
@@ -212,4 +242,21 @@ def streams(section: SemiConfig) -> tuple[Stream, Stream]:
     return labeled, unlabeled
 
 
-SPEC = StageSpec(name="semi", streams=streams, group_size=lambda section: section.mixup_group_size)
+SPEC = StageSpec(
+    name="semi",
+    section=SemiConfig,
+    check=check,
+    streams=streams,
+    group_size=lambda section: section.mixup_group_size,
+    make=make,
+    score="acc1",
+    summary={
+        "acc1": "val/acc1",
+        "ema_acc1": "val_ema/acc1",
+        "mask_rate": "last_epoch/mask_rate",
+        "pseudo_label_acc": "last_epoch/pseudo_label_acc",
+    },
+    rows=(("Semi-ViT, student", "acc1"), ("Semi-ViT, teacher (EMA)", "ema_acc1")),
+    shown={"train/mask_rate": "mask_rate {:.1%}", "train/pseudo_label_acc": "pseudo_label_acc {:.1%}"},
+    health=Health("mask_rate", "val_ema/acc1", "the teacher's accuracy"),
+)

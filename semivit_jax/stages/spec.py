@@ -1,10 +1,27 @@
 """What everybody else may ask about a stage, as one value."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from semivit_jax.plan import Stream
+from semivit_jax.config import Config, StageConfig
+from semivit_jax.plan import Plan, Stream
+from semivit_jax.stages.stage import Stage
+
+
+@dataclasses.dataclass(frozen=True)
+class Health:
+    """What must not collapse while a stage runs (`training/guard.py`).
+
+    Attributes:
+      step: metric of an update whose windowed mean is watched.
+      evaluation: metric of an evaluation that is watched.
+      told: the latter in words.
+    """
+
+    step: str
+    evaluation: str
+    told: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,11 +30,35 @@ class StageSpec:
 
     Attributes:
       name: key of config.stages, of its section and its folder; part of its streams' keys.
+      section: its keys, a dataclass that extends StageConfig.
+      check: section -> None; raises ConfigError where keys that are legal alone are not so together.
       streams: section -> what it takes from the data. `batch_size` counts the images of the first; exactly one of
         them sets the epoch.
       group_size: section -> labeled images that draw and mix together; 1 where nothing mixes.
+      make: (config, plan, backend) -> its functions, closed over network and optimizer.
+      score: what it is graded by, 'acc1': the best weights and the table go by it. '' evaluates nothing and needs no
+        labels.
+      summary: entry of summary.json -> key of report.json.
+      rows: (method, entry of the summary) of the table that a run ends with.
+      shown: metric -> its format on the progress line, beside what every stage shows.
+      health: what must not collapse; None watches nothing but updates that are not finite.
+      pre_training: weights named by config.init_from take its place, and few images are too few for it.
     """
 
     name: str
+    section: type[StageConfig]
+    check: Callable[[Any], None]
     streams: Callable[[Any], tuple[Stream, ...]]
     group_size: Callable[[Any], int]
+    make: Callable[[Config, Plan, str], Stage]
+    score: str
+    summary: Mapping[str, str]
+    rows: tuple[tuple[str, str], ...]
+    shown: Mapping[str, str]
+    health: Health | None = None
+    pre_training: bool = False
+
+    @property
+    def published(self) -> str:
+        """Key of the section with the published score, in percent; '' where the stage has none."""
+        return f"published_{self.score}" if self.score else ""

@@ -21,15 +21,16 @@ PyTree = Any
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """A training stage as four pure functions; the loop treats them as opaque values.
+    """A training stage as pure functions; the loop treats them as opaque values.
 
     Attributes:
-      name: 'mae', 'finetune' or 'semi'.
+      name: a key of `stages.STAGES`.
       init: key -> TrainState, freshly initialised.
       train_step: (state, batch, key) -> (state, metrics). Batch leaves are [accum, rows, ...]; every
         metric is a `Mean` whose sums and counts have a leading micro-step axis.
       eval_step: (params, batch with 'image', 'label', 'mask') -> metrics of that batch, exact sums.
-      eval_params: state -> {metric prefix: params to evaluate}; empty where accuracy means nothing.
+      eval_params: state -> {metric prefix: params to evaluate}; empty where the stage has no score.
+      grade: metrics of `eval_step`, added over all batches -> {name: number}, the stage's score among them.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Stage:
     train_step: Callable[[TrainState, PyTree, jax.Array], tuple[TrainState, Metrics]]
     eval_step: Callable[[PyTree, PyTree], Metrics]
     eval_params: Callable[[TrainState], dict[str, PyTree]]
+    grade: Callable[[Metrics], dict[str, float]]
 
 
 class ImageDraws(NamedTuple):

@@ -1,4 +1,4 @@
-"""Exact evaluation: padded, masked batches, sums added over batches and hosts, divided once."""
+"""Exact evaluation: padded, masked batches, sums over batches and hosts, graded once; every real image counts once."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -6,6 +6,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from semivit_jax.config import Config
+from semivit_jax.data.eval_pipeline import EvalBatches, eval_batches
+from semivit_jax.data.sources.image_set import ImageSet
 from semivit_jax.ops import metrics
 from semivit_jax.ops.metrics import Mean, Metrics
 from semivit_jax.training import sharding
@@ -13,11 +16,32 @@ from semivit_jax.training import sharding
 PyTree = Any
 
 
+def batches_of(images: ImageSet, config: Config, *, label: str, num_devices: int) -> EvalBatches:
+    """This host's batches of a set of images with a kind of label, for as many passes as there are.
+
+    The batch is rounded up to fill every device.
+    """
+    size = -(-config.train.eval_batch_size // num_devices) * num_devices
+    return eval_batches(
+        images,
+        config.data,
+        label=label,
+        batch_size=size,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+
+
 def evaluate(
-    eval_step: Callable[[PyTree, PyTree], Metrics], params: PyTree, batches: Iterable[PyTree], *, mesh: Any
+    eval_step: Callable[[PyTree, PyTree], Metrics],
+    params: PyTree,
+    batches: Iterable[PyTree],
+    *,
+    grade: Callable[[Metrics], dict[str, float]],
+    mesh: Any,
 ) -> dict[str, float]:
-    """Metrics of `params` over all batches: the means of `sums`, {name: mean over every real image exactly once}."""
-    return metrics.compute(sums(eval_step, params, batches, mesh=mesh))
+    """What `grade` makes of the `sums` over all batches."""
+    return grade(sums(eval_step, params, batches, mesh=mesh))
 
 
 def sums(

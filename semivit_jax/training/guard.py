@@ -1,4 +1,4 @@
-"""The guard: notices updates that had to be dropped, and a semi-supervised run that collapses.
+"""The guard: notices updates that had to be dropped, and a stage whose health collapses.
 
 Pure functions on a small JSON-ready history, which travels in every checkpoint.
 """
@@ -6,6 +6,7 @@ Pure functions on a small JSON-ready history, which travels in every checkpoint.
 import dataclasses
 
 from semivit_jax.config import TrainConfig
+from semivit_jax.stages.spec import Health
 from semivit_jax.words import counted
 
 
@@ -25,10 +26,10 @@ class History:
       dropped: updates dropped so far.
       dropped_in_a_row: of them, up to now without an interruption.
       first_dropped_step: start of the present row, -1 when there is none.
-      mask_rates: mask_rate of the last steps, at most the window's length.
+      mask_rates: what `Health.step` names, of the last steps, at most the window's length.
       best_mask_rate: best windowed mean so far.
-      best_teacher_acc1: best validation accuracy of the teacher so far.
-      low_evaluations: evaluations in a row with the teacher below its share of that.
+      best_teacher_acc1: best so far of what `Health.evaluation` names.
+      low_evaluations: evaluations in a row below the best one's share.
       low_since_step: step of the first of them, -1 when there is none.
       healthy_evaluation_step: step of the last evaluation that was not low, 0 before the first.
     """
@@ -50,7 +51,14 @@ def load(stored: dict) -> History:
 
 
 def after_step(
-    history: History, *, step: int, dropped: bool, mask_rate: float | None, armed: bool, config: TrainConfig
+    history: History,
+    *,
+    step: int,
+    dropped: bool,
+    rate: float | None,
+    health: Health | None,
+    armed: bool,
+    config: TrainConfig,
 ) -> tuple[History, Complaint | None]:
     """Takes in one update; returns (history, complaint or None).
 
@@ -58,7 +66,8 @@ def after_step(
       history: before the update.
       step: number of the update.
       dropped: whether its loss or gradient was not finite.
-      mask_rate: of this update, None outside the semi stage.
+      rate: of this update, what the stage's health names.
+      health: of the stage; None watches dropped updates alone, and there is no rate.
       armed: whether warm-up is over; before, confidences are still low by nature.
       config: limits.
     """
@@ -76,9 +85,9 @@ def after_step(
             return history, Complaint(f"loss or gradient was not finite in {row}", healthy_until=step)
         return history, None
     history = dataclasses.replace(history, dropped_in_a_row=0, first_dropped_step=-1)
-    if mask_rate is None or not armed:
+    if rate is None or health is None or not armed:
         return history, None
-    window = (*history.mask_rates, mask_rate)[-config.collapse_window_steps :]
+    window = (*history.mask_rates, rate)[-config.collapse_window_steps :]
     history = dataclasses.replace(history, mask_rates=window)
     if len(window) < config.collapse_window_steps:
         return history, None
@@ -87,7 +96,7 @@ def after_step(
     if mean < config.collapse_mask_rate_share * history.best_mask_rate:
         since = step - len(window)
         return history, Complaint(
-            f"mask_rate collapsed: its mean over the last {len(window)} steps is {mean:.4f}, "
+            f"{health.step} collapsed: its mean over the last {len(window)} steps is {mean:.4f}, "
             f"its best was {history.best_mask_rate:.4f}; it fell since about step {since}",
             healthy_until=since,
         )
@@ -95,13 +104,13 @@ def after_step(
 
 
 def after_evaluation(
-    history: History, *, step: int, teacher_acc1: float, armed: bool, config: TrainConfig
+    history: History, *, step: int, score: float, health: Health, armed: bool, config: TrainConfig
 ) -> tuple[History, Complaint | None]:
-    """Takes in the teacher's validation accuracy; returns (history, complaint or None)."""
+    """Takes in what the stage's health names of an evaluation; returns (history, complaint or None)."""
     if not armed:
         return history, None
-    best = max(history.best_teacher_acc1, teacher_acc1)
-    low = teacher_acc1 < config.collapse_accuracy_share * best
+    best = max(history.best_teacher_acc1, score)
+    low = score < config.collapse_accuracy_share * best
     history = dataclasses.replace(
         history,
         best_teacher_acc1=best,
@@ -111,8 +120,7 @@ def after_evaluation(
     )
     if history.low_evaluations >= 2:
         return history, Complaint(
-            f"the teacher's accuracy collapsed: {teacher_acc1:.4f}, its best was {best:.4f}; "
-            f"low since step {history.low_since_step}",
+            f"{health.told} collapsed: {score:.4f}, its best was {best:.4f}; low since step {history.low_since_step}",
             healthy_until=history.healthy_evaluation_step,
         )
     return history, None

@@ -11,17 +11,17 @@ from semivit_jax import console
 from semivit_jax.checkpoints import workdir
 from semivit_jax.checkpoints.reading import CheckpointError
 from semivit_jax.checkpoints.saving import Saver
-from semivit_jax.data.eval_pipeline import EvalBatches, eval_batches
 from semivit_jax.data.pipeline import TrainBatches, train_batches
 from semivit_jax.hosts.agreement import any_host, fail_together, from_first_host, on_first_host, same_on_every_host
 from semivit_jax.hosts.stopping import INTERRUPTED, PREEMPTED, Stopped
 from semivit_jax.plan import Plan
+from semivit_jax.stages import STAGES
 from semivit_jax.stages.state import TrainState
 from semivit_jax.training import guard, rollback, sharding, writers
 from semivit_jax.training.compiled import Compiled, compile_stage, stage_key
-from semivit_jax.training.evaluate import evaluate
+from semivit_jax.training.evaluate import batches_of, evaluate
 from semivit_jax.training.pace import Laps, Pace
-from semivit_jax.training.progress import Progress, facts, write_report
+from semivit_jax.training.progress import Progress, facts, shown, write_report
 from semivit_jax.training.rollback import Collapsed
 from semivit_jax.training.setup import Run, keep_plan
 from semivit_jax.training.start import start_state
@@ -47,7 +47,7 @@ def run_stage(run: Run, plan: Plan) -> None:
         same_on_every_host({"step": str(state.step), "position": str(state.position)})
         laps.lap("new state" if restored_step is None else "restore")
         writer = writers.open_writers(folder, run.config.log, active=run.first_host, restored_step=restored_step)
-        line = console.ProgressLine(name, plan.total_steps, active=run.first_host)
+        line = console.ProgressLine(name, plan.total_steps, active=run.first_host, shown=shown(name))
         loop = Loop(run, compiled, checkpoints, best, writer, line, progress, started)
         try:
             loop.train(state, laps, compiles=new)
@@ -85,9 +85,10 @@ class Loop:
         progress: Progress,
         started: float,
     ):
-        self.run, self.compiled, self.plan = run, compiled, compiled.plan
+        self.run, self.compiled, self.plan, self.spec = run, compiled, compiled.plan, STAGES[compiled.plan.stage]
         self.checkpoints, self.best, self.writer, self.line = checkpoints, best, writer, line
-        self.evaluation = _evaluation_batches(run, self.plan)
+        num_devices = run.mesh.size
+        self.evaluation = batches_of(run.task.eval, run.config, label=self.plan.label, num_devices=num_devices)
         self.progress, self.clock, self.position, self.skipped = progress, started, 0, 0
         # Made on the mesh by jit: device_put refuses keys on devices of other hosts.
         make_key = jax.jit(lambda: stage_key(run.config, self.plan.stage), out_shardings=sharding.replicated(run.mesh))
@@ -173,12 +174,13 @@ class Loop:
         if step > self.plan.total_steps - self.plan.steps_per_epoch:
             self.progress.last_epoch.add(found)
         self.pace.count_update()
-        mask_rate = found.get("mask_rate")
+        health = self.spec.health
         self.progress.history, complaint = guard.after_step(
             self.progress.history,
             step=step,
             dropped=bool(np.asarray(found["dropped"].total) > 0),
-            mask_rate=None if mask_rate is None else float(np.mean(np.asarray(mask_rate.total))),
+            rate=None if health is None else float(np.mean(np.asarray(found[health.step].total))),
+            health=health,
             armed=self._armed(step),
             config=self.run.config.train,
         )
@@ -219,28 +221,31 @@ class Loop:
             self.log_failure = error
 
     def _evaluate(self, step: int, state: TrainState) -> None:
-        """Student and teacher on the whole evaluation set; remembers the best and asks the guard."""
+        """Student and average on the whole evaluation set; remembers the best and asks the guard."""
+        stage, values = self.compiled.stage, {}
         with self.pace.time("evaluating"):
-            values = {
-                f"{prefix}/{k}": v
-                for prefix, params in self.compiled.stage.eval_params(state).items()
-                for k, v in evaluate(self.compiled.eval_step, params, self.evaluation, mesh=self.run.mesh).items()
-            }
+            for prefix, params in stage.eval_params(state).items():
+                found = evaluate(
+                    self.compiled.eval_step, params, self.evaluation, grade=stage.grade, mesh=self.run.mesh
+                )
+                values |= {f"{prefix}/{k}": v for k, v in found.items()}
         if not values:
             return
         self.progress.evaluation = values
         self._write(step, values)
-        shown = values.get("val_ema/acc1", values["val/acc1"])
-        if shown > self.progress.best_acc1:
-            self.progress.best_acc1 = shown
+        score = self.spec.score
+        reached = values.get(f"val_ema/{score}", values[f"val/{score}"])
+        if reached > self.progress.best_score:
+            self.progress.best_score = reached
             weights = {"params": state.params, "ema_params": state.ema_params}
             with self.pace.time("saving"):
                 self.best.save(step, weights, self._facts(step))
-        if self.plan.stage == "semi":
+        if self.spec.health is not None:
             self.progress.history, complaint = guard.after_evaluation(
                 self.progress.history,
                 step=step,
-                teacher_acc1=values["val_ema/acc1"],
+                score=values[self.spec.health.evaluation],
+                health=self.spec.health,
                 armed=self._armed(step),
                 config=self.run.config.train,
             )
@@ -282,16 +287,3 @@ class Loop:
         """Blocks until all that was saved is sealed. Collective."""
         self.best.wait()
         self.checkpoints.wait()
-
-
-def _evaluation_batches(run: Run, plan: Plan) -> EvalBatches:
-    """The run's evaluation set, for as many evaluations as there are; the batch is rounded up to fill every device."""
-    size = -(-run.config.train.eval_batch_size // run.mesh.size) * run.mesh.size
-    return eval_batches(
-        run.task.eval,
-        run.config.data,
-        label=plan.label,
-        batch_size=size,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )

@@ -7,11 +7,11 @@ import importlib.metadata
 from semivit_jax import config
 from semivit_jax import plan as plan_lib
 from semivit_jax.checkpoints import reading
-from semivit_jax.config import FinetuneConfig
 from semivit_jax.files import Path, write_json
 from semivit_jax.hosts import agreement
 from semivit_jax.plan import Plan
 from semivit_jax.recipes.keys import identity
+from semivit_jax.stages import STAGES
 from semivit_jax.training import guard, writers
 from semivit_jax.training.setup import Run
 
@@ -24,12 +24,29 @@ class Progress:
     window: writers.Window  # metrics since the last log line
     last_epoch: writers.Window  # metrics of the final epoch
     seconds: float  # spent in this stage, over all starts
-    best_acc1: float
+    best_score: float  # of the evaluations so far
     evaluation: dict[str, float]  # of the latest evaluation
 
 
-def fresh_progress(best_acc1: float) -> Progress:
-    return Progress(guard.History(), writers.Window(), writers.Window(), 0.0, best_acc1, {})
+def fresh_progress(best_score: float) -> Progress:
+    return Progress(guard.History(), writers.Window(), writers.Window(), 0.0, best_score, {})
+
+
+def shown(stage: str) -> dict[str, str]:
+    """Metric -> format of what a stage's progress line tells beside the loss and the speed."""
+    spec = STAGES[stage]
+    scores = (f"{prefix}/{spec.score}" for prefix in ("val", "val_ema"))
+    return {**spec.shown, **{name: f"{name} {{:.1%}}" for name in scores}}
+
+
+def best_key(stage: str) -> str:
+    """Key of the best score in a checkpoint's facts and in the report."""
+    return f"best_{_score(stage)}"
+
+
+def _score(stage: str) -> str:
+    """What a stage is graded by; one that evaluates nothing stores an accuracy of 0, as it always did."""
+    return STAGES[stage].score or "acc1"
 
 
 def facts(run: Run, plan: Plan, step: int, position: int, progress: Progress) -> reading.Facts:
@@ -57,7 +74,7 @@ def facts(run: Run, plan: Plan, step: int, position: int, progress: Progress) ->
         "window": progress.window.state(),
         "last_epoch": progress.last_epoch.state(),
         "seconds": progress.seconds,
-        "best_acc1": progress.best_acc1,
+        best_key(plan.stage): progress.best_score,
         "evaluation": progress.evaluation,
     }
 
@@ -69,15 +86,15 @@ def _versions() -> dict[str, str]:
 
 
 def write_report(run: Run, plan: Plan, folder: Path, progress: Progress) -> None:
-    """report.json of a finished stage: final accuracy, means over the last epoch, time."""
-    section, means = run.config.stage(plan.stage), progress.last_epoch.means()
+    """report.json of a finished stage: final scores, means over the last epoch, time."""
+    section, means, score = run.config.stage(plan.stage), progress.last_epoch.means(), _score(plan.stage)
     report = {
         "stage": plan.stage,
         "steps": plan.total_steps,
         "seconds": progress.seconds,
-        "best_acc1": progress.best_acc1,
+        best_key(plan.stage): progress.best_score,
         "dropped_updates": progress.history.dropped,
-        "published_acc1": section.published_acc1 if isinstance(section, FinetuneConfig) else 0.0,
+        f"published_{score}": getattr(section, f"published_{score}", 0.0),
         **progress.evaluation,
         **{f"last_epoch/{k}": v for k, v in means.items()},
     }

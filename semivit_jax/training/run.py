@@ -18,13 +18,14 @@ from semivit_jax.files import Path, read_json
 from semivit_jax.hosts import agreement, stopping
 from semivit_jax.recipes import label
 from semivit_jax.recipes.keys import unmarked
+from semivit_jax.stages import STAGES, label_free
 from semivit_jax.training import sharding, summary
 from semivit_jax.training.claim import claim
 from semivit_jax.training.loop import run_stage
 from semivit_jax.training.process import prepare_process
 from semivit_jax.training.setup import Run, check_stage, plan_stage
 
-FEW_FOR_MAE = 10_000  # images; below, pre-training on own photos alone rarely pays
+FEW_FOR_PRE_TRAINING = 10_000  # images; below, pre-training on own photos alone rarely pays
 
 
 def train(config: Config, folder: Path, *, notes: Sequence[str] = ()) -> None:
@@ -57,12 +58,13 @@ def train(config: Config, folder: Path, *, notes: Sequence[str] = ()) -> None:
             on_error.callback(workdir.release, folder)
         claim(folder, config, first_host=first_host)
         task = agreement.together(
-            lambda: open_task(config, workdir=folder if first_host else None),
+            lambda: open_task(config, workdir=folder if first_host else None, label_free=label_free()),
             errors=(DatasetError, SplitError, OSError),
         )
         console.say(describe(task))
         agreement.same_on_every_host({"data listing": task.listing_hash, "split": task.split_hash})
-        if config.data.dataset == "own_folder" and "mae" in config.stages and not config.init_from:
+        pre_trains = any(STAGES[stage].pre_training for stage in config.stages)
+        if config.data.dataset == "own_folder" and pre_trains and not config.init_from:
             warn_of_few(len(task.split.training))
         with stopping.listening() as stop:
             one = Run(config, folder, task, sharding.make_mesh(config.mesh.fsdp), stop)
@@ -86,7 +88,7 @@ def train(config: Config, folder: Path, *, notes: Sequence[str] = ()) -> None:
 
 def warn_of_few(num_images: int) -> None:
     """Says so where MAE pre-training from scratch is given less than pays."""
-    if num_images < FEW_FOR_MAE:
+    if num_images < FEW_FOR_PRE_TRAINING:
         console.say(
             f"warning: {num_images} images are few for MAE pre-training from scratch; imported weights usually do "
             "better (semivit import, then --config.init_from=FOLDER)"

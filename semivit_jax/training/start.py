@@ -8,14 +8,14 @@ import jax
 import jax.numpy as jnp
 
 from semivit_jax import console
-from semivit_jax.checkpoints import init_from, reading, recovery, warm_start, workdir
+from semivit_jax.checkpoints import init_from, reading, recovery, warm_start
 from semivit_jax.checkpoints.warm_start import Transfer
 from semivit_jax.files import Path, write_json
 from semivit_jax.hosts import agreement
 from semivit_jax.stages.state import TrainState
 from semivit_jax.training import guard, rollback, writers
 from semivit_jax.training.compiled import Compiled, stage_key
-from semivit_jax.training.progress import Progress, fresh_progress
+from semivit_jax.training.progress import Progress, best_key, fresh_progress
 from semivit_jax.training.setup import Run
 from semivit_jax.weights.folder import is_import, load_imported
 
@@ -36,11 +36,11 @@ def start_state(run: Run, compiled: Compiled, folder: Path):
     """
     # The best weights are kept over all starts, so a step that is repeated does not save them again.
     best_facts = recovery.latest_facts(folder / "best", say=console.say)
-    best_acc1 = best_facts["best_acc1"] if best_facts else 0.0
+    best_score = best_facts[best_key(compiled.stage.name)] if best_facts else 0.0
     restored = recovery.restore_latest(folder / "checkpoints", compiled.target, say=console.say)
     if restored is None:
         state = compiled.init(stage_key(run.config, compiled.stage.name))
-        return inherit(run, compiled, state), fresh_progress(best_acc1), None
+        return inherit(run, compiled, state), fresh_progress(best_score), None
     facts = restored.facts
     console.say(f"{compiled.stage.name}: continues from step {restored.step}")
     progress = Progress(
@@ -48,7 +48,7 @@ def start_state(run: Run, compiled: Compiled, folder: Path):
         writers.Window(facts["window"]),
         writers.Window(facts["last_epoch"]),
         facts["seconds"],
-        best_acc1,
+        best_score,
         facts["evaluation"],
     )
     state = rollback.skip_to(restored.state, rollback.position_after(folder, restored.step), compiled)
@@ -110,8 +110,8 @@ def inherit_import(folder: Path, compiled: Compiled, state: TrainState) -> Inher
 
 def earlier_stages(run: Run, stage: str) -> list[str]:
     """Stages of this run that come before `stage`."""
-    earlier = workdir.STAGE_ORDER[: workdir.STAGE_ORDER.index(stage)]
-    return [s for s in earlier if s in run.config.stages]
+    stages = run.config.stages
+    return list(stages[: stages.index(stage)])
 
 
 def find_source(run: Run, stage: str) -> Path | None:

@@ -8,28 +8,20 @@ from semivit_jax import console
 from semivit_jax.config import Config, DataConfig
 from semivit_jax.data.dataset import TaskData
 from semivit_jax.files import Path, read_json, write_json
+from semivit_jax.stages import STAGES
 from semivit_jax.words import counted
 
-# Keys of a stage's entry in summary.json -> keys of its report.json; accuracies in [0, 1].
-_ENTRIES = {
-    "mae": {"loss": "last_epoch/loss"},
-    "finetune": {"acc1": "val/acc1", "ema_acc1": "val_ema/acc1"},
-    "semi": {
-        "acc1": "val/acc1",
-        "ema_acc1": "val_ema/acc1",
-        "mask_rate": "last_epoch/mask_rate",
-        "pseudo_label_acc": "last_epoch/pseudo_label_acc",
-    },
-}
+BASELINES = {"LabelSpreading": "label_spreading", "SVM on the labeled images": "svm_labeled_only"}  # of the digits
 
 
 def summarise(config: Config, task: TaskData, folder: Path) -> dict[str, Any]:
     """Writes and returns summary.json; the digits come with two baselines on the same split."""
     reports = {s: read_json(folder / s / "report.json") for s in config.stages}
-    entries = {s: {k: r[name] for k, name in _ENTRIES[s].items() if name in r} for s, r in reports.items()}
+    entries = {s: {k: r[name] for k, name in STAGES[s].summary.items() if name in r} for s, r in reports.items()}
     for stage, found in reports.items():
-        if found["published_acc1"]:
-            entries[stage]["published_acc1"] = found["published_acc1"] / 100
+        published = STAGES[stage].published
+        if found.get(published):
+            entries[stage][published] = found[published] / 100
     seconds = {s: r["seconds"] for s, r in reports.items()}
     summary = {
         "dataset": config.data.dataset,
@@ -58,20 +50,20 @@ def _num_train(config: Config, task: TaskData) -> int:
 def print_summary(summary: dict[str, Any]) -> None:
     """The table a run ends with."""
     stages, table = summary["stages"], Table()
-    published = any("published_acc1" in entry for entry in stages.values())
+    published = any(STAGES[stage].published in entry for stage, entry in stages.items())
     for column in ("method", "accuracy %", *(["published %"] if published else [])):
         table.add_column(column, justify="left" if column == "method" else "right")
 
-    def row(name: str, entry: dict[str, float], key: str = "acc1") -> None:
+    def row(method: str, entry: dict[str, float], key: str, published_key: str) -> None:
         if key in entry:
-            told = [f"{100 * entry['published_acc1']:.1f}" if "published_acc1" in entry else ""] if published else []
-            table.add_row(name, f"{100 * entry[key]:.1f}", *told)
+            told = [f"{100 * entry[published_key]:.1f}" if published_key in entry else ""] if published else []
+            table.add_row(method, f"{100 * entry[key]:.1f}", *told)
 
-    row("fine-tuning only", stages.get("finetune", {}))
-    row("Semi-ViT, student", stages.get("semi", {}))
-    row("Semi-ViT, teacher (EMA)", stages.get("semi", {}), "ema_acc1")
-    row("LabelSpreading", summary["baselines"].get("label_spreading", {}))
-    row("SVM on the labeled images", summary["baselines"].get("svm_labeled_only", {}))
+    for stage, spec in STAGES.items():
+        for method, key in spec.rows:
+            row(method, stages.get(stage, {}), key, spec.published)
+    for method, baseline in BASELINES.items():
+        row(method, summary["baselines"].get(baseline, {}), "acc1", "")
     console.say(_title(summary))
     console.console.print(table)
     seconds = "  ".join(f"{k} {v:.0f}" for k, v in summary["seconds"].items())

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from semivit_jax.checkpoints import reading
+from semivit_jax.ops import metrics
 from semivit_jax.ops.metrics import Mean
 from semivit_jax.stages.stage import Stage
 from semivit_jax.stages.state import TrainState
@@ -61,7 +62,9 @@ def stage_with(trouble: Trouble) -> Stage:
         rows = batch["mask"].sum()
         return {"acc1": Mean(params["acc1"] * rows, rows)}
 
-    return Stage("semi", init, train_step, eval_step, lambda s: {"val": s.params, "val_ema": s.ema_params})
+    return Stage(
+        "semi", init, train_step, eval_step, lambda s: {"val": s.params, "val_ema": s.ema_params}, metrics.compute
+    )
 
 
 def seen_positions(stage_folder):

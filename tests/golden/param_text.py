@@ -6,9 +6,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from semivit_jax.config import Config, FinetuneConfig
+from semivit_jax.config import Config
 from semivit_jax.models.families import PathTable
 from semivit_jax.ops import optim
+from semivit_jax.stages.mae import MaeConfig
+from semivit_jax.stages.supervised import SupervisedConfig
 from tests.golden.recipes import load
 from tests.models import autoencoder_of, network_of
 
@@ -48,11 +50,11 @@ def _described(config: Config) -> tuple[Any, PathTable, PathTable]:
     """(shapes and dtypes, lr scales, weight decays) of the config's first stage."""
     section = config.stage(config.stages[0])
     key = jax.random.key(0)
-    if config.mae is not None:
+    if isinstance(section, MaeConfig):
         autoencoder = autoencoder_of(config)
         decays = autoencoder.weight_decays(section.weight_decay)
         return jax.eval_shape(autoencoder.init, key), ((r"", 1.0),), decays
-    assert isinstance(section, FinetuneConfig)
+    assert isinstance(section, SupervisedConfig)
     model = network_of(config, image_size=config.data.image_size, num_classes=NUM_CLASSES)
     lr_scales = model.lr_scales(section.layer_decay, section.head_lr_scale)
     return jax.eval_shape(model.init, key), lr_scales, model.weight_decays(section.weight_decay)

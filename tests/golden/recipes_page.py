@@ -1,6 +1,6 @@
 """docs/recipes.md, made from the configs so that it cannot go stale."""
 
-from semivit_jax.config import Config, SemiConfig
+from semivit_jax.config import Config
 from semivit_jax.recipes.planning import make_plan
 from tests.golden.recipes import RECIPES, counts, load
 
@@ -67,7 +67,7 @@ def _row(arguments: str, config: Config) -> tuple[str, ...]:
     plan = make_plan(config, stage, counts(config), num_devices=NUM_DEVICES, stored_group_size=None)
     published = getattr(section, "published_acc1", 0.0)
     batch = f"{plan.batch_size}"
-    if isinstance(section, SemiConfig):
+    if plan.unlabeled_ratio:
         batch += f" + {plan.batch_size * plan.unlabeled_ratio}"
     images = plan.total_steps * plan.batch_size * (1 + plan.unlabeled_ratio) / 1e6
     return (

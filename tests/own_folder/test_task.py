@@ -33,28 +33,28 @@ def private_cache(tmp_path, monkeypatch):
 
 
 def test_task_of_a_folder(root, tmp_path):
-    task = open_task(config_for(root), workdir=tmp_path / "run")
+    task = open_task(config_for(root), workdir=tmp_path / "run", label_free=("mae",))
     assert (len(task.split.labeled), len(task.split.unlabeled), len(task.eval)) == (7, 4, 2)
     np.testing.assert_array_equal(task.eval.labels, task.train.labels[task.split.validation])
     sizes = "7 labeled, 4 unlabeled and 2 validation images"  # which are the evaluation images as well
     assert describe(task) == f"{sizes}; 3 classes: ant, bee, cat"
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["listing.json", "split.csv"]
-    again = open_task(config_for(root), workdir=tmp_path / "run")
+    again = open_task(config_for(root), workdir=tmp_path / "run", label_free=("mae",))
     assert (again.split_hash, again.listing_hash) == (task.split_hash, task.listing_hash)
     with pytest.raises(SplitError, match="holds another split"):
-        open_task(config_for(root, labels_per_class=1), workdir=tmp_path / "run")
+        open_task(config_for(root, labels_per_class=1), workdir=tmp_path / "run", label_free=("mae",))
 
 
 def test_a_run_is_not_continued_with_other_files(root, tmp_path):
     """One unlabeled image less moves no labeled one, and yet every draw of the unlabeled stream."""
-    open_task(config_for(root), workdir=tmp_path / "run")
+    open_task(config_for(root), workdir=tmp_path / "run", label_free=("mae",))
     before = (tmp_path / "run" / "listing.json").read_bytes()
     (root / "unlabeled" / "x.png").rename(tmp_path / "x.png")
     with pytest.raises(DatasetError, match=r"begun with other files.* 13 training images and 2 .* then, 12 training"):
-        open_task(config_for(root), workdir=tmp_path / "run")
+        open_task(config_for(root), workdir=tmp_path / "run", label_free=("mae",))
     assert (tmp_path / "run" / "listing.json").read_bytes() == before
     (tmp_path / "x.png").rename(root / "unlabeled" / "x.png")
-    open_task(config_for(root), workdir=tmp_path / "run")
+    open_task(config_for(root), workdir=tmp_path / "run", label_free=("mae",))
 
 
 def test_train_and_test_sub_folders(root, tmp_path):
@@ -64,6 +64,7 @@ def test_train_and_test_sub_folders(root, tmp_path):
     task = open_task(
         config_for(tmp_path / "both", train_split="train", eval_split="test", validation_share=0.0),
         workdir=None,
+        label_free=("mae",),
     )
     assert (len(task.train), len(task.eval)) == (13, 1)
     assert task.class_names[task.eval.labels[0]] == "bee"
@@ -82,7 +83,11 @@ def apart(root, tmp_path):
 
 def test_no_share_is_kept_back_where_evaluation_images_lie_apart(apart):
     """The recipe's share is a fifth, and the images kept back would serve nothing."""
-    task = open_task(config_for(apart, train_split="train", eval_split="val", validation_share=0.25), workdir=None)
+    task = open_task(
+        config_for(apart, train_split="train", eval_split="val", validation_share=0.25),
+        workdir=None,
+        label_free=("mae",),
+    )
     assert (len(task.split.labeled), len(task.split.validation), len(task.eval)) == (9, 0, 2)
 
 
@@ -90,9 +95,9 @@ def test_a_run_that_kept_a_share_back_nevertheless_goes_on(apart, tmp_path, monk
     config = config_for(apart, train_split="train", eval_split="val", validation_share=0.25)
     with monkeypatch.context() as earlier:
         earlier.setattr(splits, "validation_share", lambda data: data.validation_share)
-        begun = open_task(config, workdir=tmp_path / "run")
+        begun = open_task(config, workdir=tmp_path / "run", label_free=("mae",))
     assert len(begun.split.validation) == 2
-    assert open_task(config, workdir=tmp_path / "run").split_hash == begun.split_hash
+    assert open_task(config, workdir=tmp_path / "run", label_free=("mae",)).split_hash == begun.split_hash
 
 
 def test_too_few_labels_to_keep_any_back_are_refused(tmp_path):
@@ -102,23 +107,23 @@ def test_too_few_labels_to_keep_any_back_are_refused(tmp_path):
         put(tmp_path / "plain" / "unlabeled" / f"{name}.png")
     config = config_for(tmp_path / "plain")
     with pytest.raises(DatasetError, match=r"^3 images have a label, too few .* = 0.25 .*label more .*data.eval_split"):
-        open_task(config, workdir=tmp_path / "run")
+        open_task(config, workdir=tmp_path / "run", label_free=("mae",))
     assert not (tmp_path / "run").exists()
-    assert len(open_task(dataclasses.replace(config, stages=("mae",)), workdir=None).eval) == 0
+    assert len(open_task(dataclasses.replace(config, stages=("mae",)), workdir=None, label_free=("mae",)).eval) == 0
     put(tmp_path / "plain" / "ant" / "1.png")
-    assert len(open_task(config, workdir=None).eval) == 1
+    assert len(open_task(config, workdir=None, label_free=("mae",)).eval) == 1
 
 
 def test_evaluation_images_without_a_label_are_refused(apart, caplog):
     config = config_for(apart, train_split="train", eval_split="val", validation_share=0.0)
     put(apart / "val" / "day" / "ant" / "2.png")
-    assert len(open_task(config, workdir=None).eval) == 2
+    assert len(open_task(config, workdir=None, label_free=("mae",)).eval) == 2
     assert "1 image of the evaluation split 'val' left out, without a label" in caplog.text
     (apart / "val" / "ant").rename(apart / "val" / "day" / "bee")
     message = r"none of the 3 images of the evaluation split 'val' has a label; .* val/CLASS .* 'day/ant/2.png' for one"
     with pytest.raises(DatasetError, match=message):
-        open_task(config, workdir=None)
-    open_task(dataclasses.replace(config, stages=("mae",)), workdir=None)
+        open_task(config, workdir=None, label_free=("mae",))
+    open_task(dataclasses.replace(config, stages=("mae",)), workdir=None, label_free=("mae",))
 
 
 def test_a_split_that_is_not_there(root, tmp_path):
@@ -127,21 +132,21 @@ def test_a_split_that_is_not_there(root, tmp_path):
     put(tmp_path / "both" / "test" / "bee" / "t.png")
     put(tmp_path / "both" / "rest" / "u.png")
     config = config_for(tmp_path / "both", train_split="train", eval_split="test", validation_share=0.0)
-    task = open_task(config, workdir=None)
+    task = open_task(config, workdir=None, label_free=("mae",))
     message = r"both' has no split 'tset', .*; there are: test, train; roles in training: labeled, .*, train$"
     with pytest.raises(DatasetError, match=message):
         open_split(config, task, "tset")
     config = config_for(tmp_path / "both", train_split="trian", eval_split="test", validation_share=0.0)
     with pytest.raises(DatasetError, match=r"no split 'trian', .*; there are: test, train$"):
-        open_task(config, workdir=None)
+        open_task(config, workdir=None, label_free=("mae",))
 
 
 def test_labels_are_needed_unless_only_mae_runs(root, tmp_path):
     put(tmp_path / "plain" / "a.png")
     config = config_for(tmp_path / "plain")
     with pytest.raises(DatasetError, match="no image has a label"):
-        open_task(config, workdir=None)
-    task = open_task(dataclasses.replace(config, stages=("mae",)), workdir=None)
+        open_task(config, workdir=None, label_free=("mae",))
+    task = open_task(dataclasses.replace(config, stages=("mae",)), workdir=None, label_free=("mae",))
     assert len(task.split.training) == 1
 
 
@@ -152,16 +157,16 @@ def test_one_class_is_refused(root, tmp_path):
     put(tmp_path / "plain" / "2023" / "trip" / "c.png")
     config = config_for(tmp_path / "plain")
     with pytest.raises(DatasetError, match=r"'2022'.*1 image lies deeper .*'2023/trip/c.png'.*config.data.labels"):
-        open_task(config, workdir=None)
-    assert len(open_task(dataclasses.replace(config, stages=("mae",)), workdir=None).train) == 3
+        open_task(config, workdir=None, label_free=("mae",))
+    assert len(open_task(dataclasses.replace(config, stages=("mae",)), workdir=None, label_free=("mae",)).train) == 3
     (tmp_path / "plain" / "2022").rename(tmp_path / "plain" / "2023" / "more")
     with pytest.raises(DatasetError, match=r"no image has a label.*3 images lie deeper"):
-        open_task(config, workdir=None)
+        open_task(config, workdir=None, label_free=("mae",))
 
 
 def test_files_that_vanish_while_training_are_bad_records(root, caplog):
     config = config_for(root, max_bad_share=0.5)
-    task = open_task(config, workdir=None)
+    task = open_task(config, workdir=None, label_free=("mae",))
     for name in task.train.names[:3]:
         (root / name).unlink()
     plan = small_plan("mae", batch_size=4)
@@ -175,7 +180,7 @@ def test_files_that_vanish_while_training_are_bad_records(root, caplog):
 
 
 def test_a_file_that_must_not_be_read_is_a_bad_record(root):
-    task = open_task(config_for(root), workdir=None)
+    task = open_task(config_for(root), workdir=None, label_free=("mae",))
     (root / task.train.names[0]).chmod(0)
     if os.access(root / task.train.names[0], os.R_OK):
         pytest.skip("this user, root, may read every file")
@@ -188,7 +193,7 @@ def test_a_file_that_must_not_be_read_is_a_bad_record(root):
     [("mae", 12, "takes 12 training images .* only 11"), ("semi", 2, "takes 6 unlabeled images .* only 4")],
 )
 def test_a_set_smaller_than_a_batch_is_refused(root, stage, batch_size, message):
-    task = open_task(config_for(root), workdir=None)
+    task = open_task(config_for(root), workdir=None, label_free=("mae",))
     plan = small_plan(stage, batch_size=batch_size, unlabeled_ratio=3 if stage == "semi" else 0)
     with pytest.raises(ValueError, match=message):
         pipeline.train_batches(task, config_for(root).data, plan, seed=0, position=0, process_index=0, process_count=1)

@@ -13,7 +13,7 @@ from semivit_jax.models.families import Network
 from semivit_jax.ops import metrics
 from semivit_jax.ops.losses import cross_entropy
 from semivit_jax.ops.mixup import GroupDraw, ProbDraw
-from semivit_jax.stages import finetune, semi, state
+from semivit_jax.stages import semi, state, supervised
 from semivit_jax.stages.pseudo_label import Evidence, pseudo_label_metrics
 from semivit_jax.stages.pseudo_mixup import mix_pseudo
 from semivit_jax.stages.stage import ImageDraws
@@ -44,7 +44,7 @@ def config_of(case):
 
 
 def pseudo_labels(data):
-    rule = semi.make_rule(config_of("plain").semi, small_plan("semi"))
+    rule = semi.make_rule(config_of("plain").stage("semi"), small_plan("semi"))
     return rule.assign(rule.init(), Evidence(logits=data["teacher_logits_u_w"].astype(np.float64)))[1]
 
 
@@ -86,8 +86,8 @@ def test_mask_targets_and_losses_of_each_image(case):
         images(NUM_UNLABELED),
         pseudo,
         draws_of(case, data).pseudo_mix,
-        kind=config.semi.pseudo_mixup,
-        label_smoothing=config.semi.label_smoothing,
+        kind=config.stage("semi").pseudo_mixup,
+        label_smoothing=config.stage("semi").label_smoothing,
         group_size=NUM_UNLABELED,
     )
     np.testing.assert_array_equal(mixed.confidence_mask, data[f"{case}_mask"])
@@ -129,7 +129,7 @@ def recorded_logits(data):
 def test_losses_and_gradients_through_the_update(case, monkeypatch):
     data, config, plan = recorded.load("semi_loss"), config_of(case), small_plan("semi")
     stub, params = recorded_logits(data)
-    monkeypatch.setattr(finetune, "build_model", lambda *args, **kwargs: stub)
+    monkeypatch.setattr(supervised, "build_network", lambda *args, **kwargs: stub)
     _, optimizer, update = semi.make_update(config, plan, backend="cpu")
     batch = {
         "labeled": {"image": images(NUM_LABELED), "label": data["labels_x"]},
@@ -145,7 +145,7 @@ def test_losses_and_gradients_through_the_update(case, monkeypatch):
     logged = metrics.compute(found)
     for ours, theirs in (("loss", "loss"), ("loss_labeled", "loss_x"), ("loss_unlabeled", "loss_u")):
         np.testing.assert_allclose(logged[ours], data[f"{case}_{theirs}"], rtol=2e-6, err_msg=ours)
-    grads = jax.tree.map(lambda mu: mu / (1 - config.semi.betas[0]), after.opt_state.mu)
+    grads = jax.tree.map(lambda mu: mu / (1 - config.stage("semi").betas[0]), after.opt_state.mu)
     np.testing.assert_allclose(grads["labeled"], data[f"{case}_grad_logits_x"], rtol=0, atol=2e-6)
     np.testing.assert_allclose(grads["strong"], data[f"{case}_grad_logits_u"], rtol=0, atol=2e-6)
     assert np.abs(grads["teacher"]).max() == 0

@@ -138,7 +138,7 @@ def test_finetune(variant, dtype):
         plan = small_plan("finetune", batch_size=16 * accum, group_size=16, accum=accum, recipe_accum=accum,
                           steps_per_epoch=10 // accum)  # fmt: skip
         make = finetune.make_update(config, plan, backend="cpu")
-        mixes = config.finetune.labeled_mixup
+        mixes = config.stage("finetune").labeled_mixup
 
         def draws_at(s):
             keys = ("x_lam_f64", "x_cutmix", "x_bbox")
@@ -194,11 +194,11 @@ def test_semi(variant, dtype):
 
         def draws_at(s):
             none, labeled_mix, pseudo_mix = ImageDraws(), None, None
-            if config.semi.labeled_mixup:
+            if config.stage("semi").labeled_mixup:
                 labeled_mix = group_draw(*(data[f"{variant}_{k}"][s] for k in ("x_lam_f64", "x_cutmix", "x_bbox")))
-            if config.semi.pseudo_mixup == "prob":
+            if config.stage("semi").pseudo_mixup == "prob":
                 pseudo_mix = prob_draw(data, variant, s)
-            if config.semi.pseudo_mixup == "mixup":
+            if config.stage("semi").pseudo_mixup == "mixup":
                 pseudo_mix = group_draw(*(data[f"D_{k}"][s] for k in ("u_lam_after_f64", "u_cutmix", "u_bbox")))
             return semi.SemiDraws(none, none, none, labeled_mix, pseudo_mix)
 

@@ -35,7 +35,7 @@ def test_a_list_that_is_there_is_counted(tmp_path):
 
 def test_digits_counts_agree_with_the_data(tmp_path):
     config = small_config(**{"data.data_dir": str(tmp_path), "data.validation_share": 0.1})
-    split = open_task(config, workdir=None).split
+    split = open_task(config, workdir=None, label_free=("mae",)).split
     found = image_counts(config, NOTHING)
     assert (found.labeled, len(found.per_class)) == (len(split.labeled), 10)
     assert abs(found.training - len(split.training)) <= 10  # whole images per class
@@ -98,7 +98,7 @@ def test_without_mixing_one_image_per_device_is_enough():
 def test_the_described_batch_is_the_one_the_pipeline_makes(stage, tmp_path):
     config = small_config(**{"data.data_dir": str(tmp_path)})
     plan = small_plan(stage, batch_size=8, accum=2)
-    task = open_task(config, workdir=None)
+    task = open_task(config, workdir=None, label_free=("mae",))
     batches = train_batches(task, config.data, plan, seed=0, position=0, process_index=0, process_count=1)
     real = jax.tree.map(lambda x: (x.shape, str(x.dtype)), next(batches))
     batches.close()

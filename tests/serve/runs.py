@@ -19,7 +19,7 @@ TINY = {"model.variant": "vit_test2", "data.image_size": 8}  # one patch: quick 
 
 @functools.cache
 def digits(**changes) -> TaskData:
-    return open_task(small_config(**changes), workdir=None)
+    return open_task(small_config(**changes), workdir=None, label_free=("mae",))
 
 
 def fresh_params(settings, stage, *, num_classes, seed):

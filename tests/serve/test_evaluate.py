@@ -9,8 +9,9 @@ from semivit_jax.cli import eval
 from semivit_jax.data.eval_pipeline import eval_batches
 from semivit_jax.inference.grade import PROTOCOLS, Grades
 from semivit_jax.main import main
+from semivit_jax.ops import metrics
 from semivit_jax.ops.scores import Scores
-from semivit_jax.stages.finetune import make_eval_step
+from semivit_jax.stages.supervised import make_eval_step
 from semivit_jax.training import sharding
 from semivit_jax.training.evaluate import evaluate
 from tests.compiled import quick_jit
@@ -36,7 +37,10 @@ def test_params_and_ema_params_get_the_numbers_that_training_logs(finished, tmp_
     step = quick_jit(make_eval_step(config, model))
     batches = eval_batches(digits().eval, config.data, label="class", batch_size=100, process_index=0, process_count=1)
     for name, params in zip(("params", "ema_params"), trees, strict=True):
-        found, expected = written["results"][name], evaluate(step, params, batches, mesh=sharding.make_mesh(1))
+        found, expected = (
+            written["results"][name],
+            evaluate(step, params, batches, grade=metrics.compute, mesh=sharding.make_mesh(1)),
+        )
         np.testing.assert_allclose([found[k] for k in expected], list(expected.values()), rtol=1e-5)
         confusion = np.array(found["confusion"])
         assert found["num_images"] == confusion.sum() == 360

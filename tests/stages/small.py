@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from semivit_jax.stages import finetune, mae, semi, state
+from semivit_jax.stages import finetune, mae, semi, state, supervised
 from tests.compiled import quick_jit
 from tests.configs import small_config, small_plan
 
@@ -41,7 +41,7 @@ def stage_plan(stage, accum=1):
 
 
 MAKE_UPDATE = {"mae": mae.make_update, "finetune": finetune.make_update, "semi": semi.make_update}
-MAKE_STAGE = {"mae": mae.make_stage, "finetune": finetune.make_stage, "semi": semi.make_stage}
+MAKE_STAGE = {"mae": mae.make, "finetune": finetune.make, "semi": semi.make}
 
 
 @functools.cache
@@ -61,7 +61,7 @@ def compiled_step(stage, accum=1, **changes):
 @functools.cache
 def _sample_semi_draws():
     config, plan = stage_config("semi"), stage_plan("semi")
-    model = finetune.build_model(config, config.semi, plan, backend="cpu")
+    model = supervised.build_network(config, config.stage("semi"), plan, backend="cpu")
     return quick_jit(lambda position: semi.sample_draws(config, plan, model, key(), position))
 
 

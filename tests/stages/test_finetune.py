@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from semivit_jax.ops import metrics
-from semivit_jax.stages import finetune
+from semivit_jax.stages import finetune, supervised
 from tests.compiled import quick_jit
 from tests.stages import small
 
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.usefixtures("float64"), pytest.mark.xdist_group("stage
 
 
 def make_stage(**changes):
-    return finetune.make_stage(small.stage_config("finetune", **changes), small.stage_plan("finetune"), backend="cpu")
+    return finetune.make(small.stage_config("finetune", **changes), small.stage_plan("finetune"), backend="cpu")
 
 
 @pytest.mark.slow  # by default: test_update of any micro-loss, test_draws of the draws, test_devices of all
@@ -81,11 +81,11 @@ def test_evaluation_ignores_padding():
 
 def test_accuracies_of_known_logits():
     config = small.stage_config("finetune")
-    model = finetune.build_model(config, config.finetune, small.stage_plan("finetune"), backend="cpu")
+    model = supervised.build_network(config, config.stage("finetune"), small.stage_plan("finetune"), backend="cpu")
     ranked = np.tile(np.arange(10.0), (4, 1))  # class 9 first, class 5 fifth, class 4 sixth
     stub = dataclasses.replace(model, logits=lambda *_: jnp.asarray(ranked))
     batch = {"image": small.images(0, 4), "label": np.asarray([9, 5, 4, 9]), "mask": np.arange(4) < 3}
-    found = finetune.make_eval_step(config, stub)(None, batch)
+    found = supervised.make_eval_step(config, stub)(None, batch)
     assert metrics.compute(found)["acc1"] == pytest.approx(1 / 3)
     assert metrics.compute(found)["acc5"] == pytest.approx(2 / 3)
 
@@ -94,5 +94,5 @@ def test_an_average_is_kept_and_evaluated_only_where_asked_for():
     kept, none = (jax.eval_shape(make_stage(ema_decay=d).init, small.key()) for d in (0.9, 0.0))
     assert none.ema_params is None
     assert jax.tree.structure(kept.ema_params) == jax.tree.structure(kept.params)
-    assert finetune.eval_params(kept).keys() == {"val", "val_ema"}
-    assert finetune.eval_params(none).keys() == {"val"}
+    assert supervised.eval_params(kept).keys() == {"val", "val_ema"}
+    assert supervised.eval_params(none).keys() == {"val"}

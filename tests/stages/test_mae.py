@@ -77,7 +77,7 @@ def test_other_positions_remove_other_patches():
 
 
 def test_mae_has_nothing_to_evaluate():
-    stage = mae.make_stage(small.stage_config("mae"), small.stage_plan("mae"), backend="cpu")
+    stage = mae.make(small.stage_config("mae"), small.stage_plan("mae"), backend="cpu")
     state = jax.eval_shape(stage.init, small.key())
     assert stage.eval_params(state) == {}
     with pytest.raises(ValueError, match="no labels to evaluate"):

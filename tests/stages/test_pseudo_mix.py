@@ -7,7 +7,7 @@ import pytest
 
 from semivit_jax.ops import mixup
 from semivit_jax.ops.mixup import GroupDraw, ProbDraw
-from semivit_jax.stages import finetune, semi
+from semivit_jax.stages import semi
 from semivit_jax.stages.pseudo_label import Evidence, PseudoLabels
 from semivit_jax.stages.pseudo_mixup import PSEUDO_MIXUPS, PseudoMixup, mix_pseudo
 from tests.compiled import quick_jit
@@ -41,7 +41,7 @@ def images():
 def test_a_confidence_at_the_threshold_is_kept():
     never = -np.inf
     logits = jnp.asarray([[0.0, 0.0, never, never], [0.0, 0.0, 0.0, never], [never, never, 0.0, never]])
-    section = small_config(**{"semi.confidence_threshold": 0.5}).semi
+    section = small_config(**{"semi.confidence_threshold": 0.5}).stage("semi")
     rule = semi.make_rule(section, small_plan("semi", num_classes=4))
     policy_state, pseudo = rule.assign(rule.init(), Evidence(logits=logits))
     assert pseudo.weight.tolist() == [1, 0, 1]
@@ -138,8 +138,8 @@ def test_labeled_groups_do_not_mix_with_each_other(images):
     draw = GroupDraw(jnp.asarray([0.4, 0.6]), jnp.asarray([True, False]), jnp.asarray([[1, 2], [0, 0]]))
     targets, other = jnp.eye(12), images.copy()
     other[:SIZE] = 5.0
-    mixed, mixed_targets = finetune.mix_labeled(images, targets, draw, SIZE)
-    changed, _ = finetune.mix_labeled(other, targets, draw, SIZE)
+    mixed, mixed_targets = mixup.mix_labeled(images, targets, draw, SIZE)
+    changed, _ = mixup.mix_labeled(other, targets, draw, SIZE)
     np.testing.assert_array_equal(mixed[SIZE:], changed[SIZE:])
     assert not mixed_targets[:SIZE, SIZE:].any()
     assert not mixed_targets[SIZE:, :SIZE].any()
@@ -193,7 +193,7 @@ def test_a_pseudo_mixup_of_ones_own_is_one_row(images, monkeypatch):
         return mixup.Mixing(partner, half, jnp.zeros(partner.shape, bool), box), 0 * weight
 
     monkeypatch.setitem(PSEUDO_MIXUPS, "mine", PseudoMixup(sample, mix_half, uses_alphas=False, by_rejection=False))
-    kind = small_config(**{"semi.pseudo_mixup": "mine"}).semi.pseudo_mixup
+    kind = small_config(**{"semi.pseudo_mixup": "mine"}).stage("semi").pseudo_mixup
     pseudo = PseudoLabels(*(jnp.asarray(x) for x in (TARGETS, CONFIDENCE, WEIGHT, CONFIDENCE)))
     partner = jnp.stack([sample(None, SIZE, 4, None)] * GROUPS)
     mixed = mix_pseudo(images, pseudo, partner, kind=kind, label_smoothing=0.1, group_size=SIZE)

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semivit_jax.ops import metrics
+from semivit_jax.ops import metrics, mixup
 from semivit_jax.ops.losses import cross_entropy, smoothed_target
-from semivit_jax.stages import finetune, semi
+from semivit_jax.stages import finetune, semi, supervised
 from semivit_jax.stages.pseudo_label import (
     RULES,
     Evidence,
@@ -79,8 +79,8 @@ def test_an_unreachable_threshold_gives_the_supervised_step():
     batch, draws = small.semi_batch(), small.semi_draws()
     after, found = small.compiled_update("semi")(semi_state, small.micro(batch), draws)
     assert found["mask_rate"].total.sum() == 0
-    supervised = finetune.FinetuneDraws(draws.labeled, draws.labeled_mix)
-    alone, found_alone = small.compiled_update("finetune")(state, small.micro(batch["labeled"]), supervised)
+    labeled = finetune.FinetuneDraws(draws.labeled, draws.labeled_mix)
+    alone, found_alone = small.compiled_update("finetune")(state, small.micro(batch["labeled"]), labeled)
     small.assert_close(after.params, alone.params, rtol=1e-7)
     small.assert_close(after.opt_state.mu, alone.opt_state.mu)
     np.testing.assert_allclose(found["loss"].total, found_alone["loss"].total, rtol=1e-9)
@@ -162,8 +162,8 @@ def both_views(unlabeled, draws, specs):
 def test_joined_forward_equals_separate_forwards():
     """With drop path on: labeled and strong images keep their own masks inside the joined batch."""
     config, plan = small.stage_config("semi"), small.stage_plan("semi")
-    section, group = config.semi, small.GROUP * small.RATIO
-    model = finetune.build_model(config, section, plan, backend="cpu")
+    section, group = config.stage("semi"), small.GROUP * small.RATIO
+    model = supervised.build_network(config, section, plan, backend="cpu")
     specs = semi._specs(config, section, model)
     state = small.initial_state("semi", teacher_scale=CONFIDENT)
     batch, draws = small.semi_batch(), small.semi_draws()
@@ -176,7 +176,7 @@ def test_joined_forward_equals_separate_forwards():
         rule = semi.make_rule(section, plan)
         _, pseudo = rule.assign((), Evidence(logits=model.logits(state.ema_params, weak, None)))
         targets = smoothed_target(batch["labeled"]["label"], 10, section.label_smoothing, labeled.dtype)
-        labeled, targets = finetune.mix_labeled(labeled, targets, draws.labeled_mix, small.GROUP)
+        labeled, targets = mixup.mix_labeled(labeled, targets, draws.labeled_mix, small.GROUP)
         mixing = {"kind": section.pseudo_mixup, "label_smoothing": section.label_smoothing, "group_size": group}
         mixed = mix_pseudo(strong, pseudo, draws.pseudo_mix, **mixing)
         logits = model.logits(state.params, labeled, masks(draws.labeled))
@@ -218,7 +218,7 @@ def test_a_rule_with_a_state_counts_updates(monkeypatch):
     rule = {"pseudo_label_rule": "running", "drop_path_rate": 0.0, "erase_prob": 0.0,
             "pseudo_mixup": "none", "labeled_mixup": False}  # fmt: skip
     state = small.initial_state("semi", teacher_scale=CONFIDENT)
-    section = small.stage_config("semi", **rule).semi
+    section = small.stage_config("semi", **rule).stage("semi")
     state = state.replace(policy_state=semi.make_rule(section, small.stage_plan("semi")).init())
     batch, step = small.semi_batch(), small.compiled_step("semi", accum=4, **rule)
     after, found = step(state, small.micro(batch, 4), small.key())
@@ -236,24 +236,24 @@ def test_a_rule_with_a_state_counts_updates(monkeypatch):
 
 def teacher_logits(ema_params, weak):
     config, plan = small.stage_config("semi"), small.stage_plan("semi")
-    return finetune.build_model(config, config.semi, plan, backend="cpu").logits(ema_params, weak, None)
+    return supervised.build_network(config, config.stage("semi"), plan, backend="cpu").logits(ema_params, weak, None)
 
 
 def test_a_stage_starts_with_the_state_of_its_rule(monkeypatch):
     monkeypatch.setitem(RULES, "running", RUNNING)
     config = small.stage_config("semi", pseudo_label_rule="running")
-    stage = semi.make_stage(config, small.stage_plan("semi"), backend="cpu")
+    stage = semi.make(config, small.stage_plan("semi"), backend="cpu")
     described = jax.eval_shape(stage.init, small.key())
     assert set(described.policy_state) == {"mean", "seen"}
-    fixed = semi.make_stage(small.stage_config("semi"), small.stage_plan("semi"), backend="cpu")
+    fixed = semi.make(small.stage_config("semi"), small.stage_plan("semi"), backend="cpu")
     assert jax.eval_shape(fixed.init, small.key()).policy_state == ()
 
 
 def test_weak_and_strong_views_of_one_image():
     """One travelling image gives two device views; two travelling images are taken as they are."""
     config = small.stage_config("semi")
-    model = finetune.build_model(config, config.semi, small.stage_plan("semi"), backend="cpu")
-    specs = semi._specs(config, config.semi, model)
+    model = supervised.build_network(config, config.stage("semi"), small.stage_plan("semi"), backend="cpu")
+    specs = semi._specs(config, config.stage("semi"), model)
     draws = jax.tree.map(lambda x: x[0], small.semi_draws())
     image = np.random.default_rng(0).integers(0, 256, (small.BATCH * small.RATIO, 16, 16, 3)).astype(np.uint8)
     views = quick_jit(lambda unlabeled: both_views(unlabeled, draws, specs))

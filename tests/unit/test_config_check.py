@@ -14,7 +14,7 @@ from semivit_jax.models.convnext import CONVNEXT_SIZES
 from semivit_jax.models.vit import VIT_SIZES
 from semivit_jax.ops import optim
 from semivit_jax.recipes import check, keys
-from semivit_jax.stages import pseudo_label, pseudo_mixup
+from semivit_jax.stages import STAGES, pseudo_label, pseudo_mixup
 from tests.configs import raw_config, small_config
 
 
@@ -53,7 +53,7 @@ def test_a_missing_key_is_named():
 
 def test_absent_sections_of_stages_that_do_not_run_are_fine():
     raw = edited(mae=None, semi=None, stages=("finetune",))
-    assert check.check(raw).semi is None
+    assert check.check(raw).sections["semi"] is None
     assert "config.stages names 'mae', but the section config.mae is absent" in refused(mae=None)
 
 
@@ -80,7 +80,7 @@ def test_a_wrong_type_is_named(key, value, kind):
 
 
 def test_whole_numbers_are_floats_where_floats_are_asked_for():
-    assert check.check(edited(**{"semi.weight_decay": 1})).semi.weight_decay == 1.0
+    assert check.check(edited(**{"semi.weight_decay": 1})).stage("semi").weight_decay == 1.0
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ NO_ALPHAS = {"semi.labeled_mixup": False, "semi.mixup_alpha": 0.0, "semi.cutmix_
 
 @pytest.mark.parametrize("kind", ["none", "prob"])
 def test_a_pseudo_mixup_that_draws_no_lambda_needs_no_alpha(kind):
-    assert small_config(**NO_ALPHAS, **{"semi.pseudo_mixup": kind}).semi.mixup_alpha == 0.0
+    assert small_config(**NO_ALPHAS, **{"semi.pseudo_mixup": kind}).stage("semi").mixup_alpha == 0.0
 
 
 @pytest.mark.parametrize("key", ["layer_decay", "drop_path_rate"])
@@ -236,7 +236,7 @@ def test_a_word_is_a_row_of_its_table(key, table):
 
 def test_a_new_row_is_legal_at_once(monkeypatch):
     monkeypatch.setitem(pseudo_label.RULES, "mine", pseudo_label.RULES["fixed"])
-    assert small_config(**{"semi.pseudo_label_rule": "mine"}).semi.pseudo_label_rule == "mine"
+    assert small_config(**{"semi.pseudo_label_rule": "mine"}).stage("semi").pseudo_label_rule == "mine"
 
 
 def test_a_config_survives_its_file():
@@ -281,4 +281,5 @@ def test_every_key_is_read_by_code_that_uses_it():
     read = set().union(*(reads_in(p) for p in files))
     # An affine view's ranges are the keyword arguments of the function that draws from them.
     read |= {field.name for field in dataclasses.fields(config_lib.AffineConfig)}
+    read |= {*STAGES, *(spec.published for spec in STAGES.values())}  # asked by name
     assert not {key for key in keys.marks() if not set(key.split(".")) <= read}

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from semivit_jax.stages.spec import Health
 from semivit_jax.training import guard
 from semivit_jax.training.guard import History
 from tests.configs import small_config
@@ -18,12 +19,15 @@ CONFIG = small_config(
 ).train
 
 
+HEALTH = Health("mask_rate", "val_ema/acc1", "the teacher's accuracy")
+
+
 def steps(rates, history=History(), *, first=1, armed=True):  # noqa: B008 - frozen
     """Feeds mask rates, None for a dropped update; returns (history, complaints by step)."""
     complaints = {}
     for step, rate in enumerate(rates, first):
         history, complaint = guard.after_step(
-            history, step=step, dropped=rate is None, mask_rate=rate, armed=armed, config=CONFIG
+            history, step=step, dropped=rate is None, rate=rate, health=HEALTH, armed=armed, config=CONFIG
         )
         if complaint:
             complaints[step] = complaint
@@ -34,7 +38,7 @@ def evaluations(accuracies, *, armed=True):
     history, complaints = History(), {}
     for step, accuracy in enumerate(accuracies, 1):
         history, complaint = guard.after_evaluation(
-            history, step=10 * step, teacher_acc1=accuracy, armed=armed, config=CONFIG
+            history, step=10 * step, score=accuracy, health=HEALTH, armed=armed, config=CONFIG
         )
         if complaint:
             complaints[10 * step] = complaint
@@ -65,7 +69,9 @@ def test_the_row_goes_on_over_a_restart():
 def test_mask_rate_collapses_against_its_own_best():
     _, complaints = steps([0.8] * 4 + [0.0] * 4)
     assert list(complaints) == [8]
-    assert "its best was 0.8000" in complaints[8].text
+    assert complaints[8].text.startswith(
+        "mask_rate collapsed: its mean over the last 4 steps is 0.0000, its best was 0.8000"
+    )
     assert complaints[8].healthy_until == 4
 
 
@@ -79,10 +85,21 @@ def test_nothing_collapses_before_warmup_is_over():
     assert not evaluations([0.9, 0.1, 0.1], armed=False)[1]
 
 
+def test_a_stage_without_health_drops_updates_and_collapses_never():
+    history, complaint = guard.after_step(
+        History(), step=1, dropped=True, rate=None, health=None, armed=True, config=CONFIG
+    )
+    assert (history.dropped, complaint) == (1, None)
+    history, complaint = guard.after_step(
+        history, step=2, dropped=False, rate=None, health=None, armed=True, config=CONFIG
+    )
+    assert (history.mask_rates, complaint) == ((), None)
+
+
 def test_teacher_accuracy_collapses_at_two_evaluations_in_a_row():
     _, complaints = evaluations([0.5, 0.8, 0.3, 0.9, 0.4, 0.3])
     assert list(complaints) == [60]
-    assert "low since step 50" in complaints[60].text
+    assert complaints[60].text == "the teacher's accuracy collapsed: 0.3000, its best was 0.9000; low since step 50"
     assert complaints[60].healthy_until == 40
 
 

@@ -11,6 +11,7 @@ import pytest
 from semivit_jax import console
 from semivit_jax.ops.metrics import Mean
 from semivit_jax.training import writers
+from semivit_jax.training.progress import shown
 from semivit_jax.training.writers import Window
 from tests.configs import small_config
 
@@ -127,7 +128,7 @@ def test_the_progress_line_leaves_out_what_is_a_mean_of_nothing(capsys):
     values = {f"train/{k}": v for k, v in window.means().items()}
     assert values == {"train/mask_rate": 0, "train/pseudo_label_acc": 0}  # as metrics.jsonl has them
     undefined = {f"train/{k}" for k in window.empty()}
-    console.ProgressLine("semi", 9, active=True).show(9, values, undefined=undefined)
+    console.ProgressLine("semi", 9, active=True, shown=shown("semi")).show(9, values, undefined=undefined)
     window.add({"pseudo_label_acc": Mean(np.zeros(1), np.ones(1))})  # all wrong is an accuracy
     assert not window.empty()
     assert capsys.readouterr().out == "semi 9/9  mask_rate 0.0%\n"
@@ -135,7 +136,7 @@ def test_the_progress_line_leaves_out_what_is_a_mean_of_nothing(capsys):
 
 def test_the_progress_line_tells_shares_in_percent_as_the_tables_do(capsys):
     values = {"perf/images_per_sec": 12345.64, "train/loss": 0.123456, "val/acc1": 0.9375, "train/lr": 0.1}
-    console.ProgressLine("finetune", 9, active=True).show(9, values)
+    console.ProgressLine("finetune", 9, active=True, shown=shown("finetune")).show(9, values)
     assert capsys.readouterr().out == "finetune 9/9  loss 0.1235  val/acc1 93.8%  12,345.6 images/s\n"
 
 

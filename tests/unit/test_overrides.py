@@ -63,7 +63,7 @@ def test_the_label_tells_what_was_changed():
     label = "imagenet_semi:model=vit_b16,labels=1pct,init=mae with semi.teacher='student', semi.epochs=5.0"
     assert config.log.recipe == label
     assert config.log.origin == "ours"
-    assert config.semi.published_acc1 == config.finetune.published_acc1 == 0.0
+    assert config.stage("semi").published_acc1 == config.stage("finetune").published_acc1 == 0.0
 
 
 def test_what_changes_no_result_changes_no_label():
@@ -71,7 +71,7 @@ def test_what_changes_no_result_changes_no_label():
     config = parsed("--config=imagenet_semi", "--config.seed=3", "--config.data.threads=2", "--config.model.remat=full")
     assert config.log == plain.log
     assert config.log.origin == "published"
-    assert config.semi.published_acc1 == 71.0
+    assert config.stage("semi").published_acc1 == 71.0
 
 
 def test_a_label_of_ones_own_stays():
@@ -106,7 +106,7 @@ def test_the_label_tells_which_mixing_groups_the_devices_made_smaller(limit, lab
     plan = make_plan(config, "semi", COUNTS, num_devices=1, stored_group_size=None)
     told = label_plans(config, [plan])
     assert told.log.recipe == label
-    assert (told.log.origin, told.semi.published_acc1) == (("published", 70.0) if not limit else ("ours", 0.0))
+    assert (told.log.origin, told.stage("semi").published_acc1) == (("published", 70.0) if not limit else ("ours", 0.0))
 
 
 def test_the_label_tells_which_batch_the_images_made_smaller():

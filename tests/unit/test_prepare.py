@@ -281,6 +281,6 @@ def test_training_opens_it(tmp_path, data_dir):
     assert prepare(tmp_path / "photos", data_dir) == 0
     chosen = {"dataset": "mine", "data_dir": str(data_dir), "eval_split": "", "validation_share": 0.5}
     config = small_config(**{f"data.{key}": value for key, value in chosen.items()}, **{"data.labels_per_class": 2})
-    task = open_task(config, workdir=None)
+    task = open_task(config, workdir=None, label_free=("mae",))
     assert task.class_names == ("cat", "dog")
     assert (len(task.split.labeled), len(task.split.unlabeled), len(task.eval)) == (4, 2, 6)

@@ -9,7 +9,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from configs import imagenet_semi, own_folder
-from semivit_jax.config import ConfigError, SemiConfig, flatten
+from semivit_jax.config import ConfigError, flatten
 from semivit_jax.recipes import check
 from semivit_jax.recipes.keys import differences
 from semivit_jax.recipes.planning import make_plan
@@ -23,10 +23,9 @@ def plan_on(config, stage, num_devices):
     return make_plan(config, stage, counts(config), num_devices=num_devices, stored_group_size=None)
 
 
-def images_per_device(config, plan):
+def images_per_device(plan):
     """Images of one student pass on one device."""
-    ratio = plan.unlabeled_ratio if isinstance(config.stage(plan.stage), SemiConfig) else 0
-    return plan.micro_batch * (1 + ratio) / plan.num_devices
+    return plan.micro_batch * (1 + plan.unlabeled_ratio) / plan.num_devices
 
 
 @pytest.mark.parametrize(("file", "arguments"), IMAGENET)
@@ -46,7 +45,7 @@ def test_batches_adapt_without_changing_updates_or_learning_rate(file, arguments
             alone.total_steps,
             alone.peak_lr,
         )
-        assert images_per_device(config, plan) <= config.train.max_images_per_device
+        assert images_per_device(plan) <= config.train.max_images_per_device
         adapted = plan.accum != section.accum or plan.group_size not in (1, getattr(section, "mixup_group_size", 1))
         assert bool(plan.deviations) == adapted
 
@@ -58,7 +57,7 @@ def test_less_memory_costs_micro_steps_only(file, arguments, limit):
     small = dataclasses.replace(config, train=dataclasses.replace(config.train, max_images_per_device=limit))
     for stage in config.stages:
         plan, roomy = plan_on(small, stage, 1), plan_on(config, stage, 1)
-        assert images_per_device(small, plan) <= limit
+        assert images_per_device(plan) <= limit
         assert plan.accum >= roomy.accum
         assert (plan.total_steps, plan.peak_lr, plan.recipe_accum) == (
             roomy.total_steps,
@@ -138,8 +137,7 @@ def test_the_command_line_starts_the_second_stage_alone(monkeypatch):
     config = check.check(values["config"].value)
     assert config.stages == ("semi",)
     assert config.init_from == "runs/finetune"
-    assert config.semi is not None
-    assert config.semi.pseudo_mixup == "mixup"
+    assert config.stage("semi").pseudo_mixup == "mixup"
     assert config.model.variant == "vit_l16"
 
 

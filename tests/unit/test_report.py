@@ -48,7 +48,7 @@ def test_without_a_published_number_there_is_no_such_column(summary, capsys):
 def test_evaluated_on_validation_images_it_says_so(summary, tmp_path, capsys):
     """Without an evaluation split, the images kept back are held out, and belong to no training set."""
     config = small_config(stages=("finetune", "semi"), **{"data.eval_split": "", "data.validation_share": 0.2})
-    task = open_task(config, workdir=None)
+    task = open_task(config, workdir=None, label_free=("mae",))
     found = report.summarise(config, task, tmp_path)
     assert (found["num_train"], found["num_test"], found["evaluated_on"]) == (1150, 287, "validation")
     report.print_summary(found)

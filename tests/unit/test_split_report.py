@@ -151,7 +151,11 @@ def test_a_list_gives_its_own_split_again(photos, name):
     split(photos, name, labels_per_class=3, duplicates=False, **data)
     base = {"dataset": "own_folder", "root": str(photos), "train_split": "train", **data, "labels_per_class": 0}
     drawn, again = (
-        open_task(small_config(**{f"data.{key}": value for key, value in (base | how).items()}), workdir=None)
+        open_task(
+            small_config(**{f"data.{key}": value for key, value in (base | how).items()}),
+            workdir=None,
+            label_free=("mae",),
+        )
         for how in ({"labels_per_class": 3}, {"label_list": str(photos / name)})
     )
     assert len(again.split.validation) == 10
@@ -189,7 +193,11 @@ def test_content_in_each_pair_of_roles_is_reported(photos, told):
     data = {"labels_per_class": 6, "eval_split": "", "validation_share": 0.25}
     split(photos, "list.txt", **data)
     base = {"dataset": "own_folder", "root": str(photos), "train_split": "train"}
-    task = open_task(small_config(**{f"data.{key}": value for key, value in (base | data).items()}), workdir=None)
+    task = open_task(
+        small_config(**{f"data.{key}": value for key, value in (base | data).items()}),
+        workdir=None,
+        label_free=("mae",),
+    )
     role_of = {
         names(photos)[int(i)]: role
         for role in ("labeled", "unlabeled", "validation")

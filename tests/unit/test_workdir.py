@@ -23,7 +23,7 @@ def test_another_experiment_is_refused_and_every_difference_named(tmp_path):
     with pytest.raises(ConfigError) as refused:
         claim(tmp_path, **{"seed": 1, "semi.confidence_threshold": 0.9})
     assert "seed: 0 -> 1" in str(refused.value)
-    stored = small_config(**CLAIMED).semi.confidence_threshold
+    stored = small_config(**CLAIMED).stage("semi").confidence_threshold
     assert f"semi.confidence_threshold: {stored} -> 0.9" in str(refused.value)
     assert (tmp_path / "config.json").read_bytes() == before
 

@@ -134,7 +134,7 @@ def _train_entries(tar: tarfile.TarFile, synsets: list[str]) -> Iterator[_Entry]
     """One tar per class, called by its synset."""
     label_of = {synset: label for label, synset in enumerate(synsets)}
     title = f"scanning classes of {TRAIN_TAR}"
-    with contextlib.closing(console.ProgressLine(title, len(synsets), active=True)) as progress:
+    with contextlib.closing(console.ProgressLine(title, len(synsets), active=True, shown={})) as progress:
         for scanned, (name, member) in enumerate(_files(tar), start=1):
             synset = name.removesuffix(".tar")
             if synset not in label_of:

@@ -133,7 +133,7 @@ def _write_split(
     if any(finished):
         console.say(f"{split}: {sum(finished)} of {counted(len(shards), 'shard')} done before")
     done = 0
-    with contextlib.closing(console.ProgressLine(f"writing {split}", len(images), active=True)) as progress:
+    with contextlib.closing(console.ProgressLine(f"writing {split}", len(images), active=True, shown={})) as progress:
         for path, positions, there in zip(paths, shards, finished, strict=True):
             if not there:
                 with contextlib.closing(_shard_writer(half)) as writer:

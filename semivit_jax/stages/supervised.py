@@ -1,0 +1,135 @@
+"""What the supervised stages share: keys, network, optimizer, draws of the labeled images, and evaluation."""
+
+import dataclasses
+from typing import Annotated
+
+import jax
+
+from semivit_jax.config import (
+    NOT_NEGATIVE,
+    RUNTIME,
+    SHARE,
+    AffineConfig,
+    Config,
+    ConfigError,
+    Range,
+    StageConfig,
+)
+from semivit_jax.models import families
+from semivit_jax.models.families import Network
+from semivit_jax.models.gather import on_every_device
+from semivit_jax.models.spec import ModelSpec
+from semivit_jax.ops import mixup, rng, scores
+from semivit_jax.ops.metrics import Metrics
+from semivit_jax.ops.optim import Optimizer
+from semivit_jax.plan import Plan
+from semivit_jax.stages import stage as stage_lib
+from semivit_jax.stages.stage import DeviceView, ImageDraws, PyTree, see
+from semivit_jax.stages.state import TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class SupervisedConfig(StageConfig):
+    """Keys of a stage that learns from labels."""
+
+    layer_decay: Annotated[float, Range(1e-06, 1.0)]  # 1 switches it off
+    drop_path_rate: Annotated[float, Range(0.0, 0.999)]
+    ema_decay: Annotated[float, SHARE]  # 0 keeps no average
+    label_smoothing: Annotated[float, Range(0.0, 0.999)]
+    labeled_mixup: bool  # off: label-smoothed cross-entropy
+    mixup_alpha: Annotated[float, NOT_NEGATIVE]  # Beta parameter; 0 leaves cutmix alone
+    cutmix_alpha: Annotated[float, NOT_NEGATIVE]  # 0 leaves mixup alone
+    mixup_prob: Annotated[float, SHARE]
+    cutmix_switch_prob: Annotated[float, SHARE]  # cutmix instead of mixup, when both alphas are positive
+    mixup_group_size: int  # labeled images that mix with each other, even
+    erase_prob: Annotated[float, SHARE]
+    head_lr_scale: Annotated[float, NOT_NEGATIVE]  # extra factor for the last group: final norm and head
+    # In percent, printed beside the measured one; 0 when there is none.
+    published_acc1: Annotated[float, Range(0.0, 100.0), RUNTIME]
+
+
+def check(section: SupervisedConfig, stage: str) -> None:
+    """Raises ConfigError where mixup is on and cannot be drawn, or where its groups do not come out even."""
+    path, micro_batch = f"config.{stage}", section.batch_size // section.accum
+    if section.labeled_mixup and section.mixup_alpha <= 0 and section.cutmix_alpha <= 0:
+        raise ConfigError(f"{path}.labeled_mixup is on: mixup_alpha or cutmix_alpha must be above 0")
+    if section.mixup_group_size < 2 or section.mixup_group_size % 2:
+        raise ConfigError(f"{path}.mixup_group_size is {section.mixup_group_size}; it must be even and at least 2")
+    if section.labeled_mixup and micro_batch % 2:
+        raise ConfigError(f"{path}: labeled_mixup needs an even micro-batch, got {micro_batch}")
+
+
+def model(config: Config, num_classes: int) -> ModelSpec:
+    """What a supervised stage trains: a classifier."""
+    return families.describe(config.model, image_size=config.data.image_size, num_classes=num_classes)
+
+
+def build_network(config: Config, section: SupervisedConfig, plan: Plan, *, backend: str) -> Network:
+    """The stage's network, with its drop path."""
+    spec = model(config, plan.num_classes)
+    return families.network(spec, families.compute(config.model, spec, backend=backend), section.drop_path_rate)
+
+
+def build_optimizer(section: SupervisedConfig, plan: Plan, network: Network) -> Optimizer:
+    """AdamW with the model's layer-wise learning rates.
+
+    Raises:
+      ConfigError: the model has no groups for such a layer decay.
+    """
+    try:
+        lr_scales = network.lr_scales(section.layer_decay, section.head_lr_scale)
+    except ValueError as error:
+        raise ConfigError(f"config.{plan.stage}.layer_decay: {error}") from error
+    return stage_lib.make_optimizer(
+        section, plan, weight_decays=network.weight_decays(section.weight_decay), lr_scales=lr_scales
+    )
+
+
+def sample_labeled_mix(
+    key: jax.Array, position: jax.Array, section: SupervisedConfig, plan: Plan, image_size: int
+) -> mixup.GroupDraw | None:
+    """One draw per mixing group, leaves [accum, groups, ...]; None where labeled mixup is off."""
+    if not section.labeled_mixup:
+        return None
+    draws = rng.grouped(
+        lambda k: mixup.sample_group(k, image_size=image_size, **chances(section)._asdict()),
+        rng.stream(key, "labeled_mix"),
+        position=position,
+        accum=plan.accum,
+        groups=plan.groups,
+    )
+    return on_every_device(draws)
+
+
+def chances(section: SupervisedConfig) -> mixup.Chances:
+    """What the stage's mixups are drawn with."""
+    return mixup.Chances(section.mixup_alpha, section.cutmix_alpha, section.mixup_prob, section.cutmix_switch_prob)
+
+
+def labeled_spec(config: Config, section: SupervisedConfig, network: Network) -> DeviceView:
+    """View of the labeled images."""
+    view = config.data.affine_views.labeled if config.data.affine_views else None
+    return train_spec(config, section, network, view)
+
+
+def train_spec(config: Config, section: SupervisedConfig, network: Network, view: AffineConfig | None) -> DeviceView:
+    """View of images the student learns from: erased, and passed with drop path."""
+    data = config.data
+    return DeviceView(data.mean, data.std, data.image_size, view, section.erase_prob, network.drop_path_rates)
+
+
+def make_eval_step(config: Config, network: Network):
+    """Masked sums of loss, top-1 and top-5 over a padded batch."""
+    spec = DeviceView(config.data.mean, config.data.std, config.data.image_size, None, 0.0, None)
+
+    def eval_step(params: PyTree, batch: PyTree) -> Metrics:
+        logits = network.logits(params, see(batch["image"], ImageDraws(), spec), None)
+        return scores.base_sums(logits, batch["label"], batch["mask"])
+
+    return eval_step
+
+
+def eval_params(state: TrainState) -> dict[str, PyTree]:
+    """The student, and its average where the stage keeps one."""
+    averaged = {} if state.ema_params is None else {"val_ema": state.ema_params}
+    return {"val": state.params, **averaged}
