@@ -5,7 +5,6 @@ import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -140,7 +139,7 @@ class Predictor:
             return image
         if not isinstance(image, bytes | str | os.PathLike):
             raise TypeError(f"an image is a path, bytes, a Pillow image or an array; got {type(image).__name__}")
-        data = image if isinstance(image, bytes) else Path(image).read_bytes()
+        data = image if isinstance(image, bytes) else files.path(image).read_bytes()
         view = self.view
         return decode(data, path="pillow", exif_rotation=view.exif_rotation, max_pixels=view.max_pixels)
 
