@@ -11,6 +11,7 @@ import pytest
 
 from semivit_jax.models import convnext
 from semivit_jax.weights import layout, names
+from tests.compiled import quick_jit
 from tests.parity import recorded
 
 WIDTHS = (96, 192, 384, 768)
@@ -102,7 +103,7 @@ def test_outputs_loss_and_gradient_norms_of_the_tiny_model_are_the_published_one
 
     with jax.enable_x64(True):
         images = formula_images(64, float(numbers["image_offset"]))
-        gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))
+        gradient = quick_jit(jax.value_and_grad(loss, has_aux=True))
         (value, (features, logits)), gradients = gradient(formula_params("convnext_tiny"), images)
     assert_published_outputs("convnext_tiny", numbers, features, logits)
     flat = layout.flatten(jax.tree.map(np.asarray, gradients))
