@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from semivit_jax.config import Config
-from semivit_jax.models.families import VIT_SIZES
-from semivit_jax.plan import DataFacts, Plan
+from semivit_jax.models.vit import VIT_SIZES
+from semivit_jax.plan import ImageCounts, Plan, equal_shares
 from semivit_jax.recipes import check
 from semivit_jax.recipes.planning import make_plan
 
@@ -84,8 +84,8 @@ def mixing_group(case: Case) -> int:
 
 def plan_of(config: Config, case: Case, *, num_devices: int) -> Plan:
     """The plan of the case's stage on data of ImageNet's size."""
-    facts = DataFacts(1_281_167, 128_117, 1_153_050, case.num_classes)
-    return make_plan(config, case.stage, facts, num_devices=num_devices, stored_group_size=None)
+    counts = ImageCounts(1_281_167, 128_117, 1_153_050, equal_shares(128_117, case.num_classes))
+    return make_plan(config, case.stage, counts, num_devices=num_devices, stored_group_size=None)
 
 
 def random_batch(case: Case, seed: int) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import jax
 from benchmarks import ideas
 from benchmarks.plan_table import WORKED_OUT, Case, load_config, replace_between
 from semivit_jax.cli.plan import use_no_accelerator
-from semivit_jax.preflight.batch import data_facts, with_legal_batch
+from semivit_jax.preflight.batch import image_counts, with_legal_batch
 from semivit_jax.preflight.chips import GIB
 from semivit_jax.preflight.step import OutOfMemory, compile_step
 from semivit_jax.preflight.topology import describe_devices, libtpu_version, parse
@@ -61,11 +61,11 @@ def compile_row(case: Case, change: Change) -> dict[str, Any]:
     """Compiles one step; bytes are one chip's, and loops count once in `bytes_accessed`."""
     topology = parse(case.topology)
     config = load_config(case)
-    facts = data_facts(config, WORKED_OUT)
+    counts = image_counts(config, WORKED_OUT)
     config, _ = with_legal_batch(config, case.stage, topology.num_devices)
     if change.setting:
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, **{change.setting: change.value}))
-    plan = make_plan(config, case.stage, facts, num_devices=topology.num_devices, stored_group_size=None)
+    plan = make_plan(config, case.stage, counts, num_devices=topology.num_devices, stored_group_size=None)
     row = dataclasses.asdict(case) | {"change": change.name}
     try:
         with ideas.applied(change.idea):

@@ -21,14 +21,14 @@ from typing import Any
 from semivit_jax.cli.plan import use_no_accelerator
 from semivit_jax.config import Config
 from semivit_jax.preflight.answer import Answer, plan_one, to_dict
-from semivit_jax.preflight.batch import GivenFacts, data_facts
+from semivit_jax.preflight.batch import GivenCounts, image_counts
 from semivit_jax.preflight.chips import GIB
 from semivit_jax.preflight.topology import describe_devices, parse
 from semivit_jax.recipes import check
 
 RESULTS = Path(__file__).parent / "results" / "plan.jsonl"
 BEGIN, END = "<!-- plan table: begin -->", "<!-- plan table: end -->"
-WORKED_OUT = GivenFacts(images=0, labeled=0, classes=0)
+WORKED_OUT = GivenCounts(images=0, labeled=0, classes=0)
 MAX_TRIES = 3
 
 
@@ -66,18 +66,18 @@ def load_config(case: Case) -> Config:
 def plan(case: Case, *, compiling: bool, note: str) -> Answer:
     """One row; where the recipe as it stands does not fit, with the nearest change that does."""
     config, topology = load_config(case), parse(case.topology)
-    facts = data_facts(config, WORKED_OUT)
-    guess = plan_one(config, case.stage, topology, facts, devices=None, note=note, tries=MAX_TRIES)
+    counts = image_counts(config, WORKED_OUT)
+    guess = plan_one(config, case.stage, topology, counts, devices=None, note=note, tries=MAX_TRIES)
     if guess.change is not None and guess.change.setting is not None:
         config = guess.change.setting.applied_to(config)
     if not compiling:
-        return plan_one(config, case.stage, topology, facts, devices=None, note=note, tries=0)
+        return plan_one(config, case.stage, topology, counts, devices=None, note=note, tries=0)
     devices = describe_devices(topology)
-    found = plan_one(config, case.stage, topology, facts, devices=devices, note="", tries=MAX_TRIES)
+    found = plan_one(config, case.stage, topology, counts, devices=devices, note="", tries=MAX_TRIES)
     if found.change is None or found.change.setting is None:
         return found
     config = found.change.setting.applied_to(config)  # the estimate was too low: the row shows what was found to fit
-    return plan_one(config, case.stage, topology, facts, devices=devices, note="", tries=0)
+    return plan_one(config, case.stage, topology, counts, devices=devices, note="", tries=0)
 
 
 def read_rows(path: Path) -> dict[Case, dict[str, Any]]:

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from semivit_jax.models.families import ViTSize
+from semivit_jax.models.vit import ViTSize
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.cases import UNLABELED_RATIO, Case, config_of, plan_of, random_batch
 from benchmarks.measure import WARMUP_STEPS
-from semivit_jax.models.families import VIT_SIZES
+from semivit_jax.models.vit import VIT_SIZES
 from semivit_jax.training import sharding
 from semivit_jax.training.compiled import compile_stage, stage_key
 

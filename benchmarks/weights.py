@@ -22,10 +22,12 @@ import rich.console
 import rich.table
 
 from semivit_jax.export import FORMATS, Bundle, export
-from semivit_jax.models.families import VIT_SIZES
+from semivit_jax.models import families
+from semivit_jax.models.layers import LAYER_NORM_EPS
+from semivit_jax.models.spec import ModelSpec
+from semivit_jax.models.vit import VIT_SIZES
 from semivit_jax.weights import import_weights, layout, load_imported, save_imported
 from semivit_jax.weights.account import ImportReport
-from semivit_jax.weights.facts import VitFacts, param_shapes
 from semivit_jax.weights.importing import Imported
 from semivit_jax.weights.preprocessing import IMAGENET_224
 
@@ -42,26 +44,28 @@ class Result:
 
 def write_random_weights(folder: pathlib.Path, variant: str) -> None:
     """An imported folder, from which every export starts."""
-    model = VitFacts(
-        variant,
-        **dataclasses.asdict(VIT_SIZES[variant]),
+    spec = ModelSpec(
+        family="vit",
+        variant=variant,
+        size=VIT_SIZES[variant],
         image_size=224,
+        layer_norm_eps=LAYER_NORM_EPS,
         pool="cls",
         posemb="learned",
         num_classes=NUM_CLASSES,
+        decoder=None,
     )
     generator = np.random.default_rng(0)
-    flat = {path: generator.random(shape, np.float32) - 0.5 for path, shape in param_shapes(model).items()}
+    flat = {path: generator.random(shape, np.float32) - 0.5 for path, shape in families.shapes(spec).items()}
     report = ImportReport(source="random", kind="random", params=(), ema_params=None)
     class_names = tuple(f"class {label}" for label in range(NUM_CLASSES))
-    save_imported(folder, Imported(model, layout.unflatten(flat), None, IMAGENET_224, class_names, report))
+    save_imported(folder, Imported(spec, layout.unflatten(flat), None, IMAGENET_224, class_names, report))
 
 
 def run_export(source: pathlib.Path, out: pathlib.Path, format: str) -> None:
     imported = load_imported(source)
-    assert isinstance(imported.facts, VitFacts)
     assert imported.class_names is not None
-    export(out, format, Bundle(imported.facts, imported.params, imported.class_names, imported.preprocessing))
+    export(out, format, Bundle(imported.spec, imported.params, imported.class_names, imported.preprocessing))
 
 
 def run_import(source: pathlib.Path, out: pathlib.Path, variant: str) -> None:

@@ -1,13 +1,17 @@
 """The recipe: one frozen dataclass per section of a config, without a single default.
 
-A config file returns an `ml_collections.ConfigDict`; `config_check.check` turns it once into
+A config file returns an `ml_collections.ConfigDict`; `recipes.check.check` turns it once into
 these dataclasses. A key that is missing, unknown or of the wrong type is an error that names it, so whatever a
-run does stands in its config.
+run does stands in its config. What else must hold of a key is marked beside it: a range of its number, or of every
+number in its tuple; its legal words, in a tuple or as the rows of a table; RUNTIME and HOST.
 """
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+import enum
+import math
+from typing import Annotated, Any
+
+from semivit_jax.ops.optim import SCHEDULES
 
 STAGES = ("mae", "finetune", "semi")
 
@@ -17,35 +21,64 @@ class ConfigError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True)
+class Range:
+    """Smallest and largest legal number of a key."""
+
+    low: float
+    high: float
+
+
+SHARE = Range(0.0, 1.0)
+POSITIVE = Range(1e-12, math.inf)
+NOT_NEGATIVE = Range(0.0, math.inf)
+AT_LEAST_ONE = Range(1, math.inf)
+
+
+class Mark(enum.Enum):
+    """What else is true of a key, or of every key of a section.
+
+    RUNTIME: a restart may change it: it decides where and how fast a run happens and what it tells, not what comes out.
+    HOST: hosts may differ in it: where each keeps its data and how it reads them, and its place among the others.
+    """
+
+    RUNTIME = enum.auto()
+    HOST = enum.auto()
+
+
+RUNTIME, HOST = Mark
+
+
+@dataclasses.dataclass(frozen=True)
 class RandAugmentConfig:
     """RandAugment with increasing severities (spec: views; recorded as rand-m9-mstd0.5-inc1)."""
 
-    num_ops: int
-    magnitude: float  # 0 to 10
-    magnitude_std: float
-    apply_prob: float  # each drawn operator is applied with this probability
+    num_ops: Annotated[int, NOT_NEGATIVE]
+    magnitude: Annotated[float, Range(0.0, 10.0)]
+    magnitude_std: Annotated[float, NOT_NEGATIVE]
+    apply_prob: Annotated[float, SHARE]  # each drawn operator is applied with this probability
 
 
 @dataclasses.dataclass(frozen=True)
 class PhotoViewsConfig:
     """Views of photographs, made on the host in uint8."""
 
-    crop_scale: tuple[float, float]  # area share of the random crop in fine-tuning and both semi views
-    mae_crop_scale: tuple[float, float]
-    flip_prob: float
-    color_jitter: float  # weak view: brightness, contrast, saturation in [1-j, 1+j]
+    # Area share of the random crop, in fine-tuning and both semi views.
+    crop_scale: Annotated[tuple[float, float], Range(1e-6, 1.0)]
+    mae_crop_scale: Annotated[tuple[float, float], Range(1e-6, 1.0)]
+    flip_prob: Annotated[float, SHARE]
+    color_jitter: Annotated[float, SHARE]  # weak view: brightness, contrast, saturation in [1-j, 1+j]
     randaugment: RandAugmentConfig  # labeled and strong views
-    path: str  # 'pillow' (exact) or 'fast'
+    path: Annotated[str, ("pillow", "fast")]  # 'pillow' is exact
 
 
 @dataclasses.dataclass(frozen=True)
 class AffineConfig:
     """Ranges of one random affine view, made on the device; every value is drawn uniformly."""
 
-    degrees: float  # rotation in [-degrees, degrees]
-    shift: float  # share of the side, both directions
-    scale: tuple[float, float]  # height and width each by their own factor
-    shear: float  # horizontal shear factor in [-shear, shear]
+    degrees: Annotated[float, NOT_NEGATIVE]  # rotation in [-degrees, degrees]
+    shift: Annotated[float, NOT_NEGATIVE]  # share of the side, both directions
+    scale: Annotated[tuple[float, float], POSITIVE]  # height and width each by their own factor
+    shear: Annotated[float, NOT_NEGATIVE]  # horizontal shear factor in [-shear, shear]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,28 +96,29 @@ class DataConfig:
     """Where images come from, which of them carry labels, and how they are seen."""
 
     dataset: str  # 'digits', 'own_folder', or the name of any TFDS classification dataset
-    data_dir: str  # prepared TFDS datasets; '' is the user's cache folder
-    root: str  # own_folder: folder of images
-    labels: str  # own_folder: CSV of path,label; '' reads class sub-folders
+    data_dir: Annotated[str, RUNTIME, HOST]  # prepared TFDS datasets; '' is the user's cache folder
+    root: Annotated[str, RUNTIME, HOST]  # own_folder: folder of images
+    labels: Annotated[str, RUNTIME, HOST]  # own_folder: CSV of path,label; '' reads class sub-folders
     train_split: str
     eval_split: str  # '' evaluates on the validation images kept back from the training split
-    labels_per_class: int  # 0 when label_fraction or label_list says which images are labeled
-    label_fraction: float  # share of the images with known labels; 0 when not used
-    label_list: str  # file that lists the labeled images; '' when not used
-    validation_share: float  # of the images with known labels, kept back per class
-    image_size: int  # pixels, side of the square input
-    eval_crop_fraction: float  # share of the resized short side that the centre crop keeps
-    interpolation: str  # 'bicubic' or 'bilinear'
+    labels_per_class: Annotated[int, NOT_NEGATIVE]  # 0 when label_fraction or label_list says which images are labeled
+    label_fraction: Annotated[float, SHARE]  # share of the images with known labels; 0 when not used
+    # File that lists the labeled images, '' when not used; a workdir's split.csv holds its content.
+    label_list: Annotated[str, RUNTIME, HOST]
+    validation_share: Annotated[float, SHARE]  # of the images with known labels, kept back per class
+    image_size: Annotated[int, AT_LEAST_ONE]  # pixels, side of the square input
+    eval_crop_fraction: Annotated[float, Range(1e-3, 1.0)]  # share of the resized short side that the centre crop keeps
+    interpolation: Annotated[str, ("bicubic", "bilinear")]
     mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    std: Annotated[tuple[float, float, float], POSITIVE]
     photo_views: PhotoViewsConfig | None  # exactly one of the two view sections is given
     affine_views: AffineViewsConfig | None
     exif_rotation: bool
-    max_pixels: int  # larger images are refused as decompression bombs
-    max_bad_share: float  # of this host's last 10,000 records; above it the run stops
-    threads: int  # reading threads per host; 0 is one per core
-    workers: int  # reading processes per host; 0 reads in threads alone
-    prefetch_batches: int
+    max_pixels: Annotated[int, AT_LEAST_ONE]  # larger images are refused as decompression bombs
+    max_bad_share: Annotated[float, SHARE, RUNTIME]  # of this host's last 10,000 records; above it the run stops
+    threads: Annotated[int, NOT_NEGATIVE, RUNTIME, HOST]  # reading threads per host; 0 is one per core
+    workers: Annotated[int, NOT_NEGATIVE, RUNTIME, HOST]  # reading processes per host; 0 reads in threads alone
+    prefetch_batches: Annotated[int, NOT_NEGATIVE, RUNTIME, HOST]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,12 +128,12 @@ class ModelConfig:
     variant: str  # a row of a family's sizes, models/families.py
     pool: str  # 'mean' or 'cls'; ConvNeXt has 'mean' alone
     posemb: str  # 'learned' or 'sincos' (frozen) in the supervised stages; 'none' for ConvNeXt
-    head_init_std: float
-    layer_norm_eps: float  # of every norm; of a ConvNeXt the final one alone, its others have 1e-6
-    dtype: str  # activations: 'float32', 'bfloat16', or 'auto' (bfloat16 on an accelerator)
-    attention: str  # 'auto', 'xla' or 'cudnn'; ConvNeXt has none, so 'cudnn' is refused there
-    remat: str  # 'none', 'dots' or 'full'
-    unroll: int  # blocks per iteration of the scan over depth
+    head_init_std: Annotated[float, NOT_NEGATIVE]
+    layer_norm_eps: Annotated[float, POSITIVE]  # of every norm; of a ConvNeXt the final one alone, its others have 1e-6
+    dtype: Annotated[str, ("auto", "float32", "bfloat16")]  # activations; 'auto' is bfloat16 on an accelerator
+    attention: Annotated[str, RUNTIME]  # 'auto', 'xla' or 'cudnn'; ConvNeXt has none, so 'cudnn' is refused there
+    remat: Annotated[str, ("none", "dots", "full"), RUNTIME]
+    unroll: Annotated[int, AT_LEAST_ONE, RUNTIME]  # blocks per iteration of the scan over depth
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,58 +141,59 @@ class StageConfig:
     """What every stage has: duration, batch and optimizer."""
 
     epochs: float  # passes over the stage's main stream
-    batch_size: int  # images per update (semi: labeled ones)
-    accum: int  # micro-steps per update that the recipe itself asks for
-    base_lr: float  # per 256 images, or absolute: see lr_rule
-    lr_rule: str  # 'per_256' or 'absolute'
-    min_lr: float
-    schedule: str  # a row of optim.SCHEDULES
+    batch_size: Annotated[int, AT_LEAST_ONE]  # images per update (semi: labeled ones)
+    accum: Annotated[int, AT_LEAST_ONE]  # micro-steps per update that the recipe itself asks for
+    base_lr: Annotated[float, NOT_NEGATIVE]  # per 256 images, or absolute: see lr_rule
+    lr_rule: Annotated[str, ("per_256", "absolute")]
+    min_lr: Annotated[float, NOT_NEGATIVE]
+    schedule: Annotated[str, SCHEDULES]
     warmup_epochs: float
-    betas: tuple[float, float]
-    eps: float
-    weight_decay: float
-    clip_norm: float  # global gradient norm; 0 switches clipping off
+    betas: Annotated[tuple[float, float], Range(0.0, 0.999999)]
+    eps: Annotated[float, NOT_NEGATIVE]
+    weight_decay: Annotated[float, NOT_NEGATIVE]
+    clip_norm: Annotated[float, NOT_NEGATIVE]  # global gradient norm; 0 switches clipping off
 
 
 @dataclasses.dataclass(frozen=True)
 class MaeConfig(StageConfig):
     """Stage 1, masked autoencoding (He et al. 2022)."""
 
-    mask_ratio: float
+    mask_ratio: Annotated[float, Range(0.01, 0.99)]
     norm_pix_loss: bool
-    decoder_width: int
-    decoder_depth: int
-    decoder_num_heads: int
+    decoder_width: Annotated[int, AT_LEAST_ONE]
+    decoder_depth: Annotated[int, AT_LEAST_ONE]
+    decoder_num_heads: Annotated[int, AT_LEAST_ONE]
 
 
 @dataclasses.dataclass(frozen=True)
 class FinetuneConfig(StageConfig):
     """Stage 2, supervised fine-tuning on the labeled images."""
 
-    layer_decay: float  # 1 switches it off
-    drop_path_rate: float
-    ema_decay: float  # 0 keeps no average
-    label_smoothing: float
+    layer_decay: Annotated[float, Range(1e-06, 1.0)]  # 1 switches it off
+    drop_path_rate: Annotated[float, Range(0.0, 0.999)]
+    ema_decay: Annotated[float, SHARE]  # 0 keeps no average
+    label_smoothing: Annotated[float, Range(0.0, 0.999)]
     labeled_mixup: bool  # off: label-smoothed cross-entropy
-    mixup_alpha: float  # Beta parameter; 0 leaves cutmix alone
-    cutmix_alpha: float  # 0 leaves mixup alone
-    mixup_prob: float
-    cutmix_switch_prob: float  # cutmix instead of mixup, when both alphas are positive
+    mixup_alpha: Annotated[float, NOT_NEGATIVE]  # Beta parameter; 0 leaves cutmix alone
+    cutmix_alpha: Annotated[float, NOT_NEGATIVE]  # 0 leaves mixup alone
+    mixup_prob: Annotated[float, SHARE]
+    cutmix_switch_prob: Annotated[float, SHARE]  # cutmix instead of mixup, when both alphas are positive
     mixup_group_size: int  # labeled images that mix with each other, even
-    erase_prob: float
-    head_lr_scale: float  # extra factor for the last group: final norm and head
-    published_acc1: float  # in percent, printed beside the measured one; 0 when there is none
+    erase_prob: Annotated[float, SHARE]
+    head_lr_scale: Annotated[float, NOT_NEGATIVE]  # extra factor for the last group: final norm and head
+    # In percent, printed beside the measured one; 0 when there is none.
+    published_acc1: Annotated[float, Range(0.0, 100.0), RUNTIME]
 
 
 @dataclasses.dataclass(frozen=True)
 class SemiConfig(FinetuneConfig):
     """Stage 3, semi-supervised fine-tuning (Cai et al. 2022)."""
 
-    unlabeled_ratio: int  # unlabeled images per labeled one (mu)
-    unlabeled_weight: float
-    teacher: str  # 'ema' or 'student'
+    unlabeled_ratio: Annotated[int, AT_LEAST_ONE]  # unlabeled images per labeled one (mu)
+    unlabeled_weight: Annotated[float, NOT_NEGATIVE]
+    teacher: Annotated[str, ("ema", "student")]
     pseudo_label_rule: str  # a row of pseudo_label.RULES
-    confidence_threshold: float
+    confidence_threshold: Annotated[float, SHARE]
     pseudo_mixup: str  # a row of pseudo_mixup.PSEUDO_MIXUPS
 
 
@@ -168,96 +203,73 @@ class TrainConfig:
     max_images_per_device that leaves no room for a mixing group: both adaptations are said, and a restart keeps them.
     """
 
-    eval_every_epochs: float
-    eval_batch_size: int
-    max_images_per_device: int  # of one forward pass; more are accumulated, if need be in smaller groups. 0: no limit
+    eval_every_epochs: Annotated[float, POSITIVE]
+    eval_batch_size: Annotated[int, AT_LEAST_ONE]
+    # Of one forward pass; more are accumulated, if need be in smaller groups. 0: no limit.
+    max_images_per_device: Annotated[int, NOT_NEGATIVE]
     lower_batch_to_fit: bool  # a new stage whose images do not fill its batch takes the largest they do; off: refused
     deterministic: bool  # bit-identical repeats on GPU, slower
     compilation_cache: bool  # keep compiled programs in the user's cache folder
-    agree_every_steps: int  # hosts agree on stopping this often
-    max_nonfinite_in_a_row: int
-    collapse_window_steps: int
-    collapse_mask_rate_share: float  # of its best windowed mean
-    collapse_accuracy_share: float  # of the teacher's best accuracy, at two evaluations
-    on_collapse: str  # 'stop' or 'rollback'
-    max_rollbacks: int
+    agree_every_steps: Annotated[int, AT_LEAST_ONE]  # hosts agree on stopping this often
+    max_nonfinite_in_a_row: Annotated[int, AT_LEAST_ONE]
+    collapse_window_steps: Annotated[int, AT_LEAST_ONE]
+    collapse_mask_rate_share: Annotated[float, SHARE]  # of its best windowed mean
+    collapse_accuracy_share: Annotated[float, SHARE]  # of the teacher's best accuracy, at two evaluations
+    on_collapse: Annotated[str, ("stop", "rollback")]
+    max_rollbacks: Annotated[int, NOT_NEGATIVE]
 
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
     """Devices and hosts."""
 
-    fsdp: int  # devices that share one copy of the parameters; the others hold further copies
-    coordinator_address: str  # 'host:port'; '' finds the cluster from the environment
-    num_processes: int  # -1 finds it from the environment
-    process_id: int  # -1 finds it from the environment
-    coordinator_timeout_seconds: float
+    fsdp: Annotated[int, AT_LEAST_ONE]  # devices that share one copy of the parameters; the others hold further copies
+    coordinator_address: Annotated[str, HOST]  # 'host:port'; '' finds the cluster from the environment
+    num_processes: Annotated[int, HOST]  # -1 finds it from the environment
+    process_id: Annotated[int, HOST]  # -1 finds it from the environment
+    coordinator_timeout_seconds: Annotated[float, POSITIVE]
 
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointConfig:
     """How often a stage saves its state, and how many of its checkpoints stay."""
 
-    save_every_steps: int
-    keep: int  # good checkpoints kept per stage, besides the best one
+    save_every_steps: Annotated[int, AT_LEAST_ONE]
+    keep: Annotated[int, AT_LEAST_ONE]  # good checkpoints kept per stage, besides the best one
 
 
 @dataclasses.dataclass(frozen=True)
 class LogConfig:
     """What a run tells while it goes on, and what its reports call it."""
 
-    every_steps: int
+    every_steps: Annotated[int, AT_LEAST_ONE]
     tensorboard: bool
     recipe: str  # name of the recipe, printed in reports
-    origin: str  # 'published' or 'ours'
+    origin: Annotated[str, ("published", "ours")]
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """A whole run. Sections of stages that do not run may be absent (None)."""
 
-    seed: int
-    stages: tuple[str, ...]
-    init_from: str  # imported weights or another run's workdir; '' starts from scratch
+    seed: Annotated[int, NOT_NEGATIVE]
+    stages: Annotated[tuple[str, ...], RUNTIME]
+    init_from: Annotated[str, RUNTIME, HOST]  # imported weights or another run's workdir; '' starts from scratch
     data: DataConfig
     model: ModelConfig
     mae: MaeConfig | None
     finetune: FinetuneConfig | None
     semi: SemiConfig | None
-    train: TrainConfig
-    mesh: MeshConfig
-    checkpoint: CheckpointConfig
-    log: LogConfig
+    train: Annotated[TrainConfig, RUNTIME]
+    mesh: Annotated[MeshConfig, RUNTIME]
+    checkpoint: Annotated[CheckpointConfig, RUNTIME]
+    log: Annotated[LogConfig, RUNTIME]
 
     def stage(self, name: str) -> StageConfig:
         """Section of one stage; present for every stage in `stages`."""
         section = getattr(self, name)
         assert isinstance(section, StageConfig), name
         return section
-
-
-# Keys a restart may change: they decide where and how fast a run happens and what it tells, not what it computes.
-RUNTIME_KEYS = (
-    "data.data_dir",
-    "data.root",
-    "data.labels",
-    "data.label_list",  # a workdir's split.csv holds its content
-    "data.threads",
-    "data.workers",
-    "data.prefetch_batches",
-    "data.max_bad_share",
-    "init_from",
-    "stages",
-    "model.attention",
-    "model.remat",
-    "model.unroll",
-    "finetune.published_acc1",
-    "semi.published_acc1",
-    "train",
-    "mesh",
-    "checkpoint",
-    "log",
-)
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
@@ -270,30 +282,5 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def to_dict(config: Config) -> dict[str, Any]:
-    """JSON-ready nested dict; `config_check.check(to_dict(c)) == c`."""
+    """JSON-ready nested dict; `recipes.check.check(to_dict(c)) == c`."""
     return dataclasses.asdict(config)
-
-
-def identity(config: Config) -> dict[str, Any]:
-    """The flattened keys that make two runs the same experiment: a workdir goes on with no others."""
-    return {k: v for k, v in flatten(config).items() if not is_runtime(k)}
-
-
-def is_runtime(key: str) -> bool:
-    """Whether a restart may change a key, as in 'data.threads'."""
-    return any(key == k or key.startswith(f"{k}.") for k in RUNTIME_KEYS)
-
-
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Readable lines for keys of two flattened configs that differ."""
-    absent = "absent"
-    keys = sorted(old.keys() | new.keys())
-    return [
-        f"{k}: {old.get(k, absent)!r} -> {new.get(k, absent)!r}"
-        for k in keys
-        if _plain(old.get(k, absent)) != _plain(new.get(k, absent))
-    ]
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

@@ -1,16 +1,35 @@
 """Plan: every number derived from the config, the data and the devices, in one frozen dataclass per stage."""
 
 import dataclasses
+from typing import Any, NamedTuple
+
+
+class Stream(NamedTuple):
+    """What a stage takes from the data: images of one role, seen in one or more ways, with what is known of them."""
+
+    name: str  # '<stage>/<name>' keys its order and its draws on the host
+    images: str  # role in the split: 'training', 'labeled' or 'unlabeled'
+    views: tuple[tuple[str, str], ...]  # (leaf of the batch, row of data.images.views.VIEWS)
+    per_row: int = 1  # images beside one of batch_size
+    ratio_key: str = ""  # the section's key that says per_row, for advice in errors; '' where it is fixed
+    label: str = "class"  # kind of the leaf 'label', a row of data.rows.LABELS; '' gives none
+    sets_epoch: bool = True  # an epoch is one pass over it, and it must fill a batch; the others repeat
+    image_id: bool = False  # leaf 'image_id', int32: the image's place in its role
 
 
 @dataclasses.dataclass(frozen=True)
-class DataFacts:
-    """Counts a plan needs; train images are those not held out for validation or test."""
+class ImageCounts:
+    """Images of each role, those not held out for validation or test; fields are named like the roles."""
 
-    num_train: int
-    num_labeled: int
-    num_unlabeled: int
-    num_classes: int
+    training: int  # labeled and unlabeled
+    labeled: int
+    unlabeled: int
+    per_class: tuple[int, ...]  # labeled images of each class; equal shares where no data is open
+
+
+def equal_shares(total: int, parts: int) -> tuple[int, ...]:
+    """Whole numbers that add up to `total`, as equal as can be: (3, 3, 2) for 8 in 3 parts."""
+    return tuple((total + parts - 1 - part) // parts for part in range(parts))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +40,7 @@ class Plan:
     num_devices: int
     num_classes: int
     batch_size: int  # images per update (semi: labeled ones)
-    unlabeled_ratio: int  # 0 outside the semi stage
+    unlabeled_ratio: int  # images of all other streams beside one of batch_size; 0 where there is one stream
     recipe_accum: int  # micro-steps per update in the recipe: decides epochs and lr
     accum: int  # micro-steps per update as run: the recipe's, times what the devices ask for
     group_size: int  # labeled images that draw and mix together; 1 where nothing mixes
@@ -31,6 +50,8 @@ class Plan:
     eval_every_steps: int
     peak_lr: float
     deviations: tuple[str, ...]  # what differs from the recipe, in words
+    streams: tuple[Stream, ...]  # the first gives the images that batch_size counts
+    counts: ImageCounts
 
     @property
     def micro_batch(self) -> int:
@@ -41,3 +62,13 @@ class Plan:
     def groups(self) -> int:
         """Mixing groups per micro-step."""
         return self.micro_batch // self.group_size
+
+    @property
+    def label(self) -> str:
+        """Kind of label that the stage is graded by: its first labeled stream's, '' where none has a label."""
+        return next((stream.label for stream in self.streams if stream.label), "")
+
+
+def to_dict(plan: Plan) -> dict[str, Any]:
+    """The numbers, as plan.json and checkpoints keep them; streams and counts come anew from config and data."""
+    return {name: value for name, value in dataclasses.asdict(plan).items() if name not in ("streams", "counts")}

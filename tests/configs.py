@@ -1,8 +1,11 @@
 """Small configs for tests: the digits recipe with its stages pinned, so that tuning it moves no test."""
 
+from types import SimpleNamespace
+
 from configs import digits
-from semivit_jax.plan import Plan
+from semivit_jax.plan import ImageCounts, Plan, equal_shares
 from semivit_jax.recipes import check
+from semivit_jax.stages import STAGES
 
 ADAMW = {"accum": 1, "lr_rule": "per_256", "schedule": "cosine", "eps": 1e-8, "weight_decay": 0.05,
          "clip_norm": 0.0}  # fmt: skip
@@ -38,12 +41,17 @@ def small_config(**changes):
     return check.check(raw_config(**changes))
 
 
+def counts_of(training, labeled, unlabeled, classes):
+    return ImageCounts(training, labeled, unlabeled, equal_shares(labeled, classes))
+
+
 def small_plan(stage, **changes):
     """One update of one group on one device, 10 updates per epoch."""
     fields = {
         "stage": stage, "num_devices": 1, "num_classes": 10, "batch_size": 4,
         "unlabeled_ratio": 5 if stage == "semi" else 0, "recipe_accum": 1, "accum": 1, "group_size": 4,
         "micro_per_epoch": 10, "steps_per_epoch": 10, "total_steps": 20, "eval_every_steps": 10, "peak_lr": 1e-3,
-        "deviations": (),
-    }  # fmt: skip
-    return Plan(**{**fields, **changes})
+        "deviations": (), "counts": counts_of(100, 20, 80, classes=10),
+    } | changes  # fmt: skip
+    section = SimpleNamespace(unlabeled_ratio=fields["unlabeled_ratio"], pseudo_label_rule="fixed")
+    return Plan(**{"streams": STAGES[stage].streams(section), **fields})

@@ -9,7 +9,7 @@ from typing import Any
 
 from semivit_jax.checkpoints import manifest, reading, workdir
 from semivit_jax.config import Config, ConfigError
-from semivit_jax.weights.folder import is_import, load_facts, load_preprocessing
+from semivit_jax.weights.folder import is_import, load_preprocessing, load_spec
 
 
 def decided(init_from: str) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def decided(init_from: str) -> dict[str, Any]:
     """
     if is_import(init_from):
         try:
-            view, eps = load_preprocessing(init_from), load_facts(init_from).layer_norm_eps
+            view, eps = load_preprocessing(init_from), load_spec(init_from).layer_norm_eps
         except (KeyError, ValueError) as error:
             raise ConfigError(f"config.init_from {init_from}: its import.json cannot be read ({error!r})") from error
         return _keys(view, eps, view.crop_fraction)

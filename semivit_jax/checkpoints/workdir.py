@@ -8,9 +8,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from semivit_jax.config import Config, ConfigError, differences, flatten, identity, to_dict
+from semivit_jax.config import Config, ConfigError, flatten, to_dict
 from semivit_jax.files import write_json
 from semivit_jax.recipes import stored
+from semivit_jax.recipes.keys import differences, identity
 
 STAGE_ORDER = ("mae", "finetune", "semi")
 

@@ -10,7 +10,6 @@ from semivit_jax.export import FORMATS, export
 from semivit_jax.export.bundle import Bundle
 from semivit_jax.inference.predict import class_names_of
 from semivit_jax.inference.trained import Trained, load_trained
-from semivit_jax.weights.facts import MaeFacts
 
 
 def export_weights(argv: Sequence[str]) -> int:
@@ -34,10 +33,10 @@ def bundle_of(trained: Trained) -> Bundle:
     Raises:
       ValueError: the weights have no classifier.
     """
-    if isinstance(trained.model, MaeFacts):
+    if trained.spec.decoder is not None:
         raise ValueError(f"{trained.source} is a masked autoencoder: it has no classifier to export")
     return Bundle(
-        model=trained.model,
+        spec=trained.spec,
         params=trained.params,
         class_names=class_names_of(trained),
         preprocessing=trained.view.preprocessing,

@@ -8,8 +8,8 @@ import rich.console
 from semivit_jax.checkpoints.reading import CheckpointError
 from semivit_jax.inference.import_own import import_own, is_own
 from semivit_jax.models.convnext import CONVNEXT_SIZES
-from semivit_jax.models.families import VIT_SIZES
-from semivit_jax.weights.facts import ConvNextFacts, MaeFacts, ModelFacts, VitFacts
+from semivit_jax.models.spec import ModelSpec
+from semivit_jax.models.vit import VIT_SIZES
 from semivit_jax.weights.folder import save_imported
 from semivit_jax.weights.importing import import_weights
 from semivit_jax.weights.preprocessing import Preprocessing
@@ -46,23 +46,23 @@ def command(argv: Sequence[str]) -> int:
         return EXIT_ERROR
     for table in imported.report.tables():
         console.print(table)
-    console.print(f"model: {_model(imported.facts)}", markup=False, soft_wrap=True)
+    console.print(f"model: {_model(imported.spec)}", markup=False, soft_wrap=True)
     console.print(f"preprocessing: {_preprocessing(imported.preprocessing)}", markup=False, soft_wrap=True)
     console.print(f"written to {arguments.out}", markup=False, soft_wrap=True)
     return 0
 
 
-def _model(facts: ModelFacts) -> str:
-    parts = [facts.variant, f"images of {facts.image_size} x {facts.image_size} pixels"]
-    if not isinstance(facts, ConvNextFacts):
-        parts.append(f"patches of {facts.patch_size}")
-    if isinstance(facts, VitFacts):
-        parts.append(f"{facts.posemb} position embedding, pool {facts.pool}")
-    if isinstance(facts, MaeFacts):
-        parts.append(f"with its decoder ({counted(facts.decoder_depth, 'block')} of width {facts.decoder_width})")
+def _model(spec: ModelSpec) -> str:
+    parts = [spec.variant, f"images of {spec.image_size} x {spec.image_size} pixels"]
+    if spec.family == "vit":
+        parts.append(f"patches of {spec.size.patch_size}")
+    if spec.decoder is not None:
+        parts.append(f"with its decoder ({counted(spec.decoder.depth, 'block')} of width {spec.decoder.width})")
     else:
-        parts.append(f"head for {counted(facts.num_classes, 'class', 'classes')}" if facts.num_classes else "no head")
-    return ", ".join([*parts, f"LayerNorm epsilon {facts.layer_norm_eps:g}"])
+        if spec.family == "vit":
+            parts.append(f"{spec.posemb} position embedding, pool {spec.pool}")
+        parts.append(f"head for {counted(spec.num_classes, 'class', 'classes')}" if spec.num_classes else "no head")
+    return ", ".join([*parts, f"LayerNorm epsilon {spec.layer_norm_eps:g}"])
 
 
 def _preprocessing(view: Preprocessing) -> str:

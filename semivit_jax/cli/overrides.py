@@ -1,16 +1,15 @@
 """What `--config.KEY=VALUE` means beyond the value itself: stages, preprocessing, the recipe's label, typing errors."""
 
-import dataclasses
 import difflib
 import re
-import typing
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from semivit_jax.checkpoints import init_from as origin
 from semivit_jax.checkpoints import workdir
-from semivit_jax.config import Config, ConfigError
+from semivit_jax.config import ConfigError
+from semivit_jax.recipes.keys import marks
 from semivit_jax.recipes.label import label
 
 
@@ -76,7 +75,7 @@ def check_keys(argv: Sequence[str]) -> None:
 
     ml_collections, which reads them, knows a mistyped key's last part alone.
     """
-    legal = legal_keys()
+    legal = list(marks())
     given = (a.lstrip("-").partition("=")[0] for a in argv if a.lstrip("-").startswith("config."))
     for key in (g.removeprefix("config.") for g in given):
         if key not in legal:
@@ -90,19 +89,6 @@ def in_plain_words(message: str) -> str:
     return re.sub(r"could not convert string to float: (.*)", r"\1 must be a number", message)
 
 
-def legal_keys() -> list[str]:
-    """All keys of a config, dotted."""
-    return _keys(Config)
-
-
 def _nearest(key: str, named: Mapping[str, str]) -> str:
     close = difflib.get_close_matches(key, named, n=1)
     return named[close[0]] if close else ""
-
-
-def _keys(section: type, prefix: str = "") -> list[str]:
-    found = []
-    for key, hint in typing.get_type_hints(section).items():
-        inner = [h for h in (hint, *typing.get_args(hint)) if isinstance(h, type) and dataclasses.is_dataclass(h)]
-        found += _keys(inner[0], f"{prefix}{key}.") if inner else [prefix + key]
-    return found

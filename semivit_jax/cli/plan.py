@@ -15,7 +15,7 @@ from semivit_jax.config import Config, ConfigError
 from semivit_jax.files import write_json
 from semivit_jax.preflight import show
 from semivit_jax.preflight.answer import Answer, plan_one, to_dict
-from semivit_jax.preflight.batch import GivenFacts, data_facts
+from semivit_jax.preflight.batch import GivenCounts, image_counts
 from semivit_jax.preflight.topology import Topology, TopologyError, describe_devices, parse
 from semivit_jax.recipes.find import with_paths
 
@@ -42,7 +42,7 @@ def plan(argv: list[str]) -> int:
         topology = parse(values["topology"].value)
     except (*exits.USAGE_ERRORS, TopologyError) as error:
         return exits.usage_error("plan", error)
-    given = GivenFacts(values["images"].value, values["labeled"].value, values["classes"].value)
+    given = GivenCounts(values["images"].value, values["labeled"].value, values["classes"].value)
     compiling, tries = values["compile"].value, values["tries"].value
     try:
         found = plan_stages(config, stages, topology, given, compiling=compiling, tries=tries)
@@ -58,14 +58,14 @@ def plan(argv: list[str]) -> int:
 
 
 def plan_stages(
-    config: Config, stages: tuple[str, ...], topology: Topology, given: GivenFacts, *, compiling: bool, tries: int
+    config: Config, stages: tuple[str, ...], topology: Topology, given: GivenCounts, *, compiling: bool, tries: int
 ) -> list[Answer]:
     """One answer per stage; compiled where the topology can be compiled for and `compiling` is on."""
     use_no_accelerator()
-    facts = data_facts(config, given)
+    counts = image_counts(config, given)
     note = topology.why_not_compilable or ("" if compiling else "switched off with --nocompile; shape not checked")
     devices = None if note else describe_devices(topology)
-    return [plan_one(config, stage, topology, facts, devices=devices, note=note, tries=tries) for stage in stages]
+    return [plan_one(config, stage, topology, counts, devices=devices, note=note, tries=tries) for stage in stages]
 
 
 def use_no_accelerator() -> None:

@@ -17,6 +17,7 @@ from semivit_jax.data.sources.errors import DatasetError, NoSplitError
 from semivit_jax.data.sources.image_set import ImageSet, Subset
 from semivit_jax.data.sources.listing import Listing
 from semivit_jax.data.splits import Split
+from semivit_jax.plan import ImageCounts
 from semivit_jax.words import counted
 
 _log = logging.getLogger(__name__)
@@ -32,6 +33,13 @@ class TaskData:
     split: Split
     listing_hash: str  # of names, labels and classes of both sets
     split_hash: str
+
+    @property
+    def counts(self) -> ImageCounts:
+        """Training images of each role."""
+        split = self.split
+        per_class = np.bincount(self.train.labels[split.labeled], minlength=len(self.class_names)).tolist()
+        return ImageCounts(len(split.training), len(split.labeled), len(split.unlabeled), tuple(per_class))
 
     @property
     def evaluates_on_validation(self) -> bool:

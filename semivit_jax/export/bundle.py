@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from semivit_jax.models import posemb
+from semivit_jax.models import posemb, vit
+from semivit_jax.models.spec import ModelSpec
 from semivit_jax.weights import layout
-from semivit_jax.weights.facts import ConvNextFacts, VitFacts
 from semivit_jax.weights.names import Table
 from semivit_jax.weights.preprocessing import Preprocessing
 from semivit_jax.words import counted
@@ -25,45 +25,45 @@ class Bundle:
     """What an export needs to know.
 
     Attributes:
-      model: sizes of the model; num_classes above 0.
+      spec: of the model; num_classes above 0.
       params: nested dict of float32 arrays in our layout.
       class_names: one per output, in order.
       preprocessing: of the evaluation view.
     """
 
-    model: VitFacts | ConvNextFacts
+    spec: ModelSpec
     params: Mapping[str, Any]
     class_names: tuple[str, ...]
     preprocessing: Preprocessing
 
     def __post_init__(self):
-        if self.model.num_classes < 1:
-            raise ValueError(f"{self.model.variant}: the model has no head, so there is no classifier to export")
-        if len(self.class_names) != self.model.num_classes:
+        if self.spec.num_classes < 1:
+            raise ValueError(f"{self.spec.variant}: the model has no head, so there is no classifier to export")
+        if len(self.class_names) != self.spec.num_classes:
             raise ValueError(
-                f"{counted(len(self.class_names), 'class name')} for {counted(self.model.num_classes, 'output')}"
+                f"{counted(len(self.class_names), 'class name')} for {counted(self.spec.num_classes, 'output')}"
             )
-        if self.preprocessing.image_size != self.model.image_size:
+        if self.preprocessing.image_size != self.spec.image_size:
             raise ValueError(
-                f"preprocessing gives {self.preprocessing.image_size} pixels, the model takes {self.model.image_size}"
+                f"preprocessing gives {self.preprocessing.image_size} pixels, the model takes {self.spec.image_size}"
             )
 
     @property
     def flat_params(self) -> dict[str, np.ndarray]:
         """Parameters by "/"-joined path; a frozen position embedding is among them."""
         flat = {path: np.asarray(leaf) for path, leaf in layout.flatten(self.params).items()}
-        if isinstance(self.model, VitFacts) and self.model.posemb == "sincos":
-            flat["posemb"] = posemb.sincos(self.model.width, self.model.grid_size)[None].astype(np.float32)
+        if self.spec.posemb == "sincos":
+            flat["posemb"] = posemb.sincos(self.spec.size.width, vit.grid_size(self.spec))[None].astype(np.float32)
         return flat
 
     def state_dict(self, table: Table) -> dict[str, np.ndarray]:
         """Tensors under the names of `table`, contiguous, in the PyTorch layout."""
         flat = self.flat_params
         table = {path: names for path, names in table.items() if path in flat}
-        if isinstance(self.model, VitFacts):
-            depths = {"blocks": self.model.depth}
+        if self.spec.family == "vit":
+            depths = {"blocks": self.spec.size.depth}
         else:
-            depths = {f"stages_{stage}": depth for stage, depth in enumerate(self.model.depths)}
+            depths = {f"stages_{stage}": depth for stage, depth in enumerate(self.spec.size.depths)}
         tensors = {}
         for slot in layout.slots(table, depths=depths):
             tensors |= layout.split(slot, flat[slot.path])
@@ -81,7 +81,7 @@ def write_record(folder: pathlib.Path, bundle: Bundle) -> None:
 
     The graph takes the view's pixels and normalises them itself.
     """
-    size = bundle.model.image_size
+    size = bundle.spec.image_size
     record = {
         "input": {
             "name": "images",
@@ -93,7 +93,7 @@ def write_record(folder: pathlib.Path, bundle: Bundle) -> None:
                 "the graph divides by 255, subtracts the mean and divides by the std"
             ),
         },
-        "output": {"name": "logits", "dtype": "float32", "shape": ["batch", bundle.model.num_classes]},
+        "output": {"name": "logits", "dtype": "float32", "shape": ["batch", bundle.spec.num_classes]},
         "preprocessing": bundle.preprocessing.to_json(),
         "class_names": list(bundle.class_names),
     }

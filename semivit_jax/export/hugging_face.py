@@ -16,18 +16,18 @@ import safetensors.numpy
 
 from semivit_jax.export.bundle import Bundle
 from semivit_jax.export.timm import timm_config, timm_tensors
+from semivit_jax.models.spec import ModelSpec
 from semivit_jax.weights import names
-from semivit_jax.weights.facts import ConvNextFacts, VitFacts
 
 _PREPROCESSOR = {"image_processor_type": "TimmWrapperImageProcessor"}
 
 
 def export_hugging_face(folder: pathlib.Path, bundle: Bundle) -> None:
     """Writes model.safetensors, config.json and preprocessor_config.json."""
-    if isinstance(bundle.model, ConvNextFacts):
-        tensors, config = _convnext(bundle, bundle.model)
-    elif bundle.model.pool == "cls":
-        tensors, config = _vit(bundle, bundle.model)
+    if bundle.spec.family == "convnext":
+        tensors, config = _convnext(bundle, bundle.spec)
+    elif bundle.spec.pool == "cls":
+        tensors, config = _vit(bundle, bundle.spec)
     else:
         tensors, config = _timm_wrapper(bundle)
     safetensors.numpy.save_file(tensors, folder / "model.safetensors", {"format": "pt"})
@@ -49,19 +49,19 @@ def _shared_config(bundle: Bundle) -> dict:
     }
 
 
-def _vit(bundle: Bundle, model: VitFacts) -> tuple[dict[str, np.ndarray], dict]:
+def _vit(bundle: Bundle, spec: ModelSpec) -> tuple[dict[str, np.ndarray], dict]:
     config = {
         "architectures": ["ViTForImageClassification"],
         "model_type": "vit",
-        "hidden_size": model.width,
-        "num_hidden_layers": model.depth,
-        "num_attention_heads": model.num_heads,
-        "intermediate_size": model.mlp_dim,
+        "hidden_size": spec.size.width,
+        "num_hidden_layers": spec.size.depth,
+        "num_attention_heads": spec.size.num_heads,
+        "intermediate_size": spec.size.mlp_dim,
         "hidden_act": "gelu",
-        "layer_norm_eps": model.layer_norm_eps,
+        "layer_norm_eps": spec.layer_norm_eps,
         "qkv_bias": True,
-        "image_size": model.image_size,
-        "patch_size": model.patch_size,
+        "image_size": spec.image_size,
+        "patch_size": spec.size.patch_size,
         "num_channels": 3,
         "hidden_dropout_prob": 0.0,
         "attention_probs_dropout_prob": 0.0,
@@ -70,17 +70,17 @@ def _vit(bundle: Bundle, model: VitFacts) -> tuple[dict[str, np.ndarray], dict]:
     return _prefixed(bundle.state_dict(names.HUGGING_FACE_VIT), "vit."), config
 
 
-def _convnext(bundle: Bundle, model: ConvNextFacts) -> tuple[dict[str, np.ndarray], dict]:
+def _convnext(bundle: Bundle, spec: ModelSpec) -> tuple[dict[str, np.ndarray], dict]:
     config = {
         "architectures": ["ConvNextForImageClassification"],
         "model_type": "convnext",
-        "depths": list(model.depths),
-        "hidden_sizes": list(model.widths),
-        "num_stages": len(model.depths),
+        "depths": list(spec.size.depths),
+        "hidden_sizes": list(spec.size.widths),
+        "num_stages": len(spec.size.depths),
         "patch_size": 4,
         "hidden_act": "gelu",
-        "layer_norm_eps": model.layer_norm_eps,  # there too of the final norm alone
-        "image_size": model.image_size,
+        "layer_norm_eps": spec.layer_norm_eps,  # there too of the final norm alone
+        "image_size": spec.image_size,
         "num_channels": 3,
         "drop_path_rate": 0.0,
         **_shared_config(bundle),

@@ -9,7 +9,8 @@ from onnx import TensorProto
 from semivit_jax.export.bundle import Bundle, write_record
 from semivit_jax.export.onnx_graph import GraphWriter
 from semivit_jax.models.layers import LAYER_NORM_EPS
-from semivit_jax.weights.facts import ConvNextFacts, VitFacts
+from semivit_jax.models.spec import ModelSpec
+from semivit_jax.models.vit import grid_size
 from semivit_jax.weights.preprocessing import Preprocessing
 
 MODEL_FILE = "model.onnx"
@@ -28,18 +29,16 @@ def export_onnx(folder: pathlib.Path, bundle: Bundle) -> None:
         writer = GraphWriter(weights_file, WEIGHTS_FILE)
         x = _normalised(writer, bundle.preprocessing)
         params = bundle.flat_params
-        if isinstance(bundle.model, VitFacts):
-            features = _vit(writer, x, params, bundle.model)
-        else:
-            features = _convnext(writer, x, params, bundle.model)
+        graph = _vit if bundle.spec.family == "vit" else _convnext
+        features = graph(writer, x, params, bundle.spec)
         logits = writer.dense(features, "head", params["head/kernel"], params["head/bias"])
     writer.save(
         folder / MODEL_FILE,
-        name=bundle.model.variant,
+        name=bundle.spec.variant,
         pixels=PIXELS,
-        image_size=bundle.model.image_size,
+        image_size=bundle.spec.image_size,
         logits=logits,
-        num_classes=bundle.model.num_classes,
+        num_classes=bundle.spec.num_classes,
         metadata={
             "preprocessing": json.dumps(bundle.preprocessing.to_json()),
             "class_names": json.dumps(bundle.class_names),
@@ -80,23 +79,23 @@ def _norm(writer: GraphWriter, x: str, name: str, params: Params, layer: str, *,
     return writer.layer_norm(x, f"{name}.{layer}", scale, bias, eps=eps)
 
 
-def _vit(writer: GraphWriter, x: str, params: Params, model: VitFacts) -> str:
+def _vit(writer: GraphWriter, x: str, params: Params, spec: ModelSpec) -> str:
     """Features (batch, width) of a ViT."""
-    p, eps = model.patch_size, model.layer_norm_eps
+    p, eps = spec.size.patch_size, spec.layer_norm_eps
     kernel, bias = params["patch_embed/kernel"], params["patch_embed/bias"]
     x = writer.conv(x, "patch_embed", kernel, bias, strides=[p, p])
-    x = writer.node("Reshape", [x, writer.constant([0, model.width, -1])])
+    x = writer.node("Reshape", [x, writer.constant([0, spec.size.width, -1])])
     x = writer.node("Transpose", [x], perm=[0, 2, 1])
     batch = writer.node("Shape", [PIXELS], start=0, end=1)
-    token_shape = writer.node("Concat", [batch, writer.constant([1, model.width])], axis=0)
+    token_shape = writer.node("Concat", [batch, writer.constant([1, spec.size.width])], axis=0)
     cls_token = writer.node("Expand", [writer.weight("cls_token", params["cls_token"]), token_shape])
     x = writer.node("Concat", [cls_token, x], axis=1)
     x = writer.node("Add", [x, writer.weight("posemb", params["posemb"])])
-    for block in range(model.depth):
-        x = _vit_block(writer, x, f"blocks.{block}", _under(params, "blocks/", block), model)
-    if model.pool == "cls":
+    for block in range(spec.size.depth):
+        x = _vit_block(writer, x, f"blocks.{block}", _under(params, "blocks/", block), spec)
+    if spec.pool == "cls":
         return writer.node("Gather", [_norm(writer, x, "encoder", params, "norm", eps=eps), _zero(writer)], axis=1)
-    patches = writer.node("Slice", [x, *(writer.constant([n]) for n in (1, model.grid_size**2 + 1, 1))])
+    patches = writer.node("Slice", [x, *(writer.constant([n]) for n in (1, grid_size(spec) ** 2 + 1, 1))])
     pooled = writer.node("ReduceMean", [patches, writer.constant([1])], keepdims=0)
     return _norm(writer, pooled, "encoder", params, "fc_norm", eps=eps)
 
@@ -106,25 +105,25 @@ def _zero(writer: GraphWriter) -> str:
     return writer.node("Squeeze", [writer.constant([0])])
 
 
-def _vit_block(writer: GraphWriter, x: str, name: str, params: Params, model: VitFacts) -> str:
-    h = _norm(writer, x, name, params, "norm1", eps=model.layer_norm_eps)
-    x = writer.node("Add", [x, _attention(writer, h, name, params, model)])
-    h = _norm(writer, x, name, params, "norm2", eps=model.layer_norm_eps)
+def _vit_block(writer: GraphWriter, x: str, name: str, params: Params, spec: ModelSpec) -> str:
+    h = _norm(writer, x, name, params, "norm1", eps=spec.layer_norm_eps)
+    x = writer.node("Add", [x, _attention(writer, h, name, params, spec)])
+    h = _norm(writer, x, name, params, "norm2", eps=spec.layer_norm_eps)
     h = _dense(writer, h, name, params, "mlp/fc1")
     h = writer.node("Gelu", [h], approximate="none")
     return writer.node("Add", [x, _dense(writer, h, name, params, "mlp/fc2")])
 
 
-def _attention(writer: GraphWriter, x: str, name: str, params: Params, model: VitFacts) -> str:
-    head_dim = model.width // model.num_heads
-    width = model.width
+def _attention(writer: GraphWriter, x: str, name: str, params: Params, spec: ModelSpec) -> str:
+    head_dim = spec.size.width // spec.size.num_heads
+    width = spec.size.width
 
     def heads(part: int) -> str:
         """Query, key or value as (batch, heads, tokens, head_dim)."""
         columns = slice(part * width, (part + 1) * width)
         kernel, bias = params["attn/qkv/kernel"][:, columns], params["attn/qkv/bias"][columns]
         y = writer.dense(x, f"{name}.attn.{'qkv'[part]}", kernel, bias)
-        y = writer.node("Reshape", [y, writer.constant([0, 0, model.num_heads, head_dim])])
+        y = writer.node("Reshape", [y, writer.constant([0, 0, spec.size.num_heads, head_dim])])
         return writer.node("Transpose", [y], perm=[0, 2, 1, 3])
 
     query, key, value = (heads(part) for part in range(3))
@@ -136,15 +135,15 @@ def _attention(writer: GraphWriter, x: str, name: str, params: Params, model: Vi
     return _dense(writer, mixed, name, params, "attn/proj")
 
 
-def _convnext(writer: GraphWriter, x: str, params: Params, model: ConvNextFacts) -> str:
+def _convnext(writer: GraphWriter, x: str, params: Params, spec: ModelSpec) -> str:
     """Features (batch, width) of a ConvNeXt; x and every stage are channels first."""
-    for stage, depth in enumerate(model.depths):
+    for stage, depth in enumerate(spec.size.depths):
         x = _downsample(writer, x, stage, _under(params, f"downsample_{stage}/"))
         for block in range(depth):
             name = f"stages.{stage}.{block}"
             x = _convnext_block(writer, x, name, _under(params, f"stages_{stage}/", block))
     pooled = writer.node("ReduceMean", [x, writer.constant([2, 3])], keepdims=0)
-    return _norm(writer, pooled, "encoder", params, "norm", eps=model.layer_norm_eps)
+    return _norm(writer, pooled, "encoder", params, "norm", eps=spec.layer_norm_eps)
 
 
 def _downsample(writer: GraphWriter, x: str, stage: int, params: Params) -> str:

@@ -14,6 +14,8 @@ import safetensors.numpy
 from jax import export as jax_export
 
 from semivit_jax.export.bundle import Bundle, normalise, write_record
+from semivit_jax.models import families
+from semivit_jax.models.spec import PLAIN
 from semivit_jax.weights import layout
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -31,13 +33,13 @@ def export_stablehlo(folder: pathlib.Path, bundle: Bundle) -> None:
 
 
 def _program(bundle: Bundle, flat: dict[str, np.ndarray]) -> bytearray:
-    module = bundle.model.module()
+    network = families.network(bundle.spec, PLAIN, 0.0)
 
     def logits(flat_params: dict[str, jax.Array], pixels: jax.Array) -> jax.Array:
-        params = layout.unflatten(flat_params)
-        return module.apply({"params": params}, normalise(pixels, bundle.preprocessing))  # pyright: ignore
+        images = normalise(pixels, bundle.preprocessing)
+        return network.logits(layout.unflatten(flat_params), images, None)
 
-    size = bundle.model.image_size
+    size = bundle.spec.image_size
     (batch,) = jax_export.symbolic_shape("batch")
     arguments = (
         {path: jax.ShapeDtypeStruct(array.shape, array.dtype) for path, array in flat.items()},

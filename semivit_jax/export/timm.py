@@ -8,7 +8,6 @@ import safetensors.numpy
 from semivit_jax.export.bundle import Bundle
 from semivit_jax.models.layers import LAYER_NORM_EPS
 from semivit_jax.weights import names
-from semivit_jax.weights.facts import VitFacts
 
 # The architecture says which function builds the model; its sizes are spelled out in `model_args`.
 _ARCHITECTURES = {
@@ -34,38 +33,38 @@ def timm_tensors(bundle: Bundle) -> dict:
     Raises:
       ValueError: timm has no model that computes with these.
     """
-    model = bundle.model
-    if model.layer_norm_eps != LAYER_NORM_EPS:
+    spec = bundle.spec
+    if spec.layer_norm_eps != LAYER_NORM_EPS:
         raise ValueError(
-            f"layer_norm_eps {model.layer_norm_eps:g}: a ViT or ConvNeXt of timm computes with {LAYER_NORM_EPS:g}; "
+            f"layer_norm_eps {spec.layer_norm_eps:g}: a ViT or ConvNeXt of timm computes with {LAYER_NORM_EPS:g}; "
             "onnx and stablehlo carry another one, and so does hugging_face, but for a ViT whose pool is 'mean'"
         )
-    return bundle.state_dict(names.TIMM_VIT if isinstance(model, VitFacts) else names.TIMM_CONVNEXT)
+    return bundle.state_dict(names.TIMM_VIT if spec.family == "vit" else names.TIMM_CONVNEXT)
 
 
 def timm_config(bundle: Bundle) -> dict:
     """timm's config.json: which model to build, and how its input is prepared."""
-    model = bundle.model
-    is_vit = isinstance(model, VitFacts)
-    architecture = _ARCHITECTURES.get(model.variant, "vit_base_patch16_224" if is_vit else "convnext_tiny")
+    spec = bundle.spec
+    is_vit = spec.family == "vit"
+    architecture = _ARCHITECTURES.get(spec.variant, "vit_base_patch16_224" if is_vit else "convnext_tiny")
     return {
         "architecture": architecture,
-        "num_classes": model.num_classes,
-        "num_features": model.width if isinstance(model, VitFacts) else model.widths[-1],
-        "global_pool": _POOLS[model.pool] if isinstance(model, VitFacts) else "avg",
+        "num_classes": spec.num_classes,
+        "num_features": spec.size.width if is_vit else spec.size.widths[-1],
+        "global_pool": _POOLS[spec.pool] if is_vit else "avg",
         "model_args": _model_args(bundle),
         "label_names": list(bundle.class_names),
         "pretrained_cfg": {
             "architecture": architecture,
-            "input_size": [3, model.image_size, model.image_size],
+            "input_size": [3, spec.image_size, spec.image_size],
             "fixed_input_size": is_vit,
             "interpolation": bundle.preprocessing.interpolation,
             "crop_pct": bundle.preprocessing.crop_fraction,
             "crop_mode": "center",
             "mean": list(bundle.preprocessing.mean),
             "std": list(bundle.preprocessing.std),
-            "num_classes": model.num_classes,
-            "pool_size": None if is_vit else [model.image_size // 32] * 2,
+            "num_classes": spec.num_classes,
+            "pool_size": None if is_vit else [spec.image_size // 32] * 2,
             "first_conv": "patch_embed.proj" if is_vit else "stem.0",
             "classifier": "head" if is_vit else "head.fc",
         },
@@ -73,15 +72,15 @@ def timm_config(bundle: Bundle) -> dict:
 
 
 def _model_args(bundle: Bundle) -> dict:
-    model = bundle.model
-    if not isinstance(model, VitFacts):
-        return {"depths": list(model.depths), "dims": list(model.widths)}
+    spec = bundle.spec
+    if spec.family != "vit":
+        return {"depths": list(spec.size.depths), "dims": list(spec.size.widths)}
     return {
-        "img_size": model.image_size,
-        "patch_size": model.patch_size,
-        "embed_dim": model.width,
-        "depth": model.depth,
-        "num_heads": model.num_heads,
-        "mlp_ratio": model.mlp_dim / model.width,
-        "global_pool": _POOLS[model.pool],
+        "img_size": spec.image_size,
+        "patch_size": spec.size.patch_size,
+        "embed_dim": spec.size.width,
+        "depth": spec.size.depth,
+        "num_heads": spec.size.num_heads,
+        "mlp_ratio": spec.size.mlp_dim / spec.size.width,
+        "global_pool": _POOLS[spec.pool],
     }

@@ -18,6 +18,8 @@ from semivit_jax.data.sources.image_set import ImageSet
 from semivit_jax.inference import probes
 from semivit_jax.inference.trained import Trained, backbone, find_checkpoint, load_trained, trees_of
 from semivit_jax.models import families
+from semivit_jax.models.families import Network
+from semivit_jax.models.spec import PLAIN
 from semivit_jax.ops import metrics, scores
 from semivit_jax.ops.metrics import Metrics
 from semivit_jax.ops.scores import Scores
@@ -26,7 +28,6 @@ from semivit_jax.stages.stage import ImageDraws, ViewSpec, see
 from semivit_jax.training import sharding
 from semivit_jax.training.evaluate import sums
 from semivit_jax.training.run import prepare_process
-from semivit_jax.weights.facts import MaeFacts, VitFacts
 from semivit_jax.weights.folder import is_import
 from semivit_jax.weights.preprocessing import Preprocessing
 
@@ -39,15 +40,6 @@ PROTOCOLS = {
     "linear": "logistic regression (scikit-learn, C = 1) on standardised frozen features of the labeled images",
 }
 FITTED_ON = ("labeled", "train")  # splits that hold the images a probe is fitted on
-
-Apply = Callable[[Any, jax.Array], jax.Array]
-
-
-class Functions(NamedTuple):
-    """(params, normalised images) -> logits, or what the head reads."""
-
-    logits: Apply
-    features: Apply
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,19 +119,19 @@ class Set(NamedTuple):
 
 def _grade_head(trained: Trained, graded: Set, protocol: str) -> Scores:
     del protocol
-    if isinstance(trained.model, MaeFacts) or not trained.model.num_classes:
+    if not trained.spec.num_classes:
         raise ConfigError(f"{trained.source} has no classifier; give --protocol=knn or --protocol=linear")
-    if trained.model.num_classes != len(graded.task.class_names):
+    if trained.spec.num_classes != len(graded.task.class_names):
         raise ConfigError(
-            f"{trained.source} tells {trained.model.num_classes} classes apart, the data has "
+            f"{trained.source} tells {trained.spec.num_classes} classes apart, the data has "
             f"{len(graded.task.class_names)}; its features can be graded with --protocol=knn or linear"
         )
     if difference := warm_start.class_mismatch(trained.class_names, graded.task.class_names):
         console.say(f"warning: the head of {trained.source} is graded, but {difference}")
-    logits, spec = _functions(trained).logits, _spec(graded.config.data)
+    logits, spec = _network(trained).logits, _spec(graded.config.data)
 
     def step(params: Any, batch: Any) -> Metrics:
-        found = logits(params, see(batch["image"], ImageDraws(), spec))
+        found = logits(params, see(batch["image"], ImageDraws(), spec), None)
         return {
             **scores.base_sums(found, batch["label"], batch["mask"]),
             **scores.detail_sums(found, batch["label"], batch["mask"]),
@@ -167,7 +159,7 @@ def _grade_probe(trained: Trained, graded: Set, protocol: str) -> Scores:
 
 def _extractor(trained: Trained, config: Config) -> Callable[[ImageSet], tuple[np.ndarray, np.ndarray]]:
     """images -> (float32 features, labels), without images that cannot be read."""
-    features, spec = _functions(trained).features, _spec(config.data)
+    features, spec = _network(trained).features, _spec(config.data)
     mesh = sharding.make_mesh(config.mesh.fsdp)
     params, rows = _spread(trained.params, mesh), sharding.eval_batch(mesh)
     compiled = jax.jit(lambda p, images: features(p, see(images, ImageDraws(), spec)).astype(jnp.float32))
@@ -183,27 +175,11 @@ def _extractor(trained: Trained, config: Config) -> Callable[[ImageSet], tuple[n
     return extract
 
 
-def _functions(trained: Trained) -> Functions:
+def _network(trained: Trained) -> Network:
     """A run computes as it trained, an import in float32."""
-    model, config = trained.model, trained.config
-    assert not isinstance(model, MaeFacts)
-    if config is None:
-        module = model.module()
-        return Functions(
-            lambda params, images: module.apply({"params": params}, images),  # pyright: ignore
-            lambda params, images: module.apply({"params": params}, images, method="features"),  # pyright: ignore
-        )
-    section = config.model
-    if isinstance(model, VitFacts):  # an MAE's encoder is read otherwise than the later stages' models
-        section = dataclasses.replace(section, pool=model.pool, posemb=model.posemb)
-    built = families.classifier(
-        section,
-        image_size=model.image_size,
-        num_classes=model.num_classes,
-        drop_path_rate=0.0,
-        backend=jax.default_backend(),
-    )
-    return Functions(lambda params, images: built.logits(params, images, None), built.features)
+    spec, config = trained.spec, trained.config
+    how = PLAIN if config is None else families.compute(config.model, spec, backend=jax.default_backend())
+    return families.network(spec, how, 0.0)
 
 
 def _batches(images: ImageSet, config: Config, num_devices: int) -> EvalBatches:

@@ -8,9 +8,8 @@ import numpy as np
 from semivit_jax.checkpoints import manifest
 from semivit_jax.checkpoints.workdir import STAGE_ORDER
 from semivit_jax.inference.trained import Trained, find_checkpoint, load_trained, trees_of
-from semivit_jax.models import posemb
+from semivit_jax.models import posemb, vit
 from semivit_jax.weights import layout, names
-from semivit_jax.weights.facts import ConvNextFacts, MaeFacts, VitFacts
 from semivit_jax.weights.folder import is_import
 from semivit_jax.weights.importing import Imported, import_sources
 from semivit_jax.weights.sources import Source
@@ -46,20 +45,20 @@ def import_own(source: str, *, variant: str, pool: str | None, image_size: int |
 
 
 def _source(trained: Trained) -> Source:
-    model, tensors = trained.model, _tensors(trained)
-    is_mae = isinstance(model, MaeFacts)
+    spec, tensors = trained.spec, _tensors(trained)
+    is_mae, is_convnext = spec.decoder is not None, spec.family == "convnext"
     return Source(
         kind=f"our own {'MAE' if is_mae else 'classifier'}",
-        family="convnext" if isinstance(model, ConvNextFacts) else "vit",
+        family=spec.family,
         tensors=Tensors({name: tensor.shape for name, tensor in tensors.items()}, tensors.__getitem__),
         folded=(),
-        table=names.TIMM_CONVNEXT if isinstance(model, ConvNextFacts) else names.TIMM_VIT,
+        table=names.TIMM_CONVNEXT if is_convnext else names.TIMM_VIT,
         decoder=names.MAE_DECODER if is_mae else None,
         fixed_tables=("pos_embed", "decoder_pos_embed"),
-        pool=model.pool if isinstance(model, VitFacts) else "cls" if is_mae else "mean",
-        num_heads=None if isinstance(model, ConvNextFacts) else model.num_heads,
-        decoder_num_heads=model.decoder_num_heads if isinstance(model, MaeFacts) else None,
-        layer_norm_eps=model.layer_norm_eps,
+        pool=spec.pool,
+        num_heads=None if is_convnext else spec.size.num_heads,
+        decoder_num_heads=None if spec.decoder is None else spec.decoder.num_heads,
+        layer_norm_eps=spec.layer_norm_eps,
         preprocessing=trained.view.preprocessing,
         class_names=trained.class_names,
     )
@@ -67,17 +66,18 @@ def _source(trained: Trained) -> Source:
 
 def _tensors(trained: Trained) -> dict[str, np.ndarray]:
     """Every array in the PyTorch layout, as views; frozen position embeddings are among them."""
-    model, flat = trained.model, layout.flatten(trained.params)
-    if isinstance(model, ConvNextFacts):
-        return _split(names.TIMM_CONVNEXT, flat, {f"stages_{i}": depth for i, depth in enumerate(model.depths)})
-    table = posemb.sincos(model.width, model.grid_size)[None].astype(np.float32)
-    if isinstance(model, VitFacts):
-        return _split(names.TIMM_VIT, {"posemb": table, **flat}, {"blocks": model.depth})
+    spec, flat = trained.spec, layout.flatten(trained.params)
+    if spec.family == "convnext":
+        return _split(names.TIMM_CONVNEXT, flat, {f"stages_{i}": depth for i, depth in enumerate(spec.size.depths)})
+    grid_size, depths = vit.grid_size(spec), {"blocks": spec.size.depth}
+    table = posemb.sincos(spec.size.width, grid_size)[None].astype(np.float32)
+    if spec.decoder is None:
+        return _split(names.TIMM_VIT, {"posemb": table, **flat}, depths)
     return {
         "pos_embed": table,
-        **_split(names.TIMM_VIT, _under("encoder/", flat), {"blocks": model.depth}),
-        "decoder_pos_embed": posemb.sincos(model.decoder_width, model.grid_size)[None].astype(np.float32),
-        **_split(names.MAE_DECODER, _under("decoder/", flat), {"blocks": model.decoder_depth}),
+        **_split(names.TIMM_VIT, _under("encoder/", flat), depths),
+        "decoder_pos_embed": posemb.sincos(spec.decoder.width, grid_size)[None].astype(np.float32),
+        **_split(names.MAE_DECODER, _under("decoder/", flat), {"blocks": spec.decoder.depth}),
     }
 
 

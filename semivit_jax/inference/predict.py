@@ -15,7 +15,8 @@ from PIL import Image
 from semivit_jax.data.images.decode import BadImage, decode, from_pillow
 from semivit_jax.export.bundle import normalise
 from semivit_jax.inference.trained import Trained, load_trained
-from semivit_jax.weights.facts import MaeFacts
+from semivit_jax.models import families
+from semivit_jax.models.spec import PLAIN
 from semivit_jax.words import counted
 
 TOP = 5
@@ -66,16 +67,15 @@ class Predictor:
         """
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; at least 1")
-        if isinstance(trained.model, MaeFacts) or not trained.model.num_classes:
+        if not trained.spec.num_classes:
             raise ValueError(f"{trained.source} has no classifier, so there is nothing to predict with")
         self.source, self.view, self._batch_size = trained.source, trained.view, batch_size
-        self.class_names, self.variant = class_names_of(trained), trained.model.variant
+        self.class_names, self.variant = class_names_of(trained), trained.spec.variant
         self._params = jax.device_put(trained.params)
-        module, preprocessing = trained.model.module(), trained.view.preprocessing
+        network, preprocessing = families.network(trained.spec, PLAIN, 0.0), trained.view.preprocessing
 
         def probs(params: dict, pixels: jax.Array) -> jax.Array:
-            logits = module.apply({"params": params}, normalise(pixels, preprocessing))
-            return jax.nn.softmax(logits, axis=-1)  # pyright: ignore[reportArgumentType]
+            return jax.nn.softmax(network.logits(params, normalise(pixels, preprocessing), None), axis=-1)
 
         self._probs = jax.jit(probs)
 
@@ -183,8 +183,7 @@ def load(
 
 def class_names_of(trained: Trained) -> tuple[str, ...]:
     """Names of the outputs; their numbers where nobody stored names."""
-    assert not isinstance(trained.model, MaeFacts)
-    return trained.class_names or tuple(str(label) for label in range(trained.model.num_classes))
+    return trained.class_names or tuple(str(label) for label in range(trained.spec.num_classes))
 
 
 def _as_several(images: AnyImage | Sequence[AnyImage]) -> Iterable[AnyImage]:

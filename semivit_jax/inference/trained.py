@@ -10,14 +10,13 @@ from PIL import Image
 
 from semivit_jax.checkpoints import manifest, reading, workdir
 from semivit_jax.checkpoints.reading import CheckpointError
-from semivit_jax.config import Config, ConfigError, MaeConfig
+from semivit_jax.config import Config, ConfigError
 from semivit_jax.data.images.crop_resize import resize_short_side_and_crop
 from semivit_jax.data.rows import unchanged
-from semivit_jax.models.convnext import CONVNEXT_SIZES
-from semivit_jax.models.families import VIT_SIZES
+from semivit_jax.models.spec import ModelSpec
 from semivit_jax.recipes import stored
+from semivit_jax.stages import finetune, mae
 from semivit_jax.weights import layout
-from semivit_jax.weights.facts import ConvNextFacts, MaeFacts, ModelFacts, VitFacts
 from semivit_jax.weights.folder import is_import, load_imported
 from semivit_jax.weights.preprocessing import Preprocessing
 
@@ -66,7 +65,7 @@ class Trained:
 
     Attributes:
       source: folder and tree, for people.
-      model: the module that `params` fit.
+      spec: the model that `params` fit.
       params: nested dict of float32 arrays; without "head" where the model has no classes.
       class_names: one per output; None where nobody stored them.
       view: of the images.
@@ -74,7 +73,7 @@ class Trained:
     """
 
     source: str
-    model: ModelFacts
+    spec: ModelSpec
     params: dict
     class_names: tuple[str, ...] | None
     view: View
@@ -109,8 +108,8 @@ def load_trained(folder: Path, *, kept: str, tree: str | None, stage: str | None
         data.exif_rotation,
         data.max_pixels,
     )
-    model = model_facts(config, facts["stage"], num_classes=len(class_names))
-    return Trained(f"{source} ({chosen})", model, _read_tree(source, chosen), class_names, view, config)
+    spec = model_spec(config, facts["stage"], num_classes=len(class_names))
+    return Trained(f"{source} ({chosen})", spec, _read_tree(source, chosen), class_names, view, config)
 
 
 def find_checkpoint(folder: Path, *, kept: str, stage: str | None) -> Path:
@@ -138,31 +137,17 @@ def trees_of(source: Path) -> tuple[str, ...]:
     return tuple(tree for tree in TREES if any(name.startswith(f"{tree}.") for name in shapes))
 
 
-def model_facts(config: Config, stage: str, *, num_classes: int) -> ModelFacts:
+def model_spec(config: Config, stage: str, *, num_classes: int) -> ModelSpec:
     """The model that a stage of a run trains."""
-    variant, image_size, eps = config.model.variant, config.data.image_size, config.model.layer_norm_eps
-    if variant in CONVNEXT_SIZES:
-        size = CONVNEXT_SIZES[variant]
-        return ConvNextFacts(variant, size.depths, size.widths, image_size, num_classes, layer_norm_eps=eps)
-    sizes = dataclasses.asdict(VIT_SIZES[variant])
-    if stage != "mae":
-        heads = {"pool": config.model.pool, "posemb": config.model.posemb, "num_classes": num_classes}
-        return VitFacts(variant, **sizes, image_size=image_size, **heads, layer_norm_eps=eps)
-    section = config.stage("mae")
-    assert isinstance(section, MaeConfig)
-    decoder = {name: getattr(section, name) for name in ("decoder_width", "decoder_depth", "decoder_num_heads")}
-    return MaeFacts(variant, **sizes, image_size=image_size, **decoder, layer_norm_eps=eps)
+    return (mae.model if stage == "mae" else finetune.model)(config, num_classes)
 
 
 def backbone(trained: Trained) -> Trained:
-    """The same weights as a model with `features`: an MAE becomes its encoder, read at the class token."""
-    model = trained.model
-    if not isinstance(model, MaeFacts):
+    """The same weights as a model with features: an autoencoder becomes its encoder."""
+    if trained.spec.decoder is None:
         return trained
-    sizes = {field.name: getattr(model, field.name) for field in dataclasses.fields(model)}
-    sizes = {name: value for name, value in sizes.items() if not name.startswith("decoder_")}
-    encoder = VitFacts(**sizes, pool="cls", posemb="sincos", num_classes=0)
-    return dataclasses.replace(trained, model=encoder, params=trained.params["encoder"])
+    encoder = dataclasses.replace(trained.spec, decoder=None)
+    return dataclasses.replace(trained, spec=encoder, params=trained.params["encoder"])
 
 
 def _read_tree(source: Path, tree: str) -> dict:
@@ -187,4 +172,4 @@ def _from_import(folder: Path, tree: str | None) -> Trained:
     assert params is not None
     # Published models were evaluated on files as they are, under Pillow's own limit.
     view = View(imported.preprocessing, False, False, Image.MAX_IMAGE_PIXELS or 0)
-    return Trained(f"{folder} ({chosen})", imported.facts, params, imported.class_names, view, None)
+    return Trained(f"{folder} ({chosen})", imported.spec, params, imported.class_names, view, None)

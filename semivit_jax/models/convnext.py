@@ -147,7 +147,8 @@ class ConvNeXt(nn.Module):
             for depth, width in zip(self.depths, self.widths, strict=True)
         ]
         self.norm = layer_norm(self.final_norm_eps, self.dtype)
-        self.head = Dense(self.num_classes, kernel_init=nn.initializers.normal(self.head_init_std))
+        if self.num_classes:
+            self.head = Dense(self.num_classes, kernel_init=nn.initializers.normal(self.head_init_std))
 
     def features(self, images: jax.Array, drop_path_masks: jax.Array | None = None) -> jax.Array:
         """What the head reads: the normalised global mean of the last stage.

@@ -1,5 +1,6 @@
 """Masked autoencoder (He et al. 2022, section 3)."""
 
+import dataclasses
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -17,6 +18,7 @@ from semivit_jax.models.layers import (
     xavier_init,
 )
 from semivit_jax.models.patches import PatchEmbed, patchify
+from semivit_jax.models.spec import Decoder, ModelSpec
 
 
 class Masking(NamedTuple):
@@ -195,6 +197,11 @@ class Mae(nn.Module):
             name="decoder",
         )(latent, masking.restore_ids)
         return MaeOutput(latent, pred, masking.patch_mask)
+
+
+def with_decoder(encoder: ModelSpec, decoder: Decoder) -> ModelSpec:
+    """The masked autoencoder around an encoder: frozen sin-cos tables, no head, features from the class token."""
+    return dataclasses.replace(encoder, pool="cls", posemb="sincos", num_classes=0, decoder=decoder)
 
 
 def _flat_xavier(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:

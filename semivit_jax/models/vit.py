@@ -1,5 +1,7 @@
 """Vision Transformer classifier (Dosovitskiy et al. 2021) as fine-tuned after MAE (He et al. 2022, A.1)."""
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -14,6 +16,32 @@ from semivit_jax.models.layers import (
     stacked_blocks,
 )
 from semivit_jax.models.patches import PatchEmbed, patchify
+from semivit_jax.models.spec import ModelSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class ViTSize:
+    patch_size: int
+    width: int
+    depth: int
+    num_heads: int
+    mlp_dim: int
+
+
+VIT_SIZES = {
+    "vit_s16": ViTSize(16, 384, 12, 6, 1536),
+    "vit_b16": ViTSize(16, 768, 12, 12, 3072),
+    "vit_l16": ViTSize(16, 1024, 24, 16, 4096),
+    "vit_h14": ViTSize(14, 1280, 32, 16, 5120),
+    "vit_h16": ViTSize(16, 1280, 32, 16, 5120),
+    "vit_s14": ViTSize(14, 384, 12, 6, 1536),  # DINOv2's sizes (Oquab et al. 2023)
+    "vit_b14": ViTSize(14, 768, 12, 12, 3072),
+    "vit_l14": ViTSize(14, 1024, 24, 16, 4096),
+    "vit_digits": ViTSize(2, 64, 4, 4, 256),  # 8 x 8 images, the demo
+    "vit_s4": ViTSize(4, 384, 12, 6, 1536),  # 32 x 32 images
+    "vit_test": ViTSize(8, 48, 3, 3, 192),  # the recorded tiny model
+    "vit_test2": ViTSize(8, 48, 2, 3, 192),  # two blocks: the recorded MAE, and stage tests
+}
 
 
 class ViT(nn.Module):
@@ -65,7 +93,8 @@ class ViT(nn.Module):
             self.fc_norm = layer_norm(self.layer_norm_eps, self.dtype)
         else:
             self.norm = layer_norm(self.layer_norm_eps, self.dtype)
-        self.head = Dense(self.num_classes, kernel_init=nn.initializers.normal(self.head_init_std))
+        if self.num_classes:
+            self.head = Dense(self.num_classes, kernel_init=nn.initializers.normal(self.head_init_std))
 
     def features(self, images: jax.Array, drop_path_masks: jax.Array | None = None) -> jax.Array:
         """What the head reads, (batch, width); drop_path_masks (depth, 2, batch) or None (evaluation)."""
@@ -80,6 +109,11 @@ class ViT(nn.Module):
     def __call__(self, images: jax.Array, drop_path_masks: jax.Array | None = None) -> jax.Array:
         features = self.features(images, drop_path_masks)
         return self.head(features.astype(jnp.promote_types(features.dtype, jnp.float32)))
+
+
+def grid_size(spec: ModelSpec) -> int:
+    """Patches per side."""
+    return spec.image_size // spec.size.patch_size
 
 
 def lr_scales(depth: int, layer_decay: float, head_lr_scale: float) -> tuple[tuple[str, float | list[float]], ...]:

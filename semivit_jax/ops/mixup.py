@@ -120,9 +120,13 @@ def group_mixing(draw: GroupDraw, partner: jax.Array, height: int, width: int) -
     return _corrected(partner, lam, jnp.broadcast_to(draw.use_cutmix, (size,)), center, height, width)
 
 
-def prob_mixing(draw: ProbDraw, confidence: jax.Array, height: int, width: int) -> Mixing:
-    """lambda_i = conf_i / (conf_i + conf_j): the more confident image dominates (Cai et al. 2022, eq. 6)."""
-    lam = confidence / (confidence + confidence[draw.partner])
+def prob_mixing(draw: ProbDraw, strength: jax.Array, height: int, width: int) -> Mixing:
+    """lambda_i = s_i / (s_i + s_j): the stronger image dominates (Cai et al. 2022, eq. 6, where s is the confidence).
+
+    Two images without any strength mix half and half.
+    """
+    total = strength + strength[draw.partner]
+    lam = jnp.where(total > 0, strength / total, 0.5)
     return _corrected(draw.partner, lam, draw.use_cutmix, draw.center, height, width)
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import jax
 
 from semivit_jax.config import Config, ConfigError
-from semivit_jax.models.families import VIT_SIZES
-from semivit_jax.plan import DataFacts, Plan
+from semivit_jax.models.vit import VIT_SIZES
+from semivit_jax.plan import ImageCounts, Plan
 from semivit_jax.preflight import flops, search, step
 from semivit_jax.preflight.batch import with_legal_batch
 from semivit_jax.preflight.collectives import Collective, Total, find, totals
@@ -99,7 +99,7 @@ def plan_one(
     config: Config,
     stage: str,
     topology: Topology,
-    facts: DataFacts,
+    counts: ImageCounts,
     *,
     devices: list[Any] | None,
     note: str,
@@ -111,7 +111,7 @@ def plan_one(
       config: the run.
       stage: one of config.stages.
       topology: slice or host.
-      facts: counts of images.
+      counts: images of each role.
       devices: described devices to compile for; None for the analytic part alone.
       note: why there are no devices.
       tries: settings compiled at most when the first one does not fit.
@@ -122,9 +122,9 @@ def plan_one(
     if config.model.variant not in VIT_SIZES:
         raise ConfigError(f"config.model.variant is {config.model.variant!r}; plans cover {', '.join(VIT_SIZES)}")
     config, changed = with_legal_batch(config, stage, topology.num_devices)
-    config, lowered = fit_batch(config, stage, facts, num_devices=topology.num_devices, stored=None)
+    config, lowered = fit_batch(config, stage, counts, num_devices=topology.num_devices, stored=None)
     changed = (*changed, *lowered)
-    plan = make_plan(config, stage, facts, num_devices=topology.num_devices, stored_group_size=None)
+    plan = make_plan(config, stage, counts, num_devices=topology.num_devices, stored_group_size=None)
     load = _load(config, plan, topology, devices)
     state = state_bytes(step.describe_state(config, plan))
     sent, sent_source = expected_sent_bytes(config, plan, state), ESTIMATE
@@ -157,7 +157,7 @@ def plan_one(
         sent_bytes_source=sent_source,
         model_flops=flops.per_update(config, plan).total,
         estimate=roofline(config, plan, topology.chip, state, sent_bytes=sent),
-        change=None if _fits(load) else _change(config, plan, topology, facts, devices, tries),
+        change=None if _fits(load) else _change(config, plan, topology, counts, devices, tries),
     )
 
 
@@ -193,7 +193,7 @@ def _images_per_device(plan: Plan) -> int:
 
 
 def _change(
-    config: Config, plan: Plan, topology: Topology, facts: DataFacts, devices: list[Any] | None, tries: int
+    config: Config, plan: Plan, topology: Topology, counts: ImageCounts, devices: list[Any] | None, tries: int
 ) -> Change:
     """Tries nearby settings whose estimate fits; compiles them where devices are given."""
     start = Setting(config.model.remat, config.mesh.fsdp, _images_per_device(plan))
@@ -202,7 +202,7 @@ def _change(
     def plan_of(setting: Setting) -> tuple[Config, Plan]:
         changed = setting.applied_to(config)
         return changed, make_plan(
-            changed, plan.stage, facts, num_devices=plan.num_devices, stored_group_size=plan.group_size
+            changed, plan.stage, counts, num_devices=plan.num_devices, stored_group_size=plan.group_size
         )
 
     def load(setting: Setting, devices: list[Any] | None) -> Load:
@@ -211,7 +211,7 @@ def _change(
     def promising(setting: Setting) -> bool:
         changed = setting.applied_to(config)
         return search.can_plan(
-            changed, plan.stage, facts, num_devices=plan.num_devices, group_size=plan.group_size
+            changed, plan.stage, counts, num_devices=plan.num_devices, group_size=plan.group_size
         ) and _fits(load(setting, None))
 
     def fits(setting: Setting) -> bool:

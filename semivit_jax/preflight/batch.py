@@ -4,9 +4,10 @@ import dataclasses
 import math
 from pathlib import Path
 
-from semivit_jax.config import Config, ConfigError, FinetuneConfig, SemiConfig, StageConfig
+from semivit_jax.config import Config, ConfigError
 from semivit_jax.data.splits import validation_share
-from semivit_jax.plan import DataFacts
+from semivit_jax.plan import ImageCounts, equal_shares
+from semivit_jax.stages import STAGES
 from semivit_jax.words import counted
 
 # (training images, classes) of the data sets that the recipes name.
@@ -16,7 +17,7 @@ KNOWN_LISTS = {"1percent.txt": 12_811, "10percent.txt": 128_116}
 
 
 @dataclasses.dataclass(frozen=True)
-class GivenFacts:
+class GivenCounts:
     """Counts given on the command line; 0 works them out from the config.
 
     `labeled` counts the images of an own folder whose labels are known, some of which may be kept back for
@@ -28,7 +29,7 @@ class GivenFacts:
     classes: int
 
 
-def data_facts(config: Config, given: GivenFacts) -> DataFacts:
+def image_counts(config: Config, given: GivenCounts) -> ImageCounts:
     """Counts of images, without the validation images that the config keeps back.
 
     Raises:
@@ -50,7 +51,7 @@ def data_facts(config: Config, given: GivenFacts) -> DataFacts:
     labeled = known - kept_back if takes_all else given.labeled or _num_labeled(config, images, classes)
     if not 0 < labeled <= images:
         raise ConfigError(f"{counted(labeled, 'labeled image')} of {images}; it must be from 1 to all of them")
-    return DataFacts(images, labeled, images - labeled, classes)
+    return ImageCounts(images, labeled, images - labeled, equal_shares(labeled, classes))
 
 
 def _num_labeled(config: Config, images: int, classes: int) -> int:
@@ -77,12 +78,12 @@ def with_legal_batch(config: Config, stage: str, num_devices: int) -> tuple[Conf
       The config, and what was changed in words; empty where the batch fits.
     """
     section = config.stage(stage)
-    least = least_images_per_device(section)
+    least = least_images_per_device(config, stage)
     unit = num_devices * section.accum * least
     batch_size = math.ceil(section.batch_size / unit) * unit
     if batch_size == section.batch_size:
         return config, ()
-    what = "labeled images" if isinstance(section, SemiConfig) else "images"
+    what = "labeled images" if len(STAGES[stage].streams(section)) > 1 else "images"
     changed = dataclasses.replace(config, **{stage: dataclasses.replace(section, batch_size=batch_size)})
     lr = "lr by the same rule" if section.lr_rule == "per_256" else "lr unchanged, as it is absolute"
     return changed, (
@@ -91,7 +92,6 @@ def with_legal_batch(config: Config, stage: str, num_devices: int) -> tuple[Conf
     )
 
 
-def least_images_per_device(section: StageConfig) -> int:
+def least_images_per_device(config: Config, stage: str) -> int:
     """2 where images mix, since a mixing group lives on one device and an image is mixed with another."""
-    mixes = isinstance(section, SemiConfig) or (isinstance(section, FinetuneConfig) and section.labeled_mixup)
-    return 2 if mixes else 1
+    return min(STAGES[stage].group_size(config.stage(stage)), 2)

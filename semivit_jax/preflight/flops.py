@@ -12,7 +12,7 @@ Convention, the usual one of model FLOPs utilisation (Chowdhery et al. 2022, app
 import dataclasses
 
 from semivit_jax.config import Config, ConfigError, FinetuneConfig, MaeConfig, SemiConfig
-from semivit_jax.models.families import VIT_SIZES, ViTSize
+from semivit_jax.models.vit import VIT_SIZES, ViTSize
 from semivit_jax.plan import Plan
 
 CHANNELS = 3

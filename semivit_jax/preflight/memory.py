@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from semivit_jax.config import Config, MaeConfig
-from semivit_jax.models.families import VIT_SIZES
+from semivit_jax.models.vit import VIT_SIZES
 from semivit_jax.plan import Plan
 from semivit_jax.stages.state import TrainState
 

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Iterator
 
 from semivit_jax.config import Config, ConfigError
-from semivit_jax.plan import DataFacts
+from semivit_jax.plan import ImageCounts
 from semivit_jax.recipes.planning import make_plan
 
 REMAT = ("none", "dots", "full")
@@ -101,10 +101,10 @@ def nearest(
     return Found(None, tuple(tried), gave_up=False)
 
 
-def can_plan(config: Config, stage: str, facts: DataFacts, *, num_devices: int, group_size: int) -> bool:
+def can_plan(config: Config, stage: str, counts: ImageCounts, *, num_devices: int, group_size: int) -> bool:
     """Whether a batch can be cut as a setting asks, with whole mixing groups of this size on every device."""
     try:
-        make_plan(config, stage, facts, num_devices=num_devices, stored_group_size=group_size)
+        make_plan(config, stage, counts, num_devices=num_devices, stored_group_size=group_size)
     except ConfigError:
         return False
     return True

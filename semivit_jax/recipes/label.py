@@ -4,9 +4,10 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from semivit_jax.config import Config, is_runtime
+from semivit_jax.config import RUNTIME, Config
 from semivit_jax.plan import Plan
-from semivit_jax.recipes.planning import recipe_group
+from semivit_jax.recipes.keys import marks
+from semivit_jax.stages import STAGES
 
 
 def label(raw: Any, values: Mapping[str, Any]) -> None:
@@ -15,7 +16,8 @@ def label(raw: Any, values: Mapping[str, Any]) -> None:
     The seed is told beside the label, and runtime keys change nothing that is computed; of the list of labeled images
     that is true in one workdir alone, which knows its content.
     """
-    changed = [key for key in values if key == "data.label_list" or (key != "seed" and not is_runtime(key))]
+    beside = marks()
+    changed = [k for k in values if k == "data.label_list" or (k != "seed" and RUNTIME not in beside[k])]
     if not changed:
         return
     if "log.recipe" not in values:
@@ -33,7 +35,7 @@ def label_plans(config: Config, plans: Sequence[Plan]) -> Config:
         section = config.stage(plan.stage)
         if plan.batch_size != section.batch_size:
             changed[f"{plan.stage}.batch_size"] = plan.batch_size
-        if plan.group_size != recipe_group(section):
+        if plan.group_size != STAGES[plan.stage].group_size(section):
             changed[f"{plan.stage}.mixup_group_size"] = plan.group_size
     if not changed:
         return config

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from semivit_jax.config import Config
-from semivit_jax.models.families import CONVNEXT_SIZES
+from semivit_jax.models.convnext import CONVNEXT_SIZES
 from semivit_jax.recipes.check import check
 
 

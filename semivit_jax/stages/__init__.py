@@ -5,7 +5,10 @@ from collections.abc import Callable
 from semivit_jax.config import Config
 from semivit_jax.plan import Plan
 from semivit_jax.stages import finetune, mae, semi
+from semivit_jax.stages.spec import StageSpec
 from semivit_jax.stages.stage import Stage
+
+STAGES: dict[str, StageSpec] = {spec.name: spec for spec in (mae.SPEC, finetune.SPEC, semi.SPEC)}
 
 _STAGES: dict[str, Callable[..., Stage]] = {
     "mae": mae.make_stage,

@@ -5,16 +5,19 @@ from typing import NamedTuple
 import jax
 
 from semivit_jax.config import AffineConfig, Config, ConfigError, FinetuneConfig
-from semivit_jax.models.families import Classifier, classifier
+from semivit_jax.models import families
+from semivit_jax.models.families import Network
 from semivit_jax.models.gather import on_every_device
+from semivit_jax.models.spec import ModelSpec
 from semivit_jax.ops import metrics, mixup, rng, scores
 from semivit_jax.ops.losses import cross_entropy, smoothed_target
 from semivit_jax.ops.metrics import Metrics
 from semivit_jax.ops.optim import Optimizer
-from semivit_jax.plan import Plan
+from semivit_jax.plan import Plan, Stream
 from semivit_jax.stages import stage as stage_lib
 from semivit_jax.stages import state
 from semivit_jax.stages.groups import join, split
+from semivit_jax.stages.spec import StageSpec
 from semivit_jax.stages.stage import ImageDraws, PyTree, Stage, ViewSpec, masks, see
 from semivit_jax.stages.state import TrainState
 
@@ -26,18 +29,18 @@ class FinetuneDraws(NamedTuple):
     mix: mixup.GroupDraw | None
 
 
-def build_model(config: Config, section: FinetuneConfig, plan: Plan, *, backend: str) -> Classifier:
-    """The stage's classifier, with its drop path."""
-    return classifier(
-        config.model,
-        image_size=config.data.image_size,
-        num_classes=plan.num_classes,
-        drop_path_rate=section.drop_path_rate,
-        backend=backend,
-    )
+def model(config: Config, num_classes: int) -> ModelSpec:
+    """What the stage trains."""
+    return families.describe(config.model, image_size=config.data.image_size, num_classes=num_classes)
 
 
-def build_optimizer(section: FinetuneConfig, plan: Plan, model: Classifier) -> Optimizer:
+def build_model(config: Config, section: FinetuneConfig, plan: Plan, *, backend: str) -> Network:
+    """The stage's network, with its drop path."""
+    spec = model(config, plan.num_classes)
+    return families.network(spec, families.compute(config.model, spec, backend=backend), section.drop_path_rate)
+
+
+def build_optimizer(section: FinetuneConfig, plan: Plan, model: Network) -> Optimizer:
     """AdamW with the model's layer-wise learning rates.
 
     Raises:
@@ -77,13 +80,13 @@ def make_update(config: Config, plan: Plan, *, backend: str):
     optimizer = build_optimizer(section, plan, model)
     spec = labeled_spec(config, section, model)
 
-    def micro_loss(params: PyTree, policy_state: PyTree, batch: PyTree, draws: FinetuneDraws):
+    def micro_loss(params: PyTree, batch: PyTree, draws: FinetuneDraws):
         images = see(batch["image"], draws.image, spec)
         targets = smoothed_target(batch["label"], plan.num_classes, section.label_smoothing, images.dtype)
         images, targets = mix_labeled(images, targets, draws.mix, plan.group_size)
         logits = model.logits(params, images, masks(draws.image))
         loss = cross_entropy(logits, targets).mean()
-        return loss, (policy_state, {"loss": metrics.of(loss)})
+        return loss, {"loss": metrics.of(loss)}
 
     def update(state: TrainState, batch: PyTree, draws: FinetuneDraws) -> tuple[TrainState, Metrics]:
         return stage_lib.update(
@@ -134,19 +137,19 @@ def chances(section: FinetuneConfig) -> mixup.Chances:
     return mixup.Chances(section.mixup_alpha, section.cutmix_alpha, section.mixup_prob, section.cutmix_switch_prob)
 
 
-def labeled_spec(config: Config, section: FinetuneConfig, model: Classifier) -> ViewSpec:
+def labeled_spec(config: Config, section: FinetuneConfig, model: Network) -> ViewSpec:
     """View of the labeled images."""
     view = config.data.affine_views.labeled if config.data.affine_views else None
     return train_spec(config, section, model, view)
 
 
-def train_spec(config: Config, section: FinetuneConfig, model: Classifier, view: AffineConfig | None) -> ViewSpec:
+def train_spec(config: Config, section: FinetuneConfig, model: Network, view: AffineConfig | None) -> ViewSpec:
     """View of images the student learns from: erased, and passed with drop path."""
     data = config.data
     return ViewSpec(data.mean, data.std, data.image_size, view, section.erase_prob, model.drop_path_rates)
 
 
-def make_eval_step(config: Config, model: Classifier):
+def make_eval_step(config: Config, model: Network):
     """Masked sums of loss, top-1 and top-5 over a padded batch."""
     spec = ViewSpec(config.data.mean, config.data.std, config.data.image_size, None, 0.0, None)
 
@@ -161,3 +164,10 @@ def eval_params(state: TrainState) -> dict[str, PyTree]:
     """The student, and its average where the stage keeps one."""
     averaged = {} if state.ema_params is None else {"val_ema": state.ema_params}
     return {"val": state.params, **averaged}
+
+
+SPEC = StageSpec(
+    name="finetune",
+    streams=lambda section: (Stream("labeled", "labeled", (("image", "labeled"),)),),
+    group_size=lambda section: section.mixup_group_size if section.labeled_mixup else 1,
+)

@@ -4,15 +4,18 @@ from typing import NamedTuple
 
 import jax
 
-from semivit_jax.config import Config
-from semivit_jax.models.families import autoencoder
+from semivit_jax.config import Config, ConfigError
+from semivit_jax.models import families
+from semivit_jax.models.mae import with_decoder
 from semivit_jax.models.patches import patchify
+from semivit_jax.models.spec import Decoder, ModelSpec
 from semivit_jax.ops import metrics, rng
 from semivit_jax.ops.losses import mae_loss
 from semivit_jax.ops.metrics import Metrics
-from semivit_jax.plan import Plan
+from semivit_jax.plan import Plan, Stream
 from semivit_jax.stages import stage as stage_lib
 from semivit_jax.stages import state
+from semivit_jax.stages.spec import StageSpec
 from semivit_jax.stages.stage import ImageDraws, PyTree, Stage, ViewSpec, see
 from semivit_jax.stages.state import TrainState
 
@@ -24,41 +27,61 @@ class MaeDraws(NamedTuple):
     noise: jax.Array
 
 
-def make_update(config: Config, plan: Plan, *, backend: str):
-    """Returns (model, optimizer, update); `update(state, batch, draws)` takes recorded batches and draws too."""
+def model(config: Config, num_classes: int) -> ModelSpec:
+    """What the stage trains: an autoencoder, for which classes do not count.
+
+    Raises:
+      ConfigError: sizes of the decoder that do not fit each other.
+    """
+    del num_classes
     assert config.mae is not None
     section = config.mae
-    model = autoencoder(config.model, section, image_size=config.data.image_size, backend=backend)
-    optimizer = stage_lib.make_optimizer(
-        section, plan, weight_decays=model.weight_decays(section.weight_decay), lr_scales=((r"", 1.0),)
-    )
-    spec = view_spec(config)
+    if section.decoder_width % 4 or section.decoder_width % section.decoder_num_heads:
+        raise ConfigError(
+            f"config.mae.decoder_width is {section.decoder_width}; it must be a multiple of 4, for the position "
+            f"embedding, and of config.mae.decoder_num_heads, {section.decoder_num_heads}"
+        )
+    encoder = families.describe(config.model, image_size=config.data.image_size, num_classes=0)
+    decoder = Decoder(section.decoder_width, section.decoder_depth, section.decoder_num_heads)
+    return with_decoder(encoder, decoder)
 
-    def micro_loss(params: PyTree, policy_state: PyTree, batch: PyTree, draws: MaeDraws):
-        images = see(batch["image"], draws.image, spec)
-        output = model.apply(params, images, draws.noise)
-        patches = patchify(images, model.patch_size)
+
+def make_update(config: Config, plan: Plan, *, backend: str):
+    """Returns (autoencoder, optimizer, update); `update(state, batch, draws)` takes recorded batches and draws too."""
+    assert config.mae is not None
+    section = config.mae
+    spec = model(config, plan.num_classes)
+    autoencoder = families.autoencoder(spec, families.compute(config.model, spec, backend=backend), section.mask_ratio)
+    optimizer = stage_lib.make_optimizer(
+        section, plan, weight_decays=autoencoder.weight_decays(section.weight_decay), lr_scales=((r"", 1.0),)
+    )
+    view = view_spec(config)
+
+    def micro_loss(params: PyTree, batch: PyTree, draws: MaeDraws):
+        images = see(batch["image"], draws.image, view)
+        output = autoencoder.apply(params, images, draws.noise)
+        patches = patchify(images, autoencoder.patch_size)
         total, removed = mae_loss(patches, output.pred, output.patch_mask, norm_pix=section.norm_pix_loss)
         loss = total / removed
-        return loss, (policy_state, {"loss": metrics.of(loss)})
+        return loss, {"loss": metrics.of(loss)}
 
     def update(state: TrainState, batch: PyTree, draws: MaeDraws) -> tuple[TrainState, Metrics]:
         return stage_lib.update(state, batch, draws, micro_loss=micro_loss, optimizer=optimizer, ema_decay=0.0)
 
-    return model, optimizer, update
+    return autoencoder, optimizer, update
 
 
 def make_stage(config: Config, plan: Plan, *, backend: str) -> Stage:
     """Closes over model and optimizer."""
-    model, optimizer, update = make_update(config, plan, backend=backend)
+    autoencoder, optimizer, update = make_update(config, plan, backend=backend)
 
     def init(key: jax.Array) -> TrainState:
-        return state.create(model.init(rng.stream(key, "params")), optimizer, keep_ema=False)
+        return state.create(autoencoder.init(rng.stream(key, "params")), optimizer, keep_ema=False)
 
     def sample_draws(key: jax.Array, position: jax.Array) -> MaeDraws:
         image = stage_lib.stream_draws(key, "image", position=position, plan=plan, ratio=1, spec=view_spec(config))
         noise = rng.grouped(
-            lambda k: jax.random.uniform(k, (plan.group_size, model.num_patches)),
+            lambda k: jax.random.uniform(k, (plan.group_size, autoencoder.num_patches)),
             rng.stream(key, "noise"),
             position=position,
             accum=plan.accum,
@@ -80,3 +103,10 @@ def view_spec(config: Config) -> ViewSpec:
     data = config.data
     view = data.affine_views.mae if data.affine_views else None
     return ViewSpec(data.mean, data.std, data.image_size, view, 0.0, None)
+
+
+SPEC = StageSpec(
+    name="mae",
+    streams=lambda section: (Stream("training", "training", (("image", "mae"),), label=""),),
+    group_size=lambda section: 1,
+)

@@ -133,47 +133,47 @@ def make_optimizer(section: StageConfig, plan: Plan, *, weight_decays: PathTable
     )
 
 
-MicroLoss = Callable[[PyTree, PyTree, PyTree, PyTree], tuple[jax.Array, tuple[PyTree, Metrics]]]
+MicroLoss = Callable[[PyTree, PyTree, PyTree], tuple[jax.Array, Metrics]]
 
 
 def update(
     state: TrainState,
-    batch: PyTree,
+    inputs: PyTree,
     draws: PyTree,
     *,
     micro_loss: MicroLoss,
     optimizer: Optimizer,
     ema_decay: float,
+    policy_state: PyTree = (),
 ) -> tuple[TrainState, Metrics]:
     """One optimizer update from micro-steps whose gradients are averaged.
 
     Args:
       state: before the update.
-      batch, draws: leaves [accum, rows, ...].
-      micro_loss: (params, policy_state, batch, draws of one micro-step) -> (loss, (policy_state, metrics)).
+      inputs, draws: leaves [accum, rows, ...]; the inputs are the batch and what was made of it before.
+      micro_loss: (params, inputs, draws of one micro-step) -> (loss, metrics).
       optimizer: of the stage.
       ema_decay: of the stage.
+      policy_state: of the pseudo-label rule after this batch; a dropped update keeps the old one.
 
     Returns:
       The state, and the metrics of every micro-step plus `grad_norm` (before clipping), `lr` and `dropped`.
     """
     value_and_grad = jax.value_and_grad(micro_loss, has_aux=True)
-    accum = jax.tree.leaves(batch)[0].shape[0]
+    accum = num_micro_steps(inputs)
 
-    def micro_step(carry: PyTree, inputs: PyTree) -> tuple[PyTree, tuple[jax.Array, Metrics]]:
-        grads, policy_state = carry
-        (loss, (policy_state, found)), more = value_and_grad(state.params, policy_state, *inputs)
+    def micro_step(grads: PyTree, given: PyTree) -> tuple[PyTree, tuple[jax.Array, Metrics]]:
+        (loss, found), more = value_and_grad(state.params, *given)
         grads = more if grads is None else jax.tree.map(jnp.add, grads, more)
-        return (grads, policy_state), (jnp.isfinite(loss), found)
+        return grads, (jnp.isfinite(loss), found)
 
-    first, rest = (jax.tree.map(lambda x, s=s: x[s], (batch, draws)) for s in (0, slice(1, None)))
-    carry, (finite, found) = micro_step((None, state.policy_state), first)
+    first, rest = (jax.tree.map(lambda x, s=s: x[s], (inputs, draws)) for s in (0, slice(1, None)))
+    grads, (finite, found) = micro_step(None, first)
     found = jax.tree.map(lambda x: jnp.asarray(x)[None], found)
     if accum > 1:  # the first micro-step starts the sum, so one step alone pays for no scan
-        carry, (more_finite, more_found) = jax.lax.scan(micro_step, carry, rest)
+        grads, (more_finite, more_found) = jax.lax.scan(micro_step, grads, rest)
         finite = finite & more_finite.all()
         found = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), found, more_found)
-    grads, policy_state = carry
     grads = jax.tree.map(lambda g: g / accum, grads)
     grad_norm = optax.tree.norm(grads)
     ok = finite & jnp.isfinite(grad_norm)
@@ -182,3 +182,16 @@ def update(
     found["lr"] = metrics.of(optimizer.lr(state.step))
     found["dropped"] = metrics.of(1.0 - ok)
     return new_state, found
+
+
+def each_micro_step(function: Callable[..., PyTree], *inputs: PyTree) -> PyTree:
+    """Results of one micro-step after the other, so that only one is in memory; all leaves are [accum, rows, ...]."""
+    if num_micro_steps(inputs) > 1:
+        return jax.lax.map(lambda given: function(*given), inputs)
+    found = function(*jax.tree.map(lambda x: x[0], inputs))  # one alone pays for no scan
+    return jax.tree.map(lambda x: x[None], found)
+
+
+def num_micro_steps(inputs: PyTree) -> int:
+    """The length of the leading axis of every leaf."""
+    return jax.tree.leaves(inputs)[0].shape[0]

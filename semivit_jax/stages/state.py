@@ -46,13 +46,13 @@ def apply_gradients(
     ema_decay: float,
     ok: jax.Array,
 ) -> TrainState:
-    """One update: AdamW, then the average of the new params. Where `ok` is false both stay as they were.
+    """One update: AdamW, then the average of the new params. Where `ok` is false all stays as it was.
 
     Args:
       state: before the update.
       optimizer: direction and learning rate.
       grads: averaged over micro-steps.
-      policy_state: after the micro-steps.
+      policy_state: of the pseudo-label rule after this batch.
       ema_decay: weight of the old average; constant, without warm-up or bias correction.
       ok: bool scalar; false drops the whole update, yet step and position move on.
     """

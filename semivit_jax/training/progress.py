@@ -6,11 +6,13 @@ import importlib.metadata
 from pathlib import Path
 
 from semivit_jax import __version__, config
+from semivit_jax import plan as plan_lib
 from semivit_jax.checkpoints import reading
 from semivit_jax.config import FinetuneConfig
 from semivit_jax.files import write_json
 from semivit_jax.hosts import agreement
 from semivit_jax.plan import Plan
+from semivit_jax.recipes.keys import identity
 from semivit_jax.training import guard, writers
 from semivit_jax.training.setup import Run
 
@@ -38,9 +40,9 @@ def facts(run: Run, plan: Plan, step: int, position: int, progress: Progress) ->
         "stage": plan.stage,
         "step": step,
         "position": position,
-        "identity": config.identity(run.config),
+        "identity": identity(run.config),
         "config": config.to_dict(run.config),
-        "plan": dataclasses.asdict(plan),
+        "plan": plan_lib.to_dict(plan),
         "class_names": list(run.task.class_names),
         "preprocessing": {
             "mean": list(data.mean),

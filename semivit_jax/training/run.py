@@ -14,13 +14,14 @@ import jax
 
 from semivit_jax import console
 from semivit_jax.checkpoints import init_from, workdir
-from semivit_jax.config import Config, ConfigError, flatten
+from semivit_jax.config import HOST, Config, ConfigError
 from semivit_jax.data.dataset import cache_dir, describe, open_task
 from semivit_jax.data.sources.errors import DatasetError
 from semivit_jax.data.splits import SplitError
 from semivit_jax.files import write_json
 from semivit_jax.hosts import agreement, cluster, stopping
 from semivit_jax.recipes import label
+from semivit_jax.recipes.keys import unmarked
 from semivit_jax.training import sharding, summary
 from semivit_jax.training.loop import run_stage
 from semivit_jax.training.setup import Run, check_stage, plan_stage
@@ -28,21 +29,6 @@ from semivit_jax.training.setup import Run, check_stage, plan_stage
 FEW_FOR_MAE = 10_000  # images; below, pre-training on own photos alone rarely pays
 
 SHARED_WITHIN_SECONDS = 60.0  # NFS may remember for half of that that a file was not there
-
-# Where a host keeps its data and how it reads it, and its own place among the others.
-HOST_KEYS = (
-    "data.data_dir",
-    "data.root",
-    "data.labels",
-    "data.label_list",
-    "data.threads",
-    "data.workers",
-    "data.prefetch_batches",
-    "mesh.coordinator_address",
-    "mesh.num_processes",
-    "mesh.process_id",
-    "init_from",
-)
 
 
 def train(config: Config, folder: Path, *, notes: Sequence[str] = ()) -> None:
@@ -164,8 +150,7 @@ def prepare_process(config: Config) -> None:
 
 def _shared_config(config: Config) -> str:
     """The config without what may differ from host to host."""
-    flat = {k: v for k, v in flatten(config).items() if k not in HOST_KEYS}
-    return json.dumps(flat, sort_keys=True, default=list)
+    return json.dumps(unmarked(config, HOST), sort_keys=True, default=list)
 
 
 def code_hash() -> str:

@@ -12,7 +12,7 @@ from semivit_jax.data.dataset import TaskData
 from semivit_jax.files import write_json
 from semivit_jax.hosts import agreement
 from semivit_jax.hosts.stopping import StopRequest
-from semivit_jax.plan import DataFacts, Plan
+from semivit_jax.plan import Plan, to_dict
 from semivit_jax.recipes.planning import fit_batch, make_plan
 from semivit_jax.stages import make_stage
 from semivit_jax.words import counted
@@ -35,12 +35,11 @@ class Run:
 
 def plan_stage(run: Run, name: str) -> Plan:
     """The stage's plan; a restart keeps the stored batch and group size, since draws depend on them."""
-    split, path = run.task.split, _path(run, name)
-    facts = DataFacts(len(split.training), len(split.labeled), len(split.unlabeled), len(run.task.class_names))
+    path, counts = _path(run, name), run.task.counts
     stored = json.loads(path.read_text()) if path.exists() else {}
     devices = run.mesh.size
-    config, lowered = fit_batch(run.config, name, facts, num_devices=devices, stored=stored.get("batch_size"))
-    plan = make_plan(config, name, facts, num_devices=devices, stored_group_size=stored.get("group_size"))
+    config, lowered = fit_batch(run.config, name, counts, num_devices=devices, stored=stored.get("batch_size"))
+    plan = make_plan(config, name, counts, num_devices=devices, stored_group_size=stored.get("group_size"))
     return dataclasses.replace(plan, deviations=(*lowered, *plan.deviations))
 
 
@@ -58,7 +57,7 @@ def check_stage(run: Run, plan: Plan) -> None:
 
 def keep_plan(run: Run, plan: Plan) -> None:
     """Writes the plan beside the stage's checkpoints, and says what it changes in the recipe."""
-    agreement.on_first_host(lambda: write_json(_path(run, plan.stage), dataclasses.asdict(plan)))
+    agreement.on_first_host(lambda: write_json(_path(run, plan.stage), to_dict(plan)))
     for deviation in plan.deviations:
         console.say(f"{plan.stage}: the recipe is adapted, on {counted(plan.num_devices, 'device')}: {deviation}")
 

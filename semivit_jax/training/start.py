@@ -97,7 +97,7 @@ def inherit_import(folder: Path, compiled: Compiled, state: TrainState) -> Inher
     """Weights that `semivit import` wrote; the teacher as in `inherit_checkpoint`."""
     imported = load_imported(folder)
     places = jax.tree.map(lambda leaf: leaf.sharding, compiled.target.params)
-    source = f"{folder} ({imported.facts.variant})"
+    source = f"{folder} ({imported.spec.variant})"
     params, transfer = warm_start.from_arrays(imported.params, state.params, places, source=source)
     state = dataclasses.replace(state, params=params)
     if state.ema_params is not None:

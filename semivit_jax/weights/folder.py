@@ -5,10 +5,12 @@ import pathlib
 
 import safetensors.numpy
 
-from semivit_jax.weights import facts, layout
+from semivit_jax.models.spec import ModelSpec
+from semivit_jax.weights import layout
 from semivit_jax.weights.account import ImportReport
 from semivit_jax.weights.importing import Imported
 from semivit_jax.weights.preprocessing import Preprocessing
+from semivit_jax.weights.record import from_record, to_record
 
 RECORD_FILE = "import.json"
 PARAMS_FILE = "params.safetensors"
@@ -29,7 +31,7 @@ def save_imported(folder: str | pathlib.Path, imported: Imported) -> None:
     if imported.ema_params is not None:
         safetensors.numpy.save_file(layout.flatten(imported.ema_params), folder / EMA_PARAMS_FILE)
     record = {
-        "facts": facts.to_json(imported.facts),
+        "facts": to_record(imported.spec),
         "preprocessing": imported.preprocessing.to_json(),
         "class_names": imported.class_names,
         "has_ema_params": imported.ema_params is not None,
@@ -48,9 +50,9 @@ def load_preprocessing(folder: str | pathlib.Path) -> Preprocessing:
     return Preprocessing.from_json(json.loads((pathlib.Path(folder) / RECORD_FILE).read_text())["preprocessing"])
 
 
-def load_facts(folder: str | pathlib.Path) -> facts.ModelFacts:
+def load_spec(folder: str | pathlib.Path) -> ModelSpec:
     """The model that the weights of an import fit."""
-    return facts.from_json(json.loads((pathlib.Path(folder) / RECORD_FILE).read_text())["facts"])
+    return from_record(json.loads((pathlib.Path(folder) / RECORD_FILE).read_text())["facts"])
 
 
 def load_imported(folder: str | pathlib.Path) -> Imported:
@@ -65,7 +67,7 @@ def load_imported(folder: str | pathlib.Path) -> Imported:
     record = json.loads((folder / RECORD_FILE).read_text())
     names = record["class_names"]
     return Imported(
-        facts=facts.from_json(record["facts"]),
+        spec=from_record(record["facts"]),
         params=_read(folder / PARAMS_FILE),
         ema_params=_read(folder / EMA_PARAMS_FILE) if record["has_ema_params"] else None,
         preprocessing=Preprocessing.from_json(record["preprocessing"]),

@@ -2,14 +2,14 @@
 
 import dataclasses
 
+from semivit_jax.models.spec import ModelSpec
 from semivit_jax.weights import layout
 from semivit_jax.weights.account import ImportReport, Row, Status
-from semivit_jax.weights.facts import ModelFacts
 from semivit_jax.weights.fill import Filled, fill
 from semivit_jax.weights.locate import locate
 from semivit_jax.weights.preprocessing import Preprocessing
 from semivit_jax.weights.sources import Source, recognise
-from semivit_jax.weights.targets import choose_facts, target_for
+from semivit_jax.weights.targets import choose_spec, target_for
 from semivit_jax.weights.tensors import open_weights
 from semivit_jax.words import counted
 
@@ -19,7 +19,7 @@ class Imported:
     """Weights in our layout and what belongs to them.
 
     Attributes:
-      facts: the model that `params` fit; num_classes 0 where the source brought no head that fits.
+      spec: the model that `params` fit; num_classes 0 where the source brought no head that fits.
       params: nested dict of float32 numpy arrays; without "head" where num_classes is 0.
       ema_params: moving average of params, where the source has both.
       preprocessing: mean, std, size, crop and interpolation that the weights expect.
@@ -27,7 +27,7 @@ class Imported:
       report: what became of every tensor.
     """
 
-    facts: ModelFacts
+    spec: ModelSpec
     params: dict
     ema_params: dict | None
     preprocessing: Preprocessing
@@ -75,17 +75,17 @@ def import_sources(
       variant, pool, image_size, decoder: as in `import_weights`.
     """
     size = found.preprocessing.image_size if image_size is None else image_size
-    facts = choose_facts(found, variant=variant, pool=pool, image_size=size, decoder=decoder)
-    filled = _fill(found, facts)
+    spec = choose_spec(found, variant=variant, pool=pool, image_size=size, decoder=decoder)
+    filled = _fill(found, spec)
     names = found.class_names if "head/kernel" in filled.params else None
     if names is not None and len(names) != found.num_classes:
         raise ValueError(
             f"{name}: its config names {counted(len(names), 'class', 'classes')}, "
             f"and its head has {counted(found.num_classes, 'output')}"
         )
-    filled_ema = None if ema is None else _fill(ema, facts)
+    filled_ema = None if ema is None else _fill(ema, spec)
     return Imported(
-        facts=facts,
+        spec=spec,
         params=layout.unflatten(filled.params),
         ema_params=None if filled_ema is None else layout.unflatten(filled_ema.params),
         preprocessing=dataclasses.replace(found.preprocessing, image_size=size),
@@ -94,9 +94,9 @@ def import_sources(
     )
 
 
-def _fill(source: Source, facts: ModelFacts) -> Filled:
-    """Fills the tree of `facts`; folded tensors get a row of their own, so that every tensor has one."""
-    filled = fill(source.tensors, target_for(source, facts))
+def _fill(source: Source, spec: ModelSpec) -> Filled:
+    """Fills the tree of `spec`; folded tensors get a row of their own, so that every tensor has one."""
+    filled = fill(source.tensors, target_for(source, spec))
     if not source.folded:
         return filled
     note = "layer scale, folded into attn/proj and mlp/fc2"

@@ -1,6 +1,5 @@
 """Which model a source is imported into, and what may be resized, made anew or left over on the way."""
 
-import dataclasses
 from collections.abc import Mapping
 
 import jax.numpy as jnp
@@ -8,8 +7,10 @@ import numpy as np
 
 from semivit_jax.models import posemb
 from semivit_jax.models.convnext import CONVNEXT_SIZES
-from semivit_jax.models.families import VIT_SIZES
-from semivit_jax.weights.facts import ConvNextFacts, MaeFacts, ModelFacts, VitFacts, param_shapes
+from semivit_jax.models.families import shapes
+from semivit_jax.models.mae import with_decoder
+from semivit_jax.models.spec import Decoder, ModelSpec
+from semivit_jax.models.vit import VIT_SIZES, grid_size
 from semivit_jax.weights.fill import Resizer, Target
 from semivit_jax.weights.layout import BLOCK
 from semivit_jax.weights.names import Table
@@ -39,7 +40,7 @@ _FIXED_TABLES = (
 )
 
 
-def choose_facts(source: Source, *, variant: str, pool: str | None, image_size: int, decoder: bool) -> ModelFacts:
+def choose_spec(source: Source, *, variant: str, pool: str | None, image_size: int, decoder: bool) -> ModelSpec:
     """The model of the given variant that takes as much of the source as possible; see `import_weights`.
 
     Raises:
@@ -51,41 +52,46 @@ def choose_facts(source: Source, *, variant: str, pool: str | None, image_size: 
     if source.family != family:
         raise ValueError(f"the source is a {source.family} ({source.kind}), {variant} is a {family}")
     if family == "convnext":
-        return _convnext_facts(source, variant=variant, pool=pool, image_size=image_size, decoder=decoder)
-    return _vit_facts(source, variant=variant, pool=pool, image_size=image_size, decoder=decoder)
+        return _convnext_spec(source, variant=variant, pool=pool, image_size=image_size, decoder=decoder)
+    return _vit_spec(source, variant=variant, pool=pool, image_size=image_size, decoder=decoder)
 
 
-def target_for(source: Source, facts: ModelFacts) -> Target:
-    """What `fill` needs to know to import `source` into the model of `facts`.
+def target_for(source: Source, spec: ModelSpec) -> Target:
+    """What `fill` needs to know to import `source` into the model of `spec`.
 
     Raises:
       ValueError: the decoder is wanted, but the frozen position embeddings are not the sin-cos tables.
     """
-    if isinstance(facts, MaeFacts):
-        return _mae_target(source, facts)
-    headless = facts.num_classes == 0
+    if spec.decoder is not None:
+        return _mae_target(source, spec, spec.decoder)
+    is_vit, headless = spec.family == "vit", spec.num_classes == 0
     return Target(
-        shapes=param_shapes(facts),
+        shapes=shapes(spec),
         table=source.table,
-        resizers=_vit_resizers(facts) if isinstance(facts, VitFacts) else {},
-        fresh=_FRESH_NORMS if isinstance(facts, VitFacts) else {},
+        resizers=_vit_resizers(spec) if is_vit else {},
+        fresh=_FRESH_NORMS if is_vit else {},
         drawn=_HEAD if headless else (),
-        expendable=_EXPENDABLE if isinstance(facts, VitFacts) else (),
+        expendable=_EXPENDABLE if is_vit else (),
     )
 
 
-def _convnext_facts(source: Source, *, variant: str, pool: str | None, image_size: int, decoder: bool) -> ConvNextFacts:
+def _convnext_spec(source: Source, *, variant: str, pool: str | None, image_size: int, decoder: bool) -> ModelSpec:
     if pool not in (None, "mean") or decoder:
         raise ValueError(f"{variant}: has pool 'mean' and no decoder, got pool {pool!r}, decoder {decoder}")
-    size = CONVNEXT_SIZES[variant]
-    return ConvNextFacts(
-        variant, size.depths, size.widths, image_size, source.num_classes, layer_norm_eps=source.layer_norm_eps
+    return ModelSpec(
+        family="convnext",
+        variant=variant,
+        size=CONVNEXT_SIZES[variant],
+        image_size=image_size,
+        layer_norm_eps=source.layer_norm_eps,
+        pool="mean",
+        posemb="none",
+        num_classes=source.num_classes,
+        decoder=None,
     )
 
 
-def _vit_facts(
-    source: Source, *, variant: str, pool: str | None, image_size: int, decoder: bool
-) -> VitFacts | MaeFacts:
+def _vit_spec(source: Source, *, variant: str, pool: str | None, image_size: int, decoder: bool) -> ModelSpec:
     size = VIT_SIZES[variant]
     if image_size % size.patch_size:
         raise ValueError(
@@ -93,41 +99,47 @@ def _vit_facts(
         )
     if source.num_heads not in (None, size.num_heads):
         raise ValueError(f"num_heads: the source has {source.num_heads}, {variant} {size.num_heads}")
-    sizes = {**dataclasses.asdict(size), "image_size": image_size, "layer_norm_eps": source.layer_norm_eps}
-    if decoder:
-        return MaeFacts(variant, **sizes, **_decoder_sizes(source))
     pool = source.pool if pool is None else pool
-    if pool not in POOLS:
+    if pool not in POOLS and not decoder:
         raise ValueError(f"pool {pool!r}: must be one of {POOLS}")
-    num_classes = source.num_classes if pool == source.pool else 0
-    return VitFacts(variant, **sizes, pool=pool, posemb="learned", num_classes=num_classes)
+    spec = ModelSpec(
+        family="vit",
+        variant=variant,
+        size=size,
+        image_size=image_size,
+        layer_norm_eps=source.layer_norm_eps,
+        pool=pool,
+        posemb="learned",
+        num_classes=source.num_classes if pool == source.pool else 0,
+        decoder=None,
+    )
+    return with_decoder(spec, _decoder(source)) if decoder else spec
 
 
-def _decoder_sizes(source: Source) -> dict[str, int]:
+def _decoder(source: Source) -> Decoder:
     if source.decoder is None or source.decoder_num_heads is None:
         raise ValueError(f"{source.kind}: has no decoder to continue pre-training with")
-    shapes, norm = source.tensors.shapes, str(source.decoder["blocks/norm1/scale"])
-    return {
-        "decoder_width": shapes[str(source.decoder["embed/bias"])][0],
-        "decoder_depth": sum(norm.replace(BLOCK, str(block)) in shapes for block in range(len(shapes))),
-        "decoder_num_heads": source.decoder_num_heads,
-    }
+    stored, norm = source.tensors.shapes, str(source.decoder["blocks/norm1/scale"])
+    return Decoder(
+        width=stored[str(source.decoder["embed/bias"])][0],
+        depth=sum(norm.replace(BLOCK, str(block)) in stored for block in range(len(stored))),
+        num_heads=source.decoder_num_heads,
+    )
 
 
-def _vit_resizers(facts: VitFacts) -> Mapping[str, Resizer]:
+def _vit_resizers(spec: ModelSpec) -> Mapping[str, Resizer]:
     def resize_posemb(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        return np.asarray(posemb.resize(jnp.asarray(array), facts.grid_size))
+        return np.asarray(posemb.resize(jnp.asarray(array), grid_size(spec)))
 
     return {"posemb": Resizer(axes=(1,), apply=resize_posemb), "patch_embed/kernel": _PATCH_RESIZER}
 
 
-def _mae_target(source: Source, facts: MaeFacts) -> Target:
-    for name, width in zip(source.fixed_tables, (facts.width, facts.decoder_width), strict=True):
+def _mae_target(source: Source, spec: ModelSpec, decoder: Decoder) -> Target:
+    for name, width in zip(source.fixed_tables, (spec.size.width, decoder.width), strict=True):
         _check_fixed_table(source, name, width)
-    decoder = source.decoder or {}
     return Target(
-        shapes=param_shapes(facts),
-        table={**_under("encoder", source.table), **_under("decoder", decoder)},
+        shapes=shapes(spec),
+        table={**_under("encoder", source.table), **_under("decoder", source.decoder or {})},
         resizers={"encoder/patch_embed/kernel": _PATCH_RESIZER},
         fresh={},
         drawn=(),

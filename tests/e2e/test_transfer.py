@@ -1,7 +1,6 @@
 """Weights in, training on another data set, weights out: the commands a user runs one after the other."""
 
 import csv
-import dataclasses
 import json
 import shutil
 
@@ -11,10 +10,10 @@ from PIL import Image
 
 from semivit_jax.export import Bundle, export
 from semivit_jax.main import main
-from semivit_jax.models.families import VIT_SIZES
+from semivit_jax.models import families
 from semivit_jax.weights import Preprocessing, layout
-from semivit_jax.weights.facts import VitFacts, param_shapes
 from tests.e2e.photos import SMALL
+from tests.models import spec_of
 
 pytestmark = pytest.mark.xdist_group("transfer")
 
@@ -43,15 +42,12 @@ def photos(tmp_path_factory):
 def imported(tmp_path_factory):
     """`semivit import` of a Hugging Face ViT with its usual epsilon, another view, and a name that will not fit."""
     folder, generator = tmp_path_factory.mktemp("weights"), np.random.default_rng(0)
-    sizes = dataclasses.asdict(VIT_SIZES["vit_test2"])
-    model = VitFacts(
-        "vit_test2", **sizes, image_size=32, pool="cls", posemb="learned", num_classes=3, layer_norm_eps=1e-12
-    )
+    spec = spec_of("vit_test2", pool="cls", num_classes=3, layer_norm_eps=1e-12)
     flat = {
         path: (path.endswith("scale") + 0.1 * generator.standard_normal(shape)).astype(np.float32)
-        for path, shape in param_shapes(model).items()
+        for path, shape in families.shapes(spec).items()
     }
-    export(folder / "theirs", "hugging_face", Bundle(model, layout.unflatten(flat), ("apple", "leaf", "sky"), VIEW))
+    export(folder / "theirs", "hugging_face", Bundle(spec, layout.unflatten(flat), ("apple", "leaf", "sky"), VIEW))
     assert main(["semivit", "import", str(folder / "theirs"), "--model=vit_test2", f"--out={folder / 'in'}"]) == 0
     return folder / "in"
 

@@ -7,9 +7,10 @@ import jax
 import numpy as np
 
 from semivit_jax.config import Config, FinetuneConfig
-from semivit_jax.models.families import PathTable, autoencoder, classifier
+from semivit_jax.models.families import PathTable
 from semivit_jax.ops import optim
 from tests.golden.recipes import load
+from tests.models import autoencoder_of, network_of
 
 NUM_CLASSES = 1000
 
@@ -48,16 +49,11 @@ def _described(config: Config) -> tuple[Any, PathTable, PathTable]:
     section = config.stage(config.stages[0])
     key = jax.random.key(0)
     if config.mae is not None:
-        mae = autoencoder(config.model, config.mae, image_size=config.data.image_size, backend="cpu")
-        return jax.eval_shape(mae.init, key), ((r"", 1.0),), mae.weight_decays(section.weight_decay)
+        autoencoder = autoencoder_of(config)
+        decays = autoencoder.weight_decays(section.weight_decay)
+        return jax.eval_shape(autoencoder.init, key), ((r"", 1.0),), decays
     assert isinstance(section, FinetuneConfig)
-    model = classifier(
-        config.model,
-        image_size=config.data.image_size,
-        num_classes=NUM_CLASSES,
-        drop_path_rate=section.drop_path_rate,
-        backend="cpu",
-    )
+    model = network_of(config, image_size=config.data.image_size, num_classes=NUM_CLASSES)
     lr_scales = model.lr_scales(section.layer_decay, section.head_lr_scale)
     return jax.eval_shape(model.init, key), lr_scales, model.weight_decays(section.weight_decay)
 

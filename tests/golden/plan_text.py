@@ -2,7 +2,7 @@
 
 from semivit_jax.config import Config, ConfigError
 from semivit_jax.recipes.planning import make_plan
-from tests.golden.recipes import RECIPES, facts, load
+from tests.golden.recipes import RECIPES, counts, load
 
 NUM_DEVICES = (1, 8, 64)
 
@@ -21,7 +21,7 @@ def _paragraph(name: str, config: Config, stage: str) -> str:
     lines = [f"[{name}] {stage}, batch {config.stage(stage).batch_size}"]
     for num_devices in NUM_DEVICES:
         try:
-            plan = make_plan(config, stage, facts(config), num_devices=num_devices, stored_group_size=None)
+            plan = make_plan(config, stage, counts(config), num_devices=num_devices, stored_group_size=None)
         except ConfigError as error:
             lines.append(f"{num_devices:>2} devices: refused: {error}")
             continue

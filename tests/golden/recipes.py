@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from configs import cifar10, imagenet_finetune, imagenet_mae, imagenet_semi, transfer
 from semivit_jax.config import Config
-from semivit_jax.plan import DataFacts
+from semivit_jax.plan import ImageCounts, equal_shares
 from semivit_jax.recipes import check
 
 
@@ -43,7 +43,7 @@ LISTED = {"imagenet_subsets/1percent.txt": 12_811, "imagenet_subsets/10percent.t
 OWN_LABELS = 200
 
 
-def facts(config: Config) -> DataFacts:
+def counts(config: Config) -> ImageCounts:
     """Counts of images that a plan needs, as opening the data set would find them (classes taken as equal)."""
     data = config.data
     num_train, num_classes = SIZES[data.dataset]
@@ -57,4 +57,4 @@ def facts(config: Config) -> DataFacts:
     else:
         num_train -= round(data.validation_share * OWN_LABELS)
         num_labeled = round((1 - data.validation_share) * OWN_LABELS)
-    return DataFacts(num_train, num_labeled, num_train - num_labeled, num_classes)
+    return ImageCounts(num_train, num_labeled, num_train - num_labeled, equal_shares(num_labeled, num_classes))

@@ -2,7 +2,7 @@
 
 from semivit_jax.config import Config, SemiConfig
 from semivit_jax.recipes.planning import make_plan
-from tests.golden.recipes import RECIPES, facts, load
+from tests.golden.recipes import RECIPES, counts, load
 
 # What a run on one host of this many devices looks like is part of the table.
 NUM_DEVICES = 8
@@ -64,7 +64,7 @@ def recipes_page() -> str:
 def _row(arguments: str, config: Config) -> tuple[str, ...]:
     stage = config.stages[-1]
     section = config.stage(stage)
-    plan = make_plan(config, stage, facts(config), num_devices=NUM_DEVICES, stored_group_size=None)
+    plan = make_plan(config, stage, counts(config), num_devices=NUM_DEVICES, stored_group_size=None)
     published = getattr(section, "published_acc1", 0.0)
     batch = f"{plan.batch_size}"
     if isinstance(section, SemiConfig):

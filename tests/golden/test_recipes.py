@@ -10,9 +10,9 @@ import pytest
 
 from configs import imagenet_finetune, imagenet_mae, imagenet_semi
 from semivit_jax.config import Config, flatten
-from semivit_jax.plan import DataFacts
 from semivit_jax.recipes import check
 from semivit_jax.recipes.planning import make_plan
+from tests.configs import counts_of
 from tests.golden.recipe_accounts import (
     ACCOUNTS,
     MAE_ACCOUNTS,
@@ -55,8 +55,8 @@ def recorded_values(recorded):
 
 def carried_values(config: Config, stage: str, *, num_devices: int, num_labeled: int):
     """The flattened config, its own stage also as 'stage.', and the plan as 'plan.'."""
-    facts = DataFacts(NUM_TRAIN, num_labeled, NUM_TRAIN - num_labeled, NUM_CLASSES)
-    plan = make_plan(config, stage, facts, num_devices=num_devices, stored_group_size=None)
+    counts = counts_of(NUM_TRAIN, num_labeled, NUM_TRAIN - num_labeled, NUM_CLASSES)
+    plan = make_plan(config, stage, counts, num_devices=num_devices, stored_group_size=None)
     assert plan.deviations == (), "the published devices must run the recipe as it is"
     flat = flatten(config)
     own = {f"stage.{k.partition('.')[2]}": v for k, v in flat.items() if k.startswith(f"{stage}.")}

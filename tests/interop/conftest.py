@@ -8,6 +8,8 @@ import jax
 import numpy as np
 import pytest
 
+from semivit_jax.models import families
+from semivit_jax.models.spec import PLAIN
 from semivit_jax.weights import Imported
 
 PIXELS = 32  # side of the test images; vit_test has patches of 8
@@ -68,9 +70,8 @@ def torch_output(module, images: np.ndarray) -> np.ndarray:
 
 
 def our_logits(imported: Imported, images: np.ndarray) -> np.ndarray:
-    return np.asarray(jax.jit(imported.facts.module().apply)({"params": imported.params}, images))
+    return np.asarray(jax.jit(families.network(imported.spec, PLAIN, 0.0).logits)(imported.params, images, None))
 
 
 def our_features(imported: Imported, images: np.ndarray) -> np.ndarray:
-    module = imported.facts.module()
-    return np.asarray(module.apply({"params": imported.params}, images, method="features"))
+    return np.asarray(families.network(imported.spec, PLAIN, 0.0).features(imported.params, images))

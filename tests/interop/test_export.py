@@ -12,11 +12,11 @@ from PIL import Image
 from semivit_jax.data.images.crop_resize import resize_short_side_and_crop
 from semivit_jax.export import Bundle, export
 from semivit_jax.export.bundle import normalise
-from semivit_jax.models.convnext import CONVNEXT_SIZES
-from semivit_jax.models.families import VIT_SIZES
+from semivit_jax.models import families
+from semivit_jax.models.spec import PLAIN, ModelSpec
 from semivit_jax.weights import Preprocessing, layout
-from semivit_jax.weights.facts import ConvNextFacts, VitFacts, param_shapes
 from tests.interop.conftest import torch_output
+from tests.models import spec_of
 
 pytestmark = pytest.mark.interop
 
@@ -26,34 +26,12 @@ CLASS_NAMES = ("cat", "dog", "owl", "fox", "newt")
 VIEW = Preprocessing(
     image_size=IMAGE_SIZE, crop_fraction=0.875, interpolation="bicubic", mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3)
 )
+_MODEL = {"image_size": IMAGE_SIZE, "num_classes": 5}
 MODELS = {
-    "mean": VitFacts(
-        "vit_test",
-        **dataclasses.asdict(VIT_SIZES["vit_test"]),
-        image_size=IMAGE_SIZE,
-        pool="mean",
-        posemb="learned",
-        num_classes=5,
-    ),
-    "sincos": VitFacts(
-        "vit_test",
-        **dataclasses.asdict(VIT_SIZES["vit_test"]),
-        image_size=IMAGE_SIZE,
-        pool="mean",
-        posemb="sincos",
-        num_classes=5,
-    ),
-    "cls": VitFacts(
-        "vit_test",
-        **dataclasses.asdict(VIT_SIZES["vit_test"]),
-        image_size=IMAGE_SIZE,
-        pool="cls",
-        posemb="learned",
-        num_classes=5,
-    ),
-    "convnext": ConvNextFacts(
-        "convnext_test", **dataclasses.asdict(CONVNEXT_SIZES["convnext_test"]), image_size=IMAGE_SIZE, num_classes=5
-    ),
+    "mean": spec_of("vit_test", **_MODEL),
+    "sincos": spec_of("vit_test", **_MODEL, posemb="sincos"),
+    "cls": spec_of("vit_test", **_MODEL, pool="cls"),
+    "convnext": spec_of("convnext_test", **_MODEL),
 }
 OTHER_EPS = 0.1  # of LayerNorm, large enough to show in the logits
 
@@ -63,13 +41,13 @@ def bundle(request) -> Bundle:
     return random_bundle(MODELS[request.param])
 
 
-def random_bundle(model: VitFacts | ConvNextFacts) -> Bundle:
+def random_bundle(spec: ModelSpec) -> Bundle:
     generator = np.random.default_rng(0)
     flat = {
         path: ((path.endswith(("scale", "gamma"))) + 0.1 * generator.standard_normal(shape)).astype(np.float32)
-        for path, shape in param_shapes(model).items()
+        for path, shape in families.shapes(spec).items()
     }
-    return Bundle(model=model, params=layout.unflatten(flat), class_names=CLASS_NAMES, preprocessing=VIEW)
+    return Bundle(spec=spec, params=layout.unflatten(flat), class_names=CLASS_NAMES, preprocessing=VIEW)
 
 
 def synthetic_photo(width: int, height: int, seed: int) -> Image.Image:
@@ -109,7 +87,7 @@ def evaluation_view(photo: Image.Image) -> np.ndarray:
 
 def expected_logits(bundle: Bundle, pixels: np.ndarray) -> np.ndarray:
     images = normalise(pixels, bundle.preprocessing)
-    return np.asarray(jax.jit(bundle.model.module().apply)({"params": bundle.params}, images))
+    return np.asarray(jax.jit(families.network(bundle.spec, PLAIN, 0.0).logits)(bundle.params, images, None))
 
 
 def test_timm_reads_its_folder(tmp_path, bundle, photos):
@@ -139,9 +117,12 @@ def test_transformers_reads_its_folder(tmp_path, bundle, photos):
     pixels = np.stack([evaluation_view(photo) for photo in photos])
     np.testing.assert_allclose(logits, expected_logits(bundle, pixels), atol=TOLERANCE)
     assert tuple(model.config.id2label.values()) == CLASS_NAMES
-    expected_class = {"cls": "ViTForImageClassification", "mean": "TimmWrapperForImageClassification"}
-    pool = getattr(bundle.model, "pool", None)
-    assert type(model).__name__ == expected_class.get(pool, "ConvNextForImageClassification")
+    expected_class = {
+        ("vit", "cls"): "ViTForImageClassification",
+        ("vit", "mean"): "TimmWrapperForImageClassification",
+        ("convnext", "mean"): "ConvNextForImageClassification",
+    }
+    assert type(model).__name__ == expected_class[bundle.spec.family, bundle.spec.pool]
 
 
 def test_onnxruntime_reads_its_file(tmp_path, bundle, photos):

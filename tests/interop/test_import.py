@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import safetensors
 
-from semivit_jax.models import posemb
+from semivit_jax.models import families, posemb
+from semivit_jax.models.spec import PLAIN
 from tests.interop.conftest import PIXELS, our_features, our_logits, randomised, torch_output
 from tests.interop.small_models import SIZE, SMALL, TOLERANCE, imported, names_in, small_timm_vit
 
@@ -105,7 +106,7 @@ def test_hugging_face_vit_encoder(tmp_path, images):
         torch_output(lambda x: model(x).last_hidden_state[:, 0], images),
     )
     np.testing.assert_allclose(ours, theirs, atol=TOLERANCE)
-    assert result.facts.num_classes == 0
+    assert result.spec.num_classes == 0
 
 
 def test_hugging_face_dinov2(tmp_path, images):
@@ -129,7 +130,7 @@ def test_hugging_face_layer_norm_eps_comes_along(tmp_path, images, eps):
     model = randomised(ViTModel(ViTConfig(**{**SMALL_HUGGING_FACE, "layer_norm_eps": eps})))
     model.save_pretrained(tmp_path)
     result = imported(tmp_path)
-    assert result.facts.layer_norm_eps == eps
+    assert result.spec.layer_norm_eps == eps
     theirs = torch_output(lambda x: model(x).last_hidden_state[:, 0], images)
     np.testing.assert_allclose(our_features(result, images), theirs, atol=TOLERANCE)
 
@@ -150,7 +151,7 @@ def test_hugging_face_mae_continues_with_its_decoder(tmp_path, images):
         pixels = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
         theirs = model(pixels, noise=torch.from_numpy(noise))
     result = imported(tmp_path, decoder=True)
-    ours = result.facts.module(mask_ratio=0.75).apply({"params": result.params}, images, noise)
+    ours = families.autoencoder(result.spec, PLAIN, 0.75).apply(result.params, images, noise)
     np.testing.assert_allclose(ours.pred, theirs.logits, atol=TOLERANCE)
     np.testing.assert_array_equal(ours.patch_mask, theirs.mask)
     assert names_in(result.report) == names_stored(tmp_path)
@@ -178,7 +179,7 @@ def test_hugging_face_convnext_has_a_final_norm_of_its_own(tmp_path, images, eps
     model = randomised(ConvNextForImageClassification(config))
     model.save_pretrained(tmp_path / "theirs")
     result = imported(tmp_path / "theirs", "convnext_test", image_size=None)
-    assert (result.facts.layer_norm_eps, result.class_names) == (eps, ("cat", "dog", "owl"))
+    assert (result.spec.layer_norm_eps, result.class_names) == (eps, ("cat", "dog", "owl"))
     np.testing.assert_allclose(our_logits(result, images), torch_output(model, images), atol=TOLERANCE)
     assert names_in(result.report) == names_stored(tmp_path / "theirs", prefix="convnext.")
 
@@ -189,5 +190,5 @@ def test_hugging_face_convnext_as_transformers_makes_it(tmp_path, images):
     model = randomised(ConvNextForImageClassification(ConvNextConfig()), std=0.02)
     model.save_pretrained(tmp_path)
     result = imported(tmp_path, "convnext_tiny", image_size=None)
-    assert (result.facts.layer_norm_eps, result.preprocessing.image_size) == (1e-12, 224)
+    assert (result.spec.layer_norm_eps, result.preprocessing.image_size) == (1e-12, 224)
     np.testing.assert_allclose(our_logits(result, images), torch_output(model, images), atol=TOLERANCE)

@@ -1,6 +1,7 @@
 """Files as they are published and found: training checkpoints, the full MAE, half precision, damage and malice."""
 
 import argparse
+import dataclasses
 import json
 import os
 import pathlib
@@ -79,7 +80,7 @@ def test_published_mae_without_its_decoder(published_mae):
         result.params["blocks"]["attn"]["qkv"]["kernel"][11], tensors["blocks.11.attn.qkv.weight"].T
     )
     assert result.preprocessing == IMAGENET_224
-    assert (result.facts.pool, result.facts.num_classes) == ("cls", 0)
+    assert (result.spec.pool, result.spec.num_classes) == ("cls", 0)
 
 
 def test_published_mae_for_mean_pooling_gets_a_new_norm_and_keeps_its_table(published_mae):
@@ -101,7 +102,7 @@ def test_published_mae_with_its_decoder(published_mae):
     decoder = result.params["decoder"]
     np.testing.assert_array_equal(decoder["pred"]["kernel"], tensors["decoder_pred.weight"].T)
     np.testing.assert_array_equal(decoder["mask_token"], tensors["mask_token"])
-    sizes = (result.facts.decoder_width, result.facts.decoder_depth, result.facts.decoder_num_heads)
+    sizes = dataclasses.astuple(result.spec.decoder)
     assert sizes == (512, 8, 16)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import cases
-from semivit_jax.models.families import VIT_SIZES
+from semivit_jax.models.vit import VIT_SIZES
 from semivit_jax.ops.mixup import GroupDraw, ProbDraw
 from semivit_jax.stages import semi, state
 from semivit_jax.stages.stage import ImageDraws

@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 
 from semivit_jax.models import posemb
-from semivit_jax.models.families import VIT_SIZES
 from semivit_jax.models.layers import drop_path_rates
 from semivit_jax.models.mae import Mae
-from semivit_jax.models.vit import ViT
+from semivit_jax.models.vit import VIT_SIZES, ViT
 from tests.compiled import quick_jit
 from tests.parity import recorded
 

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from semivit_jax.models import posemb
-from semivit_jax.models.families import autoencoder
 from semivit_jax.models.mae import random_masking
 from semivit_jax.models.patches import patchify
 from semivit_jax.ops.losses import mae_loss
 from tests.compiled import quick_jit
 from tests.configs import small_config
+from tests.models import autoencoder_of
 from tests.parity import recorded
 
 PRECISIONS = pytest.mark.parametrize(("dtype", "suffix", "rtol"), [(np.float64, "_f64", 1e-9), (np.float32, "", 1e-5)])
@@ -19,7 +19,7 @@ PRECISIONS = pytest.mark.parametrize(("dtype", "suffix", "rtol"), [(np.float64, 
 def tiny():
     """The recorded model: two blocks of width 48, a decoder of two blocks of width 32."""
     config = small_config(**{"data.image_size": 32, "model.variant": "vit_test2", "mae.decoder_depth": 2})
-    return autoencoder(config.model, config.mae, image_size=32, backend="cpu")
+    return autoencoder_of(config)
 
 
 def tiny_run(dtype):

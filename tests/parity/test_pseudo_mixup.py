@@ -6,9 +6,8 @@ import pytest
 
 from semivit_jax.ops import mixup
 from semivit_jax.ops.mixup import ProbDraw
-from semivit_jax.stages import semi
 from semivit_jax.stages.pseudo_label import PseudoLabels
-from tests.configs import small_config
+from semivit_jax.stages.pseudo_mixup import mix_pseudo
 from tests.parity import recorded
 
 SIDE = 32
@@ -41,10 +40,10 @@ def test_lambdas_and_boxes(number):
 def test_images_targets_and_mask(number):
     with jax.enable_x64(True):
         found, draw, confidence, images = run(number)
-        section = small_config(**{"semi.pseudo_mixup": "prob", "semi.label_smoothing": 0.1}).semi
-        pseudo = PseudoLabels(found["pseudo_targets"], confidence, (confidence >= THRESHOLD).astype(float))
+        target, weight = np.eye(10)[found["pseudo_targets"]], (confidence >= THRESHOLD).astype(float)
+        pseudo = PseudoLabels(target, confidence, weight, strength=confidence)
         one_group = jax.tree.map(lambda x: x[None], draw)
-        mixed = semi.mix_pseudo(images, pseudo, one_group, section, num_classes=10, group_size=8)
+        mixed = mix_pseudo(images, pseudo, one_group, kind="prob", label_smoothing=0.1, group_size=8)
         np.testing.assert_allclose(mixed.images, found["x"], rtol=0, atol=2e-6)
         np.testing.assert_allclose(mixed.targets, found["target"], rtol=0, atol=2e-6)
         np.testing.assert_array_equal(mixed.confidence_mask, found["new_prob"] >= THRESHOLD)

@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semivit_jax.models.families import Classifier
+from semivit_jax.models.families import Network
 from semivit_jax.ops import metrics
 from semivit_jax.ops.losses import cross_entropy
 from semivit_jax.ops.mixup import GroupDraw, ProbDraw
 from semivit_jax.stages import finetune, semi, state
-from semivit_jax.stages.pseudo_label import fixed_threshold
+from semivit_jax.stages.pseudo_label import Evidence, pseudo_label_metrics
+from semivit_jax.stages.pseudo_mixup import mix_pseudo
 from semivit_jax.stages.stage import ImageDraws
 from tests.compiled import quick_jit
 from tests.configs import small_config, small_plan
@@ -43,8 +44,8 @@ def config_of(case):
 
 
 def pseudo_labels(data):
-    probs = jax.nn.softmax(data["teacher_logits_u_w"].astype(np.float64))
-    return fixed_threshold(small_config(**{"semi.confidence_threshold": 0.5}).semi).apply((), probs)[1]
+    rule = semi.make_rule(config_of("plain").semi, small_plan("semi"))
+    return rule.assign(rule.init(), Evidence(logits=data["teacher_logits_u_w"].astype(np.float64)))[1]
 
 
 def plain_mixup(lam):
@@ -72,7 +73,7 @@ def images(rows):
 def test_pseudo_labels_and_confidences():
     data = recorded.load("semi_loss")
     pseudo = pseudo_labels(data)
-    np.testing.assert_array_equal(pseudo.pseudo_label, data["pseudo_labels"])
+    np.testing.assert_array_equal(pseudo.target.argmax(axis=-1), data["pseudo_labels"])
     np.testing.assert_allclose(pseudo.confidence, data["max_probs"], rtol=0, atol=2e-6)
     np.testing.assert_array_equal(pseudo.weight, data["plain_mask"])
 
@@ -81,8 +82,13 @@ def test_pseudo_labels_and_confidences():
 def test_mask_targets_and_losses_of_each_image(case):
     data, config = recorded.load("semi_loss"), config_of(case)
     pseudo = pseudo_labels(data)
-    mixed = semi.mix_pseudo(
-        images(NUM_UNLABELED), pseudo, draws_of(case, data).pseudo_mix, config.semi, num_classes=10, group_size=20
+    mixed = mix_pseudo(
+        images(NUM_UNLABELED),
+        pseudo,
+        draws_of(case, data).pseudo_mix,
+        kind=config.semi.pseudo_mixup,
+        label_smoothing=config.semi.label_smoothing,
+        group_size=NUM_UNLABELED,
     )
     np.testing.assert_array_equal(mixed.confidence_mask, data[f"{case}_mask"])
     if f"{case}_targets_u" in data:
@@ -94,7 +100,7 @@ def test_mask_targets_and_losses_of_each_image(case):
 @CASE
 def test_pseudo_label_metrics(case):
     data = recorded.load("semi_loss")
-    found = semi.pseudo_label_metrics(pseudo_labels(data), data[f"{case}_mask"], data["true_labels_u"])
+    found = pseudo_label_metrics(pseudo_labels(data), data[f"{case}_mask"], data["true_labels_u"])
     found = metrics.compute(found)
     np.testing.assert_allclose(found["teacher_acc"], data[f"{case}_class_acc_u"], rtol=0, atol=2e-6)
     np.testing.assert_allclose(found["pseudo_label_acc"], data[f"{case}_pseudo_acc"], rtol=0, atol=2e-6)
@@ -115,7 +121,7 @@ def recorded_logits(data):
     names = {"labeled": "logits_x", "strong": "student_logits_u_s", "teacher": "teacher_logits_u_w"}
     params = {k: jnp.asarray(data[v].astype(np.float64)) for k, v in names.items()}
     everything = lambda value: lambda *_: ((r"", value),)  # noqa: E731
-    stub = Classifier(lambda key: params, logits, lambda *_: None, np.zeros((1, 2)), everything(1.0), everything(0.0))
+    stub = Network(lambda key: params, logits, lambda *_: None, np.zeros((1, 2)), everything(1.0), everything(0.0))
     return stub, params
 
 

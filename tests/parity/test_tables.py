@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from semivit_jax.models import posemb, vit
-from semivit_jax.models.families import VIT_SIZES
-from semivit_jax.models.vit import ViT
+from semivit_jax.models.vit import VIT_SIZES, ViT
 from semivit_jax.ops import optim
 from tests.parity import recorded
 

@@ -1,6 +1,5 @@
 """Published model sizes: parameter shapes of every variant, and logits from formula weights."""
 
-import dataclasses
 import math
 
 import jax
@@ -8,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semivit_jax.models.families import autoencoder, classifier
 from tests.compiled import quick_jit
 from tests.configs import small_config
+from tests.models import autoencoder_of, network_of
 from tests.parity import recorded
 
 # Recorded key -> (variant, pool, position embedding)
@@ -36,7 +35,7 @@ AUTOENCODERS = {
 def full_classifier(key):
     variant, pool, position = CLASSIFIERS[key]
     config = small_config(**{"model.variant": variant, "model.pool": pool, "model.posemb": position})
-    return classifier(config.model, image_size=224, num_classes=1000, drop_path_rate=0.0, backend="cpu")
+    return network_of(config, image_size=224, num_classes=1000)
 
 
 def described(model):
@@ -74,10 +73,9 @@ def test_classifier_has_the_recorded_parameters(key):
 @pytest.mark.parametrize("key", AUTOENCODERS)
 def test_autoencoder_has_the_recorded_parameters(key):
     want = recorded.load_json("full_shapes")[key]
-    config = small_config(**{"model.variant": AUTOENCODERS[key]})
-    decoder = {"decoder_width": 512, "decoder_depth": 8, "decoder_num_heads": 16}
-    stage = dataclasses.replace(config.mae, **decoder)
-    params = described(autoencoder(config.model, stage, image_size=224, backend="cpu"))
+    decoder = {"mae.decoder_width": 512, "mae.decoder_depth": 8, "mae.decoder_num_heads": 16}
+    config = small_config(**{"model.variant": AUTOENCODERS[key], "data.image_size": 224, **decoder})
+    params = described(autoencoder_of(config))
     frozen = {name: want["shapes"][name] for name in want["frozen"]}
     assert recorded_shapes(params) | frozen == want["shapes"]
     depth = {"blocks": params["encoder"], "decoder_blocks": params["decoder"]}

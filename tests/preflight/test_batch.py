@@ -11,42 +11,41 @@ from semivit_jax.config import ConfigError
 from semivit_jax.data.dataset import open_task
 from semivit_jax.data.pipeline import BatchSpec, train_batches
 from semivit_jax.data.splits import choose_split
-from semivit_jax.plan import DataFacts
-from semivit_jax.preflight.batch import GivenFacts, data_facts, with_legal_batch
+from semivit_jax.preflight.batch import GivenCounts, image_counts, with_legal_batch
 from semivit_jax.preflight.step import describe_batch
 from semivit_jax.recipes.planning import make_plan
 from semivit_jax.training.sharding import make_mesh
-from tests.configs import small_config, small_plan
+from tests.configs import counts_of, small_config, small_plan
 
-NOTHING = GivenFacts(images=0, labeled=0, classes=0)
-IMAGENET = DataFacts(1_281_167, 12_811, 1_268_356, 1_000)
+NOTHING = GivenCounts(images=0, labeled=0, classes=0)
+IMAGENET = counts_of(1_281_167, 12_811, 1_268_356, 1_000)
 
 
 def test_the_published_lists_are_counted_without_being_there():
     listed = {"data.labels_per_class": 0, "data.label_list": "nowhere/1percent.txt", "data.dataset": "imagenet2012"}
-    assert data_facts(small_config(**listed), NOTHING) == IMAGENET
+    assert image_counts(small_config(**listed), NOTHING) == IMAGENET
 
 
 def test_a_list_that_is_there_is_counted(tmp_path):
     path = tmp_path / "labels.txt"
     path.write_text("a.jpg\nb.jpg\n\n")
     config = small_config(**{"data.labels_per_class": 0, "data.label_list": str(path)})
-    assert data_facts(config, NOTHING).num_labeled == 2
+    assert image_counts(config, NOTHING).labeled == 2
 
 
 def test_digits_counts_agree_with_the_data(tmp_path):
     config = small_config(**{"data.data_dir": str(tmp_path), "data.validation_share": 0.1})
     split = open_task(config, workdir=None).split
-    found = data_facts(config, NOTHING)
-    assert (found.num_labeled, found.num_classes) == (len(split.labeled), 10)
-    assert abs(found.num_train - len(split.training)) <= 10  # whole images per class
+    found = image_counts(config, NOTHING)
+    assert (found.labeled, len(found.per_class)) == (len(split.labeled), 10)
+    assert abs(found.training - len(split.training)) <= 10  # whole images per class
 
 
 def test_an_unknown_data_set_asks_for_its_size():
     config = small_config(**{"data.dataset": "food101"})
     with pytest.raises(ConfigError, match=r"food101.*--images=N.*unless all, or `label_fraction` of them, are labeled"):
-        data_facts(config, NOTHING)
-    assert data_facts(config, GivenFacts(75_750, 0, 101)) == DataFacts(75_750, 404, 75_346, 101)
+        image_counts(config, NOTHING)
+    assert image_counts(config, GivenCounts(75_750, 0, 101)) == counts_of(75_750, 404, 75_346, 101)
 
 
 def test_an_own_folder_keeps_back_a_share_of_its_known_labels():
@@ -55,20 +54,20 @@ def test_an_own_folder_keeps_back_a_share_of_its_known_labels():
     values["data.eval_split"] = ""
     labels = np.repeat([0, 1, 2, -1], [20, 20, 20, 60])
     split = choose_split(labels, label_fraction=1.0, validation_share=0.2, seed=0, class_names="abc")
-    found = data_facts(small_config(**values), GivenFacts(images=120, labeled=60, classes=3))
-    assert found == DataFacts(108, 48, 60, 3)
+    found = image_counts(small_config(**values), GivenCounts(images=120, labeled=60, classes=3))
+    assert found == counts_of(108, 48, 60, 3)
     assert (len(split.training), len(split.labeled), len(split.unlabeled)) == (108, 48, 60)
 
 
 def test_an_own_folder_with_evaluation_images_keeps_nothing_back():
     values = {"data.dataset": "own_folder", "data.labels_per_class": 0, "data.validation_share": 0.2}
-    found = data_facts(small_config(**values), GivenFacts(images=120, labeled=60, classes=3))
-    assert found == DataFacts(120, 60, 60, 3)
+    found = image_counts(small_config(**values), GivenCounts(images=120, labeled=60, classes=3))
+    assert found == counts_of(120, 60, 60, 3)
 
 
 def test_more_labels_than_images_is_refused():
     with pytest.raises(ConfigError, match="9,999 labeled images of 1437"):
-        data_facts(small_config(), GivenFacts(0, 9999, 0))
+        image_counts(small_config(), GivenCounts(0, 9999, 0))
 
 
 def test_a_batch_that_fits_stays():

@@ -9,15 +9,15 @@ import pytest
 from benchmarks import plan_ideas, plan_table
 from semivit_jax.config import ConfigError
 from semivit_jax.configs import imagenet_mae, imagenet_semi
-from semivit_jax.plan import DataFacts
 from semivit_jax.preflight import estimate, flops, memory, step
-from semivit_jax.preflight.batch import data_facts, with_legal_batch
+from semivit_jax.preflight.batch import image_counts, with_legal_batch
 from semivit_jax.preflight.chips import CHIPS, GIB
 from semivit_jax.preflight.search import Setting
 from semivit_jax.recipes.check import check
 from semivit_jax.recipes.planning import make_plan
+from tests.configs import counts_of
 
-IMAGENET = DataFacts(1_281_167, 12_811, 1_268_356, 1_000)
+IMAGENET = counts_of(1_281_167, 12_811, 1_268_356, 1_000)
 
 
 def published(stage, *, devices=8, model="vit_b16", **changes):
@@ -68,8 +68,8 @@ def test_estimated_temporaries_are_near_the_compilers(case, row):
     """Within 15 %; MAE, which is laid out in more ways, within 25 %, and 40 % where gradients are summed."""
     config = Setting(row["remat"], row["fsdp"], row["images_per_device"]).applied_to(plan_table.load_config(case))
     config, _ = with_legal_batch(config, case.stage, row["devices"])
-    facts = data_facts(config, plan_table.WORKED_OUT)
-    plan = make_plan(config, case.stage, facts, num_devices=row["devices"], stored_group_size=None)
+    counts = image_counts(config, plan_table.WORKED_OUT)
+    plan = make_plan(config, case.stage, counts, num_devices=row["devices"], stored_group_size=None)
     assert plan.accum == row["micro_steps"]
     found = memory.estimated_temporaries(config, plan, memory.state_bytes(step.describe_state(config, plan)))
     tolerance = 0.15 if case.stage != "mae" else 0.25 if plan.accum == 1 else 0.40

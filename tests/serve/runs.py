@@ -9,10 +9,10 @@ from semivit_jax import config
 from semivit_jax.checkpoints.saving import Saver
 from semivit_jax.data.dataset import TaskData, open_task
 from semivit_jax.files import write_json
-from semivit_jax.models.families import autoencoder, classifier
 from semivit_jax.training import progress
 from semivit_jax.training.setup import Run
 from tests.configs import small_config, small_plan
+from tests.models import autoencoder_of, network_of
 
 TINY = {"model.variant": "vit_test2", "data.image_size": 8}  # one patch: quick to compile
 
@@ -25,15 +25,9 @@ def digits(**changes) -> TaskData:
 def fresh_params(settings, stage, *, num_classes, seed):
     """Drawn wider than for training, so that logits differ from image to image."""
     if stage == "mae":
-        model = autoencoder(settings.model, settings.mae, image_size=settings.data.image_size, backend="cpu")
+        model = autoencoder_of(settings)
     else:
-        model = classifier(
-            settings.model,
-            image_size=settings.data.image_size,
-            num_classes=num_classes,
-            drop_path_rate=0.0,
-            backend="cpu",
-        )
+        model = network_of(settings, image_size=settings.data.image_size, num_classes=num_classes)
     shapes, generator = jax.eval_shape(model.init, jax.random.key(0)), np.random.default_rng(seed)
     return jax.tree.map(lambda leaf: generator.normal(0.0, 0.2, leaf.shape).astype(np.float32), shapes)
 

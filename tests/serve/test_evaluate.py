@@ -9,12 +9,12 @@ from semivit_jax.cli import eval
 from semivit_jax.data.eval_pipeline import eval_batches
 from semivit_jax.inference.grade import PROTOCOLS, Evaluation
 from semivit_jax.main import main
-from semivit_jax.models.families import classifier
 from semivit_jax.ops.scores import Scores
 from semivit_jax.stages.finetune import make_eval_step
 from semivit_jax.training import sharding
 from semivit_jax.training.evaluate import evaluate
 from tests.compiled import quick_jit
+from tests.models import network_of
 from tests.serve.runs import digits, write_run
 
 CONFIG_FILES = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # ml_collections loads them so
@@ -32,7 +32,7 @@ def test_params_and_ema_params_get_the_numbers_that_training_logs(finished, tmp_
     folder, config, *trees = finished
     assert run(f"--workdir={folder}", f"--out={tmp_path / 'new' / 'eval.json'}") == 0
     written = result(tmp_path / "new" / "eval.json")
-    model = classifier(config.model, image_size=8, num_classes=10, drop_path_rate=0.0, backend="cpu")
+    model = network_of(config, image_size=8, num_classes=10)
     step = quick_jit(make_eval_step(config, model))
     batches = eval_batches(digits().eval, config.data, batch_size=100, process_index=0, process_count=1)
     for name, params in zip(("params", "ema_params"), trees, strict=True):

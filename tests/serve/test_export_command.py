@@ -55,7 +55,7 @@ def test_a_run_is_a_source_of_weights_with_both_trees(finished, tmp_path):
     assert_same(imported.ema_params, finished[3])
     assert imported.class_names == tuple("0123456789")
     assert imported.report.kind == "our own classifier"
-    assert imported.facts == load_trained(finished[0], kept="latest", tree=None, stage=None).model
+    assert imported.spec == load_trained(finished[0], kept="latest", tree=None, stage=None).spec
     # and an import is a source too, of a checkpoint's folder as well as of its run
     assert run("import", tmp_path / "in", "--model=vit_test2", f"--out={tmp_path / 'again'}") == 0
     assert_same(load_imported(tmp_path / "again").ema_params, finished[3])
@@ -88,7 +88,7 @@ def test_another_size_and_pool_are_fitted_on_the_way(finished, tmp_path):
     imported = load_imported(tmp_path / "in")
     assert imported.params["posemb"].shape == (1, 5, 48)
     assert "head" not in imported.params
-    assert imported.preprocessing.image_size == imported.facts.image_size == 16
+    assert imported.preprocessing.image_size == imported.spec.image_size == 16
 
 
 @pytest.fixture(scope="module")

@@ -19,9 +19,9 @@ from semivit_jax.inference.predict import Predictor
 from semivit_jax.inference.predict_folder import predict_folder
 from semivit_jax.inference.trained import View, load_trained
 from semivit_jax.main import main
-from semivit_jax.models.families import classifier
 from semivit_jax.weights import Preprocessing
 from tests.compiled import quick_jit
+from tests.models import network_of
 from tests.serve.runs import write_run
 
 PIXELS = np.random.default_rng(3).integers(0, 256, (5, 8, 8, 3), np.uint8)
@@ -39,7 +39,7 @@ def predictor(finished):
 
 
 def expected_probs(config, params) -> np.ndarray:
-    model = classifier(config.model, image_size=8, num_classes=10, drop_path_rate=0.0, backend="cpu")
+    model = network_of(config, image_size=8, num_classes=10)
     images = (PIXELS / 255 - np.array(config.data.mean)) / np.array(config.data.std)
     logits = quick_jit(lambda p, x: model.logits(p, x, None))(params, images.astype(np.float32))
     return np.asarray(jax.nn.softmax(logits))

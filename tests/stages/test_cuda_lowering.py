@@ -16,8 +16,8 @@ import pytest
 from jax._src.cudnn import fused_attention_stablehlo as fused
 
 from benchmarks import cases
-from semivit_jax.models.families import VIT_SIZES
 from semivit_jax.models.layers import attend
+from semivit_jax.models.vit import VIT_SIZES
 from semivit_jax.stages import make_stage
 from tests.compiled import quick_jit
 from tests.jaxprs import scans

@@ -8,29 +8,29 @@ import pytest
 from semivit_jax.ops import mixup
 from semivit_jax.ops.mixup import GroupDraw, ProbDraw
 from semivit_jax.stages import finetune, semi
-from semivit_jax.stages.pseudo_label import PseudoLabels, fixed_threshold
-from semivit_jax.stages.pseudo_mixup import PSEUDO_MIXUPS, PseudoMixup
+from semivit_jax.stages.pseudo_label import Evidence, PseudoLabels
+from semivit_jax.stages.pseudo_mixup import PSEUDO_MIXUPS, PseudoMixup, mix_pseudo
 from tests.compiled import quick_jit
-from tests.configs import small_config
+from tests.configs import small_config, small_plan
 
 pytestmark = [pytest.mark.usefixtures("float64"), pytest.mark.xdist_group("stages")]  # programs are shared
 
 SIZE, GROUPS = 6, 2
+TARGETS = np.eye(10)[np.arange(12) % 10]
 CONFIDENCE = np.asarray([0.9, 0.2, 0.8, 0.95, 0.3, 0.1, 0.7, 0.6, 0.4, 0.9, 0.2, 0.99])
 WEIGHT = (CONFIDENCE >= 0.5).astype(np.float64)
 LAMBDA = 0.75
 
 
-def mix(kind, images, *, weight=WEIGHT, confidence=CONFIDENCE):
-    section = small_config(**{"semi.pseudo_mixup": kind, "semi.label_smoothing": 0.1}).semi
-    pseudo = PseudoLabels(jnp.arange(12) % 10, jnp.asarray(confidence), jnp.asarray(weight))
+def mix(kind, images, *, weight=WEIGHT, strength=CONFIDENCE):
+    pseudo = PseudoLabels(*(jnp.asarray(x) for x in (TARGETS, CONFIDENCE, weight, strength)))
     draw = None
     if kind == "prob":
         partner = np.asarray([[1, 0, 2, 5, 3, 4], [3, 4, 5, 0, 1, 2]])
         draw = ProbDraw(partner, np.zeros((GROUPS, SIZE), bool), np.zeros((GROUPS, SIZE, 2), int))
     elif kind != "none":
         draw = GroupDraw(np.full(GROUPS, LAMBDA), np.zeros(GROUPS, bool), np.zeros((GROUPS, 2), int))
-    return semi.mix_pseudo(images, pseudo, draw, section, num_classes=10, group_size=SIZE)
+    return mix_pseudo(images, pseudo, draw, kind=kind, label_smoothing=0.1, group_size=SIZE)
 
 
 @pytest.fixture
@@ -39,18 +39,21 @@ def images():
 
 
 def test_a_confidence_at_the_threshold_is_kept():
-    probs = jnp.asarray([[0.75, 0.25], [0.749, 0.251], [0.2, 0.8]])
-    policy_state, pseudo = fixed_threshold(small_config(**{"semi.confidence_threshold": 0.75}).semi).apply((), probs)
+    never = -np.inf
+    logits = jnp.asarray([[0.0, 0.0, never, never], [0.0, 0.0, 0.0, never], [never, never, 0.0, never]])
+    section = small_config(**{"semi.confidence_threshold": 0.5}).semi
+    rule = semi.make_rule(section, small_plan("semi", num_classes=4))
+    policy_state, pseudo = rule.assign(rule.init(), Evidence(logits=logits))
     assert pseudo.weight.tolist() == [1, 0, 1]
-    assert pseudo.pseudo_label.tolist() == [0, 0, 1]
-    assert pseudo.confidence.tolist() == [0.75, 0.749, 0.8]
+    assert pseudo.target.tolist() == [[1, 0, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0]]
+    np.testing.assert_allclose(pseudo.confidence, [1 / 2, 1 / 3, 1])
     assert policy_state == ()
 
 
 def test_none_learns_hard_labels_from_unmixed_images(images):
     mixed = mix("none", images)
     np.testing.assert_array_equal(mixed.images, images)
-    np.testing.assert_array_equal(mixed.targets, np.eye(10)[np.arange(12) % 10])
+    np.testing.assert_array_equal(mixed.targets, TARGETS)
     np.testing.assert_array_equal(mixed.confidence_mask, WEIGHT)
 
 
@@ -104,13 +107,28 @@ def test_prob_takes_lambda_and_mask_from_the_confidences(images):
     assert (mixed.confidence_mask != WEIGHT).any()
 
 
+def test_prob_weighs_partners_by_strength_and_takes_the_larger_weight(images):
+    """An image of confidence .8 below its threshold .9 does not dominate one of .6 above .5, and learns from it."""
+    confidence, threshold = np.asarray([0.8, 0.6] * 6), np.asarray([0.9, 0.5] * 6)
+    mixed = mix("prob", images, weight=(confidence >= threshold) * 1.0, strength=confidence / threshold)
+    lam = (0.8 / 0.9) / (0.8 / 0.9 + 0.6 / 0.5)
+    assert lam == pytest.approx(0.43, abs=0.005)
+    np.testing.assert_allclose(mixed.images[0], lam * images[0] + (1 - lam) * images[1], rtol=1e-12)
+    assert mixed.confidence_mask[0] == mixed.confidence_mask[1] == 1
+
+
+def test_prob_halves_images_without_any_strength(images):
+    mixed = mix("prob", images, strength=np.zeros(12))
+    np.testing.assert_allclose(mixed.images[0], (images[0] + images[1]) / 2, rtol=1e-12)
+
+
 @pytest.mark.parametrize("kind", ["none", "mixup", "mixup_confident", "prob"])
 def test_groups_do_not_mix_with_each_other(kind, images):
-    """Changing every image, confidence and weight of group 0 changes nothing in group 1."""
+    """Changing every image, strength and weight of group 0 changes nothing in group 1."""
     plain = mix(kind, images)
-    other, confidence, weight = images.copy(), CONFIDENCE.copy(), WEIGHT.copy()
-    other[:SIZE], confidence[:SIZE], weight[:SIZE] = 5.0, 0.55, 1.0
-    changed = mix(kind, other, confidence=confidence, weight=weight)
+    other, strength, weight = images.copy(), CONFIDENCE.copy(), WEIGHT.copy()
+    other[:SIZE], strength[:SIZE], weight[:SIZE] = 5.0, 0.55, 1.0
+    changed = mix(kind, other, strength=strength, weight=weight)
     for a, b in zip(plain, changed, strict=True):
         np.testing.assert_array_equal(a[SIZE:], b[SIZE:])
     assert np.abs(plain.images[:SIZE] - changed.images[:SIZE]).max() > 1
@@ -169,16 +187,16 @@ def test_a_pseudo_mixup_of_ones_own_is_one_row(images, monkeypatch):
         del key, image_size, chances
         return jnp.roll(jnp.arange(size), 1)
 
-    def mix_half(partner, confidence, weight, height, width):
-        del confidence, height, width
+    def mix_half(partner, strength, weight, height, width):
+        del strength, height, width
         half, box = jnp.full(partner.shape, 0.5), jnp.zeros((*partner.shape, 4), int)
         return mixup.Mixing(partner, half, jnp.zeros(partner.shape, bool), box), 0 * weight
 
     monkeypatch.setitem(PSEUDO_MIXUPS, "mine", PseudoMixup(sample, mix_half, uses_alphas=False, by_rejection=False))
-    section = small_config(**{"semi.pseudo_mixup": "mine"}).semi
-    pseudo = PseudoLabels(jnp.arange(12) % 10, jnp.asarray(CONFIDENCE), jnp.asarray(WEIGHT))
+    kind = small_config(**{"semi.pseudo_mixup": "mine"}).semi.pseudo_mixup
+    pseudo = PseudoLabels(*(jnp.asarray(x) for x in (TARGETS, CONFIDENCE, WEIGHT, CONFIDENCE)))
     partner = jnp.stack([sample(None, SIZE, 4, None)] * GROUPS)
-    mixed = semi.mix_pseudo(images, pseudo, partner, section, num_classes=10, group_size=SIZE)
+    mixed = mix_pseudo(images, pseudo, partner, kind=kind, label_smoothing=0.1, group_size=SIZE)
     neighbours = np.roll(images.reshape(GROUPS, SIZE, 4, 4, 3), 1, axis=1).reshape(images.shape)
     np.testing.assert_allclose(mixed.images, (images + neighbours) / 2)
     assert not np.any(mixed.confidence_mask)

@@ -8,7 +8,15 @@ import pytest
 from semivit_jax.ops import metrics
 from semivit_jax.ops.losses import cross_entropy, smoothed_target
 from semivit_jax.stages import finetune, semi
-from semivit_jax.stages.pseudo_label import RULES, PseudoLabels, Rule, fixed_threshold
+from semivit_jax.stages.pseudo_label import (
+    RULES,
+    Evidence,
+    PseudoLabelRule,
+    PseudoLabels,
+    Row,
+    pseudo_label_metrics,
+)
+from semivit_jax.stages.pseudo_mixup import mix_pseudo
 from semivit_jax.stages.stage import masks, see
 from tests.compiled import quick_jit
 from tests.stages import small
@@ -90,14 +98,15 @@ def test_true_labels_of_unlabeled_images_change_metrics_only():
 
 
 def test_unknown_labels_are_left_out_of_the_metrics():
-    pseudo = PseudoLabels(jnp.asarray([1, 2, 3, 4]), jnp.asarray([0.9, 0.8, 0.7, 0.6]), jnp.ones(4))
-    known = semi.pseudo_label_metrics(pseudo, jnp.asarray([1.0, 1.0, 0.0, 1.0]), jnp.asarray([1, -1, 3, 0]))
+    confidence = jnp.asarray([0.9, 0.8, 0.7, 0.6])
+    pseudo = PseudoLabels(jax.nn.one_hot(jnp.asarray([1, 2, 3, 4]), 10), confidence, jnp.ones(4), confidence)
+    known = pseudo_label_metrics(pseudo, jnp.asarray([1.0, 1.0, 0.0, 1.0]), jnp.asarray([1, -1, 3, 0]))
     found = metrics.compute(known)
     assert found["teacher_acc"] == pytest.approx(2 / 3)
     assert found["pseudo_label_acc"] == pytest.approx(1 / 2)
     assert found["pseudo_label_recall"] == pytest.approx(1 / 2)
     assert found["mask_rate"] == pytest.approx(3 / 4)
-    unknown = semi.pseudo_label_metrics(pseudo, jnp.ones(4), jnp.full(4, -1))
+    unknown = pseudo_label_metrics(pseudo, jnp.ones(4), jnp.full(4, -1))
     assert unknown["teacher_acc"].count == 0
     assert metrics.compute(unknown)["pseudo_label_acc"] == 0
 
@@ -146,6 +155,10 @@ def test_one_bad_micro_step_drops_the_whole_update():
     assert np.isfinite(found["loss"].total).tolist() == [True, True, False, True]
 
 
+def both_views(unlabeled, draws, specs):
+    return [semi.see_view(k, unlabeled, getattr(draws, k), getattr(specs, k)) for k in ("weak", "strong")]
+
+
 def test_joined_forward_equals_separate_forwards():
     """With drop path on: labeled and strong images keep their own masks inside the joined batch."""
     config, plan = small.stage_config("semi"), small.stage_plan("semi")
@@ -159,12 +172,13 @@ def test_joined_forward_equals_separate_forwards():
     @quick_jit
     def separate(state, batch, draws):
         labeled = see(batch["labeled"]["image"], draws.labeled, specs.labeled)
-        weak, strong = semi.see_unlabeled(batch["unlabeled"], draws, specs)
-        probs = jax.nn.softmax(model.logits(state.ema_params, weak, None))
-        _, pseudo = fixed_threshold(section).apply((), probs)
+        weak, strong = both_views(batch["unlabeled"], draws, specs)
+        rule = semi.make_rule(section, plan)
+        _, pseudo = rule.assign((), Evidence(logits=model.logits(state.ema_params, weak, None)))
         targets = smoothed_target(batch["labeled"]["label"], 10, section.label_smoothing, labeled.dtype)
         labeled, targets = finetune.mix_labeled(labeled, targets, draws.labeled_mix, small.GROUP)
-        mixed = semi.mix_pseudo(strong, pseudo, draws.pseudo_mix, section, 10, group)
+        mixing = {"kind": section.pseudo_mixup, "label_smoothing": section.label_smoothing, "group_size": group}
+        mixed = mix_pseudo(strong, pseudo, draws.pseudo_mix, **mixing)
         logits = model.logits(state.params, labeled, masks(draws.labeled))
         strong_logits = model.logits(state.params, mixed.images, masks(draws.strong))
         unlabeled = mixed.confidence_mask * cross_entropy(strong_logits, mixed.targets)
@@ -177,36 +191,44 @@ def test_joined_forward_equals_separate_forwards():
     np.testing.assert_allclose(found["loss"].total[0], total, rtol=1e-9)
 
 
-def running_threshold(section):
-    """Keeps what is above the running mean confidence; its state is (mean, micro-steps seen)."""
+def running_threshold(threshold, keys, known):
+    """Keeps what is above the running mean confidence; its state is (mean, updates seen)."""
+    del keys
 
-    def initial_state():
-        return {"mean": jnp.asarray(section.confidence_threshold, jnp.float64), "seen": jnp.asarray(0, jnp.int32)}
+    def init():
+        return {"mean": jnp.asarray(threshold, jnp.float64), "seen": jnp.asarray(0, jnp.int32)}
 
-    def apply(policy_state, probs):
+    def assign(policy_state, evidence):
+        probs = jax.nn.softmax(evidence.logits)
         confidence = probs.max(axis=-1)
         mean = 0.5 * policy_state["mean"] + 0.5 * confidence.mean()
         weight = (confidence >= mean).astype(probs.dtype)
-        return {"mean": mean, "seen": policy_state["seen"] + 1}, PseudoLabels(probs.argmax(axis=-1), confidence, weight)
+        target = jax.nn.one_hot(probs.argmax(axis=-1), known.num_classes, dtype=probs.dtype)
+        return {"mean": mean, "seen": policy_state["seen"] + 1}, PseudoLabels(target, confidence, weight, confidence)
 
-    return Rule(initial_state, apply)
+    return PseudoLabelRule(init, assign)
 
 
-def test_a_rule_with_a_state_plugs_in(monkeypatch):
-    monkeypatch.setitem(RULES, "running", running_threshold)
+RUNNING = Row(needs=frozenset({"teacher"}), keys=None, make=running_threshold)
+
+
+def test_a_rule_with_a_state_counts_updates(monkeypatch):
+    """Once per update on the teacher's logits of all micro-steps, whatever the accumulation."""
+    monkeypatch.setitem(RULES, "running", RUNNING)
     rule = {"pseudo_label_rule": "running", "drop_path_rate": 0.0, "erase_prob": 0.0,
             "pseudo_mixup": "none", "labeled_mixup": False}  # fmt: skip
     state = small.initial_state("semi", teacher_scale=CONFIDENT)
     section = small.stage_config("semi", **rule).semi
-    state = state.replace(policy_state=running_threshold(section).initial_state())
+    state = state.replace(policy_state=semi.make_rule(section, small.stage_plan("semi")).init())
     batch, step = small.semi_batch(), small.compiled_step("semi", accum=4, **rule)
     after, found = step(state, small.micro(batch, 4), small.key())
-    assert after.policy_state["seen"] == 4  # carried from micro-step to micro-step
-    want, logits = section.confidence_threshold, quick_jit(teacher_logits)
-    for weak in np.split(batch["unlabeled"]["weak"], 4):
-        want = 0.5 * want + 0.5 * float(jax.nn.softmax(logits(state.ema_params, weak)).max(axis=-1).mean())
+    assert after.policy_state["seen"] == 1
+    logits = quick_jit(teacher_logits)(state.ema_params, batch["unlabeled"]["weak"])
+    confidence = jax.nn.softmax(logits).max(axis=-1)
+    want = 0.5 * section.confidence_threshold + 0.5 * confidence.mean()
     np.testing.assert_allclose(after.policy_state["mean"], want, rtol=1e-9)
-    assert len(np.unique(found["mask_rate"].total)) > 1
+    kept = (confidence >= want).reshape(4, -1).mean(axis=1)  # one threshold for all micro-steps
+    np.testing.assert_array_equal(found["mask_rate"].total, kept)
     batch["labeled"]["image"][0] = np.nan
     dropped, _ = step(after, small.micro(batch, 4), small.key())
     small.assert_equal(dropped.policy_state, after.policy_state)
@@ -218,7 +240,7 @@ def teacher_logits(ema_params, weak):
 
 
 def test_a_stage_starts_with_the_state_of_its_rule(monkeypatch):
-    monkeypatch.setitem(RULES, "running", running_threshold)
+    monkeypatch.setitem(RULES, "running", RUNNING)
     config = small.stage_config("semi", pseudo_label_rule="running")
     stage = semi.make_stage(config, small.stage_plan("semi"), backend="cpu")
     described = jax.eval_shape(stage.init, small.key())
@@ -234,9 +256,9 @@ def test_weak_and_strong_views_of_one_image():
     specs = semi._specs(config, config.semi, model)
     draws = jax.tree.map(lambda x: x[0], small.semi_draws())
     image = np.random.default_rng(0).integers(0, 256, (small.BATCH * small.RATIO, 16, 16, 3)).astype(np.uint8)
-    both_views = quick_jit(lambda unlabeled: semi.see_unlabeled(unlabeled, draws, specs))
-    weak, strong = both_views({"image": image})
+    views = quick_jit(lambda unlabeled: both_views(unlabeled, draws, specs))
+    weak, strong = views({"image": image})
     assert np.abs(weak - strong).max() > 0.1
-    both = both_views({"weak": image, "strong": image[::-1]})
+    both = views({"weak": image, "strong": image[::-1]})
     np.testing.assert_array_equal(both[0], weak)
     assert np.abs(both[1] - strong).max() > 0.1

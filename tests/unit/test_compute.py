@@ -7,6 +7,9 @@ import pytest
 from benchmarks import cases
 from semivit_jax.config import ConfigError
 from semivit_jax.models import families
+from semivit_jax.models.spec import Decoder
+from semivit_jax.models.vit import VIT_SIZES, ViTSize
+from tests.models import spec_of
 
 
 def model(attention, dtype, variant="vit_b16"):
@@ -15,7 +18,11 @@ def model(attention, dtype, variant="vit_b16"):
 
 
 def kernel(attention, dtype, backend, head_dims):
-    return families._compute(model(attention, dtype), backend, head_dims=head_dims)["attention"]
+    """Of an encoder, and of a decoder where there are two head dimensions."""
+    size = ViTSize(patch_size=16, width=head_dims[0], depth=1, num_heads=1, mlp_dim=4)
+    decoder = Decoder(width=head_dims[1], depth=1, num_heads=1) if len(head_dims) > 1 else None
+    spec = spec_of("vit_b16", size=size, decoder=decoder)
+    return families.compute(model(attention, dtype), spec, backend=backend).attention
 
 
 @pytest.mark.parametrize(
@@ -50,5 +57,5 @@ def test_asking_for_cudnn_where_it_cannot_run_is_refused(dtype, backend, head_di
 
 def test_every_published_size_qualifies():
     for name in ("vit_s16", "vit_b16", "vit_l16", "vit_h14", "vit_h16"):
-        size = families.VIT_SIZES[name]
+        size = VIT_SIZES[name]
         assert kernel("cudnn", "bfloat16", "gpu", [size.width // size.num_heads]) == "cudnn"

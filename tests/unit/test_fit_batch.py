@@ -7,13 +7,12 @@ import pytest
 
 from configs import own_folder
 from semivit_jax.config import ConfigError, to_dict
-from semivit_jax.plan import DataFacts
-from semivit_jax.recipes import check
+from semivit_jax.recipes import check, stored
 from semivit_jax.recipes.planning import fit_batch, make_plan
 from semivit_jax.training import setup
 from semivit_jax.training.setup import Run, plan_stage
 from semivit_jax.training.sharding import make_mesh
-from tests.configs import small_config
+from tests.configs import counts_of, small_config
 from tests.serve.runs import digits
 
 STAGES = ("mae", "finetune", "semi")
@@ -27,24 +26,24 @@ def own(**changes):
 
 def lowered(stage, *, train=0, labeled=0, unlabeled=0, devices=1, stored=None, **changes):
     """(the plan, what was said) with few images of one stage's main stream."""
-    facts, config = DataFacts(train, labeled, unlabeled, 3), own(**changes)
-    config, said = fit_batch(config, stage, facts, num_devices=devices, stored=stored)
-    return make_plan(config, stage, facts, num_devices=devices, stored_group_size=None), said
+    counts, config = counts_of(train, labeled, unlabeled, 3), own(**changes)
+    config, said = fit_batch(config, stage, counts, num_devices=devices, stored=stored)
+    return make_plan(config, stage, counts, num_devices=devices, stored_group_size=None), said
 
 
 @pytest.mark.parametrize("devices", [1, 2, 3, 4, 8])
 @pytest.mark.parametrize("photos", [40, 60, 97, 131, 260, 300, 511])
 def test_a_few_photos_with_a_few_labels_simply_run(photos, devices):
-    config, facts = own(), DataFacts(photos, photos // 2, photos - photos // 2, 3)
+    config, counts = own(), counts_of(photos, photos // 2, photos - photos // 2, 3)
     for stage in STAGES:
-        rows = {"mae": photos, "finetune": facts.num_labeled, "semi": facts.num_unlabeled // 5}[stage]
+        rows = {"mae": photos, "finetune": counts.labeled, "semi": counts.unlabeled // 5}[stage]
         if stage != "mae" and rows < 2 * devices:
             continue  # two images must mix on every device
         section = config.stage(stage)
         if rows >= section.batch_size and section.batch_size % (2 * devices):
             continue  # nothing is too few here, but three devices do not share 32 images
-        fitted, said = fit_batch(config, stage, facts, num_devices=devices, stored=None)
-        plan = make_plan(fitted, stage, facts, num_devices=devices, stored_group_size=None)
+        fitted, said = fit_batch(config, stage, counts, num_devices=devices, stored=None)
+        plan = make_plan(fitted, stage, counts, num_devices=devices, stored_group_size=None)
         assert plan.steps_per_epoch >= 1
         assert plan.batch_size <= min(rows, section.batch_size)
         assert bool(said) == (rows < section.batch_size)
@@ -90,10 +89,10 @@ def test_enough_images_lower_nothing():
 
 
 def test_published_recipes_are_refused_instead():
-    config, facts = small_config(), DataFacts(1437, 30, 1407, 10)
-    assert fit_batch(config, "finetune", facts, num_devices=1, stored=None) == (config, ())
+    config, counts = small_config(), counts_of(1437, 30, 1407, 10)
+    assert fit_batch(config, "finetune", counts, num_devices=1, stored=None) == (config, ())
     with pytest.raises(ConfigError, match=r"--config.finetune.batch_size=30 is the largest on 1 device"):
-        make_plan(config, "finetune", facts, num_devices=1, stored_group_size=None)
+        make_plan(config, "finetune", counts, num_devices=1, stored_group_size=None)
 
 
 @pytest.mark.parametrize(
@@ -126,6 +125,6 @@ def test_a_restart_keeps_the_batch_it_began_with(tmp_path):
 
 
 def test_stored_configs_of_earlier_versions_refuse_as_they_did():
-    stored = to_dict(dataclasses.replace(own(), stages=("finetune",)))
-    del stored["train"]["lower_batch_to_fit"]
-    assert not stored.check_stored(stored).train.lower_batch_to_fit
+    values = to_dict(dataclasses.replace(own(), stages=("finetune",)))
+    del values["train"]["lower_batch_to_fit"]
+    assert not stored.check_stored(values).train.lower_batch_to_fit

@@ -7,8 +7,8 @@ import pytest
 from benchmarks import cases, parts
 from benchmarks.measure import describe, shapes_of
 from semivit_jax.config import ConfigError
-from semivit_jax.models import families
-from semivit_jax.models.families import VIT_SIZES, ViTSize
+from semivit_jax.models import vit
+from semivit_jax.models.vit import VIT_SIZES, ViTSize
 from semivit_jax.preflight import flops
 from tests.compiled import QUICK
 
@@ -19,7 +19,7 @@ BATCHES = {"mae": 64, "finetune": 16, "semi": 4}  # enough rows that the optimiz
 
 @pytest.fixture
 def wide(monkeypatch):
-    monkeypatch.setitem(families.VIT_SIZES, "vit_wide", WIDE)
+    monkeypatch.setitem(vit.VIT_SIZES, "vit_wide", WIDE)
     monkeypatch.setitem(cases.TINY_DECODER, "decoder_width", 512)
 
 

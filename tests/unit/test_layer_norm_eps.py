@@ -11,16 +11,17 @@ import pytest
 
 from semivit_jax.cli.overrides import adopt_preprocessing
 from semivit_jax.config import ConfigError
-from semivit_jax.inference.trained import model_facts
+from semivit_jax.inference.trained import model_spec
+from semivit_jax.models import families
 from semivit_jax.models.convnext import CONVNEXT_SIZES
-from semivit_jax.models.families import VIT_SIZES, autoencoder, classifier
+from semivit_jax.models.spec import PLAIN
 from semivit_jax.recipes.check import check
 from semivit_jax.weights import Imported, layout, save_imported
 from semivit_jax.weights.account import ImportReport
-from semivit_jax.weights.facts import ConvNextFacts, VitFacts, param_shapes
 from semivit_jax.weights.preprocessing import IMAGENET_224
 from tests.compiled import quick_jit
 from tests.configs import raw_config, small_config
+from tests.models import autoencoder_of, network_of, spec_of
 
 EPS = 1e-3
 SMALL = {"model.variant": "vit_test2", "data.image_size": 16}
@@ -47,25 +48,24 @@ def config_with_eps(**changes):
 @pytest.mark.parametrize("pool", ["mean", "cls"])
 def test_every_norm_of_a_classifier_has_it(pool):
     config = config_with_eps(**{"model.pool": pool})
-    model = classifier(config.model, image_size=16, num_classes=3, drop_path_rate=0.0, backend="cpu")
+    model = network_of(config, image_size=16, num_classes=3)
     assert set(norms_of(model.init)) == {EPS}
 
 
 def test_every_norm_of_an_autoencoder_has_it():
     config = config_with_eps()
-    model = autoencoder(config.model, config.mae, image_size=16, backend="cpu")
+    model = autoencoder_of(config)
     assert set(norms_of(model.init)) == {EPS}
 
 
 def test_of_a_convnext_the_final_norm_alone_has_it():
     changes = {"model.variant": "convnext_test", "model.posemb": "none", "data.image_size": 32}
     config = config_with_eps(**changes)
-    model = classifier(config.model, image_size=32, num_classes=3, drop_path_rate=0.0, backend="cpu")
+    model = network_of(config, image_size=32, num_classes=3)
     *others, final = norms_of(model.init)
     assert (set(others), final) == ({1e-6}, EPS)
-    facts = model_facts(config, "finetune", num_classes=3)  # what predict, eval and export build
-    assert isinstance(facts, ConvNextFacts)
-    assert facts.module().final_norm_eps == EPS
+    spec = model_spec(config, "finetune", num_classes=3)  # what predict, eval and export build
+    assert norms_of(families.network(spec, PLAIN, 0.0).init)[-1] == EPS
 
 
 @pytest.mark.parametrize("recipe", ["digits", "cifar10", "own_folder:init_from=x", "transfer", "imagenet_mae"])
@@ -88,30 +88,26 @@ def test_zero_is_refused():
         small_config(**SMALL, **{"model.layer_norm_eps": 0.0})
 
 
-def save(folder, facts):
-    params = layout.unflatten({path: np.zeros(shape, np.float32) for path, shape in param_shapes(facts).items()})
-    view = dataclasses.replace(IMAGENET_224, image_size=facts.image_size)
-    save_imported(folder, Imported(facts, params, None, view, None, ImportReport("x", "x", (), None)))
+def save(folder, spec):
+    params = layout.unflatten({path: np.zeros(shape, np.float32) for path, shape in families.shapes(spec).items()})
+    view = dataclasses.replace(IMAGENET_224, image_size=spec.image_size)
+    save_imported(folder, Imported(spec, params, None, view, None, ImportReport("x", "x", (), None)))
 
 
 def vit_with(eps):
-    sizes = dataclasses.asdict(VIT_SIZES["vit_test2"])
-    return VitFacts(
-        "vit_test2", **sizes, image_size=16, pool="cls", posemb="learned", num_classes=0, layer_norm_eps=eps
-    )
+    return spec_of("vit_test2", image_size=16, pool="cls", num_classes=0, layer_norm_eps=eps)
 
 
 def convnext_with(eps):
-    size = CONVNEXT_SIZES["convnext_test"]
-    return ConvNextFacts("convnext_test", size.depths, size.widths, 32, 0, layer_norm_eps=eps)
+    return spec_of("convnext_test", num_classes=0, layer_norm_eps=eps)
 
 
-@pytest.mark.parametrize("facts", [vit_with(1e-12), vit_with(1e-6), convnext_with(1e-12)], ids=repr)
-def test_a_run_computes_as_its_imported_weights_do(tmp_path, facts):
-    save(tmp_path / "in", facts)
+@pytest.mark.parametrize("spec", [vit_with(1e-12), vit_with(1e-6), convnext_with(1e-12)], ids=repr)
+def test_a_run_computes_as_its_imported_weights_do(tmp_path, spec):
+    save(tmp_path / "in", spec)
     raw = raw_config(**SMALL, init_from=str(tmp_path / "in"))
     adopt_preprocessing(raw, (), None)
-    assert raw.model.layer_norm_eps == facts.layer_norm_eps
+    assert raw.model.layer_norm_eps == spec.layer_norm_eps
 
 
 @pytest.mark.parametrize("record", ['{"facts": ', "{}"], ids=["cut off", "empty"])
@@ -133,7 +129,7 @@ def test_the_command_line_has_the_last_word(tmp_path):
 def test_a_convnext_head_starts_as_wide_as_configured():
     changes = {"model.variant": "convnext_test", "model.posemb": "none", "model.head_init_std": 0.5}
     config = small_config(**changes)
-    model = classifier(config.model, image_size=32, num_classes=200, drop_path_rate=0.0, backend="cpu")
+    model = network_of(config, image_size=32, num_classes=200)
     kernel = quick_jit(lambda key: model.init(key)["head"]["kernel"])(jax.random.key(0))
     assert kernel.shape == (CONVNEXT_SIZES["convnext_test"].widths[-1], 200)
     assert float(jnp.std(kernel)) == pytest.approx(0.5, rel=0.05)

@@ -7,18 +7,18 @@ from configs import cifar10, imagenet_mae, own_folder
 from semivit_jax.cli import exits, overrides
 from semivit_jax.cli.flags import parse_config
 from semivit_jax.cli.split import split
-from semivit_jax.config import ConfigError, is_runtime
-from semivit_jax.plan import DataFacts
-from semivit_jax.recipes import label
+from semivit_jax.config import RUNTIME, ConfigError
+from semivit_jax.recipes import keys
+from semivit_jax.recipes.label import label_plans
 from semivit_jax.recipes.planning import fit_batch, make_plan
-from tests.configs import small_config
+from tests.configs import counts_of, small_config
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:the load_module:DeprecationWarning"
 )  # how ml_collections reads a config
 
 
-FACTS = DataFacts(num_train=1437, num_labeled=40, num_unlabeled=1397, num_classes=10)
+COUNTS = counts_of(1437, 40, 1397, classes=10)
 
 
 def command_line(*arguments):
@@ -84,8 +84,9 @@ def test_arguments_that_choose_a_variant_stand_in_the_label():
 
 
 def test_a_published_accuracy_is_no_part_of_a_runs_identity():
-    assert is_runtime("semi.published_acc1")
-    assert not is_runtime("semi.epochs")
+    beside = keys.marks()
+    assert RUNTIME in beside["semi.published_acc1"]
+    assert RUNTIME not in beside["semi.epochs"]
 
 
 def test_another_list_of_labels_stands_in_the_label():
@@ -102,17 +103,17 @@ def test_another_list_of_labels_stands_in_the_label():
 def test_the_label_tells_which_mixing_groups_the_devices_made_smaller(limit, label):
     changes = {"semi.batch_size": 16, "semi.mixup_group_size": 8, "train.max_images_per_device": limit}
     config = small_config(**changes, **{"log.origin": "published", "semi.published_acc1": 70.0})
-    plan = make_plan(config, "semi", FACTS, num_devices=1, stored_group_size=None)
-    told = label.label_plans(config, [plan])
+    plan = make_plan(config, "semi", COUNTS, num_devices=1, stored_group_size=None)
+    told = label_plans(config, [plan])
     assert told.log.recipe == label
     assert (told.log.origin, told.semi.published_acc1) == (("published", 70.0) if not limit else ("ours", 0.0))
 
 
 def test_the_label_tells_which_batch_the_images_made_smaller():
     config = small_config(**{"finetune.batch_size": 80, "train.lower_batch_to_fit": True})
-    lowered, _ = fit_batch(config, "finetune", FACTS, num_devices=1, stored=None)
-    plan = make_plan(lowered, "finetune", FACTS, num_devices=1, stored_group_size=None)
-    assert label.label_plans(config, [plan]).log.recipe == "digits with finetune.batch_size=40"
+    lowered, _ = fit_batch(config, "finetune", COUNTS, num_devices=1, stored=None)
+    plan = make_plan(lowered, "finetune", COUNTS, num_devices=1, stored_group_size=None)
+    assert label_plans(config, [plan]).log.recipe == "digits with finetune.batch_size=40"
 
 
 # ---- mistakes

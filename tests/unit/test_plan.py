@@ -3,18 +3,17 @@
 import pytest
 
 from semivit_jax.config import ConfigError
-from semivit_jax.plan import DataFacts
 from semivit_jax.recipes.planning import make_plan
-from tests.configs import small_config
+from tests.configs import counts_of, small_config
 
-FACTS = DataFacts(num_train=1000, num_labeled=100, num_unlabeled=900, num_classes=10)
+COUNTS = counts_of(1000, 100, 900, classes=10)
 
 
 def plan(stage="semi", *, devices=1, stored=None, **changes):
     limit = changes.pop("max_images_per_device", 0)
     section = {f"{stage}.{k}": v for k, v in {"warmup_epochs": 0.0, **changes}.items()}
     config = small_config(**section, **{"train.max_images_per_device": limit})
-    return make_plan(config, stage, FACTS, num_devices=devices, stored_group_size=stored)
+    return make_plan(config, stage, COUNTS, num_devices=devices, stored_group_size=stored)
 
 
 def test_epochs_are_passes_over_the_main_stream():
@@ -107,4 +106,4 @@ def test_too_few_images_for_one_update_are_named_with_the_largest_batch():
 
 def test_evaluation_comes_at_least_every_so_many_steps():
     config = small_config(**{"train.eval_every_epochs": 0.001})
-    assert make_plan(config, "semi", FACTS, num_devices=1, stored_group_size=None).eval_every_steps == 1
+    assert make_plan(config, "semi", COUNTS, num_devices=1, stored_group_size=None).eval_every_steps == 1

@@ -9,17 +9,18 @@ from absl import flags
 from ml_collections import config_flags
 
 from configs import imagenet_semi, own_folder
-from semivit_jax.config import ConfigError, SemiConfig, differences, flatten
+from semivit_jax.config import ConfigError, SemiConfig, flatten
 from semivit_jax.recipes import check
+from semivit_jax.recipes.keys import differences
 from semivit_jax.recipes.planning import make_plan
-from tests.golden.recipes import RECIPES, facts, load
+from tests.golden.recipes import RECIPES, counts, load
 
 ALL = [pytest.param(file, arguments, id=f"{file}:{arguments}") for file, rows in RECIPES.items() for arguments in rows]
 IMAGENET = [p for p in ALL if p.id.startswith("imagenet")]
 
 
 def plan_on(config, stage, num_devices):
-    return make_plan(config, stage, facts(config), num_devices=num_devices, stored_group_size=None)
+    return make_plan(config, stage, counts(config), num_devices=num_devices, stored_group_size=None)
 
 
 def images_per_device(config, plan):

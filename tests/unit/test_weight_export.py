@@ -12,32 +12,28 @@ import safetensors.numpy
 
 from semivit_jax.export import Bundle, export
 from semivit_jax.export.bundle import normalise
-from semivit_jax.models.convnext import CONVNEXT_SIZES
-from semivit_jax.models.families import VIT_SIZES
+from semivit_jax.models import families
+from semivit_jax.models.spec import PLAIN
 from semivit_jax.weights import Preprocessing, import_weights, layout
-from semivit_jax.weights.facts import ConvNextFacts, VitFacts, param_shapes
 from tests.compiled import quick_jit
+from tests.models import spec_of
 
 VIEW = Preprocessing(
     image_size=32, crop_fraction=0.8, interpolation="bilinear", mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3)
 )
-VIT = {"image_size": 32, "num_classes": 3, **dataclasses.asdict(VIT_SIZES["vit_test"])}
-CONVNEXT = ConvNextFacts(
-    "convnext_test", **dataclasses.asdict(CONVNEXT_SIZES["convnext_test"]), image_size=32, num_classes=3
-)
 MODELS = {
-    "mean": VitFacts("vit_test", **VIT, pool="mean", posemb="learned"),
-    "cls": VitFacts("vit_test", **VIT, pool="cls", posemb="learned"),
-    "sincos": VitFacts("vit_test", **VIT, pool="mean", posemb="sincos"),
-    "convnext": CONVNEXT,
+    "mean": spec_of("vit_test", num_classes=3),
+    "cls": spec_of("vit_test", num_classes=3, pool="cls"),
+    "sincos": spec_of("vit_test", num_classes=3, posemb="sincos"),
+    "convnext": spec_of("convnext_test", num_classes=3),
 }
 
 
 def random_bundle(name: str) -> Bundle:
-    model, generator = MODELS[name], np.random.default_rng(0)
-    flat = {path: generator.standard_normal(shape) * 0.1 for path, shape in param_shapes(model).items()}
+    spec, generator = MODELS[name], np.random.default_rng(0)
+    flat = {path: generator.standard_normal(shape) * 0.1 for path, shape in families.shapes(spec).items()}
     params = layout.unflatten({path: array.astype(np.float32) for path, array in flat.items()})
-    return Bundle(model=model, params=params, class_names=("cat", "dog", "owl"), preprocessing=VIEW)
+    return Bundle(spec=spec, params=params, class_names=("cat", "dog", "owl"), preprocessing=VIEW)
 
 
 @pytest.mark.parametrize("format", ["timm", "hugging_face"])
@@ -45,10 +41,8 @@ def random_bundle(name: str) -> Bundle:
 def test_what_goes_out_comes_back_bit_for_bit(tmp_path, format, name):
     bundle = random_bundle(name)
     export(tmp_path / "out", format, bundle)
-    back = import_weights(
-        str(tmp_path / "out"), variant=bundle.model.variant, pool=None, image_size=None, decoder=False
-    )
-    assert (back.facts, back.preprocessing, back.class_names) == (bundle.model, VIEW, bundle.class_names)
+    back = import_weights(str(tmp_path / "out"), variant=bundle.spec.variant, pool=None, image_size=None, decoder=False)
+    assert (back.spec, back.preprocessing, back.class_names) == (bundle.spec, VIEW, bundle.class_names)
     ours, theirs = layout.flatten(bundle.params), layout.flatten(back.params)
     assert ours.keys() == theirs.keys()
     for path, array in ours.items():
@@ -57,17 +51,15 @@ def test_what_goes_out_comes_back_bit_for_bit(tmp_path, format, name):
 
 def with_eps(bundle: Bundle) -> Bundle:
     """The same with an epsilon that shows in the logits."""
-    return dataclasses.replace(bundle, model=dataclasses.replace(bundle.model, layer_norm_eps=0.1))
+    return dataclasses.replace(bundle, spec=dataclasses.replace(bundle.spec, layer_norm_eps=0.1))
 
 
 @pytest.mark.parametrize("name", ["cls", "convnext"])
 def test_hugging_face_is_told_the_layer_norm_eps(tmp_path, name):
     bundle = with_eps(random_bundle(name))
     export(tmp_path / "out", "hugging_face", bundle)
-    back = import_weights(
-        str(tmp_path / "out"), variant=bundle.model.variant, pool=None, image_size=None, decoder=False
-    )
-    assert back.facts == bundle.model
+    back = import_weights(str(tmp_path / "out"), variant=bundle.spec.variant, pool=None, image_size=None, decoder=False)
+    assert back.spec == bundle.spec
 
 
 @pytest.mark.parametrize(
@@ -95,11 +87,11 @@ def test_the_stablehlo_program_gives_our_logits_for_any_batch(tmp_path, name, ba
     program = jax.export.deserialize(bytearray((out / "model.stablehlo").read_bytes()))
     assert set(program.platforms) == {"cpu", "cuda", "tpu"}
     params = safetensors.numpy.load_file(out / "params.safetensors")
-    apply = quick_jit(bundle.model.module().apply)
+    apply = quick_jit(families.network(bundle.spec, PLAIN, 0.0).logits)
     for batch in batches:
         pixels = np.random.default_rng(batch).integers(0, 256, (batch, 32, 32, 3), np.uint8)
         images = (pixels / 255 - np.array(VIEW.mean)) / np.array(VIEW.std)
-        expected = apply({"params": bundle.params}, images.astype(np.float32))
+        expected = apply(bundle.params, images.astype(np.float32), None)
         np.testing.assert_allclose(program.call(params, pixels), expected, atol=1e-4)
     record = json.loads((out / "preprocessing.json").read_text())
     assert record["class_names"] == ["cat", "dog", "owl"]
@@ -137,7 +129,7 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path):
     [
         ({"class_names": ("cat",)}, "1 class name for 3 outputs"),
         ({"preprocessing": dataclasses.replace(VIEW, image_size=40)}, "gives 40 pixels, the model takes 32"),
-        ({"model": dataclasses.replace(CONVNEXT, num_classes=0)}, "no head"),
+        ({"spec": spec_of("convnext_test", num_classes=0)}, "no head"),
     ],
 )
 def test_a_bundle_checks_itself(change, message):

@@ -14,23 +14,23 @@ import safetensors.numpy
 
 from semivit_jax.cli.import_weights import command
 from semivit_jax.export import Bundle, export
+from semivit_jax.models import families
 from semivit_jax.models.convnext import CONVNEXT_SIZES
-from semivit_jax.models.families import VIT_SIZES
+from semivit_jax.models.vit import VIT_SIZES
 from semivit_jax.weights import import_weights, layout, load_imported, names, save_imported
 from semivit_jax.weights.account import Status
-from semivit_jax.weights.facts import ConvNextFacts, VitFacts, param_shapes
 from semivit_jax.weights.preprocessing import IMAGENET_224
+from tests.models import spec_of
 
 PIXELS, SIZE = 32, VIT_SIZES["vit_test"]
 
 
-def state_dict(table: names.Table, **facts) -> dict[str, np.ndarray]:
+def state_dict(table: names.Table, **changes) -> dict[str, np.ndarray]:
     """Random tensors of the small ViT under the names of a layout."""
-    defaults = {"image_size": PIXELS, "pool": "cls", "posemb": "learned", "num_classes": 5}
-    model = VitFacts("vit_test", **{**dataclasses.asdict(SIZE), **defaults, **facts})
-    shapes, generator = param_shapes(model), np.random.default_rng(0)
+    spec = spec_of("vit_test", **{"image_size": PIXELS, "pool": "cls", "num_classes": 5, **changes})
+    shapes, generator = families.shapes(spec), np.random.default_rng(0)
     tensors = {}
-    for slot in layout.slots(table, depths={"blocks": model.depth}):
+    for slot in layout.slots(table, depths={"blocks": spec.size.depth}):
         if slot.path in shapes:
             array = generator.standard_normal(shapes[slot.path]).astype(np.float32)
             tensors |= layout.split(slot, array)
@@ -65,7 +65,7 @@ def hugging_face_config(**changes) -> dict:
 def convnext_state_dict(table: names.Table) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Random tensors of the small ConvNeXt under the names of a layout, and the same by our paths."""
     size, generator = CONVNEXT_SIZES["convnext_test"], np.random.default_rng(0)
-    shapes = param_shapes(ConvNextFacts("convnext_test", size.depths, size.widths, PIXELS, 5))
+    shapes = families.shapes(spec_of("convnext_test", image_size=PIXELS, num_classes=5))
     ours = {path: generator.standard_normal(shape).astype(np.float32) for path, shape in shapes.items()}
     slots = layout.slots(table, depths={f"stages_{stage}": depth for stage, depth in enumerate(size.depths)})
     theirs = {name: tensor for slot in slots for name, tensor in layout.split(slot, ours[slot.path]).items()}
@@ -95,7 +95,7 @@ def test_every_tensor_and_every_parameter_is_accounted_for(run):
     }
     reinitialised = {row.path for row in rows(result, Status.REINITIALISED)}
     assert reinitialised == {"fc_norm/scale", "fc_norm/bias", "head/kernel", "head/bias"}
-    assert layout.flatten(result.params).keys() == param_shapes(result.facts).keys()
+    assert layout.flatten(result.params).keys() == families.shapes(result.spec).keys()
 
 
 def test_hugging_face_gives_the_same_parameters_as_timm(run):
@@ -193,11 +193,11 @@ def test_half_precision_is_widened(run):
 
 def test_layer_norm_eps_comes_along(run, tmp_path):
     result = run(state_dict(names.HUGGING_FACE_VIT), {"config.json": hugging_face_config(layer_norm_eps=1e-12)})
-    assert result.facts.layer_norm_eps == result.facts.module().layer_norm_eps == 1e-12
+    assert result.spec.layer_norm_eps == 1e-12
     save_imported(tmp_path / "in", result)
-    assert load_imported(tmp_path / "in").facts.layer_norm_eps == 1e-12
+    assert load_imported(tmp_path / "in").spec.layer_norm_eps == 1e-12
     with pytest.raises(ValueError, match="layer_norm_eps 1e-12: a ViT or ConvNeXt of timm computes with 1e-06"):
-        export(tmp_path / "out", "timm", Bundle(result.facts, result.params, tuple("abcde"), result.preprocessing))
+        export(tmp_path / "out", "timm", Bundle(result.spec, result.params, tuple("abcde"), result.preprocessing))
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_convnext_comes_in_whole_from_every_layout(run, table, config, eps):
     result = run(tensors, {"config.json": config} if config else None, variant="convnext_test")
     assert_same_trees(result.params, layout.unflatten(ours))
     assert sorted(name for row in result.report.params for name in row.names) == sorted(tensors)
-    assert result.facts.layer_norm_eps == eps
+    assert result.spec.layer_norm_eps == eps
 
 
 def test_a_convnext_with_another_activation_is_refused(run):
