@@ -62,7 +62,10 @@ BREAKS = {
     "counts of the second batch are lost": Break("ops/metrics.py", "a[k].count + b[k].count", "a[k].count", SCORES),
     # Mixing
     "the less confident image dominates": Break(
-        "ops/mixup.py", "jnp.where(total > 0, strength / total, 0.5)", "jnp.where(total > 0, 1 - strength / total, 0.5)", PSEUDO_MIX
+        "ops/mixup.py",
+        "jnp.where(total > 0, strength / total, 0.5)",
+        "jnp.where(total > 0, 1 - strength / total, 0.5)",
+        PSEUDO_MIX,
     ),
     "lambda is not corrected for the clipped box": Break(
         "ops/mixup.py", "jnp.where(use_cutmix, 1.0 - area / (height * width), lam)", "lam", MIXUP

@@ -20,7 +20,7 @@ def machine(tmp_path_factory) -> Machine:
     """One for all workers: what it keeps may be written by several processes at once."""
     base = tmp_path_factory.getbasetemp()
     found = Machine((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "machine")
-    compiled = Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
+    compiled = Path(os.environ["JAX_COMPILATION_CACHE_DIR"]).absolute()
     for folder in (compiled, found.compiled.parent):
         folder.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
