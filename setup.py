@@ -19,6 +19,7 @@ setup(
         "flax>=0.12",  # models (Linen)
         "optax>=0.2.8",  # AdamW moments, losses, EMA
         "orbax-checkpoint>=0.12.8,<1",  # asynchronous checkpoints
+        "etils[epath]>=1.13",  # places of a run: one class of paths for disks and buckets
         "tensorflow-datasets>=4.9.10",  # datasets on disk (array_record, no TensorFlow)
         "array-record>=0.8",  # the record format tfds writes
         "importlib_resources>=6",  # tfds imports it and does not declare it

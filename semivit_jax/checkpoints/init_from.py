@@ -4,11 +4,12 @@ Only a stage that has no checkpoint of its own, and no stage before it, reads it
 nothing of its source, which may change or go.
 """
 
-from pathlib import Path
 from typing import Any
 
+from semivit_jax import files
 from semivit_jax.checkpoints import manifest, reading, workdir
 from semivit_jax.config import Config, ConfigError
+from semivit_jax.files import Path
 from semivit_jax.weights.folder import is_import, load_preprocessing, load_spec
 
 
@@ -24,8 +25,8 @@ def decided(init_from: str) -> dict[str, Any]:
         except (KeyError, ValueError) as error:
             raise ConfigError(f"config.init_from {init_from}: its import.json cannot be read ({error!r})") from error
         return _keys(view, eps, view.crop_fraction)
-    if (Path(init_from) / "config.json").exists():
-        return decided_before(workdir.load_config(Path(init_from)))
+    if (files.path(init_from) / "config.json").exists():
+        return decided_before(workdir.load_config(files.path(init_from)))
     return {}
 
 
@@ -47,7 +48,7 @@ def _keys(view: Any, eps: float, crop_fraction: float) -> dict[str, Any]:
 
 def check(init_from: str) -> None:
     """Raises ConfigError where there are no weights to start from; quick, nothing is read whole."""
-    origin = Path(init_from)
+    origin = files.path(init_from)
     if not origin.is_dir():
         raise ConfigError(
             f"config.init_from {init_from} is not a folder; it names another run, or what "
@@ -68,7 +69,7 @@ def find(init_from: str) -> Path:
       ConfigError: see `check`. CheckpointError: the run has no good checkpoint.
     """
     check(init_from)
-    origin = Path(init_from)
+    origin = files.path(init_from)
     if is_import(origin):
         return origin
     found = reading.newest_good(origin / workdir.latest_stage(origin) / "checkpoints")
@@ -77,6 +78,6 @@ def find(init_from: str) -> Path:
     return found
 
 
-def files(source: Path) -> dict[str, list[int]]:
+def contents(source: Path) -> dict[str, list[int]]:
     """Size and checksum of every file of a source, which say what it was when it is gone."""
     return manifest.checksums(source) if is_import(source) else manifest.sealed(source)

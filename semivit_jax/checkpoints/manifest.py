@@ -4,22 +4,19 @@ Orbax restores a checkpoint with a flipped bit without a word; a manifest that m
 checkpoint good here.
 """
 
-import json
 import re
-import zlib
-from pathlib import Path
 
-from semivit_jax.files import write_json
+from semivit_jax import files
+from semivit_jax.files import Path
 
 MANIFEST = "MANIFEST.json"
 _PART = "manifest.{}-of-{}.json"
-_CHUNK = 1 << 22  # bytes read at a time
 
 
 def write_part(directory: Path, process_index: int, process_count: int) -> None:
     """Records the files this process wrote; called by every process once the checkpoint is committed."""
     part = _described(directory, [f for f in _files(directory) if _writer(f) == process_index])
-    write_json(directory / _PART.format(process_index, process_count), part)
+    files.write_json(directory / _PART.format(process_index, process_count), part)
 
 
 def has_part(directory: Path, process_index: int, process_count: int) -> bool:
@@ -29,13 +26,13 @@ def has_part(directory: Path, process_index: int, process_count: int) -> bool:
 
 def seal(directory: Path) -> bool:
     """Joins the parts of all processes into the manifest; False while some part is missing."""
-    parts = sorted(directory.glob(_PART.format("*", "*")))
+    parts = files.matching(directory, _PART.format("*", "*"))
     if not parts or len(parts) < int(parts[0].stem.rpartition("-")[2]):
         return False
-    files: dict[str, list[int]] = {}
+    described: dict[str, list[int]] = {}
     for part in parts:
-        files |= json.loads(part.read_text())
-    write_json(directory / MANIFEST, files)
+        described |= files.read_json(part)
+    files.write_json(directory / MANIFEST, described)
     return True
 
 
@@ -46,7 +43,7 @@ def checksums(directory: Path) -> dict[str, list[int]]:
 
 def sealed(directory: Path) -> dict[str, list[int]]:
     """The same as a checkpoint's manifest has it."""
-    return json.loads((directory / MANIFEST).read_text())
+    return files.read_json(directory / MANIFEST)
 
 
 def is_sealed(directory: Path) -> bool:
@@ -59,40 +56,30 @@ def problems(directory: Path) -> list[str]:
     if not is_sealed(directory):
         return ["it was never completed (no manifest)"]
     try:
-        files = sealed(directory)
+        described = sealed(directory)
     except ValueError as error:
         return [f"its manifest cannot be read: {error}"]
     found = []
-    for name, (size, checksum) in files.items():
+    for name, (size, checksum) in described.items():
         path = directory / name
         if not path.is_file():
             found.append(f"{name} is missing")
-        elif path.stat().st_size != size:
-            found.append(f"{name} has {path.stat().st_size} bytes instead of {size}")
-        elif _checksum(path) != checksum:
+        elif files.size(path) != size:
+            found.append(f"{name} has {files.size(path)} bytes instead of {size}")
+        elif files.checksum(path) != checksum:
             found.append(f"{name} does not match its checksum")
     return found
 
 
-def _described(directory: Path, files: list[Path]) -> dict[str, list[int]]:
-    return {str(f): [(directory / f).stat().st_size, _checksum(directory / f)] for f in files}
+def _described(directory: Path, chosen: list[Path]) -> dict[str, list[int]]:
+    return {str(f): [files.size(directory / f), files.checksum(directory / f)] for f in chosen}
 
 
 def _files(directory: Path) -> list[Path]:
-    paths = (p.relative_to(directory) for p in sorted(directory.rglob("*")) if p.is_file())
-    return [p for p in paths if not re.match(r"^\.?(MANIFEST|manifest\.\d+-of-\d+)\.json", p.name)]
+    return [p for p in files.below(directory) if not re.match(r"^\.?(MANIFEST|manifest\.\d+-of-\d+)\.json", p.name)]
 
 
 def _writer(file: Path) -> int:
     """The process that wrote a file: orbax names each process's own folder; process 0 wrote the rest."""
     match = re.search(r"ocdbt\.process_(\d+)", str(file))
     return int(match.group(1)) if match else 0
-
-
-def _checksum(path: Path) -> int:
-    """CRC-32: finds every single flipped bit and every burst of up to 32."""
-    value = 0
-    with open(path, "rb") as file:
-        while chunk := file.read(_CHUNK):
-            value = zlib.crc32(chunk, value)
-    return value

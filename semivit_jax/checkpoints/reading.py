@@ -1,15 +1,15 @@
 """Reads checkpoints, which `saving` writes: only sealed ones whose files match their manifest are trusted."""
 
-import json
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 
+from semivit_jax import files
 from semivit_jax.checkpoints import manifest
+from semivit_jax.files import Path
 from semivit_jax.ops.optim import path_name
 
 PyTree = Any
@@ -38,7 +38,7 @@ def flat(tree: PyTree) -> dict[str, Any]:
 
 def newest_good(directory: Path) -> Path | None:
     """Newest good checkpoint of a folder, for reading alone: nothing is moved or removed."""
-    directory = directory.resolve()  # orbax finds no metadata under a relative path
+    directory = files.absolute(directory)  # orbax finds no metadata under a relative path
     candidates = (directory / str(s) for s in reversed(steps(directory)))
     return next((d for d in candidates if not manifest.problems(d)), None)
 
@@ -48,7 +48,7 @@ def read_facts(checkpoint: Path) -> Facts:
 
     Read without orbax, which would touch a device: a process that is one of several has to know the config before.
     """
-    return json.loads((checkpoint / "facts" / "metadata").read_text())
+    return files.read_json(checkpoint / "facts" / "metadata")
 
 
 def restore_arrays(checkpoint: Path, targets: Mapping[str, Any]) -> dict[str, jax.Array]:

@@ -5,16 +5,14 @@ and expect that no save is going on.
 """
 
 import dataclasses
-import json
-import shutil
 from collections.abc import Callable
-from pathlib import Path
 
 import jax
 
 from semivit_jax import files
 from semivit_jax.checkpoints import manifest
 from semivit_jax.checkpoints.reading import CheckpointError, Facts, PyTree, memory, read_facts, restore_tree, steps
+from semivit_jax.files import Path
 from semivit_jax.hosts import agreement
 
 Say = Callable[[str], None]  # prints one line
@@ -42,7 +40,7 @@ def restore_latest(directory: Path, target: PyTree, *, say: Say) -> Restored | N
     """
     step = latest_good_step(directory, say=say)
     if step is not None:
-        checkpoint = directory.resolve() / str(step)
+        checkpoint = files.absolute(directory) / str(step)
         return Restored(step, restore_tree(checkpoint, target), read_facts(checkpoint))
     sealed = _agreed(_sealed_last(directory))
     if sealed is not None:
@@ -63,7 +61,7 @@ def latest_good_step(directory: Path, *, say: Say) -> int | None:
 def latest_facts(directory: Path, *, say: Say) -> Facts | None:
     """Facts of the newest good checkpoint, None where there is none."""
     step = latest_good_step(directory, say=say)
-    return None if step is None else read_facts(directory.resolve() / str(step))
+    return None if step is None else read_facts(files.absolute(directory) / str(step))
 
 
 def newest_healthy(directory: Path, healthy_until: int) -> int | None:
@@ -92,8 +90,8 @@ def _agreed(step: int | None) -> int | None:
 def _clean_up(directory: Path, say: Say) -> int | None:
     """Newest good step; folders above it are set aside where damaged, removed where never completed."""
     sealed = _sealed_last(directory)
-    for left_over in directory.glob("[0-9]*.*"):  # of a save or a removal that was interrupted
-        shutil.rmtree(left_over)
+    for left_over in files.matching(directory, "[0-9]*.*"):  # of a save or a removal that was interrupted
+        files.remove(left_over)
     for step in reversed(steps(directory)):
         checkpoint = directory / str(step)
         if not manifest.is_sealed(checkpoint):
@@ -107,20 +105,20 @@ def _clean_up(directory: Path, say: Say) -> int | None:
         if lost_manifest or manifest.is_sealed(checkpoint):
             _set_aside(checkpoint)
         else:
-            shutil.rmtree(checkpoint)
+            files.remove(checkpoint)
     return None
 
 
 def _sealed_last(directory: Path) -> int | None:
     """Step of the checkpoint sealed last, which may be gone; None where there never was one."""
-    return json.loads(memory(directory).read_text())["step"] if memory(directory).exists() else None
+    return files.read_json(memory(directory))["step"] if memory(directory).exists() else None
 
 
 def _set_aside(checkpoint: Path) -> None:
     aside = _aside(checkpoint.parent)
     aside.mkdir(exist_ok=True)
-    earlier = len(list(aside.glob(f"{checkpoint.name}.*")))
-    shutil.move(checkpoint, aside / f"{checkpoint.name}.{earlier}")
+    earlier = len(files.matching(aside, f"{checkpoint.name}.*"))
+    files.set_aside(checkpoint, aside / f"{checkpoint.name}.{earlier}")
 
 
 def _aside(directory: Path) -> Path:

@@ -6,12 +6,10 @@ step sealed last, so that lost checkpoints are noticed (`recovery`).
 """
 
 import logging
-import shutil
 import time
 from collections.abc import Callable
 from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -20,6 +18,7 @@ import orbax.checkpoint as ocp
 from semivit_jax import files
 from semivit_jax.checkpoints import manifest
 from semivit_jax.checkpoints.reading import CheckpointError, Facts, PyTree, flat, memory, sealed_steps
+from semivit_jax.files import Path
 from semivit_jax.hosts import agreement
 
 
@@ -56,7 +55,7 @@ class Saver:
         Raises:
           CheckpointError: the folder cannot be written to; told now, not hours later at the first save.
         """
-        self._directory, self._keep = directory.resolve(), keep
+        self._directory, self._keep = files.absolute(directory), keep
         agreement.together(lambda: _check_writable(self._directory), errors=(CheckpointError,))
         self._unsealed: dict[int, Future[bool] | None] = {}
         self._saved: set[int] = set()  # steps, since this start
@@ -103,7 +102,7 @@ class Saver:
         while True:
             # A sealed one may be pruned already, before this thread has heard that it is done.
             waiting = [s for s, finishing in self._unsealed.items() if finishing is None]
-            lost = [s for s in waiting if not (self._directory / str(s)).exists()]
+            lost = [s for s in waiting if not files.committed(self._directory / str(s))]
             if lost and jax.process_index() == 0:  # the others may see it later
                 self._failure = CheckpointError(f"step {lost[0]} was saved to {self._directory} and is not there")
             self.poll()
@@ -138,7 +137,7 @@ class Saver:
         if not agreement.any_host(found):
             return
         if found:
-            self._note(lambda: _remove(self._directory / str(step)))
+            self._note(lambda: files.discard(self._directory / str(step), manifest.MANIFEST))
         agreement.fail_together(self._failure)
 
     def _advance(self) -> None:
@@ -146,7 +145,7 @@ class Saver:
         for step, finishing in list(self._unsealed.items()):
             directory = self._directory / str(step)
             if finishing is None:
-                if directory.exists():  # orbax renames the folder into place when it is committed
+                if files.committed(directory):
                     self._unsealed[step] = self._sealer.submit(self._finish, directory)
             elif finishing.done():
                 # On the first host not yet, where other hosts are still hashing: it is asked again.
@@ -172,9 +171,9 @@ class Saver:
         files.write_json(memory(self._directory), {"step": sealed})
         replaced = [s for s in sealed_steps(self._directory) if s > sealed and s not in self._saved]
         for step in replaced:
-            _remove(self._directory / str(step))
+            files.discard(self._directory / str(step), manifest.MANIFEST)
         for step in sealed_steps(self._directory)[: -self._keep]:
-            _remove(self._directory / str(step))
+            files.discard(self._directory / str(step), manifest.MANIFEST)
         return True
 
     def _note(self, call: Callable[[], Any]) -> None:
@@ -187,12 +186,6 @@ class Saver:
             reason = str(error).partition(" [tensorstore_spec=")[0]  # what follows is two screens of settings
             self._failure = CheckpointError(f"saving to {self._directory} failed ({reason}); {last}")
             self._failure.__cause__ = error
-
-
-def _remove(checkpoint: Path) -> None:
-    doomed = checkpoint.with_name(f"{checkpoint.name}.removed")  # by rename: a half-deleted one must not look good
-    checkpoint.rename(doomed)
-    shutil.rmtree(doomed)
 
 
 def _check_writable(directory: Path) -> None:

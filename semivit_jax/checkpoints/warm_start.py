@@ -3,13 +3,13 @@
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
 
 from semivit_jax.checkpoints import reading
 from semivit_jax.checkpoints.reading import CheckpointError
+from semivit_jax.files import Path
 from semivit_jax.words import counted
 
 PyTree = Any

@@ -5,11 +5,12 @@ config.json split.csv listing.json summary.json DONE
 """
 
 import json
-from pathlib import Path
 from typing import Any
 
+from semivit_jax import files
+from semivit_jax.checkpoints import manifest
 from semivit_jax.config import Config, ConfigError, flatten, to_dict
-from semivit_jax.files import write_json
+from semivit_jax.files import Path, read_json, write_json
 from semivit_jax.recipes import stored
 from semivit_jax.recipes.keys import differences, identity
 
@@ -55,7 +56,7 @@ def load_config(workdir: Path) -> Config:
     if not path.exists():
         raise ConfigError(f"{workdir} is not a run folder: it has no config.json")
     try:
-        return stored.check_stored(json.loads(path.read_text()))
+        return stored.check_stored(read_json(path))
     except (ConfigError, json.JSONDecodeError) as error:
         raise ConfigError(f"{path} is no run's config that this version can read: {error}") from error
 
@@ -73,13 +74,14 @@ def mark_done(folder: Path) -> None:
 def has_checkpoint(stage_folder: Path) -> bool:
     """Whether a stage has, or had, a checkpoint of its own to go on from."""
     checkpoints = stage_folder / "checkpoints"
-    written = checkpoints.with_suffix(".json").exists() or any(checkpoints.glob("*/manifest.*.json"))
-    return written or is_done(stage_folder)
+    if checkpoints.with_suffix(".json").exists() or is_done(stage_folder):
+        return True
+    return any(files.matching(step, "manifest.*.json") for step in files.matching(checkpoints, "*"))
 
 
 def latest_stage(workdir: Path) -> str:
     """Latest stage that has written a checkpoint."""
-    found = [s for s in STAGE_ORDER if any((workdir / s / "checkpoints").glob("*/MANIFEST.json"))]
+    found = [s for s in STAGE_ORDER if any(map(manifest.is_sealed, files.matching(workdir / s / "checkpoints", "*")))]
     if not found:
         raise ConfigError(f"{workdir} holds no finished checkpoint of any stage yet")
     return found[-1]

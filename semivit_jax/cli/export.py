@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from semivit_jax import console
-from semivit_jax.cli.exits import WEIGHTS_ERRORS, guarded
+from semivit_jax import console, files
 from semivit_jax.cli.flags import source_parser
+from semivit_jax.cli.guarded import WEIGHTS_ERRORS, guarded
 from semivit_jax.export import FORMATS, export
 from semivit_jax.export.bundle import Bundle
 from semivit_jax.inference.predict import class_names_of
@@ -20,7 +20,7 @@ def export_weights(argv: Sequence[str]) -> int:
     flags = parser.parse_args(argv)
 
     def action() -> None:
-        trained = load_trained(flags.workdir, kept=flags.weights, tree=flags.use, stage=flags.stage)
+        trained = load_trained(files.path(flags.workdir), kept=flags.weights, tree=flags.use, stage=flags.stage)
         export(flags.out, flags.format, bundle_of(trained))
         console.say(f"wrote {flags.out} ({flags.format}) from {trained.source}")
 

@@ -10,8 +10,8 @@ from semivit_jax.inference.import_own import import_own, is_own
 from semivit_jax.models.convnext import CONVNEXT_SIZES
 from semivit_jax.models.spec import ModelSpec
 from semivit_jax.models.vit import VIT_SIZES
+from semivit_jax.weights import importing
 from semivit_jax.weights.folder import save_imported
-from semivit_jax.weights.importing import import_weights
 from semivit_jax.weights.preprocessing import Preprocessing
 from semivit_jax.weights.targets import POOLS
 from semivit_jax.words import counted
@@ -21,7 +21,7 @@ EXIT_ERROR = 1
 OFFERED = tuple(name for name in (*VIT_SIZES, *CONVNEXT_SIZES) if "_test" not in name)
 
 
-def command(argv: Sequence[str]) -> int:
+def import_weights(argv: Sequence[str]) -> int:
     """Runs the command with the arguments after `semivit import`.
 
     Prints one row per tensor and what travels along. Returns the exit code: 0, or 1 with one line that says
@@ -29,7 +29,7 @@ def command(argv: Sequence[str]) -> int:
     """
     arguments = _parser().parse_args(argv)
     console = rich.console.Console()
-    read = import_own if is_own(arguments.source) else import_weights
+    read = import_own if is_own(arguments.source) else importing.import_weights
     try:
         imported = read(
             arguments.source,

@@ -5,18 +5,19 @@ import hashlib
 import json
 import logging
 import os
+import pathlib
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from semivit_jax.config import Config, DataConfig
 from semivit_jax.data import label_lists, splits
-from semivit_jax.data.sources import digits, folder, folder_labels, tfds_source
+from semivit_jax.data.sources import folder, folder_labels
 from semivit_jax.data.sources.errors import DatasetError, NoSplitError
 from semivit_jax.data.sources.image_set import ImageSet, Subset
 from semivit_jax.data.sources.listing import Listing
 from semivit_jax.data.splits import Split
+from semivit_jax.files import Path, read_json, writing
 from semivit_jax.plan import ImageCounts
 from semivit_jax.words import counted
 
@@ -132,16 +133,18 @@ def describe(task: TaskData) -> str:
     return f"{', '.join(sizes)} and {last}; {classes}: {names}"
 
 
-def cache_dir() -> Path:
+def cache_dir() -> pathlib.Path:
     """The user's cache folder of this project."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "semivit_jax"
+    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "semivit_jax"
 
 
 def _open(data: DataConfig, split: str, *, class_names: Sequence[str] | None) -> tuple[ImageSet, Listing]:
     """Images and listing of one split; `class_names` are those of training, None for training."""
     if data.dataset == "own_folder":
         return _open_own_folder(data, split, class_names=class_names)
-    data_dir = Path(data.data_dir).expanduser() if data.data_dir else cache_dir() / "tfds"
+    from semivit_jax.data.sources import digits, tfds_source  # load tensorflow_datasets, which folders do without
+
+    data_dir = pathlib.Path(data.data_dir).expanduser() if data.data_dir else cache_dir() / "tfds"
     if data.dataset == "digits":
         digits.prepare(data_dir)
     source = tfds_source.open_split(data.dataset, split, data_dir=data_dir, cache_dir=cache_dir())
@@ -154,7 +157,7 @@ def _open_own_folder(data: DataConfig, split: str, *, class_names: Sequence[str]
     """`split` is a sub-folder of the root, '' the root itself; evaluation folders have class sub-folders."""
     if not data.root:
         raise DatasetError("config.data.root is empty; give the folder of images")
-    top = Path(data.root).expanduser()
+    top = pathlib.Path(data.root).expanduser()
     root = top / split
     if top.is_dir() and not root.is_dir():
         raise NoSplitError(
@@ -164,14 +167,14 @@ def _open_own_folder(data: DataConfig, split: str, *, class_names: Sequence[str]
     for_training = class_names is None
     opened = folder.open_folder(
         root,
-        labels_csv=Path(data.labels).expanduser() if data.labels and for_training else None,
+        labels_csv=pathlib.Path(data.labels).expanduser() if data.labels and for_training else None,
         class_names=class_names,
         cache_dir=cache_dir(),
     )
     return ImageSet(opened.records, opened.listing.names, opened.listing.labels), opened.listing
 
 
-def _split_folders(root: Path) -> list[str]:
+def _split_folders(root: pathlib.Path) -> list[str]:
     """Sub-folders that could be splits, for a message: those with sub-folders."""
     inside = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     return [path.name for path in inside if any(below.is_dir() for below in path.iterdir())][:_MOST_FOLDERS]
@@ -187,7 +190,7 @@ def _too_few_classes(listing: Listing, data: DataConfig) -> str:
 def _validation_share(data: DataConfig, workdir: Path | None) -> float:
     """`splits.validation_share`, but for runs of earlier versions: those go on with the images that they kept back."""
     listing = workdir / "listing.json" if workdir is not None else None
-    if listing is not None and listing.exists() and json.loads(listing.read_text())["num_validation"]:
+    if listing is not None and listing.exists() and read_json(listing)["num_validation"]:
         return data.validation_share
     return splits.validation_share(data)
 
@@ -241,7 +244,7 @@ def _choose_split(listing: Listing, data: DataConfig, *, seed: int) -> Split:
 
 def _listed_split(listing: Listing, data: DataConfig, *, seed: int) -> Split:
     """The labeled images that a list names, and validation images among the others."""
-    labeled = label_lists.read(Path(data.label_list).expanduser(), listing.names)
+    labeled = label_lists.read(pathlib.Path(data.label_list).expanduser(), listing.names)
     unknown = [listing.names[int(i)] for i in labeled if listing.labels[i] < 0]
     if unknown:
         raise splits.SplitError(f"{data.label_list}: {unknown[0]!r} has no label in the training set")
@@ -258,7 +261,7 @@ def _check_listing(path: Path, task: TaskData) -> None:
     """Refuses to go on with other files or labels: places in the streams would belong to other images."""
     if not path.exists():
         return
-    stored = json.loads(path.read_text())
+    stored = read_json(path)
     if stored["listing_hash"] != task.listing_hash:
         then, now = (
             f"{counted(train, 'training image')} and {counted(evaluation, 'evaluation image')}"
@@ -281,6 +284,5 @@ def _write_summary(path: Path, task: TaskData) -> None:
         "num_validation": len(task.split.validation),
         "num_eval": len(task.eval),
     }
-    building = path.with_name(f".{path.name}.{os.getpid()}")
-    building.write_text(json.dumps(summary, indent=2) + "\n")
-    building.replace(path)
+    with writing(path) as file:
+        file.write((json.dumps(summary, indent=2) + "\n").encode())

@@ -9,14 +9,14 @@ move them.
 import csv
 import dataclasses
 import hashlib
+import io
 import itertools
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from semivit_jax.config import DataConfig
+from semivit_jax.files import Path, writing
 from semivit_jax.words import counted
 
 _COLUMNS = ["role", "index", "name", "label"]
@@ -159,12 +159,12 @@ def write_or_compare(path: Path, split: Split, *, names: Sequence[str], labels: 
             raise SplitError(_difference(path, found, wanted))
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    building = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(building, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        writer = csv.writer(file)
-        writer.writerow(_COLUMNS)
-        writer.writerows(_rows(split, names, labels))
-    building.replace(path)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(_COLUMNS)
+    writer.writerows(_rows(split, names, labels))
+    with writing(path) as file:
+        file.write(text.getvalue().encode(errors="surrogateescape"))
 
 
 def _rows(split: Split, names: Sequence[str], labels: np.ndarray) -> list[list[str]]:
@@ -176,8 +176,7 @@ def _rows(split: Split, names: Sequence[str], labels: np.ndarray) -> list[list[s
 
 
 def _read_rows(path: Path) -> list[list[str]]:
-    with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
-        rows = list(csv.reader(file))
+    rows = list(csv.reader(io.StringIO(path.read_bytes().decode(errors="surrogateescape"), newline="")))
     if not rows or rows[0] != _COLUMNS:
         raise SplitError(f"{path} is not a split file: its first line must be {','.join(_COLUMNS)}")
     return rows[1:]

@@ -1,10 +1,10 @@
 """Our own runs as a source of weights: told in the names of timm and MAE, so that one importer serves all sources."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 
+from semivit_jax import files
 from semivit_jax.checkpoints import manifest
 from semivit_jax.checkpoints.workdir import STAGE_ORDER
 from semivit_jax.inference.trained import Trained, find_checkpoint, load_trained, trees_of
@@ -18,7 +18,9 @@ from semivit_jax.weights.tensors import Tensors
 
 def is_own(source: str) -> bool:
     """Whether a source is a run folder, a checkpoint of a run, or a folder of `semivit import`."""
-    folder = Path(source).expanduser()
+    if "://" in source:
+        return False
+    folder = files.path(source)
     is_run = (folder / "config.json").is_file() and any((folder / stage).is_dir() for stage in STAGE_ORDER)
     return is_run or manifest.is_sealed(folder) or is_import(folder)
 
@@ -29,7 +31,7 @@ def import_own(source: str, *, variant: str, pool: str | None, image_size: int |
     Raises:
       CheckpointError: no good checkpoint. ValueError: it does not fit the variant.
     """
-    folder = Path(source).expanduser()
+    folder = files.path(source)
     if not is_import(folder):
         folder = find_checkpoint(folder, kept="latest", stage=None)
     found = [_source(load_trained(folder, kept="latest", tree=tree, stage=None)) for tree in trees_of(folder)]

@@ -5,13 +5,13 @@ import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import numpy as np
 from PIL import Image
 
+from semivit_jax import files
 from semivit_jax.data.images.decode import BadImage, decode, from_pillow
 from semivit_jax.export.bundle import normalise
 from semivit_jax.inference.trained import Trained, load_trained
@@ -138,7 +138,7 @@ class Predictor:
             return image
         if not isinstance(image, bytes | str | os.PathLike):
             raise TypeError(f"an image is a path, bytes, a Pillow image or an array; got {type(image).__name__}")
-        data = image if isinstance(image, bytes) else Path(image).read_bytes()
+        data = image if isinstance(image, bytes) else files.path(image).read_bytes()
         view = self.view
         return decode(data, path="pillow", exif_rotation=view.exif_rotation, max_pixels=view.max_pixels)
 
@@ -178,7 +178,7 @@ def load(
       stage: of the workdir; None is the latest.
       batch_size: images per forward pass.
     """
-    return Predictor(load_trained(Path(folder), kept=weights, tree=use, stage=stage), batch_size=batch_size)
+    return Predictor(load_trained(files.path(folder), kept=weights, tree=use, stage=stage), batch_size=batch_size)
 
 
 def class_names_of(trained: Trained) -> tuple[str, ...]:

@@ -1,18 +1,19 @@
 """Finished weights ready for use: model, arrays, classes and view of a run, one of its checkpoints or an import."""
 
 import dataclasses
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
+from semivit_jax import files
 from semivit_jax.checkpoints import manifest, reading, workdir
 from semivit_jax.checkpoints.reading import CheckpointError
 from semivit_jax.config import Config, ConfigError
 from semivit_jax.data.images.crop_resize import resize_short_side_and_crop
-from semivit_jax.data.rows import unchanged
+from semivit_jax.data.images.views import unchanged
+from semivit_jax.files import Path
 from semivit_jax.models.spec import ModelSpec
 from semivit_jax.recipes import stored
 from semivit_jax.stages import finetune, mae
@@ -25,7 +26,7 @@ KEPT = {"latest": "checkpoints", "best": "best"}  # which checkpoint of a stage 
 
 
 @dataclasses.dataclass(frozen=True)
-class View:
+class ModelInput:
     """How an image is decoded and becomes the model's input.
 
     Attributes:
@@ -76,7 +77,7 @@ class Trained:
     spec: ModelSpec
     params: dict
     class_names: tuple[str, ...] | None
-    view: View
+    view: ModelInput
     config: Config | None
 
 
@@ -102,7 +103,7 @@ def load_trained(folder: Path, *, kept: str, tree: str | None, stage: str | None
         raise CheckpointError(f"{source} has no {chosen}; it has {', '.join(available)}")
     config = stored.check_stored(facts["config"])
     class_names, data = tuple(facts["class_names"]), config.data
-    view = View(
+    view = ModelInput(
         Preprocessing.from_json(facts["preprocessing"]),
         data.affine_views is not None,
         data.exif_rotation,
@@ -114,7 +115,7 @@ def load_trained(folder: Path, *, kept: str, tree: str | None, stage: str | None
 
 def find_checkpoint(folder: Path, *, kept: str, stage: str | None) -> Path:
     """The good checkpoint that `load_trained` reads; `folder` may be that checkpoint itself."""
-    folder = folder.resolve()
+    folder = files.absolute(folder)
     if manifest.is_sealed(folder):
         found = manifest.problems(folder)
         if found:
@@ -171,5 +172,5 @@ def _from_import(folder: Path, tree: str | None) -> Trained:
     params = imported.ema_params if chosen == "ema_params" else imported.params
     assert params is not None
     # Published models were evaluated on files as they are, under Pillow's own limit.
-    view = View(imported.preprocessing, False, False, Image.MAX_IMAGE_PIXELS or 0)
+    view = ModelInput(imported.preprocessing, False, False, Image.MAX_IMAGE_PIXELS or 0)
     return Trained(f"{folder} ({chosen})", imported.spec, params, imported.class_names, view, None)

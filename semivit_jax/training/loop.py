@@ -1,7 +1,7 @@
 """The loop: one stage from its last good checkpoint to its end."""
 
 import time
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from typing import Any
 
 import jax
@@ -12,7 +12,7 @@ from semivit_jax.checkpoints import workdir
 from semivit_jax.checkpoints.reading import CheckpointError
 from semivit_jax.checkpoints.saving import Saver
 from semivit_jax.data.eval_pipeline import EvalBatches, eval_batches
-from semivit_jax.data.pipeline import BatchSpec, TrainBatches, train_batches
+from semivit_jax.data.pipeline import TrainBatches, train_batches
 from semivit_jax.hosts.agreement import any_host, fail_together, from_first_host, on_first_host, same_on_every_host
 from semivit_jax.hosts.stopping import INTERRUPTED, PREEMPTED, Stopped
 from semivit_jax.plan import Plan
@@ -46,9 +46,7 @@ def run_stage(run: Run, plan: Plan) -> None:
         state, progress, restored_step = start_state(run, compiled, folder)
         same_on_every_host({"step": str(state.step), "position": str(state.position)})
         laps.lap("new state" if restored_step is None else "restore")
-        writer = writers.MetricWriter(
-            folder, active=run.first_host, tensorboard=run.config.log.tensorboard, restored_step=restored_step
-        )
+        writer = writers.open_writers(folder, run.config.log, active=run.first_host, restored_step=restored_step)
         line = console.ProgressLine(name, plan.total_steps, active=run.first_host)
         loop = Loop(run, compiled, checkpoints, best, writer, line, progress, started)
         try:
@@ -82,14 +80,14 @@ class Loop:
         compiled: Compiled,
         checkpoints: Saver,
         best: Saver,
-        writer: writers.MetricWriter,
+        writer: writers.Writer,
         line: console.ProgressLine,
         progress: Progress,
         started: float,
     ):
         self.run, self.compiled, self.plan = run, compiled, compiled.plan
         self.checkpoints, self.best, self.writer, self.line = checkpoints, best, writer, line
-        self.evaluation = _evaluation_batches(run)
+        self.evaluation = _evaluation_batches(run, self.plan)
         self.progress, self.clock, self.position, self.skipped = progress, started, 0, 0
         # Made on the mesh by jit: device_put refuses keys on devices of other hosts.
         make_key = jax.jit(lambda: stage_key(run.config, self.plan.stage), out_shardings=sharding.replicated(run.mesh))
@@ -146,13 +144,11 @@ class Loop:
             batches.close()
 
     def _open_batches(self, position: int) -> TrainBatches:
-        spec = BatchSpec(
-            self.plan.stage, self.plan.batch_size, self.plan.unlabeled_ratio, self.plan.accum, self.run.config.seed
-        )
         return train_batches(
             self.run.task,
             self.run.config.data,
-            spec,
+            self.plan,
+            seed=self.run.config.seed,
             position=position,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
@@ -209,17 +205,18 @@ class Loop:
         self.pace.restart()
 
     def _write(self, step: int, values: Mapping[str, float], *, undefined: Set[str] = frozenset()) -> None:
-        """To metrics.jsonl, and but for the undefined ones to the console.
+        """To all writers, and but for the undefined ones to the console."""
+        self._keep_log(lambda: self.writer.write(step, values))
+        self.line.show(step, values, undefined=undefined)
 
-        Where that fails, the others hear of it before this process leaves.
-        """
+    def _keep_log(self, call: Callable[[], None]) -> None:
+        """Where a writer fails, the others hear of it before this process leaves."""
         try:
-            self.writer.write(step, values)
+            call()
         except OSError as error:
             if jax.process_count() == 1:
                 raise
             self.log_failure = error
-        self.line.show(step, values, undefined=undefined)
 
     def _evaluate(self, step: int, state: TrainState) -> None:
         """Student and teacher on the whole evaluation set; remembers the best and asks the guard."""
@@ -257,6 +254,7 @@ class Loop:
 
     def _save(self, step: int, state: TrainState) -> None:
         with self.pace.time("saving"):
+            self._keep_log(self.writer.flush)
             self.checkpoints.save(step, state, self._facts(step))
         if step == self.plan.total_steps:
             self.wait()
@@ -286,12 +284,13 @@ class Loop:
         self.checkpoints.wait()
 
 
-def _evaluation_batches(run: Run) -> EvalBatches:
+def _evaluation_batches(run: Run, plan: Plan) -> EvalBatches:
     """The run's evaluation set, for as many evaluations as there are; the batch is rounded up to fill every device."""
     size = -(-run.config.train.eval_batch_size // run.mesh.size) * run.mesh.size
     return eval_batches(
         run.task.eval,
         run.config.data,
+        label=plan.label,
         batch_size=size,
         process_index=jax.process_index(),
         process_count=jax.process_count(),

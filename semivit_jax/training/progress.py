@@ -3,13 +3,12 @@
 import dataclasses
 import functools
 import importlib.metadata
-from pathlib import Path
 
-from semivit_jax import __version__, config
+from semivit_jax import config
 from semivit_jax import plan as plan_lib
 from semivit_jax.checkpoints import reading
 from semivit_jax.config import FinetuneConfig
-from semivit_jax.files import write_json
+from semivit_jax.files import Path, write_json
 from semivit_jax.hosts import agreement
 from semivit_jax.plan import Plan
 from semivit_jax.recipes.keys import identity
@@ -65,8 +64,8 @@ def facts(run: Run, plan: Plan, step: int, position: int, progress: Progress) ->
 
 @functools.cache  # a lookup reads the packages' files, and a save must not wait for that
 def _versions() -> dict[str, str]:
-    packages = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
-    return {p: importlib.metadata.version(p) for p in packages} | {"semivit_jax": __version__}
+    packages = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "semivit_jax")
+    return {p: importlib.metadata.version(p) for p in packages}
 
 
 def write_report(run: Run, plan: Plan, folder: Path, progress: Progress) -> None:

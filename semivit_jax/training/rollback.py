@@ -1,15 +1,13 @@
 """Rolling back after a collapse: which batches are skipped is written down before going on."""
 
 import dataclasses
-import json
-from pathlib import Path
 
 import jax
 import numpy as np
 
 from semivit_jax import console
 from semivit_jax.checkpoints import recovery
-from semivit_jax.files import write_json
+from semivit_jax.files import Path, read_json, write_json
 from semivit_jax.hosts import agreement
 from semivit_jax.stages.state import TrainState
 from semivit_jax.training.compiled import Compiled
@@ -79,7 +77,7 @@ def _told(step: int | None, collapse: Collapsed) -> str:
 
 def _entries(folder: Path) -> list[dict]:
     path = _path(folder)
-    return json.loads(path.read_text()) if path.exists() else []
+    return read_json(path) if path.exists() else []
 
 
 def _path(folder: Path) -> Path:

@@ -1,15 +1,13 @@
 """What a stage needs before its first step: the run it belongs to, and its plan."""
 
 import dataclasses
-import json
-from pathlib import Path
 
 import jax
 
 from semivit_jax import console
 from semivit_jax.config import Config
 from semivit_jax.data.dataset import TaskData
-from semivit_jax.files import write_json
+from semivit_jax.files import Path, read_json, write_json
 from semivit_jax.hosts import agreement
 from semivit_jax.hosts.stopping import StopRequest
 from semivit_jax.plan import Plan, to_dict
@@ -36,7 +34,7 @@ class Run:
 def plan_stage(run: Run, name: str) -> Plan:
     """The stage's plan; a restart keeps the stored batch and group size, since draws depend on them."""
     path, counts = _path(run, name), run.task.counts
-    stored = json.loads(path.read_text()) if path.exists() else {}
+    stored = read_json(path) if path.exists() else {}
     devices = run.mesh.size
     config, lowered = fit_batch(run.config, name, counts, num_devices=devices, stored=stored.get("batch_size"))
     plan = make_plan(config, name, counts, num_devices=devices, stored_group_size=stored.get("group_size"))

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -11,7 +10,7 @@ import jax.numpy as jnp
 from semivit_jax import console
 from semivit_jax.checkpoints import init_from, reading, recovery, warm_start, workdir
 from semivit_jax.checkpoints.warm_start import Transfer
-from semivit_jax.files import write_json
+from semivit_jax.files import Path, write_json
 from semivit_jax.hosts import agreement
 from semivit_jax.stages.state import TrainState
 from semivit_jax.training import guard, rollback, writers
@@ -72,7 +71,7 @@ def inherit(run: Run, compiled: Compiled, state: TrainState) -> TrainState:
         console.say(f"warning: the head of {transfer.source} is kept, but {difference}")
     path = run.workdir / compiled.stage.name / "started_from.json"
     record = dataclasses.asdict(transfer)
-    agreement.on_first_host(lambda: write_json(path, record | {"files": init_from.files(source)}))
+    agreement.on_first_host(lambda: write_json(path, record | {"files": init_from.contents(source)}))
     return state
 
 

@@ -1,13 +1,14 @@
-"""Write a stage's metrics: JSON lines and TensorBoard, with the same numbers as the progress line."""
+"""Write a stage's metrics, with the same numbers as the progress line: the table of writers, and JSON lines of ours."""
 
+import dataclasses
 import json
-import os
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
-from tensorboardX import SummaryWriter
 
+from semivit_jax.config import LogConfig
+from semivit_jax.files import Lines, Path
 from semivit_jax.ops.metrics import Mean
 
 
@@ -45,56 +46,105 @@ class Window:
         self._sums = {}
 
 
-class MetricWriter:
-    """Writes a stage's metrics.jsonl and TensorBoard files; a silent one on all hosts but the first."""
-
-    def __init__(self, folder: Path, *, active: bool, tensorboard: bool, restored_step: int | None):
-        """Args: restored_step, lines after it are removed; None where the stage starts."""
-        self._path = folder / "metrics.jsonl"
-        self._active, self._board = active, None
-        if not active:
-            return
-        _truncate_after(self._path, -1 if restored_step is None else restored_step)
-        # Unbuffered: what a full disk refuses must not come up again, nameless, when the file is closed.
-        self._file = open(self._path, "ab", buffering=0)  # noqa: SIM115 - lives as long as the writer
-        if tensorboard:
-            purge = None if restored_step is None else restored_step + 1
-            self._board = SummaryWriter(str(folder / "tb"), purge_step=purge)
+class Writer(Protocol):
+    """Takes a stage's numbers as they come."""
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """One line; a number that is not finite is written as a string, since JSON has none."""
-        if not self._active:
-            return
-        line = {"step": step, **{k: v if np.isfinite(v) else str(v) for k, v in values.items()}}
-        rest = (json.dumps(line) + "\n").encode()
-        try:
-            while rest:
-                rest = rest[self._file.write(rest) :]
-        except OSError as error:  # which does not know its file
-            raise OSError(error.errno, error.strerror, str(self._path)) from error
-        if self._board is not None:
-            for key, value in values.items():
-                self._board.add_scalar(key, value, step)
+        """Adds the numbers of one step; some may not be finite."""
+        ...
+
+    def flush(self) -> None:
+        """Returns once what was written is kept: a checkpoint of this step must not lack its numbers."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Row(NamedTuple):
+    """A kind of writer.
+
+    Attributes:
+      on: whether a run of this config has one.
+      open: (folder of the stage, step it goes on from or None) -> one; what it wrote after that step is removed.
+    """
+
+    on: Callable[[LogConfig], bool]
+    open: Callable[[Path, int | None], Writer]
+
+
+class JsonLines:
+    """Writes metrics.jsonl, one line per call; a number that is not finite as a string, since JSON has none."""
+
+    def __init__(self, folder: Path, restored_step: int | None):
+        self._lines = Lines(
+            folder / "metrics.jsonl", lambda old: _up_to(-1 if restored_step is None else restored_step, old)
+        )
+        self.flush, self.close = self._lines.flush, self._lines.close
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        self._lines.add(json.dumps({"step": step, **{k: v if np.isfinite(v) else str(v) for k, v in values.items()}}))
+
+
+class TensorBoard:
+    """Writes event files into the folder `tb`."""
+
+    def __init__(self, folder: Path, restored_step: int | None):
+        from tensorboardX import SummaryWriter  # half a second that a run without it need not wait
+
+        self._board = SummaryWriter(str(folder / "tb"), purge_step=None if restored_step is None else restored_step + 1)
+        self.flush, self.close = self._board.flush, self._board.close
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        for key, value in values.items():
+            self._board.add_scalar(key, value, step)
+
+
+WRITERS: dict[str, Row] = {
+    "jsonl": Row(on=lambda log: True, open=JsonLines),
+    "tensorboard": Row(on=lambda log: log.tensorboard, open=TensorBoard),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Several:
+    """Writers that are written to in turn; none on all hosts but the first."""
+
+    writers: tuple[Writer, ...]
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        for writer in self.writers:
+            writer.write(step, values)
+
+    def flush(self) -> None:
+        for writer in self.writers:
+            writer.flush()
 
     def close(self) -> None:
-        if self._active:
-            self._file.close()
-        if self._board is not None:
-            self._board.close()
+        for writer in self.writers:
+            writer.close()
 
 
-def _truncate_after(path: Path, step: int) -> None:
-    """Removes lines after `step`, by rename; a half-written last line goes too."""
-    if not path.exists():
-        return
+def open_writers(folder: Path, log: LogConfig, *, active: bool, restored_step: int | None) -> Several:
+    """The writers of a stage.
+
+    Args:
+      folder: of the stage.
+      log: says which.
+      active: whether this host writes at all.
+      restored_step: that the stage goes on from; None where it starts.
+    """
+    rows = [row for row in WRITERS.values() if row.on(log)] if active else []
+    return Several(tuple(row.open(folder, restored_step) for row in rows))
+
+
+def _up_to(step: int, lines: Sequence[str]) -> list[str]:
+    """Lines of that step and before; what comes after one that was cut off goes with it."""
     kept = []
-    for line in path.read_text().splitlines():
+    for line in lines:
         try:
             entry = json.loads(line)
         except ValueError:
             break
         if entry["step"] <= step:
             kept.append(line)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(f"{line}\n" for line in kept))
-    os.replace(temporary, path)
+    return kept

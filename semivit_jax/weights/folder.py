@@ -5,6 +5,7 @@ import pathlib
 
 import safetensors.numpy
 
+from semivit_jax.files import AnyPath
 from semivit_jax.models.spec import ModelSpec
 from semivit_jax.weights import layout
 from semivit_jax.weights.account import ImportReport
@@ -17,7 +18,7 @@ PARAMS_FILE = "params.safetensors"
 EMA_PARAMS_FILE = "ema_params.safetensors"
 
 
-def save_imported(folder: str | pathlib.Path, imported: Imported) -> None:
+def save_imported(folder: AnyPath, imported: Imported) -> None:
     """Writes the arrays under their "/"-joined paths, and everything else as JSON, which comes last.
 
     Raises:
@@ -40,22 +41,22 @@ def save_imported(folder: str | pathlib.Path, imported: Imported) -> None:
     (folder / RECORD_FILE).write_text(json.dumps(record, indent=1) + "\n")
 
 
-def is_import(folder: str | pathlib.Path) -> bool:
+def is_import(folder: AnyPath) -> bool:
     """Whether a folder holds a finished import."""
     return (pathlib.Path(folder) / RECORD_FILE).is_file()
 
 
-def load_preprocessing(folder: str | pathlib.Path) -> Preprocessing:
+def load_preprocessing(folder: AnyPath) -> Preprocessing:
     """What the weights of an import expect their images to look like."""
     return Preprocessing.from_json(json.loads((pathlib.Path(folder) / RECORD_FILE).read_text())["preprocessing"])
 
 
-def load_spec(folder: str | pathlib.Path) -> ModelSpec:
+def load_spec(folder: AnyPath) -> ModelSpec:
     """The model that the weights of an import fit."""
     return from_record(json.loads((pathlib.Path(folder) / RECORD_FILE).read_text())["facts"])
 
 
-def load_imported(folder: str | pathlib.Path) -> Imported:
+def load_imported(folder: AnyPath) -> Imported:
     """Inverse of `save_imported`.
 
     Raises:

@@ -9,7 +9,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from semivit_jax.cli.import_weights import command
+from semivit_jax.cli.import_weights import import_weights as command
 from semivit_jax.models import posemb
 from semivit_jax.weights import load_imported
 from semivit_jax.weights.account import Status

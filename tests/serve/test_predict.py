@@ -17,7 +17,7 @@ from semivit_jax.config import ConfigError
 from semivit_jax.data.images.decode import BadImage
 from semivit_jax.inference.predict import Predictor
 from semivit_jax.inference.predict_folder import predict_folder
-from semivit_jax.inference.trained import View, load_trained
+from semivit_jax.inference.trained import ModelInput, load_trained
 from semivit_jax.main import main
 from semivit_jax.weights import Preprocessing
 from tests.compiled import quick_jit
@@ -90,7 +90,7 @@ def test_a_bad_image_is_named_by_its_place(predictor):
 
 def test_photos_are_seen_as_evaluation_sees_them(finished):
     trained = load_trained(finished[0], kept="latest", tree=None, stage=None)
-    view = View(Preprocessing(8, 0.8, "bilinear", (0.5,) * 3, (0.5,) * 3), False, False, 10_000)
+    view = ModelInput(Preprocessing(8, 0.8, "bilinear", (0.5,) * 3, (0.5,) * 3), False, False, 10_000)
     photo = np.random.default_rng(0).integers(0, 256, (23, 31, 3), np.uint8)
     resized = np.asarray(Image.fromarray(photo).resize((13, 10), Image.Resampling.BILINEAR))
     np.testing.assert_array_equal(view(photo), resized[1:9, 2:10])
@@ -129,7 +129,7 @@ def test_a_folder_becomes_a_csv_and_bad_images_are_listed(finished, predictor, t
 
 def test_an_image_too_long_to_resize_is_named(finished, tmp_path):
     trained = load_trained(finished[0], kept="latest", tree=None, stage=None)
-    view = View(Preprocessing(8, 0.8, "bilinear", (0.5,) * 3, (0.5,) * 3), False, False, 10_000)
+    view = ModelInput(Preprocessing(8, 0.8, "bilinear", (0.5,) * 3, (0.5,) * 3), False, False, 10_000)
     (tmp_path / "photos").mkdir()
     for name, width in (("fine.png", 90), ("long.png", 5_000)):
         (tmp_path / "photos" / name).write_bytes(png(np.zeros((1, width, 3), np.uint8)))

@@ -70,7 +70,7 @@ def test_few_files_outside_the_models_name_a_backbone():
 def test_few_modules_open_a_workdir_by_themselves():
     found = {name for name, path in FILES.items()
              if name.startswith(RUN_FOLDERS) and "pathlib" in set(told(path)) | imports(path)}  # fmt: skip
-    assert len(found) <= 23, sorted(found)
+    assert len(found) <= 2, sorted(found)  # for the photos and the data sets of a user
 
 
 def imports(path):
@@ -91,8 +91,9 @@ def followed(tmp_path_factory):
         path = folder / "photos" / f"{'cat' if number % 2 else 'dog'}" / f"{number}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(path)
-    flags = SMALL | {"data.root": folder / "photos", "stages": ("semi",), "semi.epochs": 0.5, "data.threads": 1,
-                     "data.labels_per_class": 3, "data.validation_share": 0.25, "train.compilation_cache": False}  # fmt: skip
+    flags = SMALL | {"data.root": folder / "photos", "stages": ("semi",), "semi.epochs": 0.5,
+                     "data.threads": 1, "data.labels_per_class": 3, "data.validation_share": 0.25,
+                     "train.compilation_cache": False}  # fmt: skip
     overrides = [f"--config.{key}={value}" for key, value in flags.items()]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))

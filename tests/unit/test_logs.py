@@ -1,20 +1,27 @@
 """What is logged survives restarts: lines after the restored step go, windows continue."""
 
+import dataclasses
 import io
 import json
 import logging
-import os
 
 import numpy as np
 import pytest
 
 from semivit_jax import console
 from semivit_jax.ops.metrics import Mean
-from semivit_jax.training.writers import MetricWriter, Window
+from semivit_jax.training import writers
+from semivit_jax.training.writers import Window
+from tests.configs import small_config
+
+
+def open_writer(folder, *, restored_step=None, active=True, **log):
+    config = small_config(**{"log.tensorboard": False} | {f"log.{k}": v for k, v in log.items()}).log
+    return writers.open_writers(folder, config, active=active, restored_step=restored_step)
 
 
 def write(folder, steps, *, restored_step):
-    writer = MetricWriter(folder, active=True, tensorboard=False, restored_step=restored_step)
+    writer = open_writer(folder, restored_step=restored_step)
     for step in steps:
         writer.write(step, {"train/loss": float(step)})
     writer.close()
@@ -40,19 +47,49 @@ def test_a_half_written_line_is_removed(tmp_path):
 
 
 def test_numbers_json_does_not_know_become_strings(tmp_path):
-    writer = MetricWriter(tmp_path, active=True, tensorboard=False, restored_step=None)
+    writer = open_writer(tmp_path)
     writer.write(1, {"train/loss": float("nan")})
     writer.close()
     assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"step": 1, "train/loss": "nan"}
 
 
-def test_a_full_disk_is_told_with_the_files_name(tmp_path):
-    writer = MetricWriter(tmp_path, active=True, tensorboard=False, restored_step=None)
-    with open("/dev/full", "wb") as full:
-        os.dup2(full.fileno(), writer._file.fileno())
-    with pytest.raises(OSError, match=r"No space left on device: '.*metrics\.jsonl'"):
-        writer.write(1, {"train/loss": 1.0})
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """A logger of this file's own."""
+
+    told: list
+
+    def write(self, step, values):
+        self.told.append((step, dict(values)))
+
+    def flush(self):
+        self.told.append("flushed")
+
+    def close(self):
+        self.told.append("closed")
+
+
+def test_a_logger_is_one_line_in_the_table(tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setitem(
+        writers.WRITERS, "memory", writers.Row(on=lambda log: log.every_steps == 7, open=lambda *_: Memory(told))
+    )
+    open_writer(tmp_path, every_steps=8).close()
+    assert not told
+    writer = open_writer(tmp_path, every_steps=7)
+    writer.write(1, {"train/loss": 2.0})
+    writer.flush()
     writer.close()
+    assert told == [(1, {"train/loss": 2.0}), "flushed", "closed"]
+    assert steps_in(tmp_path) == [1]
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_tensorboard_is_written_where_the_config_asks_for_it(tmp_path, asked):
+    writer = open_writer(tmp_path, tensorboard=asked)
+    writer.write(1, {"train/loss": 2.0})
+    writer.close()
+    assert (tmp_path / "tb").exists() == asked
 
 
 def test_a_long_warning_is_one_line(monkeypatch):
@@ -64,7 +101,7 @@ def test_a_long_warning_is_one_line(monkeypatch):
 
 
 def test_other_hosts_write_nothing(tmp_path):
-    writer = MetricWriter(tmp_path, active=False, tensorboard=True, restored_step=None)
+    writer = open_writer(tmp_path, active=False, tensorboard=True)
     writer.write(1, {"train/loss": 1.0})
     writer.close()
     assert not list(tmp_path.iterdir())

@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from semivit_jax import files
 from semivit_jax.checkpoints import manifest
 
 
@@ -58,11 +57,3 @@ def test_without_the_part_of_every_process_nothing_is_sealed(tmp_path):
 def test_a_damaged_manifest_is_no_manifest(sealed):
     (sealed / manifest.MANIFEST).write_text('{"state/arr')
     assert "manifest cannot be read" in manifest.problems(sealed)[0]
-
-
-def test_a_failed_write_leaves_the_old_json(tmp_path):
-    path = tmp_path / "value.json"
-    files.write_json(path, {"step": 1})
-    with pytest.raises(TypeError):
-        files.write_json(path, {"step": {1, 2}})
-    assert json.loads(path.read_text()) == {"step": 1}

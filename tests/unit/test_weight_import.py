@@ -12,7 +12,7 @@ import pytest
 import rich.console
 import safetensors.numpy
 
-from semivit_jax.cli.import_weights import command
+from semivit_jax.cli.import_weights import import_weights as command
 from semivit_jax.export import Bundle, export
 from semivit_jax.models import families
 from semivit_jax.models.convnext import CONVNEXT_SIZES

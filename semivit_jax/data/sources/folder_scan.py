@@ -22,6 +22,7 @@ from rich.progress import track
 
 from semivit_jax.data.sources.errors import DatasetError
 from semivit_jax.data.sources.listing import NameTable
+from semivit_jax.files import writing
 from semivit_jax.words import counted
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
@@ -209,16 +210,14 @@ def _fault(root: Path, left_out: str) -> str:
 
 def _save(path: Path, found: Scan, times: Sequence[int]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    building = path.with_name(f".{path.name}.{os.getpid()}")
     arrays = {}
     for key in _TABLES:
         table = getattr(found, key)
         assert isinstance(table, NameTable)
         arrays |= {f"{key}_block": table.block, f"{key}_ends": table.ends}
-    with open(building, "wb") as file:
+    with writing(path) as file:
         counts = np.array([found.unread, found.ignored])
         np.savez(file, **arrays, times=np.array(times, np.int64), counts=counts, format=np.array(_FORMAT))
-    building.replace(path)
 
 
 def _load(path: Path, root: Path) -> Scan | None:

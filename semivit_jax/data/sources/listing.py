@@ -13,6 +13,8 @@ from typing import overload
 
 import numpy as np
 
+from semivit_jax import files
+
 _FORMAT = 1  # raised when the file or the hash changes its meaning
 
 
@@ -85,8 +87,7 @@ def save(path: Path, listing: Listing, *, fingerprint: str) -> None:
     `fingerprint` describes what the listing was made from; `load` ignores a file with another one.
     """
     table = listing.names if isinstance(listing.names, NameTable) else NameTable.pack(listing.names)
-    building = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(building, "wb") as file:
+    with files.writing(path) as file:
         np.savez(
             file,
             block=table.block,
@@ -95,7 +96,6 @@ def save(path: Path, listing: Listing, *, fingerprint: str) -> None:
             class_names=np.array(listing.class_names, np.str_),
             fingerprint=np.array(fingerprint),
         )
-    building.replace(path)
 
 
 def load(path: Path, *, fingerprint: str) -> Listing | None:
