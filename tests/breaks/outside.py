@@ -61,7 +61,7 @@ BREAKS = {
     ),
     # Commands
     "an error ends with 0": Break(
-        "cli/exits.py",
+        "cli/guarded.py",
         "cluster.leave_alone(exit_code=1)\n        return 1",
         "cluster.leave_alone(exit_code=1)\n        return 0",
         ("tests/serve/test_predict.py",),

@@ -68,7 +68,7 @@ def run_semi(machine, tmp_path, monkeypatch):
 def go_on_here(machine, monkeypatch, capsys):
     """Goes on with a run of the stand-in in this process, which is quicker; returns what it said."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(machine.cache))
-    monkeypatch.setattr(summary, "digits_baselines", lambda task, data: {})
+    monkeypatch.setattr(summary, "baselines", lambda task, data: {})
     monkeypatch.setattr("semivit_jax.training.compiled.make_stage", lambda *args, **kwargs: stage_with(Trouble()))
 
     def go_on(workdir):
