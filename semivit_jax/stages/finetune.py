@@ -14,10 +14,10 @@ from semivit_jax.ops.losses import cross_entropy, smoothed_target
 from semivit_jax.ops.metrics import Metrics
 from semivit_jax.ops.optim import Optimizer
 from semivit_jax.plan import Plan, Stream
+from semivit_jax.stages import mae, state
 from semivit_jax.stages import stage as stage_lib
-from semivit_jax.stages import state
 from semivit_jax.stages.groups import join, split
-from semivit_jax.stages.spec import StageSpec
+from semivit_jax.stages.spec import AS_IT_IS, IMPORT, IMPORTED, Pass, StageSpec
 from semivit_jax.stages.stage import ImageDraws, PyTree, Stage, ViewSpec, masks, see
 from semivit_jax.stages.state import TrainState
 
@@ -166,8 +166,13 @@ def eval_params(state: TrainState) -> dict[str, PyTree]:
     return {"val": state.params, **averaged}
 
 
+STARTS_FROM = {"mae": mae.TO_CLASSIFIER, "finetune": AS_IT_IS, "semi": AS_IT_IS, IMPORT: IMPORTED}
+
 SPEC = StageSpec(
     name="finetune",
     streams=lambda section: (Stream("labeled", "labeled", (("image", "labeled"),)),),
     group_size=lambda section: section.mixup_group_size if section.labeled_mixup else 1,
+    model=model,
+    passes=lambda config, model: (Pass(families.cost(model), 1, backward=True),),
+    starts_from=STARTS_FROM,
 )

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from semivit_jax.config import Config, SemiConfig
+from semivit_jax.models import families
+from semivit_jax.models.spec import ModelSpec
 from semivit_jax.ops import metrics, mixup, rng
 from semivit_jax.ops.losses import cross_entropy, promote, smoothed_target
 from semivit_jax.ops.metrics import Metrics
@@ -26,7 +28,7 @@ from semivit_jax.stages.pseudo_label import (
     rule_of,
 )
 from semivit_jax.stages.pseudo_mixup import mix_pseudo, sample_pseudo_mix
-from semivit_jax.stages.spec import StageSpec
+from semivit_jax.stages.spec import Pass, StageSpec
 from semivit_jax.stages.stage import ImageDraws, PyTree, Stage, ViewSpec, masks, see
 from semivit_jax.stages.state import TrainState
 
@@ -212,4 +214,19 @@ def streams(section: SemiConfig) -> tuple[Stream, Stream]:
     return labeled, unlabeled
 
 
-SPEC = StageSpec(name="semi", streams=streams, group_size=lambda section: section.mixup_group_size)
+def passes(config: Config, model: ModelSpec) -> tuple[Pass, ...]:
+    """All images through the student; through the teacher, forward only, what the pseudo-label rule needs."""
+    assert config.semi is not None
+    cost, ratio, needs = families.cost(model), config.semi.unlabeled_ratio, RULES[config.semi.pseudo_label_rule].needs
+    student, taught = Pass(cost, 1 + ratio, backward=True), ratio * ("teacher" in needs) + ("labeled" in needs)
+    return (student, Pass(cost, taught, backward=False)) if taught else (student,)
+
+
+SPEC = StageSpec(
+    name="semi",
+    streams=streams,
+    group_size=lambda section: section.mixup_group_size,
+    model=finetune.model,
+    passes=passes,
+    starts_from=finetune.STARTS_FROM,
+)
