@@ -17,9 +17,9 @@ import jax
 
 from benchmarks import ideas
 from benchmarks.plan_table import WORKED_OUT, Case, load_config, replace_between
-from semivit_jax.cli.plan import use_no_accelerator
 from semivit_jax.preflight.batch import image_counts, with_legal_batch
 from semivit_jax.preflight.chips import GIB
+from semivit_jax.preflight.stages import use_no_accelerator
 from semivit_jax.preflight.step import OutOfMemory, compile_step
 from semivit_jax.preflight.topology import describe_devices, libtpu_version, parse
 from semivit_jax.recipes.planning import make_plan

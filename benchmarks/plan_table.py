@@ -18,11 +18,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from semivit_jax.cli.plan import use_no_accelerator
 from semivit_jax.config import Config
 from semivit_jax.preflight.answer import Answer, plan_one, to_dict
 from semivit_jax.preflight.batch import GivenCounts, image_counts
 from semivit_jax.preflight.chips import GIB
+from semivit_jax.preflight.stages import use_no_accelerator
 from semivit_jax.preflight.topology import describe_devices, parse
 from semivit_jax.recipes import check
 

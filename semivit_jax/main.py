@@ -8,18 +8,18 @@ from typing import NoReturn
 
 from semivit_jax.hosts import stopping
 
-COMMANDS = {
+COMMANDS = {  # name: (module:function that takes the arguments after the name and returns an exit code, what it does)
     "train": ("semivit_jax.cli.train:train", "run the stages of a config: --config=FILE[:ARGS] --workdir=DIR"),
     "split": ("semivit_jax.cli.split:split", "draw a labeled subset and write it: --config=FILE --out=LIST"),
-    "prepare": (
-        "semivit_jax.cli.prepare:prepare",
-        "raw images to a TFDS dataset: SOURCE --name NAME --data_dir DIR",
+    "prepare": ("semivit_jax.cli.prepare:prepare", "raw images to a TFDS dataset: SOURCE --name NAME --data_dir DIR"),
+    "import": (
+        "semivit_jax.cli.import_weights:import_weights",
+        "published weights in: SOURCE --model MODEL --out DIR",
     ),
-    "import": ("semivit_jax.cli.import_weights:command", "published weights in: SOURCE --model VARIANT --out DIR"),
     "plan": ("semivit_jax.cli.plan:plan", "what a run needs on a slice: --config=FILE --topology=v5e:16x16"),
     "predict": ("semivit_jax.cli.predict:predict", "images to labels: --workdir=DIR --images=FOLDER --out=CSV"),
     "export": ("semivit_jax.cli.export:export_weights", "weights out: --workdir=DIR --format=FORMAT --out=DIR"),
-    "eval": ("semivit_jax.cli.eval:evaluate", "grade a run, or imported weights, on a split: --workdir=DIR"),
+    "eval": ("semivit_jax.cli.eval:eval_weights", "grade a run, or imported weights, on a split: --workdir=DIR"),
 }
 ERROR, BAD_USAGE = 1, 2
 

@@ -1,116 +1,115 @@
 """`semivit eval`: grade weights on a split; JSON for programs, tables for people, the protocol with each of them."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
 from rich.markup import escape
 from rich.table import Table
 
-from semivit_jax import console
-from semivit_jax.cli.exits import USAGE_ERRORS, WEIGHTS_ERRORS, guarded, usage_error
-from semivit_jax.cli.flags import parse_config, source_parser
+from semivit_jax import console, files
+from semivit_jax.cli.exits import USAGE_ERRORS, usage_error
+from semivit_jax.cli.flags import read_config, read_flags, source_parser
+from semivit_jax.cli.guarded import WEIGHTS_ERRORS, guarded
 from semivit_jax.data.dataset import ROLES
-from semivit_jax.files import write_json
-from semivit_jax.inference import grade
-from semivit_jax.inference.grade import PROTOCOLS, Evaluation
+from semivit_jax.inference.grade import PROTOCOLS, Grades, grade
 from semivit_jax.ops.scores import NUM_BINS, Scores
 
 TOP = 5  # guesses that acc5 counts
 MOST_ROWS = 20  # classes in a printed table; the JSON has all of them
 
 
-def evaluate(argv: Sequence[str]) -> int:
+def eval_weights(argv: Sequence[str]) -> int:
     """Grades params and ema_params on a split; `--config` and its overrides name other data than the run's."""
     parser = source_parser("eval", "Grade weights on a split.", with_use=False)
     parser.add_argument("--split", default="", help=f"default: what training evaluates on; {', '.join(ROLES)}, or any")
     parser.add_argument("--protocol", choices=tuple(PROTOCOLS), default="head")
-    parser.add_argument("--out", type=Path, metavar="JSON", help="file to write everything to; replaced if it exists")
-    flags, rest = parser.parse_known_args(argv)
+    parser.add_argument("--out", metavar="JSON", help="file to write everything to; replaced if it exists")
     try:
-        parsed = parse_config("eval", rest, required=(), optional=()) if rest else None
+        given = read_flags(parser, argv, required=())
+        config, notes = read_config("eval", given.config, None) if given.config else (None, [])
     except USAGE_ERRORS as error:
         return usage_error("eval", error)
 
     def action() -> None:
-        found = grade.evaluate(
-            flags.workdir,
-            parsed and parsed.config,
-            split=flags.split,
-            protocol=flags.protocol,
-            kept=flags.weights,
-            stage=flags.stage,
-            notes=parsed.notes if parsed else (),
+        asked = given.flags
+        found = grade(
+            files.path(asked.workdir),
+            config,
+            split=asked.split,
+            protocol=asked.protocol,
+            kept=asked.weights,
+            stage=asked.stage,
+            notes=notes,
         )
         if jax.process_index() == 0:
             show(found)
-            if flags.out is not None:
-                write(flags.out, found)
+            if asked.out is not None:
+                write(files.path(asked.out), found)
 
     return guarded(action, also=WEIGHTS_ERRORS)
 
 
-def write(path: Path, evaluation: Evaluation) -> None:
+def write(path: files.Path, grades: Grades) -> None:
     """Writes everything, the confusion matrix as rows of [label][prediction] counts."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, to_json(evaluation))
+    files.write_json(path, to_json(grades))
 
 
-def to_json(evaluation: Evaluation) -> dict[str, Any]:
+def to_json(grades: Grades) -> dict[str, Any]:
     """Plain dict; shares in 0..1."""
-    names = evaluation.class_names
+    names = grades.class_names
     return {
-        "source": evaluation.source,
-        "dataset": evaluation.dataset,
-        "split": evaluation.split,
-        "protocol": evaluation.protocol,
+        "source": grades.source,
+        "dataset": grades.dataset,
+        "split": grades.split,
+        "protocol": grades.protocol,
         "class_names": list(names),
         "results": {
             tree: {
                 "num_images": found.num_images,
-                **_numbers(evaluation, found),
+                **_numbers(grades, found),
                 "class_acc": dict(zip(names, found.class_acc, strict=True)),
                 "confusion": found.confusion.tolist(),
             }
-            for tree, found in evaluation.found.items()
+            for tree, found in grades.found.items()
         },
     }
 
 
-def show(evaluation: Evaluation) -> None:
+def show(grades: Grades) -> None:
     """Prints the numbers, the classes with the lowest accuracy, and the confusions."""
     # Lines of their own: a table's title is broken at the table's width.
-    console.say(evaluation.source)
-    console.say(f"{evaluation.dataset}, split {evaluation.split!r}, by {evaluation.protocol}")
-    console.console.print(_summary(evaluation))
-    for tree, found in evaluation.found.items():
-        title, table = _per_class(evaluation, tree, found)
+    console.say(grades.source)
+    console.say(f"{grades.dataset}, split {grades.split!r}, by {grades.protocol}")
+    console.console.print(_summary(grades))
+    for tree, found in grades.found.items():
+        title, table = _per_class(grades, tree, found)
         console.say(title)
         console.console.print(table)
 
 
-def _numbers(evaluation: Evaluation, found: Scores) -> dict[str, float]:
+def _numbers(grades: Grades, found: Scores) -> dict[str, float]:
     """Votes of neighbours are no probabilities, so they have neither a loss nor a calibration."""
     numbers = {"acc1": found.acc1, "acc5": found.acc5, "loss": found.loss, "ece": found.ece}
-    if evaluation.protocol == PROTOCOLS["knn"]:
+    if grades.protocol == PROTOCOLS["knn"]:
         del numbers["loss"], numbers["ece"]
     return numbers
 
 
-def _shown(evaluation: Evaluation, found: Scores) -> dict[str, float]:
+def _shown(grades: Grades, found: Scores) -> dict[str, float]:
     """The numbers of the table; five guesses out of five classes or fewer are always right."""
-    few = len(evaluation.class_names) <= TOP
-    return {name: value for name, value in _numbers(evaluation, found).items() if not (few and name == "acc5")}
+    few = len(grades.class_names) <= TOP
+    return {name: value for name, value in _numbers(grades, found).items() if not (few and name == "acc5")}
 
 
-def _summary(evaluation: Evaluation) -> Table:
+def _summary(grades: Grades) -> Table:
     calibration = f"ece: expected calibration error, {NUM_BINS} bins"
-    shown = [name for found in evaluation.found.values() for name in _shown(evaluation, found)]
+    shown = [name for found in grades.found.values() for name in _shown(grades, found)]
     table = Table(caption=calibration if "ece" in shown else None)
     table.add_column("weights")
-    for tree, found in evaluation.found.items():
-        numbers = _shown(evaluation, found)
+    for tree, found in grades.found.items():
+        numbers = _shown(grades, found)
         if len(table.columns) == 1:
             for name in ("images", *(name if name == "loss" else f"{name} %" for name in numbers)):
                 table.add_column(name, justify="right")
@@ -119,9 +118,9 @@ def _summary(evaluation: Evaluation) -> Table:
     return table
 
 
-def _per_class(evaluation: Evaluation, tree: str, found: Scores) -> tuple[str, Table]:
+def _per_class(grades: Grades, tree: str, found: Scores) -> tuple[str, Table]:
     """Title, and the confusion matrix where it can be read, and else each class with what it is mostly taken for."""
-    names, num_classes = [escape(name) for name in evaluation.class_names], len(evaluation.class_names)
+    names, num_classes = [escape(name) for name in grades.class_names], len(grades.class_names)
     graded = [i for i in range(num_classes) if found.class_acc[i] is not None]
     whole = num_classes <= MOST_ROWS
     worst = sorted(graded, key=lambda i: found.class_acc[i] or 0.0)[:MOST_ROWS]

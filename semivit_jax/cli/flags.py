@@ -1,95 +1,131 @@
-"""Read the command line: a config with its overrides, and the flags that several commands share."""
+"""Read a command line: argparse takes the flags of a command, ml_collections all that begins with --config."""
 
 import argparse
 import os
+import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from absl import flags
-from ml_collections import config_flags
 
-from semivit_jax.checkpoints.workdir import STAGE_ORDER
-from semivit_jax.cli import overrides
+from semivit_jax import files
 from semivit_jax.config import Config
-from semivit_jax.inference.trained import KEPT, TREES
-from semivit_jax.recipes import check
-from semivit_jax.recipes.find import asks_for_help, help_text, with_paths
+from semivit_jax.recipes.find import FLAG, asks_for_help, help_text, with_paths
+
+_EXAMPLES = {"config": "FILE", "workdir": "DIR", "out": "FILE", "topology": "NAME"}
 
 
-class CommandLine(NamedTuple):
-    """A config with its overrides, checked; the command's own flags (text; '' where absent); lines for people."""
+class Given(NamedTuple):
+    """The flags of a command, None where absent, and the arguments that name a config and override its keys."""
 
-    config: Config
-    flags: dict[str, str]
-    notes: list[str]
-
-
-def parse_config(command: str, argv: list[str], *, required: Sequence[str], optional: Sequence[str]) -> CommandLine:
-    """Reads --config=FILE[:ARGS] and flags; touches no device, so hosts may still be brought together after it."""
-    values: Any = flags.FlagValues()
-    arguments = [f"semivit {command}", *with_paths(argv)]
-    # Overrides are looked up in these arguments, by default in the process's own.
-    config_flags.DEFINE_config_file("config", None, "recipe, FILE[:ARGS]", flag_values=values, sys_argv=arguments)
-    for name in (*required, *optional):
-        flags.DEFINE_string(name, "", "", flag_values=values)
-    read_flags(values, arguments)
-    name_missing(values, ("config", *required))
-    folder = _workdir(values["workdir"].value) if "workdir" in required else None
-    config, notes = config_of(values, folder)
-    return CommandLine(config, {name: values[name].value for name in (*required, *optional)}, notes)
+    flags: argparse.Namespace
+    config: list[str]
 
 
-def read_flags(values: Any, arguments: Sequence[str]) -> None:
-    """Parses a command line into flags of which one is --config.
+def config_parser(command: str) -> argparse.ArgumentParser:
+    """A parser for the own flags of a command that takes a config; `help_asked` tells what they are."""
+    return argparse.ArgumentParser(prog=f"semivit {command}", add_help=False, allow_abbrev=False, exit_on_error=False)
+
+
+def source_parser(command: str, description: str, *, with_use: bool = True) -> argparse.ArgumentParser:
+    """A parser with the flags that choose a checkpoint and, `with_use`, one of its sets of weights."""
+    from semivit_jax.checkpoints.workdir import STAGE_ORDER  # these two load jax
+    from semivit_jax.inference.trained import KEPT, TREES
+
+    parser = argparse.ArgumentParser(prog=f"semivit {command}", description=description, allow_abbrev=False)
+    parser.add_argument(
+        "--workdir", required=True, metavar="DIR", help="run, one of its checkpoints, or `semivit import`"
+    )
+    parser.add_argument("--weights", choices=tuple(KEPT), default="latest", help="checkpoint of the stage")
+    if with_use:
+        parser.add_argument("--use", choices=TREES, help="default: ema_params where they exist")
+    parser.add_argument("--stage", choices=STAGE_ORDER, help="default: the latest with a checkpoint")
+    return parser
+
+
+def read_flags(parser: argparse.ArgumentParser, argv: Sequence[str], *, required: Sequence[str]) -> Given:
+    """Parses the flags of a command, which may be written -flag, --flag=VALUE or --flag VALUE.
+
+    Raises:
+      flags.Error: what cannot be understood, or which of the `required` flags are missing.
+    """
+    own, about_config = _divide(argv)
+    about_config = with_paths(about_config)
+    try:
+        found, rest = parser.parse_known_args(own)
+    except argparse.ArgumentError as error:
+        raise flags.Error(str(error)) from error
+    _refuse(rest)
+    has_config = any(argument.startswith(FLAG) for argument in about_config)
+    missing = [name for name in required if not (has_config if name == "config" else getattr(found, name))]
+    if missing:
+        raise flags.Error(f"{' and '.join(f'--{name}={_EXAMPLES[name]}' for name in missing)} must be given")
+    return Given(found, about_config)
+
+
+def read_config(command: str, arguments: Sequence[str], folder: files.Path | None) -> tuple[Config, list[str]]:
+    """A config with its overrides and what follows from them, checked; touches no device.
+
+    So hosts may still be brought together after it.
+
+    Args:
+      command: for messages.
+      arguments: that name it and override its keys, as `read_flags` leaves them.
+      folder: the workdir; None without one.
+
+    Returns:
+      The config, and lines for people about what follows.
 
     Raises:
       flags.Error: what of it cannot be understood. ConfigError: an override of a key that is none.
     """
+    from ml_collections import config_flags  # these load jax
+
+    from semivit_jax.cli import overrides
+    from semivit_jax.recipes import check
+
+    values: Any = flags.FlagValues()
+    argv = [f"semivit {command}", *arguments]
+    # Overrides are looked up in these arguments, by default in the process's own.
+    config_flags.DEFINE_config_file("config", None, "recipe, FILE[:ARGS]", flag_values=values, sys_argv=argv)
     overrides.check_keys(arguments)
     try:
-        rest = values(arguments)[1:]
+        rest = values(argv)[1:]
     except (AttributeError, KeyError) as error:  # of the config file's code, or an override of a section it lacks
         raise flags.Error(f"the config has no {error.args[0]}") from error
     except flags.IllegalFlagValueError as error:
         raise flags.Error(overrides.in_plain_words(str(error))) from error
-    if rest:
-        raise flags.Error(f"{rest[0]!r} is neither a flag nor the value of one")
-
-
-def config_of(values: Any, folder: Path | None) -> tuple[Config, list[str]]:
-    """The checked config of parsed flags, with what follows from its overrides, and lines that say so.
-
-    Args:
-      values: as `read_flags` leaves them.
-      folder: the workdir; None without one.
-    """
+    _refuse(rest)
     raw: Any = values["config"].value
     check.check_keys(raw)  # first, because what follows from overrides looks into the sections
     notes = overrides.apply(raw, config_flags.get_override_values(values["config"]), folder)
     return check.check(raw), notes
 
 
-def name_missing(values: Any, required: Sequence[str]) -> None:
-    """Raises flags.Error naming the flags that a command line lacks."""
-    missing = [f"--{name}={_EXAMPLES[name]}" for name in required if not values[name].value]
-    if missing:
-        raise flags.Error(f"{' and '.join(missing)} must be given")
+def run_folder(text: str) -> files.Path:
+    """The folder of --workdir: a run's, or the place where it will be.
 
-
-_EXAMPLES = {"config": "FILE", "workdir": "DIR", "out": "FILE", "topology": "NAME"}
-
-
-def _workdir(text: str) -> Path:
-    """A run's folder, or the place where it will be."""
-    if "://" in text:  # it would become a folder of that name, on every host its own
-        raise flags.Error(f"--workdir={text} is no folder; legal is one on a mounted file system")
+    Raises:
+      flags.Error: there can be none.
+    """
     if os.path.isfile(text):
         raise flags.Error(f"--workdir={text} is a file; legal is a folder, new or of the run to go on with")
-    return Path(text)
+    try:
+        return files.path(text)
+    except OSError as error:
+        raise flags.Error(f"--workdir={error}") from error
 
 
-def help_asked(usage: str, argv: list[str]) -> bool:
+def boolean(text: str) -> bool:
+    """What absl takes for yes or no: true and false, t and f, 1 and 0.
+
+    Raises:
+      ValueError: neither of them.
+    """
+    return flags.BooleanParser().parse(text)
+
+
+def help_asked(usage: str, argv: Sequence[str]) -> bool:
     """Prints the help of a command that takes a config, if the flags ask for it."""
     asked = asks_for_help(argv)
     if asked:
@@ -97,14 +133,20 @@ def help_asked(usage: str, argv: list[str]) -> bool:
     return asked
 
 
-def source_parser(command: str, description: str, *, with_use: bool = True) -> argparse.ArgumentParser:
-    """Parser with the flags that choose a checkpoint and, `with_use`, one of its sets of weights."""
-    parser = argparse.ArgumentParser(prog=f"semivit {command}", description=description, allow_abbrev=False)
-    parser.add_argument(
-        "--workdir", required=True, type=Path, metavar="DIR", help="run, one of its checkpoints, or `semivit import`"
-    )
-    parser.add_argument("--weights", choices=tuple(KEPT), default="latest", help="checkpoint of the stage")
-    if with_use:
-        parser.add_argument("--use", choices=TREES, help="default: ema_params where they exist")
-    parser.add_argument("--stage", choices=STAGE_ORDER, help="default: the latest with a checkpoint")
-    return parser
+def _divide(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Arguments of the command's own, and those of the config, each with the value that follows it."""
+    own, about_config, remaining = [], [], list(argv)
+    while remaining:
+        argument = re.sub(r"^-(?=[a-z]{2})", "--", remaining.pop(0))
+        if not re.match(r"--(no)?config([.=]|$)", argument):
+            own.append(argument)
+            continue
+        about_config.append(argument)
+        if "=" not in argument and remaining and not re.match(r"-+[^\d.]", remaining[0]):
+            about_config.append(remaining.pop(0))
+    return own, about_config
+
+
+def _refuse(rest: Sequence[str]) -> None:
+    if rest:
+        raise flags.Error(f"{rest[0]!r} is neither a flag nor the value of one")

@@ -8,17 +8,17 @@ import rich.console
 from semivit_jax.checkpoints.reading import CheckpointError
 from semivit_jax.inference.import_own import import_own, is_own
 from semivit_jax.models import families
+from semivit_jax.weights import importing
+from semivit_jax.weights.exchange import POOLS
 from semivit_jax.weights.folder import save_imported
-from semivit_jax.weights.importing import import_weights
 from semivit_jax.weights.preprocessing import Preprocessing
-from semivit_jax.weights.targets import POOLS
 
 EXIT_ERROR = 1
 # The sizes of the tests are taken too, but are of no use to anybody else.
 OFFERED = tuple(name for name in families.variants() if "_test" not in name)
 
 
-def command(argv: Sequence[str]) -> int:
+def import_weights(argv: Sequence[str]) -> int:
     """Runs the command with the arguments after `semivit import`.
 
     Prints one row per tensor and what travels along. Returns the exit code: 0, or 1 with one line that says
@@ -26,7 +26,7 @@ def command(argv: Sequence[str]) -> int:
     """
     arguments = _parser().parse_args(argv)
     console = rich.console.Console()
-    read = import_own if is_own(arguments.source) else import_weights
+    read = import_own if is_own(arguments.source) else importing.import_weights
     try:
         imported = read(
             arguments.source,
@@ -43,8 +43,8 @@ def command(argv: Sequence[str]) -> int:
         return EXIT_ERROR
     for table in imported.report.tables():
         console.print(table)
-    console.print(f"model: {families.told(imported.spec)}", markup=False, soft_wrap=True)
-    console.print(f"preprocessing: {_preprocessing(imported.preprocessing)}", markup=False, soft_wrap=True)
+    console.print(f"model: {families.told(imported.weights.spec)}", markup=False, soft_wrap=True)
+    console.print(f"preprocessing: {_preprocessing(imported.weights.preprocessing)}", markup=False, soft_wrap=True)
     console.print(f"written to {arguments.out}", markup=False, soft_wrap=True)
     return 0
 

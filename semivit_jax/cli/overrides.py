@@ -3,12 +3,12 @@
 import difflib
 import re
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from semivit_jax.checkpoints import init_from as origin
 from semivit_jax.checkpoints import workdir
 from semivit_jax.config import ConfigError
+from semivit_jax.files import Path
 from semivit_jax.recipes.keys import marks
 from semivit_jax.recipes.label import label
 

@@ -3,17 +3,18 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from semivit_jax.cli.exits import WEIGHTS_ERRORS, guarded, usage_error
+from semivit_jax.cli.exits import usage_error
 from semivit_jax.cli.flags import source_parser
+from semivit_jax.cli.guarded import WEIGHTS_ERRORS, guarded
 from semivit_jax.inference.predict import load
-from semivit_jax.inference.predict_folder import predict_folder, report
+from semivit_jax.inference.predict_folder import predict_folder, tell
 
 
 def predict(argv: Sequence[str]) -> int:
     """Predicts a folder of images into a CSV file."""
     parser = source_parser("predict", "Predict every image of a folder.")
     parser.add_argument("--images", required=True, type=Path, metavar="FOLDER")
-    parser.add_argument("--out", required=True, type=Path, metavar="CSV", help="file to write; replaced if it exists")
+    parser.add_argument("--out", required=True, metavar="CSV", help="file to write; replaced if it exists")
     parser.add_argument("--batch_size", type=int, default=64, help="images per forward pass")
     flags = parser.parse_args(argv)
     if flags.batch_size < 1:
@@ -23,6 +24,6 @@ def predict(argv: Sequence[str]) -> int:
         predictor = load(
             flags.workdir, weights=flags.weights, use=flags.use, stage=flags.stage, batch_size=flags.batch_size
         )
-        report(predict_folder(predictor, flags.images, flags.out), flags.out, predictor.source)
+        tell(predict_folder(predictor, flags.images, flags.out), flags.out, predictor.source)
 
     return guarded(action, also=WEIGHTS_ERRORS)

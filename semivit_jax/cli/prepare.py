@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 from semivit_jax.data.dataset import cache_dir
-from semivit_jax.data.prepare import build
 from semivit_jax.data.sources.errors import DatasetError
 
 BAD_USAGE, INTERRUPTED = 2, 130
@@ -31,6 +30,8 @@ def prepare(argv: list[str]) -> int:
         flags = parser.parse_args(argv)
     except SystemExit as left:  # argparse has told why
         return BAD_USAGE if left.code else 0
+    from semivit_jax.data.prepare import build  # seconds that help and mistyped flags need not wait for
+
     try:
         build.prepare(
             flags.source.expanduser(),

@@ -11,8 +11,8 @@ from rich.progress import track
 from rich.table import Table
 
 from semivit_jax import console
-from semivit_jax.cli.exits import USAGE_ERRORS, guarded, usage_error
-from semivit_jax.cli.flags import help_asked, parse_config
+from semivit_jax.cli.exits import USAGE_ERRORS, usage_error
+from semivit_jax.cli.flags import config_parser, help_asked, read_config, read_flags
 from semivit_jax.config import Config
 from semivit_jax.data import label_lists
 from semivit_jax.data.dataset import TaskData, describe, open_task
@@ -22,17 +22,24 @@ from semivit_jax.words import counted
 
 def split(argv: list[str]) -> int:
     """Draws the labeled subset of a config, reports it, and writes it as a list."""
+    parser = config_parser("split")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--duplicates", default="yes")
     try:
         if help_asked("split --config=FILE[:ARGS] --out=LIST [--duplicates=no]", argv):
             return 0
-        config, values, notes = parse_config("split", argv, required=("out",), optional=("duplicates",))
-        if values["duplicates"] not in ("", "yes", "no"):
-            raise flags.Error(f"--duplicates is {values['duplicates']!r}; legal values: yes (as without it), no")
+        given = read_flags(parser, argv, required=("config", "out"))
+        config, notes = read_config("split", given.config, None)
+        duplicates = given.flags.duplicates
+        if duplicates not in ("yes", "no"):
+            raise flags.Error(f"--duplicates is {duplicates!r}; legal values: yes (as without it), no")
     except USAGE_ERRORS as error:
         return usage_error("split", error)
+    from semivit_jax.cli.guarded import guarded  # seconds that help and mistyped flags need not wait for
+
     for line in notes:
         console.say(line)
-    return guarded(lambda: draw(config, Path(values["out"]), duplicates=values["duplicates"] != "no"))
+    return guarded(lambda: draw(config, given.flags.out, duplicates=duplicates != "no"))
 
 
 def draw(config: Config, out: Path, *, duplicates: bool) -> None:

@@ -1,24 +1,27 @@
 """`semivit train`: run the stages that a config names."""
 
-from pathlib import Path
-
-from semivit_jax.cli.exits import USAGE_ERRORS, guarded, usage_error
-from semivit_jax.cli.flags import help_asked, parse_config
-from semivit_jax.hosts import stopping
-from semivit_jax.training import run
+from semivit_jax.cli.exits import USAGE_ERRORS, usage_error
+from semivit_jax.cli.flags import config_parser, help_asked, read_config, read_flags, run_folder
 
 
 def train(argv: list[str]) -> int:
     """Trains the stages a config names, in its workdir."""
+    parser = config_parser("train")
+    parser.add_argument("--workdir")
     try:
         if help_asked("train --config=FILE[:ARGS] --workdir=DIR", argv):
             return 0
-        config, values, notes = parse_config("train", argv, required=("workdir",), optional=())
+        given = read_flags(parser, argv, required=("config", "workdir"))
+        folder = run_folder(given.flags.workdir)
+        config, notes = read_config("train", given.config, folder)
     except USAGE_ERRORS as error:
         return usage_error("train", error)
+    from semivit_jax.cli.guarded import guarded  # seconds that help and mistyped flags need not wait for
+    from semivit_jax.hosts import stopping
+    from semivit_jax.training import run
 
     def action() -> None:
         with stopping.leaving_at_once():  # until the loop listens, which saves first
-            run.train(config, Path(values["workdir"]), notes=notes)
+            run.train(config, folder, notes=notes)
 
     return guarded(action)

@@ -1,11 +1,12 @@
 """`semivit predict`: a folder of images to a CSV of predictions; what cannot be shown is listed and skipped."""
 
 import csv
-import os
+import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
-from semivit_jax import console
+from semivit_jax import console, files
 from semivit_jax.data.dataset import cache_dir
 from semivit_jax.data.images.decode import BadImage
 from semivit_jax.data.sources.errors import DatasetError
@@ -16,7 +17,7 @@ from semivit_jax.words import counted
 _MOST_LINES = 20  # of skipped images in the output; the rest is counted
 
 
-def predict_folder(predictor: Predictor, images: Path, out: Path) -> list[str]:
+def predict_folder(predictor: Predictor, images: Path, out: files.AnyPath) -> list[str]:
     """Predicts every image below a folder.
 
     The CSV has one row per image: path (relative to the folder), label, confidence, then the rest of the top 5
@@ -39,34 +40,36 @@ def predict_folder(predictor: Predictor, images: Path, out: Path) -> list[str]:
     for warning in unread_photos(images, found):
         console.say(warning)
     skipped = list(found.problems)
-    line = console.ProgressLine("predict", len(found.names), active=True)
+    out = files.path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    building = out.with_name(f".{out.name}.{os.getpid()}")
-    num_ranks = min(TOP, len(predictor.class_names))
-    try:
-        with open(building, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            writer = csv.writer(file)
-            writer.writerow(_columns(num_ranks))
-            answers = predictor.each(images / name for name in found.names)
-            for number, (name, guesses) in enumerate(zip(found.names, answers, strict=True), start=1):
-                if isinstance(guesses, BadImage):
-                    skipped.append(f"{name!r}: {guesses}")
-                else:
-                    writer.writerow([name, *(text for g in guesses for text in (g.label, f"{g.confidence:.6f}"))])
-                line.show(number, {})
-    except BaseException:
-        building.unlink()
-        raise
-    finally:
-        line.close()
-    if len(skipped) - len(found.problems) == len(found.names):
-        building.unlink()
-        raise DatasetError("\n".join([f"no image in {str(images)!r} can be read:", *_cut(skipped)]))
-    building.replace(out)
+    with files.writing(out) as file:
+        skipped += _write(file, predictor, images, found.names)
+        if len(skipped) - len(found.problems) == len(found.names):
+            raise DatasetError("\n".join([f"no image in {str(images)!r} can be read:", *_cut(skipped)]))
     return skipped
 
 
-def report(skipped: Sequence[str], out: Path, source: str) -> None:
+def _write(file: BinaryIO, predictor: Predictor, images: Path, names: Sequence[str]) -> list[str]:
+    """Writes a row per image; one line per image that was skipped."""
+    text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="")
+    writer, skipped = csv.writer(text), []
+    writer.writerow(_columns(min(TOP, len(predictor.class_names))))
+    line = console.ProgressLine("predict", len(names), active=True)
+    try:
+        answers = predictor.each(images / name for name in names)
+        for number, (name, guesses) in enumerate(zip(names, answers, strict=True), start=1):
+            if isinstance(guesses, BadImage):
+                skipped.append(f"{name!r}: {guesses}")
+            else:
+                writer.writerow([name, *(cell for g in guesses for cell in (g.label, f"{g.confidence:.6f}"))])
+            line.show(number, {})
+    finally:
+        line.close()
+        text.detach()  # the file stays open, and what is still in the wrapper goes into it
+    return skipped
+
+
+def tell(skipped: Sequence[str], out: files.AnyPath, source: str) -> None:
     """Says what was written and what was left out."""
     if skipped:
         console.say(f"skipped {counted(len(skipped), 'file')}:")

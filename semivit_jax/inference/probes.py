@@ -1,7 +1,6 @@
 """What frozen features alone can do with the labeled images: nearest neighbours, and a linear classifier."""
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
 
 NEIGHBOURS, TEMPERATURE = 20, 0.07  # Caron et al. 2021 (DINO), section 4.1 and appendix
 MAX_ITERATIONS = 5000
@@ -47,6 +46,8 @@ def linear_logits(labeled: np.ndarray, labels: np.ndarray, features: np.ndarray,
     Raises:
       ValueError: the labeled images have fewer than two classes.
     """
+    from sklearn.linear_model import LogisticRegression  # seconds that the other protocols do without
+
     mean, std = labeled.mean(axis=0), labeled.std(axis=0)
     std = np.where(std > 0, std, 1.0)
     if len(np.unique(labels)) < 2:

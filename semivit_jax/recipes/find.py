@@ -9,7 +9,6 @@ from types import ModuleType
 from absl import flags
 
 from semivit_jax.config import flatten
-from semivit_jax.recipes import check
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 FLAG = "--config="
@@ -71,6 +70,8 @@ def _first_line(path: Path) -> str:
 
 
 def _of_recipe(path: Path, args: str) -> list[str]:
+    from semivit_jax.recipes import check  # loads jax, which a command line that names no recipe need not wait for
+
     module = _load(path)
     if not hasattr(module, "get_config"):
         raise flags.Error(f"{path} has no function get_config")

@@ -18,7 +18,7 @@ from semivit_jax.stages import mae, state
 from semivit_jax.stages import stage as stage_lib
 from semivit_jax.stages.groups import join, split
 from semivit_jax.stages.spec import AS_IT_IS, IMPORT, IMPORTED, Pass, StageSpec
-from semivit_jax.stages.stage import ImageDraws, PyTree, Stage, ViewSpec, masks, see
+from semivit_jax.stages.stage import DeviceView, ImageDraws, PyTree, Stage, masks, see
 from semivit_jax.stages.state import TrainState
 
 
@@ -137,21 +137,21 @@ def chances(section: FinetuneConfig) -> mixup.Chances:
     return mixup.Chances(section.mixup_alpha, section.cutmix_alpha, section.mixup_prob, section.cutmix_switch_prob)
 
 
-def labeled_spec(config: Config, section: FinetuneConfig, model: Network) -> ViewSpec:
+def labeled_spec(config: Config, section: FinetuneConfig, model: Network) -> DeviceView:
     """View of the labeled images."""
     view = config.data.affine_views.labeled if config.data.affine_views else None
     return train_spec(config, section, model, view)
 
 
-def train_spec(config: Config, section: FinetuneConfig, model: Network, view: AffineConfig | None) -> ViewSpec:
+def train_spec(config: Config, section: FinetuneConfig, model: Network, view: AffineConfig | None) -> DeviceView:
     """View of images the student learns from: erased, and passed with drop path."""
     data = config.data
-    return ViewSpec(data.mean, data.std, data.image_size, view, section.erase_prob, model.drop_path_rates)
+    return DeviceView(data.mean, data.std, data.image_size, view, section.erase_prob, model.drop_path_rates)
 
 
 def make_eval_step(config: Config, model: Network):
     """Masked sums of loss, top-1 and top-5 over a padded batch."""
-    spec = ViewSpec(config.data.mean, config.data.std, config.data.image_size, None, 0.0, None)
+    spec = DeviceView(config.data.mean, config.data.std, config.data.image_size, None, 0.0, None)
 
     def eval_step(params: PyTree, batch: PyTree) -> Metrics:
         logits = model.logits(params, see(batch["image"], ImageDraws(), spec), None)

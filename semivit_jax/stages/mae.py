@@ -16,7 +16,7 @@ from semivit_jax.plan import Plan, Stream
 from semivit_jax.stages import stage as stage_lib
 from semivit_jax.stages import state
 from semivit_jax.stages.spec import AS_IT_IS, IMPORT, IMPORTED, Handover, Pass, StageSpec
-from semivit_jax.stages.stage import ImageDraws, PyTree, Stage, ViewSpec, see
+from semivit_jax.stages.stage import DeviceView, ImageDraws, PyTree, Stage, see
 from semivit_jax.stages.state import TrainState
 
 
@@ -98,11 +98,11 @@ def make_stage(config: Config, plan: Plan, *, backend: str) -> Stage:
     return Stage("mae", init, train_step, eval_step, lambda state: {})
 
 
-def view_spec(config: Config) -> ViewSpec:
+def view_spec(config: Config) -> DeviceView:
     """Crop and flip are made on the host; nothing is erased or dropped."""
     data = config.data
     view = data.affine_views.mae if data.affine_views else None
-    return ViewSpec(data.mean, data.std, data.image_size, view, 0.0, None)
+    return DeviceView(data.mean, data.std, data.image_size, view, 0.0, None)
 
 
 def passes(config: Config, model: ModelSpec) -> tuple[Pass, ...]:

@@ -29,7 +29,7 @@ from semivit_jax.stages.pseudo_label import (
 )
 from semivit_jax.stages.pseudo_mixup import mix_pseudo, sample_pseudo_mix
 from semivit_jax.stages.spec import Pass, StageSpec
-from semivit_jax.stages.stage import ImageDraws, PyTree, Stage, ViewSpec, masks, see
+from semivit_jax.stages.stage import DeviceView, ImageDraws, PyTree, Stage, masks, see
 from semivit_jax.stages.state import TrainState
 
 
@@ -163,7 +163,7 @@ def sample_draws(config: Config, plan: Plan, model: finetune.Network, key: jax.A
     section, ratio, image_size = config.semi, plan.unlabeled_ratio, config.data.image_size
     specs, needs = _specs(config, section, model), RULES[section.pseudo_label_rule].needs
 
-    def images(name: str, images_per_labeled: int, spec: ViewSpec) -> ImageDraws:
+    def images(name: str, images_per_labeled: int, spec: DeviceView) -> ImageDraws:
         return stage_lib.stream_draws(key, name, position=position, plan=plan, ratio=images_per_labeled, spec=spec)
 
     return SemiDraws(
@@ -179,21 +179,21 @@ def sample_draws(config: Config, plan: Plan, model: finetune.Network, key: jax.A
 
 
 class _Specs(NamedTuple):
-    labeled: ViewSpec
-    weak: ViewSpec
-    strong: ViewSpec
+    labeled: DeviceView
+    weak: DeviceView
+    strong: DeviceView
 
 
 def _specs(config: Config, section: SemiConfig, model: finetune.Network) -> _Specs:
     data, views = config.data, config.data.affine_views
     # The weak view is never erased; only a student that labels it passes it with drop path.
     weak_rates = model.drop_path_rates if section.teacher == "student" else None
-    weak = ViewSpec(data.mean, data.std, data.image_size, views.weak if views else None, 0.0, weak_rates)
+    weak = DeviceView(data.mean, data.std, data.image_size, views.weak if views else None, 0.0, weak_rates)
     strong = finetune.train_spec(config, section, model, views.strong if views else None)
     return _Specs(finetune.labeled_spec(config, section, model), weak, strong)
 
 
-def see_view(name: str, stream: PyTree, draws: ImageDraws, spec: ViewSpec) -> jax.Array:
+def see_view(name: str, stream: PyTree, draws: ImageDraws, spec: DeviceView) -> jax.Array:
     """A view of a stream's images: an array of its own from the host, or drawn on the device from the one 'image'."""
     return see(stream[name] if name in stream else stream["image"], draws, spec)
 

@@ -12,7 +12,7 @@ from semivit_jax.checkpoints import workdir
 from semivit_jax.checkpoints.reading import CheckpointError
 from semivit_jax.checkpoints.saving import Saver
 from semivit_jax.data.eval_pipeline import EvalBatches, eval_batches
-from semivit_jax.data.pipeline import BatchSpec, TrainBatches, train_batches
+from semivit_jax.data.pipeline import TrainBatches, train_batches
 from semivit_jax.hosts.agreement import any_host, fail_together, from_first_host, on_first_host, same_on_every_host
 from semivit_jax.hosts.stopping import INTERRUPTED, PREEMPTED, Stopped
 from semivit_jax.plan import Plan
@@ -87,7 +87,7 @@ class Loop:
     ):
         self.run, self.compiled, self.plan = run, compiled, compiled.plan
         self.checkpoints, self.best, self.writer, self.line = checkpoints, best, writer, line
-        self.evaluation = _evaluation_batches(run)
+        self.evaluation = _evaluation_batches(run, self.plan)
         self.progress, self.clock, self.position, self.skipped = progress, started, 0, 0
         # Made on the mesh by jit: device_put refuses keys on devices of other hosts.
         make_key = jax.jit(lambda: stage_key(run.config, self.plan.stage), out_shardings=sharding.replicated(run.mesh))
@@ -144,13 +144,11 @@ class Loop:
             batches.close()
 
     def _open_batches(self, position: int) -> TrainBatches:
-        spec = BatchSpec(
-            self.plan.stage, self.plan.batch_size, self.plan.unlabeled_ratio, self.plan.accum, self.run.config.seed
-        )
         return train_batches(
             self.run.task,
             self.run.config.data,
-            spec,
+            self.plan,
+            seed=self.run.config.seed,
             position=position,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
@@ -286,12 +284,13 @@ class Loop:
         self.checkpoints.wait()
 
 
-def _evaluation_batches(run: Run) -> EvalBatches:
+def _evaluation_batches(run: Run, plan: Plan) -> EvalBatches:
     """The run's evaluation set, for as many evaluations as there are; the batch is rounded up to fill every device."""
     size = -(-run.config.train.eval_batch_size // run.mesh.size) * run.mesh.size
     return eval_batches(
         run.task.eval,
         run.config.data,
+        label=plan.label,
         batch_size=size,
         process_index=jax.process_index(),
         process_count=jax.process_count(),

@@ -101,10 +101,10 @@ def inherit_checkpoint(source: Path, run: Run, compiled: Compiled, state: TrainS
 def inherit_import(folder: Path, run: Run, compiled: Compiled, state: TrainState) -> Inherited:
     """Weights that `semivit import` wrote; the teacher as in `inherit_checkpoint`."""
     imported = load_imported(folder)
-    way = crossing(run, compiled.stage.name, IMPORT, imported.spec)
+    way = crossing(run, compiled.stage.name, IMPORT, imported.weights.spec)
     places = jax.tree.map(lambda leaf: leaf.sharding, compiled.target.params)
-    source = f"{folder} ({imported.spec.variant})"
-    params, transfer = warm_start.from_arrays(imported.params, state.params, places, crossing=way, source=source)
+    source, theirs = f"{folder} ({imported.weights.spec.variant})", imported.weights.params
+    params, transfer = warm_start.from_arrays(theirs, state.params, places, crossing=way, source=source)
     state = dataclasses.replace(state, params=params)
     if state.ema_params is not None:
         if imported.ema_params is not None:
@@ -114,7 +114,7 @@ def inherit_import(folder: Path, run: Run, compiled: Compiled, state: TrainState
         else:
             ema_params = jax.tree.map(jnp.copy, params)
         state = dataclasses.replace(state, ema_params=ema_params)
-    return Inherited(state, transfer, imported.class_names)
+    return Inherited(state, transfer, imported.weights.class_names)
 
 
 def crossing(run: Run, stage: str, origin: str, theirs: ModelSpec) -> Crossing:

@@ -1,20 +1,13 @@
 """What a finished run tells: summary.json and one table."""
 
-import json
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.table import Table
-from sklearn.semi_supervised import LabelSpreading
-from sklearn.svm import SVC
 
 from semivit_jax import console
 from semivit_jax.config import Config, DataConfig
 from semivit_jax.data.dataset import TaskData
-from semivit_jax.data.rows import decode_all
-from semivit_jax.data.sources.digits import MAX_RAW, to_raw_pixels
-from semivit_jax.files import write_json
+from semivit_jax.files import Path, read_json, write_json
 from semivit_jax.words import counted
 
 # Keys of a stage's entry in summary.json -> keys of its report.json; accuracies in [0, 1].
@@ -32,7 +25,7 @@ _ENTRIES = {
 
 def summarise(config: Config, task: TaskData, folder: Path) -> dict[str, Any]:
     """Writes and returns summary.json; the digits come with two baselines on the same split."""
-    reports = {s: json.loads((folder / s / "report.json").read_text()) for s in config.stages}
+    reports = {s: read_json(folder / s / "report.json") for s in config.stages}
     entries = {s: {k: r[name] for k, name in _ENTRIES[s].items() if name in r} for s, r in reports.items()}
     for stage, found in reports.items():
         if found["published_acc1"]:
@@ -49,7 +42,7 @@ def summarise(config: Config, task: TaskData, folder: Path) -> dict[str, Any]:
         "num_test": len(task.eval),
         "evaluated_on": config.data.eval_split or "validation",
         "stages": entries,
-        "baselines": digits_baselines(task, config.data) if config.data.dataset == "digits" else {},
+        "baselines": baselines(task, config.data),
         "seconds": {**seconds, "total": sum(seconds.values())},
     }
     write_json(folder / "summary.json", summary)
@@ -92,20 +85,10 @@ def _title(summary: dict[str, Any]) -> str:
     return f"{summary['dataset']}: {summary['num_labeled']} labeled of {training}, {evaluation}, seed {summary['seed']}"
 
 
-def digits_baselines(task: TaskData, data: DataConfig) -> dict[str, dict[str, float]]:
-    """Test accuracy of LabelSpreading on all training images and of an SVM on the labeled ones alone.
+def baselines(task: TaskData, data: DataConfig) -> dict[str, dict[str, float]]:
+    """What classical methods reach on the same split; none but on the digits."""
+    if data.dataset != "digits":
+        return {}
+    from semivit_jax.training.baselines import digits_baselines  # loads scikit-learn
 
-    The settings are the well-working ones for these images; LabelSpreading's defaults reach 10 %.
-    """
-    pixels = to_raw_pixels(decode_all(task.train, data).images[..., 0]).reshape(len(task.train), -1)
-    test = to_raw_pixels(decode_all(task.eval, data).images[..., 0]).reshape(len(task.eval), -1)
-    labeled = np.full(len(task.train), -1)
-    labeled[task.split.labeled] = task.train.labels[task.split.labeled]
-    seen = task.split.training
-    spreading = LabelSpreading(kernel="rbf", gamma=0.25, max_iter=100)  # pyright: ignore[reportArgumentType]
-    spreading.fit(pixels[seen], labeled[seen])
-    svm = SVC(C=10, gamma="scale").fit(pixels[task.split.labeled] / MAX_RAW, task.train.labels[task.split.labeled])
-    return {
-        "label_spreading": {"acc1": float(np.mean(spreading.predict(test) == task.eval.labels))},
-        "svm_labeled_only": {"acc1": float(np.mean(svm.predict(test / MAX_RAW) == task.eval.labels))},
-    }
+    return digits_baselines(task, data)

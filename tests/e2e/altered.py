@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from semivit_jax.hosts import cluster
 from semivit_jax.main import leave, main
 from semivit_jax.stages import semi
-from semivit_jax.training import compiled, loop, run
+from semivit_jax.training import claim, compiled, loop
 from tests.e2e.planned import Trouble, stage_with
 
 
@@ -96,5 +96,5 @@ if __name__ == "__main__":
     if "goodbye" in asked:
         cluster.GOODBYE_SECONDS = asked["goodbye"]
     if "shared_within" in asked:
-        run.SHARED_WITHIN_SECONDS = asked["shared_within"]
+        claim.SHARED_WITHIN_SECONDS = asked["shared_within"]
     leave(main(["semivit", *sys.argv[2:]]))

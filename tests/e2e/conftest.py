@@ -48,7 +48,7 @@ def untouched_pair(machine, tmp_path_factory) -> Path:
 def run_semi(machine, tmp_path, monkeypatch):
     """Runs the semi stage with trouble; returns the folder of the stage."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(machine.cache))
-    monkeypatch.setattr(summary, "digits_baselines", lambda task, data: {})
+    monkeypatch.setattr(summary, "baselines", lambda task, data: {})
 
     def go(trouble, folder=tmp_path, **changes):
         monkeypatch.setattr("semivit_jax.training.compiled.make_stage", lambda *args, **kwargs: stage_with(trouble))

@@ -11,7 +11,8 @@ import time
 
 import pytest
 
-from semivit_jax.cli.flags import parse_config
+from semivit_jax.cli.flags import read_config
+from semivit_jax.recipes import find
 from tests.e2e.launching import LAUNCH, Stage
 
 SCRIPTS = sorted([*LAUNCH.glob("*.sh"), *LAUNCH.glob("*.sbatch")])
@@ -103,8 +104,7 @@ COMMANDS = [
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # ml_collections on Python 3.11
 @pytest.mark.parametrize("config", sorted(set(COMMANDS) - {"..."}))
 def test_the_recipes_of_the_examples_exist(config):
-    parsed = parse_config("train", [f"--config={config}"], required=(), optional=())
-    assert parsed.config.stages
+    assert read_config("train", find.with_paths([f"--config={config}"]), None)[0].stages
 
 
 def test_slurm_submits_one_task_per_node_or_per_gpu(stage):

@@ -32,7 +32,7 @@ def test_memory_and_open_files_do_not_grow(tmp_path, monkeypatch):
         samples.append((step, resident_bytes(), len(os.listdir("/proc/self/fd"))))
 
     monkeypatch.setattr(loop.Loop, "_log", log_and_sample)
-    monkeypatch.setattr(summary, "digits_baselines", lambda task, data: {})
+    monkeypatch.setattr(summary, "baselines", lambda task, data: {})
     values = {
         "stages": ("finetune",), "finetune.epochs": STEPS / 2, "finetune.warmup_epochs": 1.0,
         "finetune.batch_size": 16, "finetune.mixup_group_size": 2, "train.eval_every_epochs": 50.0,

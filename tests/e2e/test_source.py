@@ -8,8 +8,9 @@ import pytest
 
 from semivit_jax import config, main
 from semivit_jax.checkpoints.saving import Saver
-from semivit_jax.cli.flags import parse_config
+from semivit_jax.cli.flags import read_config
 from semivit_jax.files import write_json
+from semivit_jax.recipes import find
 from semivit_jax.training import loop, summary
 from tests.configs import small_config
 from tests.e2e.planned import PLANNED, TOTAL, Trouble, seen_positions, stage_with
@@ -37,16 +38,16 @@ def test_reading_the_command_line_touches_no_device(source, monkeypatch):
     """Or the processes of a run could not be brought together any more; what was adopted is told after that."""
     monkeypatch.setattr("jax.process_index", lambda: pytest.fail("a device was touched"))
     argv = ["--config=digits", f"--config.init_from={source}"]
-    parsed = parse_config("train", argv, required=(), optional=())
-    assert parsed.config.data.mean == tuple(MEAN)
-    assert [note for note in parsed.notes if "config.data.mean = (0.25, 0.25, 0.25), from" in note]
+    read, notes = read_config("train", find.with_paths(argv), None)
+    assert read.data.mean == tuple(MEAN)
+    assert [note for note in notes if "config.data.mean = (0.25, 0.25, 0.25), from" in note]
 
 
 @pytest.fixture
 def start(machine, monkeypatch, capsys, tmp_path, source):
     """`semivit train` from the source, ending before an update's metrics are read; returns exit code and output."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(machine.cache))
-    monkeypatch.setattr(summary, "digits_baselines", lambda task, data: {})
+    monkeypatch.setattr(summary, "baselines", lambda task, data: {})
     monkeypatch.setattr("semivit_jax.training.compiled.make_stage", lambda *args, **kwargs: stage_with(Trouble()))
     consume = loop.Loop._consume
 

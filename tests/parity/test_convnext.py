@@ -12,7 +12,8 @@ import pytest
 from semivit_jax.models import convnext
 from semivit_jax.models.convnext import CONVNEXT_SIZES
 from semivit_jax.models.spec import PLAIN
-from semivit_jax.weights import layout, names
+from semivit_jax.weights import layout
+from semivit_jax.weights.convnext import PUBLISHED
 from tests.models import spec_of
 from tests.parity import recorded
 
@@ -30,8 +31,8 @@ def model(name: str) -> convnext.ConvNeXt:
 
 
 def slots(name: str) -> tuple[layout.Slot, ...]:
-    depths = {f"stages_{stage}": depth for stage, depth in enumerate(CONVNEXT_SIZES[name].depths)}
-    return layout.slots(names.PUBLISHED_CONVNEXT, depths=depths)
+    depths = CONVNEXT_SIZES[name].depths
+    return layout.slots(PUBLISHED, depth=lambda path: depths[int(path.removeprefix("stages_")[0])])
 
 
 def formula_tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:

@@ -6,9 +6,8 @@ import json
 import pytest
 
 from benchmarks import plan_table
-from semivit_jax.cli import plan as command
 from semivit_jax.main import main
-from semivit_jax.preflight import show, topology
+from semivit_jax.preflight import show, stages, topology
 
 # ml-collections loads config files in a way that Python 3.12 drops; nothing of ours can change that.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module.. method is deprecated:DeprecationWarning")
@@ -119,7 +118,7 @@ def test_an_error_of_the_program_is_not_called_bad_usage(monkeypatch, error):
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr(command, "plan_one", fail)
+    monkeypatch.setattr(stages, "plan_one", fail)
     with pytest.raises(type(error)):
         run(*SMALL, "--topology=gpu:8xH100")
 

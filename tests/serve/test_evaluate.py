@@ -7,7 +7,7 @@ import pytest
 
 from semivit_jax.cli import eval
 from semivit_jax.data.eval_pipeline import eval_batches
-from semivit_jax.inference.grade import PROTOCOLS, Evaluation
+from semivit_jax.inference.grade import PROTOCOLS, Grades
 from semivit_jax.main import main
 from semivit_jax.ops.scores import Scores
 from semivit_jax.stages.finetune import make_eval_step
@@ -34,7 +34,7 @@ def test_params_and_ema_params_get_the_numbers_that_training_logs(finished, tmp_
     written = result(tmp_path / "new" / "eval.json")
     model = network_of(config, image_size=8, num_classes=10)
     step = quick_jit(make_eval_step(config, model))
-    batches = eval_batches(digits().eval, config.data, batch_size=100, process_index=0, process_count=1)
+    batches = eval_batches(digits().eval, config.data, label="class", batch_size=100, process_index=0, process_count=1)
     for name, params in zip(("params", "ema_params"), trees, strict=True):
         found, expected = written["results"][name], evaluate(step, params, batches, mesh=sharding.make_mesh(1))
         np.testing.assert_allclose([found[k] for k in expected], list(expected.values()), rtol=1e-5)
@@ -55,13 +55,13 @@ def test_params_and_ema_params_get_the_numbers_that_training_logs(finished, tmp_
     assert "by the classifier's own head" in said
 
 
-def graded(*class_names: str) -> Evaluation:
+def graded(*class_names: str) -> Grades:
     """Of one image of the first class that is taken for the last."""
     confusion = np.zeros((len(class_names), len(class_names)), np.int64)
     confusion[0, -1] = 1
     found = Scores(1, 0.0, 1.0, 2.0, 0.5, (0.0, *[None] * (len(class_names) - 1)), confusion)
     source = "/a/folder/whose/name/is/" + "long/" * 30 + "ema_params"
-    return Evaluation(source, "own_folder", "validation", PROTOCOLS["head"], class_names, {"params": found})
+    return Grades(source, "own_folder", "validation", PROTOCOLS["head"], class_names, {"params": found})
 
 
 def test_titles_are_whole_lines_and_say_which_class_is_the_true_one(capsys):

@@ -5,10 +5,10 @@ import pytest
 
 from configs import cifar10, imagenet_mae, own_folder
 from semivit_jax.cli import exits, overrides
-from semivit_jax.cli.flags import parse_config
+from semivit_jax.cli.flags import read_config
 from semivit_jax.cli.split import split
 from semivit_jax.config import RUNTIME, ConfigError
-from semivit_jax.recipes import keys
+from semivit_jax.recipes import find, keys
 from semivit_jax.recipes.label import label_plans
 from semivit_jax.recipes.planning import fit_batch, make_plan
 from tests.configs import counts_of, small_config
@@ -22,18 +22,18 @@ COUNTS = counts_of(1437, 40, 1397, classes=10)
 
 
 def command_line(*arguments):
-    return parse_config("split", [*arguments, "--out=x"], required=("out",), optional=())
+    return read_config("split", find.with_paths(arguments), None)
 
 
 def parsed(*arguments):
-    return command_line(*arguments).config
+    return command_line(*arguments)[0]
 
 
 # ---- stages
 
 
 def test_weights_take_the_place_of_pre_training_however_they_are_given():
-    override, _, (note,) = command_line("--config=own_folder", "--config.init_from=weights/mae")
+    override, (note,) = command_line("--config=own_folder", "--config.init_from=weights/mae")
     assert override.stages == ("finetune", "semi")
     assert "config.stages = ('finetune', 'semi'): weights/mae takes the place of MAE" in note
     assert override.stages == parsed("--config=own_folder:init_from=weights/mae").stages

@@ -3,7 +3,7 @@
 import pytest
 
 from semivit_jax.cli import exits, split, train
-from semivit_jax.cli.flags import parse_config
+from semivit_jax.cli.flags import config_parser, read_config, read_flags
 from semivit_jax.cli.plan import plan
 from semivit_jax.config import flatten
 from semivit_jax.configs import own_folder
@@ -68,8 +68,8 @@ def test_a_recipe_may_follow_its_flag(command, capsys):
 
 
 def test_a_recipe_that_follows_its_flag_is_run():
-    parsed = parse_config("split", ["--config", "digits", "--out=x.txt"], required=("out",), optional=())
-    assert parsed.config.data.dataset == "digits"
+    given = read_flags(config_parser("train"), ["--config", "digits"], required=("config",))
+    assert read_config("train", given.config, None)[0].data.dataset == "digits"
 
 
 @COMMANDS

@@ -21,7 +21,7 @@ def summary(tmp_path, monkeypatch):
     for stage, content in REPORTS.items():
         (tmp_path / stage).mkdir()
         (tmp_path / stage / "report.json").write_text(json.dumps(content))
-    monkeypatch.setattr(report, "digits_baselines", lambda task, data: {})
+    monkeypatch.setattr(report, "baselines", lambda task, data: {})
     return report.summarise(small_config(stages=("finetune", "semi")), digits(), tmp_path)
 
 

@@ -1,0 +1,70 @@
+"""What weights see in images: their logits, and the features that their head reads or a probe is fitted on."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from semivit_jax.config import Config, DataConfig
+from semivit_jax.data.eval_pipeline import EvalBatches, eval_batches
+from semivit_jax.data.sources.image_set import ImageSet
+from semivit_jax.inference.trained import Trained, backbone
+from semivit_jax.models import families
+from semivit_jax.models.families import Network
+from semivit_jax.models.spec import PLAIN
+from semivit_jax.stages.stage import DeviceView, ImageDraws, see
+from semivit_jax.training import sharding
+
+Extract = Callable[[ImageSet], tuple[np.ndarray, np.ndarray]]
+
+
+def extractor(trained: Trained, config: Config) -> Extract:
+    """images -> (float32 features [n, width], labels [n]), without images that cannot be read."""
+    trained = backbone(trained)
+    features, view = network(trained).features, device_view(config.data)
+    mesh = sharding.make_mesh(config.mesh.fsdp)
+    params, rows = spread(trained.weights.params, mesh), sharding.eval_batch(mesh)
+    compiled = jax.jit(lambda p, images: features(p, see(images, ImageDraws(), view)).astype(jnp.float32))
+
+    def extract(images: ImageSet) -> tuple[np.ndarray, np.ndarray]:
+        found, labels = [], []
+        for batch in batches(images, config, mesh.size):
+            real = batch["mask"] > 0
+            found.append(np.asarray(compiled(params, sharding.put(batch["image"], rows)))[real])
+            labels.append(batch["label"][real])
+        return np.concatenate(found), np.concatenate(labels)
+
+    return extract
+
+
+def network(trained: Trained) -> Network:
+    """What the weights compute: those of a run as it trained, imported ones in float32."""
+    spec, config = trained.weights.spec, trained.config
+    how = PLAIN if config is None else families.compute(config.model, spec, backend=jax.default_backend())
+    return families.network(spec, how, 0.0)
+
+
+def batches(images: ImageSet, config: Config, num_devices: int) -> EvalBatches:
+    """This host's rows of the images; the batch is rounded up to fill every device."""
+    size = -(-config.train.eval_batch_size // num_devices) * num_devices
+    return eval_batches(
+        images,
+        config.data,
+        label="class",
+        batch_size=size,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+
+
+def spread(params: Any, mesh: jax.sharding.Mesh) -> Any:
+    """The arrays on the devices of the mesh, sharded as in training."""
+    # By way of the host: an array on one device cannot be spread over those of other processes.
+    return jax.device_put(jax.device_get(params), sharding.state_shardings(mesh, params))
+
+
+def device_view(data: DataConfig) -> DeviceView:
+    """What is done on the device to an image as evaluation has it: it is normalised."""
+    return DeviceView(data.mean, data.std, data.image_size, None, 0.0, None)

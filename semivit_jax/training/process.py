@@ -1,0 +1,21 @@
+"""What a process does before it touches a device."""
+
+import os
+
+import jax
+
+from semivit_jax.config import Config
+from semivit_jax.data.dataset import cache_dir
+from semivit_jax.hosts import cluster
+
+
+def prepare_process(config: Config) -> None:
+    """Everything that must happen before a device is touched: flags, cache, and the other hosts."""
+    if config.train.deterministic:
+        os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_gpu_deterministic_ops=true"
+    if config.train.compilation_cache:
+        jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "compiled"))
+    mesh = config.mesh
+    cluster.start(
+        cluster.Cluster(mesh.coordinator_address, mesh.num_processes, mesh.process_id, mesh.coordinator_timeout_seconds)
+    )
