@@ -117,7 +117,9 @@ def inherited(finished, workdir: Path, origin: Path | str, class_names, stage="f
 
 def stored_import(finished, folder: Path, class_names) -> Path:
     assert main(["semivit", "import", str(finished[0]), "--model=vit_test2", f"--out={folder / 'whole'}"]) == 0
-    save_imported(folder / "in", dataclasses.replace(load_imported(folder / "whole"), class_names=class_names))
+    whole = load_imported(folder / "whole")
+    named = dataclasses.replace(whole.weights, class_names=class_names)
+    save_imported(folder / "in", dataclasses.replace(whole, weights=named))
     return folder / "in"
 
 
