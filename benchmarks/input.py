@@ -24,19 +24,18 @@ import cv2
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
+from semivit_jax.config import RandAugmentConfig
 from semivit_jax.data.images.color_jitter import apply_color_jitter
 from semivit_jax.data.images.crop_resize import crop_and_resize
 from semivit_jax.data.images.decode import decode
-from semivit_jax.data.images.randaugment import AppliedOperator, RandAugmentSpec, apply_randaugment
+from semivit_jax.data.images.randaugment import AppliedOperator, apply_randaugment
 from semivit_jax.data.images.views import (
-    EvalViewSpec,
-    UnlabeledSpec,
+    EvalView,
+    PhotoView,
     ViewDraw,
-    ViewSpec,
-    apply_view,
     eval_view,
+    random_views,
     sample_view,
-    unlabeled_views,
 )
 
 if not __package__:  # started by its path: Python then looks beside this file, not in the folder above
@@ -59,13 +58,15 @@ TYPICAL_NEEDS = (500, 1000, 2000, 5000)  # unlabeled images per second
 Measured = Callable[[bytes, np.random.Generator], None]
 """One view, or the views of one pair, from the bytes of a JPEG file and a generator."""
 
-EVAL = EvalViewSpec(image_size=IMAGE_SIZE, crop_fraction=224 / 256, interpolation="bicubic", max_pixels=MAX_PIXELS)
-RANDAUGMENT = RandAugmentSpec(num_ops=2, magnitude=9.0, magnitude_std=0.5, apply_prob=0.5)
+EVAL = EvalView(image_size=IMAGE_SIZE, crop_fraction=224 / 256, interpolation="bicubic", max_pixels=MAX_PIXELS)
+RANDAUGMENT = RandAugmentConfig(num_ops=2, magnitude=9.0, magnitude_std=0.5, apply_prob=0.5)
 
 
-def view_spec(*, crop_scale: tuple[float, float], color_jitter: float, randaugment: RandAugmentSpec | None) -> ViewSpec:
+def photo_view(
+    *, crop_scale: tuple[float, float], color_jitter: float, randaugment: RandAugmentConfig | None
+) -> PhotoView:
     """A published training view on the fast path."""
-    return ViewSpec(
+    return PhotoView(
         image_size=IMAGE_SIZE,
         crop_scale=crop_scale,
         flip_prob=0.5,
@@ -77,10 +78,9 @@ def view_spec(*, crop_scale: tuple[float, float], color_jitter: float, randaugme
     )
 
 
-MAE = view_spec(crop_scale=(0.2, 1.0), color_jitter=0.0, randaugment=None)
-WEAK = view_spec(crop_scale=(0.08, 1.0), color_jitter=0.4, randaugment=None)
-STRONG = view_spec(crop_scale=(0.08, 1.0), color_jitter=0.0, randaugment=RANDAUGMENT)
-UNLABELED = UnlabeledSpec(weak=WEAK, strong=STRONG)
+MAE = photo_view(crop_scale=(0.2, 1.0), color_jitter=0.0, randaugment=None)
+WEAK = photo_view(crop_scale=(0.08, 1.0), color_jitter=0.4, randaugment=None)
+STRONG = photo_view(crop_scale=(0.08, 1.0), color_jitter=0.0, randaugment=RANDAUGMENT)
 
 
 # --- what is measured
@@ -91,26 +91,20 @@ def decode_fast(jpeg: bytes) -> np.ndarray:
 
 
 def our_pair(jpeg: bytes, generator: np.random.Generator) -> None:
-    unlabeled_views(decode_fast(jpeg), generator, spec=UNLABELED)
+    random_views(decode_fast(jpeg), generator, [WEAK, STRONG])
 
 
 def our_labeled(jpeg: bytes, generator: np.random.Generator) -> None:
-    _one_view(jpeg, generator, spec=STRONG)  # the labeled view is composed like the strong one
+    random_views(decode_fast(jpeg), generator, [STRONG])  # the labeled view is composed like the strong one
 
 
 def our_mae(jpeg: bytes, generator: np.random.Generator) -> None:
-    _one_view(jpeg, generator, spec=MAE)
+    random_views(decode_fast(jpeg), generator, [MAE])
 
 
 def our_eval(jpeg: bytes, generator: np.random.Generator) -> None:
     del generator  # nothing random
-    eval_view(decode(jpeg, path="pillow", exif_rotation=False, max_pixels=MAX_PIXELS), spec=EVAL)
-
-
-def _one_view(jpeg: bytes, generator: np.random.Generator, *, spec: ViewSpec) -> None:
-    image = decode_fast(jpeg)
-    draw = sample_view(generator, image_height=image.shape[0], image_width=image.shape[1], spec=spec)
-    apply_view(image, draw, spec=spec)
+    eval_view(decode(jpeg, path="pillow", exif_rotation=False, max_pixels=MAX_PIXELS), view=EVAL)
 
 
 # --- the baseline: the same views by Pillow and numpy alone, as one would write them down first
@@ -118,11 +112,10 @@ def _one_view(jpeg: bytes, generator: np.random.Generator, *, spec: ViewSpec) ->
 
 def baseline_pair(jpeg: bytes, generator: np.random.Generator) -> None:
     picture = Image.open(io.BytesIO(jpeg)).convert("RGB")
-    for spec in (WEAK, STRONG):
-        draw = sample_view(generator, image_height=picture.height, image_width=picture.width, spec=spec)
-        view = plain_view(picture, draw)
-        erase_prob = ERASE_PROB if spec is STRONG else 0.0
-        plain_normalise_and_erase(view, generator, erase_prob=erase_prob)
+    for view in (WEAK, STRONG):
+        draw = sample_view(generator, image_height=picture.height, image_width=picture.width, view=view)
+        erase_prob = ERASE_PROB if view is STRONG else 0.0
+        plain_normalise_and_erase(plain_view(picture, draw), generator, erase_prob=erase_prob)
 
 
 def baseline_eval(jpeg: bytes, generator: np.random.Generator) -> None:
@@ -235,15 +228,15 @@ def seconds_per_part_of_a_pair(jpegs: list[bytes]) -> dict[str, float]:
         image = timed("decode", decode_fast, jpeg)
         size = {"image_height": image.shape[0], "image_width": image.shape[1]}
         options = {"interpolation": "bicubic", "path": "fast"}
-        for spec in (WEAK, STRONG):
-            draw = timed("draw", sample_view, generator, spec=spec, **size)
-            view = timed("crop and resize", crop_and_resize, image, draw.box, image_size=IMAGE_SIZE, **options)
+        for view in (WEAK, STRONG):
+            draw = timed("draw", sample_view, generator, view=view, **size)
+            pixels = timed("crop and resize", crop_and_resize, image, draw.box, image_size=IMAGE_SIZE, **options)
             if draw.flip:
-                view = timed("flip", cv2.flip, view, 1)
-            if spec is WEAK:
-                timed("colour jitter", apply_color_jitter, view, draw.jitter, path="fast")
+                pixels = timed("flip", cv2.flip, pixels, 1)
+            if view is WEAK:
+                timed("colour jitter", apply_color_jitter, pixels, draw.jitter, path="fast")
             else:
-                timed("randaugment", apply_randaugment, view, draw.operators, fill_rgb=FILL_RGB, **options)
+                timed("randaugment", apply_randaugment, pixels, draw.operators, fill_rgb=FILL_RGB, **options)
     return {part: total / len(jpegs) for part, total in seconds.items()}
 
 

@@ -24,13 +24,16 @@ from benchmarks.photos import load_jpegs
 from configs import digits
 from semivit_jax.config import DataConfig, PhotoViewsConfig, RandAugmentConfig
 from semivit_jax.data.dataset import TaskData
-from semivit_jax.data.images import host_views
 from semivit_jax.data.images.decode import decode
-from semivit_jax.data.order import Stream
-from semivit_jax.data.pipeline import BatchSpec, train_batches
+from semivit_jax.data.images.views import path_of, views_of
+from semivit_jax.data.order import StreamOrder
+from semivit_jax.data.pipeline import train_batches
 from semivit_jax.data.sources.image_set import ImageSet
 from semivit_jax.data.splits import split_from_roles
+from semivit_jax.plan import ImageCounts, Plan
 from semivit_jax.recipes.check import check
+from semivit_jax.recipes.planning import make_plan
+from semivit_jax.stages.semi import SemiConfig
 
 SETTINGS = ((1, 0), (2, 0), (4, 0), (2, 2))  # threads, workers
 LABELED, RATIO = 8, 7
@@ -61,29 +64,26 @@ def measure(photos: list[bytes], *, num_batches: int) -> list[dict[str, Any]]:
 
 def bare(task: TaskData, data: DataConfig, num_batches: int) -> tuple[float, float]:
     """Images per second of wall time and of processor time: the functions of the same rows, one after the other."""
-    path = host_views.path_of(data)
-    streams = [
-        (host_views.view_of(data, stage="semi", stream=name), Stream(indices, 0, f"semi/{name}"), count)
-        for name, indices, count in (
-            ("labeled", task.split.labeled, LABELED),
-            ("unlabeled", task.split.unlabeled, LABELED * RATIO),
-        )
-    ]
+    path = path_of(data)
+    streams = []
+    for stream in semi_plan(task, batch_size=LABELED, ratio=RATIO).streams:
+        order = StreamOrder(getattr(task.split, stream.images), 0, f"semi/{stream.name}")
+        streams.append((views_of(data, stream.views), order, LABELED * stream.per_row))
     wall, cpu = time.perf_counter(), time.process_time()
     for batch in range(num_batches):
-        for view, stream, count in streams:
+        for views, order, count in streams:
             for position in range(batch * count, (batch + 1) * count):
-                encoded = task.train.records[int(stream.indices[position % len(stream.indices)])]
+                encoded = task.train.records[int(order.indices[position % len(order.indices)])]
                 image = decode(encoded, path=path, exif_rotation=data.exif_rotation, max_pixels=data.max_pixels)
-                view(image, stream.generator_at(position))
+                views(image, order.generator_at(position))
     images = num_batches * LABELED * (1 + RATIO)
     return images / (time.perf_counter() - wall), images / (time.process_time() - cpu)
 
 
 def pipeline(task: TaskData, data: DataConfig, num_batches: int) -> tuple[float, float | None]:
     """The same of whole batches; starting up is not counted, nor is the processor time of worker processes."""
-    spec = BatchSpec("semi", LABELED, RATIO, accum=1, seed=0)
-    batches = train_batches(task, data, spec, position=0, process_index=0, process_count=1)
+    plan = semi_plan(task, batch_size=LABELED, ratio=RATIO)
+    batches = train_batches(task, data, plan, seed=0, position=0, process_index=0, process_count=1)
     for _ in range(2 * data.prefetch_batches):
         next(batches)
     wall, cpu = time.perf_counter(), time.process_time()
@@ -93,6 +93,18 @@ def pipeline(task: TaskData, data: DataConfig, num_batches: int) -> tuple[float,
     rates = images / (time.perf_counter() - wall), images / (time.process_time() - cpu)
     batches.close()
     return rates[0], None if data.workers else rates[1]
+
+
+def semi_plan(task: TaskData, *, batch_size: int, ratio: int) -> Plan:
+    """The semi stage's plan for one device and one micro-step; classes are of no consequence."""
+    config = check(digits.get_config().to_dict())
+    section = config.stage("semi")
+    assert isinstance(section, SemiConfig)
+    section = dataclasses.replace(section, batch_size=batch_size, unlabeled_ratio=ratio, accum=1)
+    split = task.split
+    counts = ImageCounts(len(split.training), len(split.labeled), len(split.unlabeled), ())
+    config = config.with_stage("semi", section)
+    return make_plan(config, "semi", counts, num_devices=1, stored_group_size=None)
 
 
 def photo_data() -> DataConfig:

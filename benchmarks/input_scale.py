@@ -111,9 +111,10 @@ def _png(class_id: int) -> bytes:
 
 def _start(kind: str, directory: Path) -> dict[str, float]:
     start = time.perf_counter()
+    from benchmarks.input_pipeline import semi_plan
     from configs import digits
     from semivit_jax.data.dataset import open_task
-    from semivit_jax.data.pipeline import BatchSpec, train_batches
+    from semivit_jax.data.pipeline import train_batches
     from semivit_jax.recipes.check import check
     from semivit_jax.stages import label_free
 
@@ -126,8 +127,8 @@ def _start(kind: str, directory: Path) -> dict[str, float]:
     data = dataclasses.replace(config.data, **place, eval_split="", labels_per_class=10, validation_share=0.01)
     task = open_task(dataclasses.replace(config, data=data), workdir=None, label_free=label_free())
     opened = time.perf_counter()
-    spec = BatchSpec("semi", batch_size=128, unlabeled_ratio=5, accum=1, seed=0)
-    batches = train_batches(task, data, spec, position=10_000, process_index=0, process_count=1)
+    plan = semi_plan(task, batch_size=128, ratio=5)
+    batches = train_batches(task, data, plan, seed=0, position=10_000, process_index=0, process_count=1)
     next(batches)
     batches.close()
     return {

@@ -19,8 +19,8 @@ import optax
 from benchmarks import cases, ideas
 from benchmarks.measure import measure
 from semivit_jax.config import ConfigError
-from semivit_jax.stages import STAGES
 from semivit_jax.main import BAD_USAGE
+from semivit_jax.stages import STAGES
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -1,6 +1,7 @@
 """Plan: every number derived from the config, the data and the devices, in one frozen dataclass per stage."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 
@@ -72,3 +73,8 @@ class Plan:
 def to_dict(plan: Plan) -> dict[str, Any]:
     """The numbers, as plan.json and checkpoints keep them; streams and counts come anew from config and data."""
     return {name: value for name, value in dataclasses.asdict(plan).items() if name not in ("streams", "counts")}
+
+
+def as_batch(leaves: Mapping[str, Any]) -> Any:
+    """The batch of {stream: its leaves}: of one stream its leaves, of several one dict each."""
+    return dict(leaves) if len(leaves) > 1 else next(iter(leaves.values()))

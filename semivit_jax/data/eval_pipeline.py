@@ -8,26 +8,27 @@ import numpy as np
 
 from semivit_jax.config import DataConfig
 from semivit_jax.data.bad_records import BadRecord, BadRecordCount
-from semivit_jax.data.images import host_views
 from semivit_jax.data.images.decode import BadImage
+from semivit_jax.data.images.views import FixedView, eval_view_of
 from semivit_jax.data.order import HostRows
 from semivit_jax.data.read_ahead import num_blocks, read_ahead
-from semivit_jax.data.rows import Arrays, DecodedSet, Rows, decode_all, fits_in_memory, read_image
+from semivit_jax.data.rows import Arrays, DecodedSet, LabelOf, Rows, decode_all, fits_in_memory, label_of, read_image
 from semivit_jax.data.sources.image_set import ImageSet
 
 
 class EvalBatches:
     """The batches of one host, in the order of the set; iterate as often as you like.
 
-    Each is {image: uint8 [b, size, size, 3], label: int32 [b], mask: float32 [b]}; mask is 0 in padding rows
+    Each is {image: uint8 [b, size, size, 3], label: int32 [b, ...], mask: float32 [b]}; mask is 0 in padding rows
     and for images that cannot be read, whose rows are black with label -1. Every host has the same number of
     batches.
     """
 
-    def __init__(self, images: ImageSet, data: DataConfig, rows: HostRows):
+    def __init__(self, images: ImageSet, data: DataConfig, rows: HostRows, label: LabelOf | None):
         self._images = images
         self._data = data
         self._rows = rows
+        self._label = label
         self._decoded: DecodedSet | None = None
         self._named: set[int] = set()  # bad images that have been logged
 
@@ -44,10 +45,12 @@ class EvalBatches:
         )
         if fits_in_memory(self._images, self._data) and self._decoded is None:
             self._decoded = decode_all(self._images, self._data)
-        view = host_views.eval_view_of(self._data)
+        view = eval_view_of(self._data)
         local_rows = self._rows.local_rows
         per_batch = num_blocks(local_rows, images=local_rows) if self._decoded is None else 1
-        source = _EvalBlocks(self._images, self._data, view, self._rows, self._decoded, per_batch, len(self))
+        source = _EvalBlocks(
+            self._images, self._data, view, self._label, self._rows, self._decoded, per_batch, len(self)
+        )
         if self._decoded is None:
             # Threads only: starting worker processes takes seconds, each time.
             blocks = read_ahead(source, start=0, ahead=self._data.prefetch_batches * per_batch,
@@ -70,14 +73,22 @@ class EvalBatches:
 
 
 def eval_batches(
-    images: ImageSet, data: DataConfig, *, batch_size: int, process_index: int, process_count: int
+    images: ImageSet, data: DataConfig, *, label: str, batch_size: int, process_index: int, process_count: int
 ) -> EvalBatches:
-    """Evaluation batches of one host; `batch_size` counts the images of all hosts.
+    """Evaluation batches of one host.
+
+    Args:
+      images: the set.
+      data: of the config.
+      label: kind of the leaf 'label', a row of LABELS; '' leaves it out.
+      batch_size: images of all hosts.
+      process_index: of this host.
+      process_count: hosts that share the batch.
 
     Raises:
       ValueError: if `batch_size` is not divisible by `process_count`.
     """
-    return EvalBatches(images, data, HostRows(batch_size, process_index, process_count))
+    return EvalBatches(images, data, HostRows(batch_size, process_index, process_count), label_of(label))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +97,8 @@ class _EvalBlocks:
 
     images: ImageSet
     data: DataConfig
-    view: host_views.EvalView
+    view: FixedView
+    label: LabelOf | None
     rows: HostRows
     decoded: DecodedSet | None
     blocks_per_batch: int
@@ -100,17 +112,23 @@ class _EvalBlocks:
         positions = self.rows.stream_positions(index * count, count)
         size = self.data.image_size
         image = np.zeros((count, size, size, 3), np.uint8)
-        label = np.full(count, -1, np.int32)
         mask = np.zeros(count, np.float32)
         bad = []
         for row in np.flatnonzero(positions < len(self.images)):
-            position = int(positions[row])
-            found = self._image(position)
+            found = self._image(int(positions[row]))
             if isinstance(found, BadRecord):
                 bad.append(found)
             else:
-                image[row], label[row], mask[row] = found, self.images.labels[position], 1
-        return Rows({"image": image, "label": label, "mask": mask}, tuple(bad))
+                image[row], mask[row] = found, 1
+        return Rows({"image": image, **self._labels(positions, mask > 0), "mask": mask}, tuple(bad))
+
+    def _labels(self, positions: np.ndarray, real: np.ndarray) -> Arrays:
+        if self.label is None:
+            return {}
+        known = self.label(self.images, positions[real])
+        labels = np.full((len(positions), *known.shape[1:]), -1, np.int32)
+        labels[real] = known
+        return {"label": labels}
 
     def _image(self, index: int) -> np.ndarray | BadRecord:
         if self.decoded is not None:

@@ -17,21 +17,21 @@ _PASS, _ROW = 0, 1  # separate the random numbers of orders from those of augmen
 
 
 @dataclasses.dataclass(frozen=True)
-class Stream:
+class StreamOrder:
     """Endless passes over `indices`, each pass a fresh permutation."""
 
     indices: np.ndarray  # int64 [n], positions in the image set
     seed: int
     name: str  # 'semi/unlabeled': stage and stream
 
-    def index_at(self, positions: np.ndarray) -> np.ndarray:
-        """Image set positions of stream positions (int64, any shape)."""
+    def place_at(self, positions: np.ndarray) -> np.ndarray:
+        """Places in `indices` of stream positions (int64, any shape)."""
         passes, within = np.divmod(positions, len(self.indices))
         found = np.empty_like(within)
         for pass_number in np.unique(passes):
             here = passes == pass_number
             order = _pass_order(self.seed, self.name, int(pass_number), len(self.indices))
-            found[here] = self.indices[order[within[here]]]
+            found[here] = order[within[here]]
         return found
 
     def generator_at(self, position: int) -> np.random.Generator:

@@ -7,7 +7,7 @@ ahead in threads or worker processes and keeps their order, and a batch joins th
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 import grain
@@ -16,21 +16,21 @@ import numpy as np
 from semivit_jax.config import DataConfig
 from semivit_jax.data.bad_records import BadRecordCount
 from semivit_jax.data.dataset import TaskData
-from semivit_jax.data.images import host_views
-from semivit_jax.data.order import HostRows, Stream
+from semivit_jax.data.images.views import path_of, views_of
+from semivit_jax.data.order import HostRows, StreamOrder
 from semivit_jax.data.read_ahead import num_blocks, read_ahead
-from semivit_jax.data.rows import DecodeRows, MemoryRows, RowReader, Rows, decode_all, fits_in_memory
-
-
-@dataclasses.dataclass(frozen=True)
-class BatchSpec:
-    """What a stage asks of the pipeline."""
-
-    stage: str  # 'mae', 'finetune' or 'semi'
-    batch_size: int  # images per update over all hosts (semi: labeled ones)
-    unlabeled_ratio: int  # semi: unlabeled images per labeled one
-    accum: int  # micro-steps per update
-    seed: int
+from semivit_jax.data.rows import (
+    DecodedSet,
+    DecodeRows,
+    MemoryRows,
+    RowReader,
+    Rows,
+    StreamImages,
+    decode_all,
+    fits_in_memory,
+    label_of,
+)
+from semivit_jax.plan import Plan, Stream, as_batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,25 +45,14 @@ _BlockIterator = Generator[dict[str, Rows], None, None] | grain.DatasetIterator[
 
 
 class TrainBatches(Iterator[dict[str, Any]]):
-    """Endless batches of one host: leaves are [accum, local rows, ...], uint8 NHWC images and int32 labels.
+    """Endless batches of one host: leaves are [accum, local rows, ...], uint8 NHWC images, int32 label and image_id.
 
-    mae gives {image}, finetune {image, label}, semi {labeled: {image, label}, unlabeled: {weak, strong,
-    label}}. With affine views, which are made on the device, the unlabeled images are {image, label}.
-    Labels that are not known are -1.
+    A batch of one stream is that stream's leaves; of several it holds one dict per stream.
     """
 
-    def __init__(
-        self,
-        blocks: _BlockIterator,
-        *,
-        blocks_per_update: int,
-        stage: str,
-        accum: int,
-        bad: BadRecordCount,
-    ):
+    def __init__(self, blocks: _BlockIterator, *, blocks_per_update: int, accum: int, bad: BadRecordCount):
         self._blocks = blocks
         self._blocks_per_update = blocks_per_update
-        self._stage = stage
         self._accum = accum
         self._bad = bad
 
@@ -75,15 +64,8 @@ class TrainBatches(Iterator[dict[str, Any]]):
     def __next__(self) -> dict[str, Any]:
         blocks = list(itertools.islice(self._blocks, self._blocks_per_update))
         for rows in itertools.chain.from_iterable(block.values() for block in blocks):
-            self._bad.add(len(rows.arrays["label"]), rows.bad)
-        streams = {name: self._join([block[name] for block in blocks]) for name in blocks[0]}
-        match self._stage:
-            case "mae":
-                return {"image": streams["training"]["image"]}
-            case "finetune":
-                return streams["labeled"]
-            case _:
-                return streams
+            self._bad.add(len(next(iter(rows.arrays.values()))), rows.bad)
+        return as_batch({name: self._join([block[name] for block in blocks]) for name in blocks[0]})
 
     def close(self) -> None:
         """Ends threads and worker processes."""
@@ -97,41 +79,50 @@ class TrainBatches(Iterator[dict[str, Any]]):
 def train_batches(
     task: TaskData,
     data: DataConfig,
-    spec: BatchSpec,
+    plan: Plan,
     *,
+    seed: int,
     position: int,
     process_index: int,
     process_count: int,
 ) -> TrainBatches:
     """Batches of one host, beginning with update `position`; starting there equals having read that far.
 
+    Args:
+      task: the images.
+      data: of the config.
+      plan: of the stage; says the streams, the batch and its micro-steps.
+      seed: of orders and views.
+      position: updates that others have read.
+      process_index: of this host.
+      process_count: hosts that share the batch.
+
     Raises:
       ValueError: if the batch cannot be cut into equal micro-batches per host, or a stream has too few
         images.
     """
-    if spec.batch_size % (spec.accum * process_count):
+    if plan.batch_size % (plan.accum * process_count):
         raise ValueError(
-            f"batch_size {spec.batch_size} is not divisible by {spec.accum} micro-steps times {process_count} processes"
+            f"batch_size {plan.batch_size} is not divisible by {plan.accum} micro-steps times {process_count} processes"
         )
-    in_memory = fits_in_memory(task.train, data)
-    reader_of = _memory_readers(task, data) if in_memory else _decoding_readers(task, data, spec.stage)
-    parts = {}
-    for name, (indices, images_per_row) in _streams(task, spec).items():
-        _check_size(len(indices), spec.batch_size * images_per_row, name, spec)
-        stream = Stream(indices, spec.seed, f"{spec.stage}/{name}")
-        rows = HostRows(spec.batch_size // spec.accum * images_per_row, process_index, process_count)
-        parts[name] = _Part(reader_of(name, stream), rows)
+    decoded = decode_all(task.train, data) if fits_in_memory(task.train, data) else None
+    parts = {
+        stream.name: _Part(
+            _reader(stream, task, data, plan, seed, decoded),
+            HostRows(plan.micro_batch * stream.per_row, process_index, process_count),
+        )
+        for stream in plan.streams
+    }
     blocks_per_update = 1
-    if not in_memory:
-        local_images = spec.accum * sum(part.rows.local_rows for part in parts.values())
-        blocks_per_update = num_blocks(spec.batch_size // process_count, images=local_images)
-    source = _Blocks(parts, spec.accum, blocks_per_update)
+    if decoded is None:
+        local_images = plan.accum * sum(part.rows.local_rows for part in parts.values())
+        blocks_per_update = num_blocks(plan.batch_size // process_count, images=local_images)
+    source = _Blocks(parts, plan.accum, blocks_per_update)
     start = position * blocks_per_update
     return TrainBatches(
-        _one_by_one(source, start) if in_memory else _ahead(source, start, data),
+        _ahead(source, start, data) if decoded is None else _one_by_one(source, start),
         blocks_per_update=blocks_per_update,
-        stage=spec.stage,
-        accum=spec.accum,
+        accum=plan.accum,
         bad=BadRecordCount(task.train.names, max_bad_share=data.max_bad_share),
     )
 
@@ -155,26 +146,28 @@ class _Blocks:
         return rows
 
 
-def _check_size(num_images: int, per_update: int, name: str, spec: BatchSpec) -> None:
+def _reader(
+    stream: Stream, task: TaskData, data: DataConfig, plan: Plan, seed: int, decoded: DecodedSet | None
+) -> RowReader:
+    indices = getattr(task.split, stream.images)
+    _check_size(len(indices), stream, plan)
+    order = StreamOrder(indices, seed, f"{plan.stage}/{stream.name}")
+    # Looked up here: a worker process that starts afresh may know fewer kinds of labels and views.
+    images = StreamImages(task.train, order, label_of(stream.label), stream.image_id)
+    if decoded is not None:
+        return MemoryRows(images, decoded)
+    return DecodeRows(images, views_of(data, stream.views), data, path_of(data))
+
+
+def _check_size(num_images: int, stream: Stream, plan: Plan) -> None:
     if num_images == 0:
-        raise ValueError(f"stage {spec.stage!r} needs {name} images, and there is none")
-    # Labeled images are few by nature and may stand in a batch more than once; the others must fill one.
-    if name != "labeled" and num_images < per_update:
+        raise ValueError(f"stage {plan.stage!r} needs {stream.images} images, and there is none")
+    per_update = plan.batch_size * stream.per_row
+    if stream.sets_epoch and num_images < per_update:
         raise ValueError(
-            f"stage {spec.stage!r} takes {per_update} {name} images per update, and there are only "
-            f"{num_images} images: lower config.{spec.stage}.batch_size, now {spec.batch_size}"
+            f"stage {plan.stage!r} takes {per_update} {stream.images} images per update, and there are only "
+            f"{num_images} images: lower config.{plan.stage}.batch_size, now {plan.batch_size}"
         )
-
-
-def _memory_readers(task: TaskData, data: DataConfig) -> Callable[[str, Stream], RowReader]:
-    decoded = decode_all(task.train, data)
-    return lambda _, stream: MemoryRows(decoded, task.train.labels, stream)
-
-
-def _decoding_readers(task: TaskData, data: DataConfig, stage: str) -> Callable[[str, Stream], RowReader]:
-    return lambda name, stream: DecodeRows(
-        task.train, stream, host_views.view_of(data, stage=stage, stream=name), data, host_views.path_of(data)
-    )
 
 
 def _one_by_one(source: _Blocks, start: int) -> Generator[dict[str, Rows], None, None]:
@@ -191,18 +184,3 @@ def _ahead(source: _Blocks, start: int, data: DataConfig) -> grain.DatasetIterat
         threads=data.threads,
         workers=data.workers,
     )
-
-
-def _streams(task: TaskData, spec: BatchSpec) -> dict[str, tuple[np.ndarray, int]]:
-    """Images of each stream of a stage, and how many of them stand beside one image of `batch_size`."""
-    match spec.stage:
-        case "mae":
-            return {"training": (task.split.training, 1)}
-        case "finetune":
-            return {"labeled": (task.split.labeled, 1)}
-        case "semi":
-            return {
-                "labeled": (task.split.labeled, 1),
-                "unlabeled": (task.split.unlabeled, spec.unlabeled_ratio),
-            }
-    raise ValueError(f"stage is {spec.stage!r}; legal values: mae, finetune, semi")

@@ -1,4 +1,4 @@
-"""From stream positions to arrays: decode the images, replace bad records, make the views, stack.
+"""From stream positions to arrays: decode the images, replace bad records, make the views, add labels, stack.
 
 Two readers do the same. `DecodeRows` decodes every image when its turn comes. `MemoryRows` serves small sets
 of small images, which are decoded once: taking 240 digits of 8x8 by one array operation takes 50
@@ -6,7 +6,7 @@ microseconds, decoding them 10 milliseconds.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -15,7 +15,8 @@ from semivit_jax.config import DataConfig
 from semivit_jax.data.bad_records import BadRecord, TooManyBadRecords
 from semivit_jax.data.images.decode import BadImage, decode
 from semivit_jax.data.images.types import ImagePath
-from semivit_jax.data.order import Stream
+from semivit_jax.data.images.views import RandomViews, unchanged
+from semivit_jax.data.order import StreamOrder
 from semivit_jax.data.sources.image_set import ImageSet
 
 # Sets of unchanging images up to this size are decoded once and kept. The digits take 0.3 MB; a set at the limit has
@@ -23,7 +24,28 @@ from semivit_jax.data.sources.image_set import ImageSet
 MEMORY_LIMIT_BYTES = 4 * 2**20
 
 Arrays = dict[str, np.ndarray]
-View = Callable[[np.ndarray, np.random.Generator], Mapping[str, np.ndarray]]
+LabelOf = Callable[[ImageSet, np.ndarray], np.ndarray]
+"""(images, positions in the set [n]) -> int32 [n, ...], -1 where not known; can be pickled."""
+
+
+class LabelKind(NamedTuple):
+    """What the leaf 'label' holds."""
+
+    shape: Callable[[int], tuple[int, ...]]  # of one image's label, from the number of classes
+    of: LabelOf
+
+
+def class_of(images: ImageSet, positions: np.ndarray) -> np.ndarray:
+    """The class of each image, int32 [n]."""
+    return images.labels[positions].astype(np.int32)
+
+
+LABELS: dict[str, LabelKind] = {"class": LabelKind(shape=lambda num_classes: (), of=class_of)}
+
+
+def label_of(kind: str) -> LabelOf | None:
+    """How labels of a kind are had; None for '', which is no label."""
+    return LABELS[kind].of if kind else None
 
 
 class Rows(NamedTuple):
@@ -33,7 +55,7 @@ class Rows(NamedTuple):
     memory.
     """
 
-    arrays: Arrays  # uint8 [n, height, width, 3] per view, and int32 'label' [n]
+    arrays: Arrays  # uint8 [n, height, width, 3] per view, and what `StreamImages.told` adds
     bad: tuple[BadRecord, ...]
 
 
@@ -44,57 +66,77 @@ class RowReader(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
+class StreamImages:
+    """The images of one stream in its order, and what is told of them beside their views."""
+
+    images: ImageSet
+    order: StreamOrder
+    label: LabelOf | None
+    image_id: bool
+
+    def told(self, places: Sequence[int] | np.ndarray) -> Arrays:
+        """'label' and 'image_id', int32 [n, ...] and [n], of the images at `places` in the order's list."""
+        places = np.asarray(places, np.int64)
+        told = {} if self.label is None else {"label": self.label(self.images, self.order.indices[places])}
+        return told | ({"image_id": places.astype(np.int32)} if self.image_id else {})
+
+
+@dataclasses.dataclass(frozen=True)
 class DecodeRows:
     """Decodes every image when it is read."""
 
-    images: ImageSet
-    stream: Stream
-    view: View
+    stream: StreamImages
+    views: RandomViews
     data: DataConfig
     path: ImagePath
 
     def read(self, positions: np.ndarray) -> Rows:
         """Rows at the stream positions, each with the random numbers of its own position."""
         bad: list[BadRecord] = []
-        rows = [self._row(int(position), bad) for position in positions]
-        return Rows({key: np.stack([row[key] for row in rows]) for key in rows[0]}, tuple(bad))
+        found = [self._row(int(position), bad) for position in positions]
+        rows = [views for _, views in found]
+        stacked = {leaf: np.stack([row[leaf] for row in rows]) for leaf in rows[0]}
+        return Rows(stacked | self.stream.told([place for place, _ in found]), tuple(bad))
 
-    def _row(self, position: int, bad: list[BadRecord]) -> Arrays:
-        generator = self.stream.generator_at(position)
-        for offset in range(len(self.stream.indices)):
-            index = int(self.stream.index_at(np.array(position + offset)))
-            image = read_image(self.images, index, self.data, path=self.path)
-            if isinstance(image, BadRecord):
-                bad.append(image)
-                continue
-            views = self.view(image, generator)
-            return {**views, "label": np.asarray(self.images.labels[index], np.int32)}
-        raise all_bad(self.stream)
+    def _row(self, position: int, bad: list[BadRecord]) -> tuple[int, Mapping[str, np.ndarray]]:
+        """The place of the first good image from a position on, and its views."""
+        order = self.stream.order
+        generator = order.generator_at(position)
+        for offset in range(len(order.indices)):
+            place = int(order.place_at(np.array(position + offset)))
+            image = read_image(self.stream.images, int(order.indices[place]), self.data, path=self.path)
+            if not isinstance(image, BadRecord):
+                return place, self.views(image, generator)
+            bad.append(image)
+        raise all_bad(order)
 
 
 @dataclasses.dataclass(frozen=True)
 class MemoryRows:
     """Takes rows from images that are already decoded, without random views."""
 
+    stream: StreamImages
     decoded: "DecodedSet"
-    labels: np.ndarray
-    stream: Stream
 
     def read(self, positions: np.ndarray) -> Rows:
         """Rows at the stream positions."""
-        indices = self.stream.index_at(positions)
+        order = self.stream.order
+        places = order.place_at(positions)
         bad: list[BadRecord] = []
-        for row in np.flatnonzero(self.decoded.is_bad[indices]):
-            indices[row] = self._next_good(int(positions[row]), bad)
-        return Rows({"image": self.decoded.images[indices], "label": self.labels[indices]}, tuple(bad))
+        for row in np.flatnonzero(self.decoded.is_bad[order.indices[places]]):
+            places[row] = self._next_good(int(positions[row]), bad)
+        views = {"image": self.decoded.images[order.indices[places]]}
+        return Rows(views | self.stream.told(places), tuple(bad))
 
     def _next_good(self, position: int, bad: list[BadRecord]) -> int:
-        for offset in range(len(self.stream.indices)):
-            index = int(self.stream.index_at(np.array(position + offset)))
+        order = self.stream.order
+        for offset in range(len(order.indices)):
+            place = int(order.place_at(np.array(position + offset)))
+            index = int(order.indices[place])
             if not self.decoded.is_bad[index]:
-                return index
+                return place
             bad.append(self.decoded.bad[index])
-        raise all_bad(self.stream)
+        raise all_bad(order)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,16 +180,6 @@ def read_image(images: ImageSet, index: int, data: DataConfig, *, path: ImagePat
         return BadRecord(index, f"cannot be read: {error.strerror or error}")
 
 
-def unchanged(image: np.ndarray, size: int) -> np.ndarray:
-    """The image itself, which must have the size that the model expects."""
-    if image.shape != (size, size, 3):
-        raise ValueError(
-            f"an image has the shape {image.shape}; with config.data.affine_views every image must have "
-            f"config.data.image_size = {size} pixels on each side"
-        )
-    return image
-
-
-def all_bad(stream: Stream) -> TooManyBadRecords:
+def all_bad(order: StreamOrder) -> TooManyBadRecords:
     """The error of a stream without a single image that can be read."""
-    return TooManyBadRecords(f"none of the {len(stream.indices)} images of the stream {stream.name!r} can be read")
+    return TooManyBadRecords(f"none of the {len(order.indices)} images of the stream {order.name!r} can be read")

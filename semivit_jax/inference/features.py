@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from semivit_jax.config import Config, DataConfig
-from semivit_jax.data.eval_pipeline import EvalBatches, eval_batches
 from semivit_jax.data.sources.image_set import ImageSet
 from semivit_jax.inference.trained import Trained, backbone
 from semivit_jax.models import families
@@ -16,6 +15,7 @@ from semivit_jax.models.families import Network
 from semivit_jax.models.spec import PLAIN
 from semivit_jax.stages.stage import ImageDraws, ViewSpec, see
 from semivit_jax.training import sharding
+from semivit_jax.training.evaluate import batches_of
 
 Extract = Callable[[ImageSet], tuple[np.ndarray, np.ndarray]]
 
@@ -30,7 +30,7 @@ def extractor(trained: Trained, config: Config) -> Extract:
 
     def extract(images: ImageSet) -> tuple[np.ndarray, np.ndarray]:
         found, labels = [], []
-        for batch in batches(images, config, mesh.size):
+        for batch in batches_of(images, config, label="class", num_devices=mesh.size):
             real = batch["mask"] > 0
             found.append(np.asarray(compiled(params, sharding.put(batch["image"], rows)))[real])
             labels.append(batch["label"][real])
@@ -44,18 +44,6 @@ def network(trained: Trained) -> Network:
     spec, config = trained.spec, trained.config
     how = PLAIN if config is None else families.compute(config.model, spec, backend=jax.default_backend())
     return families.network(spec, how, 0.0)
-
-
-def batches(images: ImageSet, config: Config, num_devices: int) -> EvalBatches:
-    """This host's rows of the images; the batch is rounded up to fill every device."""
-    size = -(-config.train.eval_batch_size // num_devices) * num_devices
-    return eval_batches(
-        images,
-        config.data,
-        batch_size=size,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
 
 
 def spread(params: Any, mesh: jax.sharding.Mesh) -> Any:

@@ -23,7 +23,7 @@ from semivit_jax.recipes import stored
 from semivit_jax.stages import label_free
 from semivit_jax.stages.stage import ImageDraws, see
 from semivit_jax.training import sharding
-from semivit_jax.training.evaluate import sums
+from semivit_jax.training.evaluate import batches_of, sums
 from semivit_jax.training.process import prepare_process
 from semivit_jax.weights.folder import is_import
 from semivit_jax.weights.preprocessing import Preprocessing
@@ -136,7 +136,7 @@ def _grade_head(trained: Trained, graded: Set, protocol: str) -> Scores:
 
     mesh = sharding.make_mesh(graded.config.mesh.fsdp)
     compiled = jax.jit(step, out_shardings=sharding.replicated(mesh))
-    batches = features.batches(graded.images, graded.config, mesh.size)
+    batches = batches_of(graded.images, graded.config, label="class", num_devices=mesh.size)
     return scores.scores(sums(compiled, features.spread(trained.params, mesh), batches, mesh=mesh))
 
 

@@ -12,7 +12,7 @@ from semivit_jax.checkpoints import manifest, reading, workdir
 from semivit_jax.checkpoints.reading import CheckpointError
 from semivit_jax.config import Config, ConfigError
 from semivit_jax.data.images.crop_resize import resize_short_side_and_crop
-from semivit_jax.data.rows import unchanged
+from semivit_jax.data.images.views import unchanged
 from semivit_jax.files import Path
 from semivit_jax.models.spec import ModelSpec
 from semivit_jax.recipes import stored

@@ -10,7 +10,9 @@ import jax.numpy as jnp
 from jax.sharding import AbstractMesh, AxisType, Mesh
 
 from semivit_jax.config import Config, ConfigError
-from semivit_jax.plan import Plan
+from semivit_jax.data.images.views import leaves_of
+from semivit_jax.data.rows import LABELS
+from semivit_jax.plan import Plan, Stream, as_batch
 from semivit_jax.stages import make_stage
 from semivit_jax.stages.state import TrainState
 from semivit_jax.training import sharding
@@ -63,23 +65,19 @@ def describe_batch(config: Config, plan: Plan, mesh: Mesh | AbstractMesh) -> PyT
     size = config.data.image_size
     spread = sharding.train_batch(mesh)  # pyright: ignore[reportArgumentType]
 
-    def images(rows: int) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((plan.accum, rows, size, size, 3), jnp.uint8, sharding=spread)
+    def leaves(stream: Stream) -> dict[str, jax.ShapeDtypeStruct]:
+        def leaf(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+            rows = plan.micro_batch * stream.per_row
+            return jax.ShapeDtypeStruct((plan.accum, rows, *shape), dtype, sharding=spread)
 
-    def labels(rows: int) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((plan.accum, rows), jnp.int32, sharding=spread)
+        found = {name: leaf((size, size, 3), jnp.uint8) for name in leaves_of(config.data, stream.views)}
+        if stream.label:
+            found["label"] = leaf(LABELS[stream.label].shape(plan.num_classes), jnp.int32)
+        if stream.image_id:
+            found["image_id"] = leaf((), jnp.int32)
+        return found
 
-    rows, unlabeled = plan.micro_batch, plan.micro_batch * plan.unlabeled_ratio
-    if plan.stage == "mae":
-        return {"image": images(rows)}
-    if plan.stage == "finetune":
-        return {"image": images(rows), "label": labels(rows)}
-    # Affine views are made on the device, from one image; views of photographs come as two.
-    names = ("image",) if config.data.affine_views else ("weak", "strong")
-    return {
-        "labeled": {"image": images(rows), "label": labels(rows)},
-        "unlabeled": {**{name: images(unlabeled) for name in names}, "label": labels(unlabeled)},
-    }
+    return as_batch({stream.name: leaves(stream) for stream in plan.streams})
 
 
 def compile_step(config: Config, plan: Plan, devices: list[Any]) -> CompiledStep:

@@ -16,12 +16,13 @@ from semivit_jax.training import sharding
 PyTree = Any
 
 
-def batches_of(images: ImageSet, config: Config, *, num_devices: int) -> EvalBatches:
+def batches_of(images: ImageSet, config: Config, *, label: str, num_devices: int) -> EvalBatches:
     """This host's batches of a set of images, for as many passes as there are; rounded up to fill every device."""
     size = -(-config.train.eval_batch_size // num_devices) * num_devices
     return eval_batches(
         images,
         config.data,
+        label=label,
         batch_size=size,
         process_index=jax.process_index(),
         process_count=jax.process_count(),

@@ -11,7 +11,7 @@ from semivit_jax import console
 from semivit_jax.checkpoints import workdir
 from semivit_jax.checkpoints.reading import CheckpointError
 from semivit_jax.checkpoints.saving import Saver
-from semivit_jax.data.pipeline import BatchSpec, TrainBatches, train_batches
+from semivit_jax.data.pipeline import TrainBatches, train_batches
 from semivit_jax.hosts.agreement import any_host, fail_together, from_first_host, on_first_host, same_on_every_host
 from semivit_jax.hosts.stopping import INTERRUPTED, PREEMPTED, Stopped
 from semivit_jax.plan import Plan
@@ -87,7 +87,7 @@ class Loop:
     ):
         self.run, self.compiled, self.plan, self.spec = run, compiled, compiled.plan, STAGES[compiled.plan.stage]
         self.checkpoints, self.best, self.writer, self.line = checkpoints, best, writer, line
-        self.evaluation = batches_of(run.task.eval, run.config, num_devices=run.mesh.size)
+        self.evaluation = batches_of(run.task.eval, run.config, label=self.plan.label, num_devices=run.mesh.size)
         self.progress, self.clock, self.position, self.skipped = progress, started, 0, 0
         # Made on the mesh by jit: device_put refuses keys on devices of other hosts.
         make_key = jax.jit(lambda: stage_key(run.config, self.plan.stage), out_shardings=sharding.replicated(run.mesh))
@@ -144,13 +144,11 @@ class Loop:
             batches.close()
 
     def _open_batches(self, position: int) -> TrainBatches:
-        spec = BatchSpec(
-            self.plan.stage, self.plan.batch_size, self.plan.unlabeled_ratio, self.plan.accum, self.run.config.seed
-        )
         return train_batches(
             self.run.task,
             self.run.config.data,
-            spec,
+            self.plan,
+            seed=self.run.config.seed,
             position=position,
             process_index=jax.process_index(),
             process_count=jax.process_count(),

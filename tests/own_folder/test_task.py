@@ -16,7 +16,7 @@ from semivit_jax.data.sources.errors import DatasetError
 from semivit_jax.data.splits import SplitError
 from semivit_jax.recipes.check import check
 from semivit_jax.training import run
-from tests.configs import small_config
+from tests.configs import small_config, small_plan
 from tests.own_folder.photos import put
 
 
@@ -169,8 +169,8 @@ def test_files_that_vanish_while_training_are_bad_records(root, caplog):
     task = open_task(config, workdir=None, label_free=("mae",))
     for name in task.train.names[:3]:
         (root / name).unlink()
-    spec = pipeline.BatchSpec("mae", 4, 1, 1, 0)
-    batches = pipeline.train_batches(task, config.data, spec, position=0, process_index=0, process_count=1)
+    plan = small_plan("mae", batch_size=4)
+    batches = pipeline.train_batches(task, config.data, plan, seed=0, position=0, process_index=0, process_count=1)
     for _ in range(10):
         next(batches)
     assert batches.bad_records > 0
@@ -194,9 +194,9 @@ def test_a_file_that_must_not_be_read_is_a_bad_record(root):
 )
 def test_a_set_smaller_than_a_batch_is_refused(root, stage, batch_size, message):
     task = open_task(config_for(root), workdir=None, label_free=("mae",))
-    spec = pipeline.BatchSpec(stage, batch_size, unlabeled_ratio=3, accum=1, seed=0)
+    plan = small_plan(stage, batch_size=batch_size, unlabeled_ratio=3 if stage == "semi" else 0)
     with pytest.raises(ValueError, match=message):
-        pipeline.train_batches(task, config_for(root).data, spec, position=0, process_index=0, process_count=1)
+        pipeline.train_batches(task, config_for(root).data, plan, seed=0, position=0, process_index=0, process_count=1)
 
 
 def test_a_run_that_cannot_begin_leaves_its_workdir_free(root, tmp_path, monkeypatch):
@@ -204,8 +204,8 @@ def test_a_run_that_cannot_begin_leaves_its_workdir_free(root, tmp_path, monkeyp
     values = {"dataset": "own_folder", "root": str(root), "train_split": "", "eval_split": "", "validation_share": 0.25}
     begun = []
     monkeypatch.setattr(run, "run_stage", lambda one, plan: begun.append(plan.stage))
-    monkeypatch.setattr(run.report, "summarise", lambda *_: {})
-    monkeypatch.setattr(run.report, "print_summary", lambda _: None)
+    monkeypatch.setattr(run.summary, "summarise", lambda *_: {})
+    monkeypatch.setattr(run.summary, "print_summary", lambda _: None)
 
     def start(batch_size, labels_per_class=0):
         changes = {f"data.{key}": value for key, value in values.items()}

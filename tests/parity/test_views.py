@@ -5,19 +5,17 @@ import zlib
 import numpy as np
 import pytest
 
+from semivit_jax.config import RandAugmentConfig
 from semivit_jax.data.images.color_jitter import Enhancement, apply_color_jitter, sample_color_jitter
 from semivit_jax.data.images.fast_ops import FACTOR_STEP
-from semivit_jax.data.images.randaugment import RandAugmentSpec
 from semivit_jax.data.images.views import (
-    EvalViewSpec,
-    UnlabeledSpec,
-    ViewSpec,
-    apply_view,
+    EvalView,
+    PhotoView,
+    apply_views,
     eval_view,
     fill_rgb_of_mean,
-    random_view,
+    random_views,
     sample_view,
-    unlabeled_views,
 )
 from tests.parity.recorded import load
 
@@ -34,9 +32,9 @@ PUBLISHED = {
     "interpolation": "bicubic",
     "path": "fast",
 }
-RANDAUGMENT = RandAugmentSpec(num_ops=2, magnitude=9.0, magnitude_std=0.5, apply_prob=0.5)
-WEAK = ViewSpec(**PUBLISHED | {"color_jitter": 0.4})
-STRONG = ViewSpec(**PUBLISHED | {"randaugment": RANDAUGMENT})
+RANDAUGMENT = RandAugmentConfig(num_ops=2, magnitude=9.0, magnitude_std=0.5, apply_prob=0.5)
+WEAK = PhotoView(**PUBLISHED | {"color_jitter": 0.4})
+STRONG = PhotoView(**PUBLISHED | {"randaugment": RANDAUGMENT})
 
 
 def mean_difference(a, b):
@@ -79,11 +77,11 @@ def test_jitter_factors_and_orders_are_uniform():
 
 def test_a_view_is_a_function_of_its_draw():
     image = RECORDED["eval_landscape_in"]
-    for spec in (WEAK, STRONG):
-        drawn = sample_view(np.random.default_rng(5), image_height=375, image_width=500, spec=spec)
-        first = apply_view(image, drawn, spec=spec)
-        np.testing.assert_array_equal(first, apply_view(image, drawn, spec=spec))
-        np.testing.assert_array_equal(first, random_view(image, np.random.default_rng(5), spec=spec))
+    for view in (WEAK, STRONG):
+        drawn = sample_view(np.random.default_rng(5), image_height=375, image_width=500, view=view)
+        first, again = (apply_views(image, [drawn], [view])[0] for _ in range(2))
+        np.testing.assert_array_equal(first, again)
+        np.testing.assert_array_equal(first, random_views(image, np.random.default_rng(5), [view])[0])
         assert first.shape == (224, 224, 3)
         assert first.dtype == np.uint8
 
@@ -91,40 +89,40 @@ def test_a_view_is_a_function_of_its_draw():
 def test_both_paths_replay_the_same_draws():
     image = RECORDED["eval_landscape_in"]
     for seed in range(20):
-        for spec in (WEAK, ViewSpec(**PUBLISHED)):
-            pillow = ViewSpec(**vars(spec) | {"path": "pillow"})
-            fast, exact = (random_view(image, np.random.default_rng(seed), spec=each) for each in (spec, pillow))
+        for view in (WEAK, PhotoView(**PUBLISHED)):
+            pillow = PhotoView(**vars(view) | {"path": "pillow"})
+            fast, exact = (random_views(image, np.random.default_rng(seed), [each])[0] for each in (view, pillow))
             assert mean_difference(fast, exact) <= 1.4 * FAST_RESIZE_TOLERANCE  # jitter amplifies up to 1.4
 
 
 def test_flips_are_mirrors_and_half_of_the_views_have_one():
     drawn = [
-        sample_view(np.random.default_rng(seed), image_height=80, image_width=90, spec=WEAK) for seed in range(2_000)
+        sample_view(np.random.default_rng(seed), image_height=80, image_width=90, view=WEAK) for seed in range(2_000)
     ]
     assert sum(draw.flip for draw in drawn) == pytest.approx(1_000, abs=5 * np.sqrt(500))
     image = RECORDED["eval_small_in"]
-    draw = drawn[0]
-    mirrored, plain = (apply_view(image, draw._replace(flip=flip), spec=WEAK) for flip in (True, False))
+    flips = [drawn[0]._replace(flip=flip) for flip in (True, False)]
+    mirrored, plain = apply_views(image, flips, [WEAK, WEAK])
     np.testing.assert_array_equal(mirrored, plain[:, ::-1])
 
 
-def test_weak_and_strong_views_are_drawn_apart():
-    spec = UnlabeledSpec(weak=ViewSpec(**PUBLISHED), strong=ViewSpec(**PUBLISHED))
-    views = unlabeled_views(RECORDED["eval_landscape_in"], np.random.default_rng(0), spec=spec)
-    assert mean_difference(views.weak, views.strong) > 5
+def test_views_of_one_image_are_drawn_apart():
+    alike = [PhotoView(**PUBLISHED)] * 2
+    first, second = random_views(RECORDED["eval_landscape_in"], np.random.default_rng(0), alike)
+    assert mean_difference(first, second) > 5
 
 
-def test_unlabeled_views_are_two_single_views_drawn_one_after_the_other():
+def test_several_views_are_single_views_drawn_one_after_the_other():
     image, one_by_one = RECORDED["eval_landscape_in"], np.random.default_rng(4)
-    views = unlabeled_views(image, np.random.default_rng(4), spec=UnlabeledSpec(weak=WEAK, strong=STRONG))
-    np.testing.assert_array_equal(views.weak, random_view(image, one_by_one, spec=WEAK))
-    np.testing.assert_array_equal(views.strong, random_view(image, one_by_one, spec=STRONG))
+    together = random_views(image, np.random.default_rng(4), [WEAK, STRONG, WEAK])
+    for view, found in zip((WEAK, STRONG, WEAK), together, strict=True):
+        np.testing.assert_array_equal(found, random_views(image, one_by_one, [view])[0])
 
 
 @pytest.mark.parametrize("name", ["landscape", "portrait", "small"])
 def test_evaluation_view_is_equal_bit_for_bit(name):
-    spec = EvalViewSpec(image_size=224, crop_fraction=0.875, interpolation="bicubic", max_pixels=10**8)
-    ours = eval_view(RECORDED[f"eval_{name}_in"], spec=spec)
+    view = EvalView(image_size=224, crop_fraction=0.875, interpolation="bicubic", max_pixels=10**8)
+    ours = eval_view(RECORDED[f"eval_{name}_in"], view=view)
     assert zlib.crc32(ours.tobytes()) == RECORDED["crc32"][f"eval_{name}_out_uint8"]
 
 
@@ -147,10 +145,10 @@ def test_fill_colour_of_the_imagenet_mean():
 )
 def test_a_spec_out_of_range_names_the_field_and_the_value(changed, named):
     with pytest.raises(ValueError, match=named):
-        ViewSpec(**PUBLISHED | changed)
+        PhotoView(**PUBLISHED | changed)
 
 
 @pytest.mark.parametrize("crop_fraction", [0.0, 1.1])
 def test_an_evaluation_spec_out_of_range_names_the_value(crop_fraction):
     with pytest.raises(ValueError, match=f"eval_crop_fraction.*{crop_fraction}"):
-        EvalViewSpec(image_size=224, crop_fraction=crop_fraction, interpolation="bicubic", max_pixels=10**8)
+        EvalView(image_size=224, crop_fraction=crop_fraction, interpolation="bicubic", max_pixels=10**8)

@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 
 from semivit_jax.config import ConfigError
 from semivit_jax.data.dataset import open_task
-from semivit_jax.data.pipeline import BatchSpec, train_batches
+from semivit_jax.data.pipeline import train_batches
 from semivit_jax.data.splits import choose_split
 from semivit_jax.preflight.batch import GivenCounts, image_counts, with_legal_batch
 from semivit_jax.preflight.step import describe_batch
@@ -98,15 +98,8 @@ def test_without_mixing_one_image_per_device_is_enough():
 def test_the_described_batch_is_the_one_the_pipeline_makes(stage, tmp_path):
     config = small_config(**{"data.data_dir": str(tmp_path)})
     plan = small_plan(stage, batch_size=8, accum=2)
-    spec = BatchSpec(stage, plan.batch_size, plan.unlabeled_ratio, plan.accum, config.seed)
-    batches = train_batches(
-        open_task(config, workdir=None, label_free=("mae",)),
-        config.data,
-        spec,
-        position=0,
-        process_index=0,
-        process_count=1,
-    )
+    task = open_task(config, workdir=None, label_free=("mae",))
+    batches = train_batches(task, config.data, plan, seed=0, position=0, process_index=0, process_count=1)
     real = jax.tree.map(lambda x: (x.shape, str(x.dtype)), next(batches))
     batches.close()
     mesh: Mesh = make_mesh(1, jax.devices()[:1])

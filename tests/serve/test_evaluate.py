@@ -35,7 +35,7 @@ def test_params_and_ema_params_get_the_numbers_that_training_logs(finished, tmp_
     written = result(tmp_path / "new" / "eval.json")
     model = network_of(config, image_size=8, num_classes=10)
     step = quick_jit(make_eval_step(config, model))
-    batches = eval_batches(digits().eval, config.data, batch_size=100, process_index=0, process_count=1)
+    batches = eval_batches(digits().eval, config.data, label="class", batch_size=100, process_index=0, process_count=1)
     for name, params in zip(("params", "ema_params"), trees, strict=True):
         found, expected = (
             written["results"][name],

@@ -9,18 +9,16 @@ import pytest
 from PIL import Image
 
 from semivit_jax.config import PhotoViewsConfig, RandAugmentConfig
-from semivit_jax.data import pipeline
 from semivit_jax.data.bad_records import BadRecord
 from semivit_jax.data.dataset import TaskData
-from semivit_jax.data.eval_pipeline import eval_batches
-from semivit_jax.data.images import host_views
 from semivit_jax.data.images.decode import decode
-from semivit_jax.data.order import Stream
+from semivit_jax.data.images.views import VIEWS, path_of, views_of
+from semivit_jax.data.order import StreamOrder
 from semivit_jax.data.rows import read_image
 from semivit_jax.data.sources.image_set import ImageSet
 from semivit_jax.data.splits import split_from_roles
 from tests.configs import small_config
-from tests.unit.test_pipeline import assert_same, flat, global_rows, read, spec_of
+from tests.unit.test_pipeline import assert_same, evaluation, flat, global_rows, open_batches, plan_of, read
 
 NUM_IMAGES = 24
 SIZE = 16
@@ -60,7 +58,7 @@ def data(request):
 
 @pytest.mark.parametrize("stage", ["mae", "finetune", "semi"])
 def test_leaves(task, data, stage):
-    shapes = {key: value.shape for key, value in flat(read(task, data, spec_of(stage, batch_size=4), 1)[0]).items()}
+    shapes = {key: value.shape for key, value in flat(read(task, data, plan_of(stage, batch_size=4), 1)[0]).items()}
     image = (1, 4, SIZE, SIZE, 3)
     wide = (1, 8, SIZE, SIZE, 3)
     assert (
@@ -81,9 +79,9 @@ def test_leaves(task, data, stage):
 
 @pytest.mark.parametrize(("process_count", "accum"), [(2, 1), (4, 1), (1, 4), (2, 2)])
 def test_views_do_not_depend_on_hosts_or_accumulation(task, data, process_count, accum):
-    reference = read(task, data, spec_of("semi"), 4)
-    spec = spec_of("semi", accum=accum)
-    hosts = [read(task, data, spec, 4, process_index=p, process_count=process_count) for p in range(process_count)]
+    reference = read(task, data, plan_of("semi"), 4)
+    plan = plan_of("semi", accum=accum)
+    hosts = [read(task, data, plan, 4, process_index=p, process_count=process_count) for p in range(process_count)]
     for step in range(4):
         assert_same([global_rows([reference[step]])], [global_rows([host[step] for host in hosts])])
 
@@ -91,47 +89,46 @@ def test_views_do_not_depend_on_hosts_or_accumulation(task, data, process_count,
 @pytest.mark.parametrize("threads", [1, 5])
 def test_views_do_not_depend_on_threads_or_the_start(task, data, threads):
     other = dataclasses.replace(data, threads=threads, prefetch_batches=1)
-    assert_same(read(task, data, spec_of("semi"), 5)[2:], read(task, other, spec_of("semi"), 3, position=2))
+    assert_same(read(task, data, plan_of("semi"), 5)[2:], read(task, other, plan_of("semi"), 3, position=2))
 
 
 def test_passes_differ(task, data):
-    batches = read(task, data, spec_of("finetune", batch_size=4), 2)  # a pass each
+    batches = read(task, data, plan_of("finetune", batch_size=4), 2)  # a pass each
     order = [np.argsort(batch["label"].ravel(), kind="stable") for batch in batches]
     assert not np.array_equal(*(batch["image"][0, o] for batch, o in zip(batches, order, strict=True)))
 
 
 def test_rows_are_the_views_of_their_images(task, data):
     """Row by row, from the parts: order, decoding, random numbers and views, and nothing besides."""
-    (batch,) = read(task, data, spec_of("semi", batch_size=6, ratio=3), 1, position=2)
-    for name, indices, count in (("labeled", task.split.labeled, 6), ("unlabeled", task.split.unlabeled, 18)):
-        stream = Stream(indices, 0, f"semi/{name}")
-        view = host_views.view_of(data, stage="semi", stream=name)
+    plan = plan_of("semi", batch_size=6, ratio=3)
+    (batch,) = read(task, data, plan, 1, position=2)
+    for stream, indices, count in zip(plan.streams, (task.split.labeled, task.split.unlabeled), (6, 18), strict=True):
+        order = StreamOrder(indices, 0, f"semi/{stream.name}")
+        views = views_of(data, stream.views)
         for row in range(count):
             position = 2 * count + row
-            index = int(stream.index_at(np.array(position)))
-            image = decode(photo(index), path=host_views.path_of(data), exif_rotation=False, max_pixels=10_000)
-            wanted = view(image, stream.generator_at(position)) | {"label": task.train.labels[index]}
-            assert wanted.keys() == batch[name].keys()
+            index = int(indices[order.place_at(np.array(position))])
+            image = decode(photo(index), path=path_of(data), exif_rotation=False, max_pixels=10_000)
+            wanted = views(image, order.generator_at(position)) | {"label": task.train.labels[index]}
+            assert wanted.keys() == batch[stream.name].keys()
             for key in wanted:
-                np.testing.assert_array_equal(batch[name][key][0, row], wanted[key])
+                np.testing.assert_array_equal(batch[stream.name][key][0, row], wanted[key])
 
 
-def test_each_stream_has_its_published_view(data):
-    mae = host_views.view_of(data, stage="mae", stream="training").keywords["spec"]
-    labeled = host_views.view_of(data, stage="finetune", stream="labeled").keywords["spec"]
-    pair = host_views.view_of(data, stage="semi", stream="unlabeled").keywords["spec"]
-    assert host_views.view_of(data, stage="semi", stream="labeled").keywords["spec"] == labeled == pair.strong
+def test_each_row_of_the_table_is_its_published_view(data):
+    mae, labeled, weak, strong = (VIEWS[row](data, data.photo_views) for row in ("mae", "labeled", "weak", "strong"))
+    assert labeled == strong
     assert (mae.crop_scale, mae.color_jitter, mae.randaugment) == ((0.2, 1.0), 0.0, None)
-    assert (pair.weak.crop_scale, pair.weak.color_jitter, pair.weak.randaugment) == ((0.08, 1.0), 0.4, None)
-    assert (labeled.crop_scale, labeled.color_jitter) == ((0.08, 1.0), 0.0)
-    assert dataclasses.asdict(labeled.randaugment) == dataclasses.asdict(data.photo_views.randaugment)
-    assert {spec.flip_prob for spec in (mae, labeled, pair.weak)} == {0.5}
+    assert (weak.crop_scale, weak.color_jitter, weak.randaugment) == ((0.08, 1.0), 0.4, None)
+    assert (strong.crop_scale, strong.color_jitter) == ((0.08, 1.0), 0.0)
+    assert strong.randaugment == data.photo_views.randaugment
+    assert {view.flip_prob for view in (mae, weak, strong)} == {0.5}
 
 
 def test_evaluation_is_the_same_on_both_paths(task, data):
     views = data.photo_views
     paths = [dataclasses.replace(data, photo_views=dataclasses.replace(views, path=p)) for p in ("fast", "pillow")]
-    first, second = (list(eval_batches(task.train, d, batch_size=10, process_index=0, process_count=1)) for d in paths)
+    first, second = (list(evaluation(task.train, one, 10)) for one in paths)
     assert_same(first, second)
     assert sum(batch["mask"].sum() for batch in first) == NUM_IMAGES
 
@@ -147,7 +144,7 @@ def test_an_image_too_long_to_resize_is_a_bad_record(task, data, size, caplog):
     """2,000 pixels are few, but resized to a shorter side of 18 they are 648,000."""
     images = dataclasses.replace(task.train, records=[*task.train.records[:-1], png(*size)])
     lenient = dataclasses.replace(data, max_bad_share=0.1)
-    (batch,) = eval_batches(images, lenient, batch_size=NUM_IMAGES, process_index=0, process_count=1)
+    (batch,) = evaluation(images, lenient, NUM_IMAGES)
     np.testing.assert_array_equal(np.flatnonzero(batch["mask"] == 0), [NUM_IMAGES - 1])
     (line,) = (record.getMessage() for record in caplog.records)
     assert line.startswith(f"passing over '{NUM_IMAGES - 1}': image of ")
@@ -163,7 +160,7 @@ def test_the_configs_exif_rotation_is_applied(task, data):
     images = dataclasses.replace(task.train, records=[file.getvalue(), *task.train.records[1:]])
     for rotate, shape, white in ((False, (20, 30, 3), (0, 0)), (True, (30, 20, 3), (0, 19))):
         settings = dataclasses.replace(data, exif_rotation=rotate)
-        image = read_image(images, 0, settings, path=host_views.path_of(data))
+        image = read_image(images, 0, settings, path=path_of(data))
         assert isinstance(image, np.ndarray)
         assert image.shape == shape
         assert image[white].tolist() == [255, 255, 255]
@@ -173,16 +170,14 @@ def test_the_configs_limit_of_pixels_makes_a_bad_record(task, data):
     pixels = 30 * 40  # of the first photo
     for limit, good in ((pixels, True), (pixels - 1, False)):
         settings = dataclasses.replace(data, max_pixels=limit)
-        image = read_image(task.train, 0, settings, path=host_views.path_of(data))
+        image = read_image(task.train, 0, settings, path=path_of(data))
         assert isinstance(image, np.ndarray) == good
     assert image == BadRecord(0, "image of 30 x 40 = 1200 pixels is over config.data.max_pixels = 1199")
 
 
 @pytest.mark.slow  # worker processes take seconds to start; test_pipeline has a quick test of them
 def test_workers_give_the_same_views(task, data):
-    spec = spec_of("semi")
-    batches = pipeline.train_batches(
-        task, dataclasses.replace(data, workers=2), spec, position=0, process_index=0, process_count=1
-    )
-    assert_same(read(task, data, spec, 3), list(itertools.islice(batches, 3)))
+    plan = plan_of("semi")
+    batches = open_batches(task, dataclasses.replace(data, workers=2), plan)
+    assert_same(read(task, data, plan, 3), list(itertools.islice(batches, 3)))
     batches.close()

@@ -14,10 +14,11 @@ from semivit_jax.data import bad_records, pipeline, rows
 from semivit_jax.data.bad_records import BadRecord, BadRecordCount, TooManyBadRecords
 from semivit_jax.data.dataset import TaskData
 from semivit_jax.data.eval_pipeline import eval_batches
-from semivit_jax.data.order import HostRows, Stream
+from semivit_jax.data.order import HostRows, StreamOrder
 from semivit_jax.data.sources.image_set import ImageSet
 from semivit_jax.data.splits import split_from_roles
 from semivit_jax.recipes.check import check
+from tests.configs import small_plan
 
 NUM_IMAGES = 50
 SIZE = 8
@@ -58,18 +59,29 @@ def decode_each_time(monkeypatch):
     monkeypatch.setattr(rows, "MEMORY_LIMIT_BYTES", 0)
 
 
-def spec_of(stage, *, batch_size=8, ratio=2, accum=1, seed=0):
-    return pipeline.BatchSpec(stage, batch_size, ratio, accum, seed)
+def plan_of(stage, *, batch_size=8, ratio=2, accum=1, **changes):
+    ratio = ratio if stage == "semi" else 0
+    return small_plan(stage, batch_size=batch_size, unlabeled_ratio=ratio, accum=accum, **changes)
 
 
-def read(task, data, spec, count, *, position=0, process_index=0, process_count=1):
-    batches = pipeline.train_batches(
-        task, data, spec, position=position, process_index=process_index, process_count=process_count
+def open_batches(task, data, plan, *, seed=0, position=0, process_index=0, process_count=1):
+    return pipeline.train_batches(
+        task, data, plan, seed=seed, position=position, process_index=process_index, process_count=process_count
     )
+
+
+def read(task, data, plan, count, **start):
+    batches = open_batches(task, data, plan, **start)
     try:
         return list(itertools.islice(batches, count))
     finally:
         batches.close()
+
+
+def evaluation(images, data, batch_size, *, label="class", process_index=0, process_count=1):
+    return eval_batches(
+        images, data, label=label, batch_size=batch_size, process_index=process_index, process_count=process_count
+    )
 
 
 def flat(batch, prefix=""):
@@ -98,7 +110,7 @@ def global_rows(host_batches):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_leaves(task, data, stage):
-    batch = flat(read(task, data, spec_of(stage, accum=2), 1)[0])
+    batch = flat(read(task, data, plan_of(stage, accum=2), 1)[0])
     image, label = ((2, 4, SIZE, SIZE, 3), np.uint8), ((2, 4), np.int32)
     unlabeled = {
         "unlabeled/image": ((2, 8, SIZE, SIZE, 3), np.uint8),
@@ -116,9 +128,9 @@ def test_leaves(task, data, stage):
 @pytest.mark.parametrize("process_count", [1, 2, 4])
 @pytest.mark.parametrize("accum", [1, 2])
 def test_global_batches_do_not_depend_on_hosts_or_accumulation(task, data, stage, process_count, accum):
-    reference = read(task, data, spec_of(stage), 12)
+    reference = read(task, data, plan_of(stage), 12)
     hosts = [
-        read(task, data, spec_of(stage, accum=accum), 12, process_index=p, process_count=process_count)
+        read(task, data, plan_of(stage, accum=accum), 12, process_index=p, process_count=process_count)
         for p in range(process_count)
     ]
     for step in range(12):
@@ -127,27 +139,25 @@ def test_global_batches_do_not_depend_on_hosts_or_accumulation(task, data, stage
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_memory_and_decoding_give_the_same(task, data, stage, monkeypatch):
-    from_memory = read(task, data, spec_of(stage, batch_size=16, accum=2), 5)
+    from_memory = read(task, data, plan_of(stage, batch_size=12, accum=2), 5)
     monkeypatch.setattr(rows, "MEMORY_LIMIT_BYTES", 0)
-    assert_same(from_memory, read(task, data, spec_of(stage, batch_size=16, accum=2), 5))
+    assert_same(from_memory, read(task, data, plan_of(stage, batch_size=12, accum=2), 5))
 
 
 @pytest.mark.usefixtures("decode_each_time")
 @pytest.mark.parametrize("threads", [1, 3])
 def test_threads_and_read_ahead_change_nothing(task, data, threads):
-    spec = spec_of("semi", batch_size=16)
+    plan = plan_of("semi", batch_size=16)
     other = dataclasses.replace(data, threads=threads, prefetch_batches=5)
-    assert_same(read(task, data, spec, 4), read(task, other, spec, 4))
+    assert_same(read(task, data, plan, 4), read(task, other, plan, 4))
 
 
 @pytest.mark.usefixtures("decode_each_time")
 def test_workers_change_nothing_and_resume_exactly(data):
     task = make_task(bad=[20])
-    spec = spec_of("semi", batch_size=16)
-    in_process = read(task, data, spec, 6)
-    in_workers = pipeline.train_batches(
-        task, dataclasses.replace(data, workers=2), spec, position=2, process_index=0, process_count=1
-    )
+    plan = plan_of("semi", batch_size=16)
+    in_process = read(task, data, plan, 6)
+    in_workers = open_batches(task, dataclasses.replace(data, workers=2), plan, position=2)
     assert_same(in_process[2:], list(itertools.islice(in_workers, 4)))
     assert in_workers.bad_records > 0
     in_workers.close()
@@ -157,12 +167,12 @@ def test_workers_change_nothing_and_resume_exactly(data):
 @pytest.mark.parametrize("limit", [0, rows.MEMORY_LIMIT_BYTES])
 def test_resuming_equals_not_stopping(task, data, stage, limit, monkeypatch):
     monkeypatch.setattr(rows, "MEMORY_LIMIT_BYTES", limit)
-    spec = spec_of(stage, accum=2)
-    assert_same(read(task, data, spec, 9)[4:], read(task, data, spec, 5, position=4))
+    plan = plan_of(stage, accum=2)
+    assert_same(read(task, data, plan, 9)[4:], read(task, data, plan, 5, position=4))
 
 
 def test_every_pass_holds_every_image_once_in_a_new_order(task, data):
-    batches = read(task, data, spec_of("semi", batch_size=6, ratio=3), 10)
+    batches = read(task, data, plan_of("semi", batch_size=6, ratio=3), 10)
     for stream, indices in (("labeled", task.split.labeled), ("unlabeled", task.split.unlabeled)):
         seen = np.concatenate([number_of(batch[stream]["image"]).ravel() for batch in batches])
         passes = [seen[start : start + len(indices)] for start in range(0, len(seen), len(indices))]
@@ -174,33 +184,36 @@ def test_every_pass_holds_every_image_once_in_a_new_order(task, data):
 
 
 def test_labels_belong_to_their_images(task, data):
-    for batch in read(task, data, spec_of("semi"), 10):
+    for batch in read(task, data, plan_of("semi"), 10):
         for stream in batch.values():
             np.testing.assert_array_equal(stream["label"], task.train.labels[number_of(stream["image"])])
 
 
 def test_mae_sees_everything_but_validation(task, data):
-    seen = {n for batch in read(task, data, spec_of("mae"), 20) for n in number_of(batch["image"]).ravel()}
+    seen = {n for batch in read(task, data, plan_of("mae"), 20) for n in number_of(batch["image"]).ravel()}
     assert seen == set(range(NUM_IMAGES)) - set(task.split.validation)
 
 
 def test_seeds_stages_and_streams_have_their_own_orders(task, data):
     def first(stage, seed):
-        return number_of(read(task, data, spec_of(stage, seed=seed), 1)[0]["image"]).ravel().tolist()
+        return number_of(read(task, data, plan_of(stage), 1, seed=seed)[0]["image"]).ravel().tolist()
 
     assert first("finetune", 0) != first("finetune", 1)
     indices = np.arange(30)
-    orders = [Stream(indices, 0, name).index_at(indices) for name in ("semi/labeled", "semi/unlabeled")]
+    orders = [StreamOrder(indices, 0, name).place_at(indices) for name in ("semi/labeled", "semi/unlabeled")]
     assert not np.array_equal(*orders)
 
 
 def test_random_numbers_of_a_row_depend_on_its_position_only():
     indices = np.arange(10)
-    draws = [Stream(indices, 3, "mae/training").generator_at(position).random() for position in (4, 14, 4)]
+    order = StreamOrder(indices, 3, "mae/training")
+    draws = [order.generator_at(position).random() for position in (4, 14, 4)]
     assert draws[0] == draws[2]
     assert draws[0] != draws[1]  # the next pass draws anew
-    assert Stream(indices, 3, "semi/labeled").generator_at(4).random() != draws[0]
-    assert len({Stream(indices, 3, "mae/training").generator_at(position).random() for position in range(500)}) == 500
+    assert StreamOrder(indices, 3, "semi/labeled").generator_at(4).random() != draws[0]
+    assert (
+        len({StreamOrder(indices, 3, "mae/training").generator_at(position).random() for position in range(500)}) == 500
+    )
 
 
 def test_host_rows_formula():
@@ -214,7 +227,7 @@ def test_host_rows_formula():
 
 def test_indivisible_batches_are_refused(task, data):
     with pytest.raises(ValueError, match=r"batch_size 6 is not divisible by 2 micro-steps times 2 processes"):
-        read(task, data, spec_of("mae", batch_size=6, accum=2), 1, process_count=2)
+        read(task, data, plan_of("mae", batch_size=6, accum=2), 1, process_count=2)
 
 
 # ---- bad records
@@ -224,10 +237,10 @@ def test_indivisible_batches_are_refused(task, data):
 def test_a_bad_record_is_replaced_by_the_next_of_the_stream(data, limit, monkeypatch, caplog):
     monkeypatch.setattr(rows, "MEMORY_LIMIT_BYTES", limit)
     bad = {20, 33}
-    spec = spec_of("mae", batch_size=8)
-    good_batches = read(make_task(), data, spec, 12)
+    plan = plan_of("mae", batch_size=8)
+    good_batches = read(make_task(), data, plan, 12)
     with caplog.at_level(logging.WARNING, logger=bad_records.__name__):
-        batches = pipeline.train_batches(make_task(bad), data, spec, position=0, process_index=0, process_count=1)
+        batches = open_batches(make_task(bad), data, plan)
         found = np.concatenate([number_of(next(batches)["image"]).ravel() for _ in range(11)])
         batches.close()
     order = np.concatenate([number_of(batch["image"]).ravel() for batch in good_batches])
@@ -240,9 +253,9 @@ def test_a_bad_record_is_replaced_by_the_next_of_the_stream(data, limit, monkeyp
 def test_too_many_bad_records_stop_the_run(task, data):
     strict = dataclasses.replace(data, max_bad_share=0.0)
     with pytest.raises(TooManyBadRecords, match=r"'image 20'.*max_bad_share = 0.0"):
-        read(make_task(bad=[20]), strict, spec_of("mae"), 10)
+        read(make_task(bad=[20]), strict, plan_of("mae"), 10)
     with pytest.raises(TooManyBadRecords, match="none of the 12 images of the stream 'finetune/labeled'"):
-        read(make_task(bad=range(3, 15)), data, spec_of("finetune"), 1)
+        read(make_task(bad=range(3, 15)), data, plan_of("finetune"), 1)
 
 
 def broken(*indices):
@@ -274,16 +287,16 @@ def test_a_short_run_stops_at_too_many_bad_records(data):
     """A fifth are bad, which twenty updates of eight show; a tenth is what an own folder bears."""
     lenient = dataclasses.replace(data, max_bad_share=0.1)
     with pytest.raises(TooManyBadRecords, match=r"^1\d bad among this host's last \d\d records, .* = 0.1; repair"):
-        read(make_task(bad=range(15, 25)), lenient, spec_of("mae"), 20)
-    read(make_task(bad=range(15, 18)), lenient, spec_of("mae"), 20)  # 3 of 47
+        read(make_task(bad=range(15, 25)), lenient, plan_of("mae"), 20)
+    read(make_task(bad=range(15, 18)), lenient, plan_of("mae"), 20)  # 3 of 47
 
 
 @pytest.mark.parametrize("limit", [0, rows.MEMORY_LIMIT_BYTES])
 def test_one_bad_image_of_few_does_not_end_a_run(data, limit, monkeypatch):
     monkeypatch.setattr(rows, "MEMORY_LIMIT_BYTES", limit)
-    read(make_task(bad=[5]), data, spec_of("finetune"), 200)  # one of twelve, of which a hundredth may be bad
+    read(make_task(bad=[5]), data, plan_of("finetune"), 200)  # one of twelve, of which a hundredth may be bad
     with pytest.raises(TooManyBadRecords, match=r"'image [56]'"):
-        read(make_task(bad=[5, 6]), data, spec_of("finetune"), 200)
+        read(make_task(bad=[5, 6]), data, plan_of("finetune"), 200)
 
 
 def test_a_record_that_vanishes_is_a_bad_record(data, monkeypatch):
@@ -296,7 +309,7 @@ def test_a_record_that_vanishes_is_a_bad_record(data, monkeypatch):
     task = make_task()
     task = dataclasses.replace(task, train=dataclasses.replace(task.train, records=Vanishing(task.train.records)))
     monkeypatch.setattr(rows, "MEMORY_LIMIT_BYTES", 0)
-    seen = np.concatenate([number_of(b["image"]).ravel() for b in read(task, data, spec_of("mae"), 12)])
+    seen = np.concatenate([number_of(b["image"]).ravel() for b in read(task, data, plan_of("mae"), 12)])
     assert 20 not in seen
 
 
@@ -309,7 +322,9 @@ def test_a_record_that_vanishes_is_a_bad_record(data, monkeypatch):
 def test_evaluation_sees_every_image_once(task, data, process_count, batch_size, limit, monkeypatch):
     monkeypatch.setattr(rows, "MEMORY_LIMIT_BYTES", limit)
     hosts = [
-        eval_batches(task.train, data, batch_size=batch_size, process_index=p, process_count=process_count)
+        eval_batches(
+            task.train, data, label="class", batch_size=batch_size, process_index=p, process_count=process_count
+        )
         for p in range(process_count)
     ]
     assert len({len(host) for host in hosts}) == 1
@@ -328,7 +343,7 @@ def test_a_bad_evaluation_image_is_masked(data):
     def read_with(max_bad_share, bad):
         settings = dataclasses.replace(data, max_bad_share=max_bad_share)
         images = make_task(bad=bad).train
-        return list(eval_batches(images, settings, batch_size=NUM_IMAGES, process_index=0, process_count=1))
+        return list(evaluation(images, settings, NUM_IMAGES))
 
     (batch,) = read_with(0.1, [7, 9])
     np.testing.assert_array_equal(np.flatnonzero(batch["mask"] == 0), [7, 9])
@@ -347,7 +362,11 @@ def test_the_share_of_evaluation_is_that_of_a_hosts_real_images(data, process, p
 
     def read_with(num_bad):
         images = make_task(bad=range(process * 32, process * 32 + num_bad)).train
-        list(eval_batches(images, settings, batch_size=64, process_index=process, process_count=process_count))
+        list(
+            eval_batches(
+                images, settings, label="class", batch_size=64, process_index=process, process_count=process_count
+            )
+        )
 
     read_with(bad - 1)
     with pytest.raises(TooManyBadRecords, match=rf"^{bad} bad among this host's last {real} .*share = 0.1; repair"):
@@ -356,7 +375,7 @@ def test_the_share_of_evaluation_is_that_of_a_hosts_real_images(data, process, p
 
 def test_a_bad_evaluation_image_is_named_once_over_all_evaluations(data, caplog):
     images = make_task(bad=[7]).train
-    batches = eval_batches(images, data, batch_size=NUM_IMAGES, process_index=0, process_count=1)
+    batches = evaluation(images, data, NUM_IMAGES)
     for _ in range(3):
         list(batches)
     assert [r.getMessage().split(":")[0] for r in caplog.records] == ["passing over 'image 7'"]
@@ -365,4 +384,4 @@ def test_a_bad_evaluation_image_is_named_once_over_all_evaluations(data, caplog)
 def test_an_image_of_another_size_is_refused(data):
     task = make_task()
     with pytest.raises(ValueError, match=r"shape \(8, 8, 3\).*image_size = 9"):
-        read(task, dataclasses.replace(data, image_size=9), spec_of("mae"), 1)
+        read(task, dataclasses.replace(data, image_size=9), plan_of("mae"), 1)

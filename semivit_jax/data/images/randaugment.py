@@ -6,11 +6,11 @@ replacement, each left out with probability 1 - `apply_prob`, magnitude clip(N(m
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
+from semivit_jax.config import RandAugmentConfig
 from semivit_jax.data.images import fast_ops, fast_warps, pillow_ops
 from semivit_jax.data.images.types import ImagePath, Interpolation, Rgb
 
@@ -39,33 +39,6 @@ _SIGNED = frozenset(
 _MAX_MAGNITUDE = 10.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class RandAugmentSpec:
-    """The distribution of operators.
-
-    Attributes:
-      num_ops: operators drawn per image.
-      magnitude: mean strength, 0 to 10.
-      magnitude_std: standard deviation of the strength.
-      apply_prob: probability that a drawn operator is applied.
-    """
-
-    num_ops: int
-    magnitude: float
-    magnitude_std: float
-    apply_prob: float
-
-    def __post_init__(self):
-        if self.num_ops < 0:
-            raise ValueError(f"randaugment.num_ops must be 0 or more, got {self.num_ops}")
-        if not 0 <= self.magnitude <= _MAX_MAGNITUDE:
-            raise ValueError(f"randaugment.magnitude must be within 0 and 10, got {self.magnitude}")
-        if self.magnitude_std < 0:
-            raise ValueError(f"randaugment.magnitude_std must be 0 or more, got {self.magnitude_std}")
-        if not 0 <= self.apply_prob <= 1:
-            raise ValueError(f"randaugment.apply_prob must be within 0 and 1, got {self.apply_prob}")
-
-
 class AppliedOperator(NamedTuple):
     """One operator with the number it needs: degrees, bits, threshold, factor or share of the side."""
 
@@ -73,18 +46,18 @@ class AppliedOperator(NamedTuple):
     argument: float | None = None
 
 
-def sample_randaugment(generator: np.random.Generator, spec: RandAugmentSpec) -> list[AppliedOperator]:
+def sample_randaugment(generator: np.random.Generator, section: RandAugmentConfig) -> list[AppliedOperator]:
     """Draws the operators that will be applied to one image, in order."""
     applied = []
-    for _ in range(spec.num_ops):
+    for _ in range(section.num_ops):
         for_name, for_applying, for_sign = generator.random(3).tolist()
-        if for_applying >= spec.apply_prob:
+        if for_applying >= section.apply_prob:
             continue
         name = OPERATORS[int(for_name * len(OPERATORS))]
         if name in _WITHOUT_ARGUMENT:
             applied.append(AppliedOperator(name))
             continue
-        magnitude = min(max(generator.normal(spec.magnitude, spec.magnitude_std), 0.0), _MAX_MAGNITUDE)
+        magnitude = min(max(generator.normal(section.magnitude, section.magnitude_std), 0.0), _MAX_MAGNITUDE)
         sign = -1.0 if name in _SIGNED and for_sign < 0.5 else 1.0
         applied.append(AppliedOperator(name, operator_argument(name, magnitude=magnitude, sign=sign)))
     return applied

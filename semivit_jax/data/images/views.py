@@ -1,7 +1,7 @@
 """The views of an image: which transforms, in which order, with which numbers.
 
 A training view is a random resized crop, a flip, and at most one of colour jitter and RandAugment. The
-published views are values of that one composition:
+published views, rows of `VIEWS`, are values of that one composition:
 
   view      crop area   flip   colour jitter   RandAugment
   mae       0.2 to 1    0.5    -               -
@@ -10,24 +10,34 @@ published views are values of that one composition:
   strong    0.08 to 1   0.5    -               yes
 
 Normalisation and random erasing happen on the device. Every view is drawn first (`sample_view`, from the
-image's size alone) and applied afterwards (`apply_view`).
+image's size alone) and applied afterwards (`apply_views`). With `affine_views` the host draws nothing: the image
+travels as it is, and its views are made on the device.
 """
 
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, get_args
 
 import cv2
 import numpy as np
 
+from semivit_jax.config import DataConfig, PhotoViewsConfig, RandAugmentConfig
 from semivit_jax.data.images.color_jitter import Enhancement, apply_color_jitter, sample_color_jitter
 from semivit_jax.data.images.crop_resize import Box, crop_and_resize, resize_short_side_and_crop, sample_crop_box
-from semivit_jax.data.images.randaugment import AppliedOperator, RandAugmentSpec, apply_randaugment, sample_randaugment
+from semivit_jax.data.images.randaugment import AppliedOperator, apply_randaugment, sample_randaugment
 from semivit_jax.data.images.types import ImagePath, Interpolation, Rgb
+
+RandomViews = Callable[[np.ndarray, np.random.Generator], Mapping[str, np.ndarray]]
+"""(decoded image, generator) -> {leaf: uint8 [size, size, 3]}; can be pickled."""
+
+FixedView = Callable[[np.ndarray], np.ndarray]
+"""Decoded image -> uint8 [size, size, 3]; can be pickled."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ViewSpec:
-    """A training view.
+class PhotoView:
+    """A training view of photographs.
 
     Attributes:
       image_size: side of the square output, pixels.
@@ -44,7 +54,7 @@ class ViewSpec:
     crop_scale: tuple[float, float]
     flip_prob: float
     color_jitter: float
-    randaugment: RandAugmentSpec | None
+    randaugment: RandAugmentConfig | None
     fill_rgb: Rgb
     interpolation: Interpolation
     path: ImagePath
@@ -65,7 +75,7 @@ class ViewSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalViewSpec:
+class EvalView:
     """The evaluation view, always by Pillow.
 
     Attributes:
@@ -87,14 +97,6 @@ class EvalViewSpec:
             raise ValueError(f"eval_crop_fraction must be above 0 and at most 1, got {self.crop_fraction}")
 
 
-@dataclass(frozen=True, kw_only=True)
-class UnlabeledSpec:
-    """The two views of one unlabeled image."""
-
-    weak: ViewSpec
-    strong: ViewSpec
-
-
 class ViewDraw(NamedTuple):
     """Everything random about one view of one image."""
 
@@ -104,59 +106,30 @@ class ViewDraw(NamedTuple):
     operators: list[AppliedOperator]
 
 
-class UnlabeledViews(NamedTuple):
-    """uint8 [image_size, image_size, 3] each."""
-
-    weak: np.ndarray
-    strong: np.ndarray
-
-
-def sample_view(generator: np.random.Generator, *, image_height: int, image_width: int, spec: ViewSpec) -> ViewDraw:
+def sample_view(generator: np.random.Generator, *, image_height: int, image_width: int, view: PhotoView) -> ViewDraw:
     """Draws one view of an image of the given size."""
-    box = sample_crop_box(generator, image_height=image_height, image_width=image_width, area_range=spec.crop_scale)
-    flip = bool(generator.random() < spec.flip_prob)
-    jitter = sample_color_jitter(generator, strength=spec.color_jitter) if spec.color_jitter else []
-    operators = sample_randaugment(generator, spec.randaugment) if spec.randaugment is not None else []
+    box = sample_crop_box(generator, image_height=image_height, image_width=image_width, area_range=view.crop_scale)
+    flip = bool(generator.random() < view.flip_prob)
+    jitter = sample_color_jitter(generator, strength=view.color_jitter) if view.color_jitter else []
+    operators = sample_randaugment(generator, view.randaugment) if view.randaugment is not None else []
     return ViewDraw(box, flip, jitter, operators)
 
 
-def apply_view(image: np.ndarray, draw: ViewDraw, *, spec: ViewSpec) -> np.ndarray:
-    """Applies a drawn view to uint8 [height, width, 3]; returns uint8 [image_size, image_size, 3]."""
-    return _augment(_crop(image, draw, spec=spec), draw, spec=spec)
+def apply_views(image: np.ndarray, draws: Sequence[ViewDraw], views: Sequence[PhotoView]) -> list[np.ndarray]:
+    """Applies drawn views to uint8 [height, width, 3]; returns uint8 [image_size, image_size, 3] each."""
+    # Like work side by side, all crops first: code and image are still in the processor's cache then.
+    crops = [_crop(image, draw, view) for draw, view in zip(draws, views, strict=True)]
+    return [_alter(crop, draw, view) for crop, draw, view in zip(crops, draws, views, strict=True)]
 
 
-def _crop(image: np.ndarray, draw: ViewDraw, *, spec: ViewSpec) -> np.ndarray:
-    view = crop_and_resize(
-        image, draw.box, image_size=spec.image_size, interpolation=spec.interpolation, path=spec.path
-    )
-    return cv2.flip(view, 1) if draw.flip else view
+def random_views(image: np.ndarray, generator: np.random.Generator, views: Sequence[PhotoView]) -> list[np.ndarray]:
+    """Random views of one decoded image, drawn one after the other: each has a crop and a flip of its own."""
+    height, width = image.shape[:2]
+    draws = [sample_view(generator, image_height=height, image_width=width, view=view) for view in views]
+    return apply_views(image, draws, views)
 
 
-def _augment(view: np.ndarray, draw: ViewDraw, *, spec: ViewSpec) -> np.ndarray:
-    view = apply_color_jitter(view, draw.jitter, path=spec.path)
-    return apply_randaugment(
-        view, draw.operators, fill_rgb=spec.fill_rgb, interpolation=spec.interpolation, path=spec.path
-    )
-
-
-def random_view(image: np.ndarray, generator: np.random.Generator, *, spec: ViewSpec) -> np.ndarray:
-    """One random view (MAE, labeled, weak or strong, as `spec` says) of a decoded image."""
-    draw = sample_view(generator, image_height=image.shape[0], image_width=image.shape[1], spec=spec)
-    return apply_view(image, draw, spec=spec)
-
-
-def unlabeled_views(image: np.ndarray, generator: np.random.Generator, *, spec: UnlabeledSpec) -> UnlabeledViews:
-    """The weak and the strong view of one decoded image, with independent crops and flips."""
-    # Like work side by side (both draws, both crops): code and image are still in the processor's cache then.
-    size = {"image_height": image.shape[0], "image_width": image.shape[1]}
-    weak, strong = (sample_view(generator, **size, spec=each) for each in (spec.weak, spec.strong))
-    weak_crop, strong_crop = _crop(image, weak, spec=spec.weak), _crop(image, strong, spec=spec.strong)
-    return UnlabeledViews(
-        weak=_augment(weak_crop, weak, spec=spec.weak), strong=_augment(strong_crop, strong, spec=spec.strong)
-    )
-
-
-def eval_view(image: np.ndarray, *, spec: EvalViewSpec) -> np.ndarray:
+def eval_view(image: np.ndarray, *, view: EvalView) -> np.ndarray:
     """The deterministic evaluation view of uint8 [height, width, 3].
 
     Raises:
@@ -164,10 +137,10 @@ def eval_view(image: np.ndarray, *, spec: EvalViewSpec) -> np.ndarray:
     """
     return resize_short_side_and_crop(
         image,
-        image_size=spec.image_size,
-        crop_fraction=spec.crop_fraction,
-        interpolation=spec.interpolation,
-        max_pixels=spec.max_pixels,
+        image_size=view.image_size,
+        crop_fraction=view.crop_fraction,
+        interpolation=view.interpolation,
+        max_pixels=view.max_pixels,
     )
 
 
@@ -175,6 +148,108 @@ def fill_rgb_of_mean(mean: tuple[float, float, float]) -> Rgb:
     """The fill colour for a normalisation mean in 0..1, rounded: (124, 116, 104) for ImageNet's."""
     red, green, blue = (round(255 * channel) for channel in mean)
     return red, green, blue
+
+
+def unchanged(image: np.ndarray, size: int) -> np.ndarray:
+    """The image itself, which must have the size that the model expects."""
+    if image.shape != (size, size, 3):
+        raise ValueError(
+            f"an image has the shape {image.shape}; with config.data.affine_views every image must have "
+            f"config.data.image_size = {size} pixels on each side"
+        )
+    return image
+
+
+def path_of(data: DataConfig) -> ImagePath:
+    """How training decodes: as its views are made."""
+    return "fast" if data.photo_views is not None and data.photo_views.path == "fast" else "pillow"
+
+
+def leaves_of(data: DataConfig, views: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """Leaves that hold a stream's (leaf, row of VIEWS); with `affine_views` one 'image' stands for all of them."""
+    return tuple(leaf for leaf, _ in views) if data.photo_views is not None else ("image",)
+
+
+def views_of(data: DataConfig, views: Sequence[tuple[str, str]]) -> RandomViews:
+    """What the host makes of a stream's images; `views` are its (leaf, row of VIEWS)."""
+    if data.photo_views is None:
+        return functools.partial(_as_decoded, size=data.image_size)
+    made = tuple(VIEWS[row](data, data.photo_views) for _, row in views)
+    return functools.partial(_named_views, leaves=leaves_of(data, views), views=made)
+
+
+def eval_view_of(data: DataConfig) -> FixedView:
+    """How evaluation and prediction see an image."""
+    if data.photo_views is None:
+        return functools.partial(unchanged, size=data.image_size)
+    view = EvalView(
+        image_size=data.image_size,
+        crop_fraction=data.eval_crop_fraction,
+        interpolation=_interpolation(data),
+        max_pixels=data.max_pixels,
+    )
+    return functools.partial(eval_view, view=view)
+
+
+def _photo_view(
+    data: DataConfig,
+    photo: PhotoViewsConfig,
+    *,
+    crop_scale: tuple[float, float],
+    color_jitter: float = 0.0,
+    randaugment: RandAugmentConfig | None = None,
+) -> PhotoView:
+    return PhotoView(
+        image_size=data.image_size,
+        crop_scale=crop_scale,
+        flip_prob=photo.flip_prob,
+        color_jitter=color_jitter,
+        randaugment=randaugment,
+        fill_rgb=fill_rgb_of_mean(data.mean),
+        interpolation=_interpolation(data),
+        path=path_of(data),
+    )
+
+
+def _strong(data: DataConfig, photo: PhotoViewsConfig) -> PhotoView:
+    return _photo_view(data, photo, crop_scale=photo.crop_scale, randaugment=photo.randaugment)
+
+
+VIEWS: dict[str, Callable[[DataConfig, PhotoViewsConfig], PhotoView]] = {
+    "mae": lambda data, photo: _photo_view(data, photo, crop_scale=photo.mae_crop_scale),
+    "labeled": _strong,
+    "weak": lambda data, photo: _photo_view(data, photo, crop_scale=photo.crop_scale, color_jitter=photo.color_jitter),
+    "strong": _strong,
+}
+
+
+def _crop(image: np.ndarray, draw: ViewDraw, view: PhotoView) -> np.ndarray:
+    cropped = crop_and_resize(
+        image, draw.box, image_size=view.image_size, interpolation=view.interpolation, path=view.path
+    )
+    return cv2.flip(cropped, 1) if draw.flip else cropped
+
+
+def _alter(cropped: np.ndarray, draw: ViewDraw, view: PhotoView) -> np.ndarray:
+    jittered = apply_color_jitter(cropped, draw.jitter, path=view.path)
+    return apply_randaugment(
+        jittered, draw.operators, fill_rgb=view.fill_rgb, interpolation=view.interpolation, path=view.path
+    )
+
+
+def _named_views(
+    image: np.ndarray, generator: np.random.Generator, *, leaves: Sequence[str], views: Sequence[PhotoView]
+) -> Mapping[str, np.ndarray]:
+    return dict(zip(leaves, random_views(image, generator, views), strict=True))
+
+
+def _as_decoded(image: np.ndarray, generator: np.random.Generator, *, size: int) -> Mapping[str, np.ndarray]:
+    del generator  # nothing is drawn on the host
+    return {"image": unchanged(image, size)}
+
+
+def _interpolation(data: DataConfig) -> Interpolation:
+    return "bilinear" if data.interpolation == "bilinear" else "bicubic"  # the config's border allows no third
 
 
 def _check_size_and_interpolation(image_size: int, interpolation: str) -> None:

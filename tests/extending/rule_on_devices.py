@@ -1,0 +1,51 @@
+"""A rule with a state on 1 and on 8 simulated devices; run as a program, since devices are simulated from the start.
+
+python -m tests.extending.rule_on_devices OUT.json writes {case: {path: values}} after three updates: state and metrics.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from semivit_jax.stages.pseudo_label import RULES
+from semivit_jax.training import sharding
+from tests.e2e import device_steps
+from tests.e2e.device_steps import Case
+from tests.extending import rule
+
+CHANGES = (("semi.pseudo_label_rule", "counted"),)
+CASES = {
+    "1 device": Case("semi", changes=CHANGES),
+    "8 devices": Case("semi", devices=8, changes=CHANGES),
+    "8 devices, fsdp 2, accum 4": Case("semi", devices=8, fsdp=2, accum=4, changes=CHANGES),
+}
+
+
+def run(case: Case) -> dict:
+    compiled, mesh = device_steps.compile_case(case)
+    first = device_steps.initial_values("semi", case.wide).replace(
+        policy_state=compiled.stage.init(jax.random.key(0)).policy_state
+    )
+    state = jax.tree.map(lambda leaf, target: jax.device_put(leaf, target.sharding), first, compiled.target)
+    key = jax.device_put(jax.random.key(7), sharding.replicated(mesh))
+    batch = device_steps.batch_of(case)
+    rows = device_steps.BATCH * device_steps.RATIO
+    ids = np.arange(rows, dtype=np.int32).reshape(case.accum, -1) % compiled.plan.counts.unlabeled
+    batch["unlabeled"]["image_id"] = ids
+    batch = sharding.put(batch, sharding.train_batch(mesh))
+    found = {}
+    for _ in range(3):
+        state, found = compiled.train_step(state, batch, key)
+    values = {name: float(np.sum(m.total) / np.sum(m.count)) for name, m in found.items()}
+    for path, leaf in jax.tree_util.tree_leaves_with_path((state.policy_state, state.params)):
+        values[jax.tree_util.keystr(path)] = np.asarray(leaf).reshape(-1).tolist()
+    return values
+
+
+if __name__ == "__main__":
+    jax.config.update("jax_enable_x64", True)
+    RULES["counted"] = rule.COUNTED
+    Path(sys.argv[1]).write_text(json.dumps({name: run(case) for name, case in CASES.items()}))
