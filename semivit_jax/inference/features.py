@@ -13,7 +13,7 @@ from semivit_jax.inference.trained import Trained, backbone
 from semivit_jax.models import families
 from semivit_jax.models.families import Network
 from semivit_jax.models.spec import PLAIN
-from semivit_jax.stages.stage import ImageDraws, ViewSpec, see
+from semivit_jax.stages.stage import DeviceView, ImageDraws, see
 from semivit_jax.training import sharding
 from semivit_jax.training.evaluate import batches_of
 
@@ -52,6 +52,6 @@ def spread(params: Any, mesh: jax.sharding.Mesh) -> Any:
     return jax.device_put(jax.device_get(params), sharding.state_shardings(mesh, params))
 
 
-def device_view(data: DataConfig) -> ViewSpec:
+def device_view(data: DataConfig) -> DeviceView:
     """What is done on the device to an image as evaluation has it: it is normalised."""
-    return ViewSpec(data.mean, data.std, data.image_size, None, 0.0, None)
+    return DeviceView(data.mean, data.std, data.image_size, None, 0.0, None)

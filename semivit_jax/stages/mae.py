@@ -17,7 +17,7 @@ from semivit_jax.plan import Plan, Stream
 from semivit_jax.stages import stage as stage_lib
 from semivit_jax.stages import state
 from semivit_jax.stages.spec import StageSpec
-from semivit_jax.stages.stage import ImageDraws, PyTree, Stage, ViewSpec, see
+from semivit_jax.stages.stage import DeviceView, ImageDraws, PyTree, Stage, see
 from semivit_jax.stages.state import TrainState
 
 
@@ -114,11 +114,11 @@ def _section(config: Config) -> MaeConfig:
     return section
 
 
-def view_spec(config: Config) -> ViewSpec:
+def view_spec(config: Config) -> DeviceView:
     """Crop and flip are made on the host; nothing is erased or dropped."""
     data = config.data
     view = data.affine_views.mae if data.affine_views else None
-    return ViewSpec(data.mean, data.std, data.image_size, view, 0.0, None)
+    return DeviceView(data.mean, data.std, data.image_size, view, 0.0, None)
 
 
 SPEC = StageSpec(

@@ -28,7 +28,7 @@ from semivit_jax.stages.pseudo_label import (
 )
 from semivit_jax.stages.pseudo_mixup import PSEUDO_MIXUPS, mix_pseudo, sample_pseudo_mix
 from semivit_jax.stages.spec import Health, StageSpec
-from semivit_jax.stages.stage import ImageDraws, PyTree, Stage, ViewSpec, masks, see
+from semivit_jax.stages.stage import DeviceView, ImageDraws, PyTree, Stage, masks, see
 from semivit_jax.stages.state import TrainState
 from semivit_jax.stages.supervised import SupervisedConfig
 
@@ -191,7 +191,7 @@ def sample_draws(config: Config, plan: Plan, network: Network, key: jax.Array, p
     section, ratio, image_size = _section(config), plan.unlabeled_ratio, config.data.image_size
     specs, needs = _specs(config, section, network), RULES[section.pseudo_label_rule].needs
 
-    def images(name: str, images_per_labeled: int, spec: ViewSpec) -> ImageDraws:
+    def images(name: str, images_per_labeled: int, spec: DeviceView) -> ImageDraws:
         return stage_lib.stream_draws(key, name, position=position, plan=plan, ratio=images_per_labeled, spec=spec)
 
     return SemiDraws(
@@ -207,21 +207,21 @@ def sample_draws(config: Config, plan: Plan, network: Network, key: jax.Array, p
 
 
 class _Specs(NamedTuple):
-    labeled: ViewSpec
-    weak: ViewSpec
-    strong: ViewSpec
+    labeled: DeviceView
+    weak: DeviceView
+    strong: DeviceView
 
 
 def _specs(config: Config, section: SemiConfig, network: Network) -> _Specs:
     data, views = config.data, config.data.affine_views
     # The weak view is never erased; only a student that labels it passes it with drop path.
     weak_rates = network.drop_path_rates if section.teacher == "student" else None
-    weak = ViewSpec(data.mean, data.std, data.image_size, views.weak if views else None, 0.0, weak_rates)
+    weak = DeviceView(data.mean, data.std, data.image_size, views.weak if views else None, 0.0, weak_rates)
     strong = supervised.train_spec(config, section, network, views.strong if views else None)
     return _Specs(supervised.labeled_spec(config, section, network), weak, strong)
 
 
-def see_view(name: str, stream: PyTree, draws: ImageDraws, spec: ViewSpec) -> jax.Array:
+def see_view(name: str, stream: PyTree, draws: ImageDraws, spec: DeviceView) -> jax.Array:
     """A view of a stream's images: an array of its own from the host, or drawn on the device from the one 'image'."""
     return see(stream[name] if name in stream else stream["image"], draws, spec)
 

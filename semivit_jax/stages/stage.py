@@ -55,7 +55,7 @@ class ImageDraws(NamedTuple):
     drop_path: jax.Array | None = None
 
 
-class ViewSpec(NamedTuple):
+class DeviceView(NamedTuple):
     """How one stream of images is seen on the device."""
 
     mean: tuple[float, ...]
@@ -66,7 +66,7 @@ class ViewSpec(NamedTuple):
     drop_path_rates: Any  # numpy array of the model's rates, None for streams that pass in evaluation mode
 
 
-def sample_images(key: jax.Array, size: int, spec: ViewSpec) -> ImageDraws:
+def sample_images(key: jax.Array, size: int, spec: DeviceView) -> ImageDraws:
     """Draws for `size` images of one group."""
     key_affine, key_erasing, key_drop_path = jax.random.split(key, 3)
     matrices = erased = drop_path = None
@@ -80,7 +80,7 @@ def sample_images(key: jax.Array, size: int, spec: ViewSpec) -> ImageDraws:
     return ImageDraws(matrices, erased, drop_path)
 
 
-def see(images: jax.Array, draws: ImageDraws, spec: ViewSpec) -> jax.Array:
+def see(images: jax.Array, draws: ImageDraws, spec: DeviceView) -> jax.Array:
     """uint8 (rows, h, w, 3) -> normalised floats, warped and erased as drawn.
 
     Float images are taken as normalised already; that is how recorded batches are replayed.
@@ -99,7 +99,7 @@ def masks(draws: ImageDraws) -> jax.Array | None:
 
 
 def stream_draws(
-    key: jax.Array, name: str, *, position: jax.Array, plan: Plan, ratio: int, spec: ViewSpec
+    key: jax.Array, name: str, *, position: jax.Array, plan: Plan, ratio: int, spec: DeviceView
 ) -> ImageDraws:
     """Draws of one stream for a whole update; `ratio` images of the stream per labeled one."""
     size = plan.group_size * ratio

@@ -24,7 +24,7 @@ from semivit_jax.ops.metrics import Metrics
 from semivit_jax.ops.optim import Optimizer
 from semivit_jax.plan import Plan
 from semivit_jax.stages import stage as stage_lib
-from semivit_jax.stages.stage import ImageDraws, PyTree, ViewSpec, see
+from semivit_jax.stages.stage import DeviceView, ImageDraws, PyTree, see
 from semivit_jax.stages.state import TrainState
 
 
@@ -106,21 +106,21 @@ def chances(section: SupervisedConfig) -> mixup.Chances:
     return mixup.Chances(section.mixup_alpha, section.cutmix_alpha, section.mixup_prob, section.cutmix_switch_prob)
 
 
-def labeled_spec(config: Config, section: SupervisedConfig, network: Network) -> ViewSpec:
+def labeled_spec(config: Config, section: SupervisedConfig, network: Network) -> DeviceView:
     """View of the labeled images."""
     view = config.data.affine_views.labeled if config.data.affine_views else None
     return train_spec(config, section, network, view)
 
 
-def train_spec(config: Config, section: SupervisedConfig, network: Network, view: AffineConfig | None) -> ViewSpec:
+def train_spec(config: Config, section: SupervisedConfig, network: Network, view: AffineConfig | None) -> DeviceView:
     """View of images the student learns from: erased, and passed with drop path."""
     data = config.data
-    return ViewSpec(data.mean, data.std, data.image_size, view, section.erase_prob, network.drop_path_rates)
+    return DeviceView(data.mean, data.std, data.image_size, view, section.erase_prob, network.drop_path_rates)
 
 
 def make_eval_step(config: Config, network: Network):
     """Masked sums of loss, top-1 and top-5 over a padded batch."""
-    spec = ViewSpec(config.data.mean, config.data.std, config.data.image_size, None, 0.0, None)
+    spec = DeviceView(config.data.mean, config.data.std, config.data.image_size, None, 0.0, None)
 
     def eval_step(params: PyTree, batch: PyTree) -> Metrics:
         logits = network.logits(params, see(batch["image"], ImageDraws(), spec), None)

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.golden.batch_text import batch_text
 from tests.golden.config_text import config_text
 from tests.golden.param_text import TABLES, param_text
 from tests.golden.plan_text import plan_text
@@ -16,6 +17,7 @@ GOLDENS: dict[str, Callable[[], str]] = {
     **{f"tests/golden/configs/{file}.txt": functools.partial(config_text, file) for file in RECIPES},
     **{f"tests/golden/params/{name}.txt": functools.partial(param_text, name) for name in TABLES},
     "tests/golden/plans.txt": plan_text,
+    "tests/golden/batches.txt": batch_text,
     "docs/recipes.md": recipes_page,
 }
 
@@ -24,6 +26,7 @@ MEANINGS = {
     "tests/golden/configs": "a recipe computes something else than before; published recipes must not",
     "tests/golden/params": "parameters, or how fast they learn, have changed; stored checkpoints may no longer fit",
     "tests/golden/plans.txt": "recipes are spread over devices in another way than before",
+    "tests/golden/batches.txt": "stages train on other images, views or labels than before",
     "docs/recipes.md": "the page of recipes no longer tells what the configs say",
 }
 

@@ -8,7 +8,7 @@ import pytest
 from semivit_jax.models.layers import drop_path_rates
 from semivit_jax.ops import rng
 from semivit_jax.ops.erasing import ErasingDraw, apply_erasing, sample_erasing
-from semivit_jax.stages.stage import ViewSpec, masks, sample_images, see
+from semivit_jax.stages.stage import DeviceView, masks, sample_images, see
 from tests.compiled import quick_jit
 
 NUM = 4000
@@ -16,7 +16,7 @@ NUM = 4000
 
 @pytest.fixture(scope="module")
 def drop_path():
-    spec = ViewSpec((0.5,) * 3, (0.5,) * 3, 8, None, 0.0, drop_path_rates(0.4, 3))
+    spec = DeviceView((0.5,) * 3, (0.5,) * 3, 8, None, 0.0, drop_path_rates(0.4, 3))
     return np.asarray(sample_images(jax.random.key(0), NUM, spec).drop_path)  # (images, depth, 2)
 
 
@@ -37,18 +37,18 @@ def test_drop_path_branches_blocks_and_images_are_drawn_independently(drop_path)
 
 
 def test_masks_have_the_batch_axis_last(drop_path):
-    spec = ViewSpec((0.5,) * 3, (0.5,) * 3, 8, None, 0.0, drop_path_rates(0.4, 3))
+    spec = DeviceView((0.5,) * 3, (0.5,) * 3, 8, None, 0.0, drop_path_rates(0.4, 3))
     draws = sample_images(jax.random.key(0), NUM, spec)
     np.testing.assert_array_equal(masks(draws)[2, 1], drop_path[:, 2, 1])
 
 
 def test_a_recipe_that_draws_nothing_draws_nothing():
-    spec = ViewSpec((0.5,) * 3, (0.5,) * 3, 8, None, 0.0, drop_path_rates(0.0, 3))
+    spec = DeviceView((0.5,) * 3, (0.5,) * 3, 8, None, 0.0, drop_path_rates(0.0, 3))
     assert all(leaf is None for leaf in sample_images(jax.random.key(0), 4, spec))
 
 
 def test_images_are_normalised_once():
-    spec = ViewSpec((0.1, 0.2, 0.3), (0.5, 1.0, 2.0), 2, None, 0.0, None)
+    spec = DeviceView((0.1, 0.2, 0.3), (0.5, 1.0, 2.0), 2, None, 0.0, None)
     nothing = sample_images(jax.random.key(0), 1, spec)
     image = np.full((1, 2, 2, 3), 51, np.uint8)
     np.testing.assert_allclose(see(image, nothing, spec)[0, 0, 0], [0.2, 0.0, -0.05], atol=1e-7)

@@ -1,9 +1,13 @@
 """Plans: groups, accumulation, learning rates, and errors that name what would work."""
 
+import dataclasses
+
 import pytest
 
 from semivit_jax.config import ConfigError
-from semivit_jax.recipes.planning import make_plan
+from semivit_jax.plan import Stream, equal_shares, to_dict
+from semivit_jax.recipes.planning import fit_batch, make_plan
+from semivit_jax.stages import STAGES
 from tests.configs import counts_of, small_config
 
 COUNTS = counts_of(1000, 100, 900, classes=10)
@@ -107,3 +111,58 @@ def test_too_few_images_for_one_update_are_named_with_the_largest_batch():
 def test_evaluation_comes_at_least_every_so_many_steps():
     config = small_config(**{"train.eval_every_epochs": 0.001})
     assert make_plan(config, "semi", COUNTS, num_devices=1, stored_group_size=None).eval_every_steps == 1
+
+
+def test_todays_streams():
+    """Their names key orders and draws: others would be other runs."""
+    streams = {f"{name}/{one.name}": one for name in STAGES for one in plan(name, batch_size=64).streams}
+    assert list(streams) == ["mae/training", "finetune/labeled", "semi/labeled", "semi/unlabeled"]
+    assert [one.images for one in streams.values()] == ["training", "labeled", "labeled", "unlabeled"]
+    assert [one.per_row for one in streams.values()] == [1, 1, 1, 5]
+    assert [plan(name, batch_size=64).unlabeled_ratio for name in STAGES] == [0, 0, 5]
+
+
+def with_streams(monkeypatch, *streams):
+    """The semi stage as one with other streams."""
+    spec = dataclasses.replace(STAGES["semi"], streams=lambda section: streams)
+    monkeypatch.setitem(STAGES, "semi", spec)
+
+
+def test_every_stream_counts_for_devices_and_the_main_one_for_epochs(monkeypatch):
+    views = (("image", "labeled"),)
+    with_streams(
+        monkeypatch,
+        Stream("labeled", "labeled", views, sets_epoch=False),
+        Stream("all", "training", views, per_row=3, label=""),
+        Stream("again", "labeled", views, per_row=2, sets_epoch=False),
+    )
+    found = plan(batch_size=20, mixup_group_size=10, epochs=4.0, max_images_per_device=60)
+    assert (found.unlabeled_ratio, found.accum) == (5, 2)  # 10 rows of 6 images fit a device
+    assert (found.steps_per_epoch, found.total_steps) == (1000 // 60, 4 * (1000 // 60))
+    assert found.label == "class"
+
+
+def test_advice_names_the_key_of_the_main_stream(monkeypatch):
+    main = Stream("some", "labeled", (("image", "labeled"),), per_row=4, ratio_key="images_per_row")
+    with_streams(monkeypatch, Stream("all", "training", main.views, sets_epoch=False), main)
+    with pytest.raises(ConfigError, match=r"100 labeled images .* 160 images \(40 training images, 4 labeled ones for"):
+        plan(batch_size=40)
+    config = small_config(**{"semi.batch_size": 40, "train.lower_batch_to_fit": True})
+    _, (said,) = fit_batch(config, "semi", COUNTS, num_devices=1, stored=None)
+    assert said.startswith("batch of 20 images instead of 40, which the 100 labeled images cannot fill")
+    with pytest.raises(ConfigError, match=r"lower config.semi.images_per_row, now 4, or leave the stage out"):
+        plan(batch_size=40, devices=32)
+
+
+def test_what_is_kept_of_a_plan_is_numbers():
+    """plan.json and checkpoints hold these keys (docs/workdir.md)."""
+    assert list(to_dict(plan(batch_size=40))) == [
+        "stage", "num_devices", "num_classes", "batch_size", "unlabeled_ratio", "recipe_accum", "accum", "group_size",
+        "micro_per_epoch", "steps_per_epoch", "total_steps", "eval_every_steps", "peak_lr", "deviations",
+    ]  # fmt: skip
+
+
+def test_equal_shares():
+    assert equal_shares(8, 3) == (3, 3, 2)
+    assert equal_shares(2, 3) == (1, 1, 0)
+    assert equal_shares(0, 0) == ()
