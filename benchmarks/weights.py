@@ -21,15 +21,17 @@ import numpy as np
 import rich.console
 import rich.table
 
-from semivit_jax.export import FORMATS, Bundle, export
+from semivit_jax.export import FORMATS, export
 from semivit_jax.models import families
 from semivit_jax.models.layers import LAYER_NORM_EPS
 from semivit_jax.models.spec import ModelSpec
 from semivit_jax.models.vit import VIT_SIZES
-from semivit_jax.weights import import_weights, layout, load_imported, save_imported
+from semivit_jax.weights import layout
 from semivit_jax.weights.account import ImportReport
-from semivit_jax.weights.importing import Imported
+from semivit_jax.weights.folder import load_imported, save_imported
+from semivit_jax.weights.importing import Imported, import_weights
 from semivit_jax.weights.preprocessing import IMAGENET_224
+from semivit_jax.weights.weights import Weights
 
 SECONDS_MARK, MEMORY_MARK = 60.0, 3.0
 NUM_CLASSES = 1000
@@ -59,13 +61,13 @@ def write_random_weights(folder: pathlib.Path, variant: str) -> None:
     flat = {path: generator.random(shape, np.float32) - 0.5 for path, shape in families.shapes(spec).items()}
     report = ImportReport(source="random", kind="random", params=(), ema_params=None)
     class_names = tuple(f"class {label}" for label in range(NUM_CLASSES))
-    save_imported(folder, Imported(spec, layout.unflatten(flat), None, IMAGENET_224, class_names, report))
+    weights = Weights(spec, layout.unflatten(flat), class_names, IMAGENET_224)
+    save_imported(folder, Imported(weights, None, report))
 
 
 def run_export(source: pathlib.Path, out: pathlib.Path, format: str) -> None:
     imported = load_imported(source)
-    assert imported.class_names is not None
-    export(out, format, Bundle(imported.spec, imported.params, imported.class_names, imported.preprocessing))
+    export(out, format, imported.weights)
 
 
 def run_import(source: pathlib.Path, out: pathlib.Path, variant: str) -> None:

@@ -1,22 +1,19 @@
 """Models for tests: specs by variant, and what a config builds on a CPU."""
 
 from semivit_jax.models import families
-from semivit_jax.models.convnext import CONVNEXT_SIZES
 from semivit_jax.models.families import Autoencoder, Network
 from semivit_jax.models.layers import LAYER_NORM_EPS
 from semivit_jax.models.spec import ModelSpec
-from semivit_jax.models.vit import VIT_SIZES
 from semivit_jax.stages import mae
 
 
 def spec_of(variant, **changes) -> ModelSpec:
     """Of a classifier of a known size; `changes` are fields of ModelSpec."""
-    is_convnext = variant in CONVNEXT_SIZES
+    family = families.of(variant)
     fields = {
-        "family": "convnext" if is_convnext else "vit", "variant": variant,
-        "size": CONVNEXT_SIZES[variant] if is_convnext else VIT_SIZES[variant], "image_size": 32,
-        "layer_norm_eps": LAYER_NORM_EPS, "pool": "mean", "posemb": "none" if is_convnext else "learned",
-        "num_classes": 10, "decoder": None,
+        "family": family.name, "variant": variant, "size": family.sizes[variant], "image_size": 32,
+        "layer_norm_eps": LAYER_NORM_EPS, "pool": "mean", "posemb": family.legal["posemb"][0], "num_classes": 10,
+        "decoder": None,
     }  # fmt: skip
     return ModelSpec(**{**fields, **changes})
 

@@ -7,9 +7,7 @@ from semivit_jax import console, files
 from semivit_jax.cli.flags import source_parser
 from semivit_jax.cli.guarded import WEIGHTS_ERRORS, guarded
 from semivit_jax.export import FORMATS, export
-from semivit_jax.export.bundle import Bundle
-from semivit_jax.inference.predict import class_names_of
-from semivit_jax.inference.trained import Trained, load_trained
+from semivit_jax.inference.trained import load_trained
 
 
 def export_weights(argv: Sequence[str]) -> int:
@@ -21,23 +19,9 @@ def export_weights(argv: Sequence[str]) -> int:
 
     def action() -> None:
         trained = load_trained(files.path(flags.workdir), kept=flags.weights, tree=flags.use, stage=flags.stage)
-        export(flags.out, flags.format, bundle_of(trained))
+        if trained.weights.spec.decoder is not None:
+            raise ValueError(f"{trained.source} is a masked autoencoder: it has no classifier to export")
+        export(flags.out, flags.format, trained.weights)
         console.say(f"wrote {flags.out} ({flags.format}) from {trained.source}")
 
     return guarded(action, also=WEIGHTS_ERRORS)
-
-
-def bundle_of(trained: Trained) -> Bundle:
-    """A trained classifier as exports take it; classes without names are called by their numbers.
-
-    Raises:
-      ValueError: the weights have no classifier.
-    """
-    if trained.spec.decoder is not None:
-        raise ValueError(f"{trained.source} is a masked autoencoder: it has no classifier to export")
-    return Bundle(
-        spec=trained.spec,
-        params=trained.params,
-        class_names=class_names_of(trained),
-        preprocessing=trained.view.preprocessing,
-    )

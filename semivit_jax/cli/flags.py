@@ -10,7 +10,7 @@ from absl import flags
 
 from semivit_jax import files
 from semivit_jax.config import Config
-from semivit_jax.recipes.find import asks_for_help, help_text, with_paths
+from semivit_jax.recipes.find import FLAG, asks_for_help, help_text, with_paths
 
 _EXAMPLES = {"config": "FILE", "workdir": "DIR", "out": "FILE", "topology": "NAME"}
 
@@ -56,7 +56,7 @@ def read_flags(parser: argparse.ArgumentParser, argv: Sequence[str], *, required
     except argparse.ArgumentError as error:
         raise flags.Error(str(error)) from error
     _refuse(rest)
-    has_config = any(re.match(r"--?config(=|$)", argument) for argument in about_config)
+    has_config = any(argument.startswith(FLAG) for argument in about_config)
     missing = [name for name in required if not (has_config if name == "config" else getattr(found, name))]
     if missing:
         raise flags.Error(f"{' and '.join(f'--{name}={_EXAMPLES[name]}' for name in missing)} must be given")
@@ -137,9 +137,9 @@ def _divide(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     """Arguments of the command's own, and those of the config, each with the value that follows it."""
     own, about_config, remaining = [], [], list(argv)
     while remaining:
-        argument = remaining.pop(0)
-        if not re.match(r"--?(no)?config([.=]|$)", argument):
-            own.append(re.sub(r"^-(?=[a-z]{2})", "--", argument))
+        argument = re.sub(r"^-(?=[a-z]{2})", "--", remaining.pop(0))
+        if not re.match(r"--(no)?config([.=]|$)", argument):
+            own.append(argument)
             continue
         about_config.append(argument)
         if "=" not in argument and remaining and not re.match(r"-+[^\d.]", remaining[0]):

@@ -7,18 +7,15 @@ import rich.console
 
 from semivit_jax.checkpoints.reading import CheckpointError
 from semivit_jax.inference.import_own import import_own, is_own
-from semivit_jax.models.convnext import CONVNEXT_SIZES
-from semivit_jax.models.spec import ModelSpec
-from semivit_jax.models.vit import VIT_SIZES
+from semivit_jax.models import families
 from semivit_jax.weights import importing
+from semivit_jax.weights.exchange import POOLS
 from semivit_jax.weights.folder import save_imported
 from semivit_jax.weights.preprocessing import Preprocessing
-from semivit_jax.weights.targets import POOLS
-from semivit_jax.words import counted
 
 EXIT_ERROR = 1
 # The sizes of the tests are taken too, but are of no use to anybody else.
-OFFERED = tuple(name for name in (*VIT_SIZES, *CONVNEXT_SIZES) if "_test" not in name)
+OFFERED = tuple(name for name in families.variants() if "_test" not in name)
 
 
 def import_weights(argv: Sequence[str]) -> int:
@@ -46,23 +43,10 @@ def import_weights(argv: Sequence[str]) -> int:
         return EXIT_ERROR
     for table in imported.report.tables():
         console.print(table)
-    console.print(f"model: {_model(imported.spec)}", markup=False, soft_wrap=True)
-    console.print(f"preprocessing: {_preprocessing(imported.preprocessing)}", markup=False, soft_wrap=True)
+    console.print(f"model: {families.told(imported.weights.spec)}", markup=False, soft_wrap=True)
+    console.print(f"preprocessing: {_preprocessing(imported.weights.preprocessing)}", markup=False, soft_wrap=True)
     console.print(f"written to {arguments.out}", markup=False, soft_wrap=True)
     return 0
-
-
-def _model(spec: ModelSpec) -> str:
-    parts = [spec.variant, f"images of {spec.image_size} x {spec.image_size} pixels"]
-    if spec.family == "vit":
-        parts.append(f"patches of {spec.size.patch_size}")
-    if spec.decoder is not None:
-        parts.append(f"with its decoder ({counted(spec.decoder.depth, 'block')} of width {spec.decoder.width})")
-    else:
-        if spec.family == "vit":
-            parts.append(f"{spec.posemb} position embedding, pool {spec.pool}")
-        parts.append(f"head for {counted(spec.num_classes, 'class', 'classes')}" if spec.num_classes else "no head")
-    return ", ".join([*parts, f"LayerNorm epsilon {spec.layer_norm_eps:g}"])
 
 
 def _preprocessing(view: Preprocessing) -> str:
@@ -72,7 +56,7 @@ def _preprocessing(view: Preprocessing) -> str:
 
 
 def _variant(name: str) -> str:
-    if name not in VIT_SIZES and name not in CONVNEXT_SIZES:
+    if name not in families.variants():
         raise argparse.ArgumentTypeError(f"{name!r} is no model here: {', '.join(OFFERED)}")
     return name
 

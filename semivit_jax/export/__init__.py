@@ -1,51 +1,51 @@
 """Weights out: a trained classifier in the formats other tools read."""
 
-import importlib.util
 import pathlib
 from collections.abc import Callable
 
-from semivit_jax.export.bundle import Bundle
 from semivit_jax.export.hugging_face import export_hugging_face
+from semivit_jax.export.onnx_model import export_onnx
 from semivit_jax.export.stablehlo import export_stablehlo
 from semivit_jax.export.timm import export_timm
+from semivit_jax.weights.weights import Weights
+from semivit_jax.words import counted
 
-__all__ = ["FORMATS", "Bundle", "export"]
-
-
-def _export_onnx(folder: pathlib.Path, bundle: Bundle) -> None:
-    from semivit_jax.export.onnx_model import export_onnx  # needs onnx, the other formats do not
-
-    export_onnx(folder, bundle)
-
-
-FORMATS: dict[str, Callable[[pathlib.Path, Bundle], None]] = {
+FORMATS: dict[str, Callable[[pathlib.Path, Weights], None]] = {
     "timm": export_timm,
     "hugging_face": export_hugging_face,
-    "onnx": _export_onnx,
+    "onnx": export_onnx,
     "stablehlo": export_stablehlo,
 }
-"""What `semivit export --format` takes."""
+"""What `semivit export --format` takes. A function makes its folder, once it knows that it can write the format."""
 
 
-def export(out: str | pathlib.Path, format: str, bundle: Bundle) -> None:
+def export(out: str | pathlib.Path, format: str, weights: Weights) -> None:
     """Writes a classifier into a new folder.
 
     Args:
       out: folder; made when absent, refused when it holds anything.
       format: a key of FORMATS.
-      bundle: the classifier.
+      weights: of a classifier.
 
     Raises:
-      ValueError: an unknown format.
+      ValueError: an unknown format, no classifier, or one that the format has no place for.
       FileExistsError: the folder is not empty.
-      ImportError: "onnx" without the onnx package.
+      ImportError: the format needs a package that is not installed.
     """
+    _check(weights)
     if format not in FORMATS:
         raise ValueError(f"format {format!r}: must be one of {', '.join(FORMATS)}")
-    if format == "onnx" and importlib.util.find_spec("onnx") is None:  # before the folder is made
-        raise ImportError("writing ONNX needs onnx: pip install -c requirements/constraints.txt -e '.[onnx]'")
     out = pathlib.Path(out)
     if out.exists() and any(out.iterdir()):
         raise FileExistsError(f"{out}: not empty, give another folder")
-    out.mkdir(parents=True, exist_ok=True)
-    FORMATS[format](out, bundle)
+    FORMATS[format](out, weights)
+
+
+def _check(weights: Weights) -> None:
+    spec, names, view = weights.spec, weights.output_names, weights.preprocessing
+    if not spec.num_classes:
+        raise ValueError(f"{spec.variant}: the model has no head, so there is no classifier to export")
+    if len(names) != spec.num_classes:
+        raise ValueError(f"{counted(len(names), 'class name')} for {counted(spec.num_classes, 'output')}")
+    if view.image_size != spec.image_size:
+        raise ValueError(f"preprocessing gives {view.image_size} pixels, the model takes {spec.image_size}")

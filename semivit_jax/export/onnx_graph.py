@@ -33,6 +33,10 @@ class GraphWriter:
         self._nodes.append(helper.make_node(operator, list(inputs), [output], name=output, **attributes))
         return output
 
+    def to_float(self, x: str) -> str:
+        """Converts to float32."""
+        return self.node("Cast", [x], to=TensorProto.FLOAT)
+
     def weight(self, name: str, array: np.ndarray) -> str:
         """Stores an array as float32 in the weights file; returns its name."""
         array = np.ascontiguousarray(array, "<f4")

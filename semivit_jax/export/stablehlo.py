@@ -13,33 +13,36 @@ import numpy as np
 import safetensors.numpy
 from jax import export as jax_export
 
-from semivit_jax.export.bundle import Bundle, normalise, write_record
+from semivit_jax.export.record import write_record
 from semivit_jax.models import families
 from semivit_jax.models.spec import PLAIN
 from semivit_jax.weights import layout
+from semivit_jax.weights.preprocessing import normalise
+from semivit_jax.weights.weights import Weights
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
-def export_stablehlo(folder: pathlib.Path, bundle: Bundle) -> None:
+def export_stablehlo(folder: pathlib.Path, weights: Weights) -> None:
     """Writes model.stablehlo, params.safetensors ("/"-joined paths) and preprocessing.json.
 
     The weights are an argument of the program, not constants in it, so that it stays small.
     """
-    flat = {path: np.ascontiguousarray(array) for path, array in sorted(layout.flatten(bundle.params).items())}
+    flat = {path: np.ascontiguousarray(array) for path, array in sorted(layout.flatten(weights.params).items())}
+    folder.mkdir(parents=True, exist_ok=True)
     safetensors.numpy.save_file(flat, folder / "params.safetensors")
-    (folder / "model.stablehlo").write_bytes(_program(bundle, flat))
-    write_record(folder, bundle)
+    (folder / "model.stablehlo").write_bytes(_program(weights, flat))
+    write_record(folder, weights)
 
 
-def _program(bundle: Bundle, flat: dict[str, np.ndarray]) -> bytearray:
-    network = families.network(bundle.spec, PLAIN, 0.0)
+def _program(weights: Weights, flat: dict[str, np.ndarray]) -> bytearray:
+    network = families.network(weights.spec, PLAIN, 0.0)
 
     def logits(flat_params: dict[str, jax.Array], pixels: jax.Array) -> jax.Array:
-        images = normalise(pixels, bundle.preprocessing)
+        images = normalise(pixels, weights.preprocessing)
         return network.logits(layout.unflatten(flat_params), images, None)
 
-    size = bundle.spec.image_size
+    size = weights.spec.image_size
     (batch,) = jax_export.symbolic_shape("batch")
     arguments = (
         {path: jax.ShapeDtypeStruct(array.shape, array.dtype) for path, array in flat.items()},

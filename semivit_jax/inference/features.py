@@ -25,7 +25,7 @@ def extractor(trained: Trained, config: Config) -> Extract:
     trained = backbone(trained)
     features, view = network(trained).features, device_view(config.data)
     mesh = sharding.make_mesh(config.mesh.fsdp)
-    params, rows = spread(trained.params, mesh), sharding.eval_batch(mesh)
+    params, rows = spread(trained.weights.params, mesh), sharding.eval_batch(mesh)
     compiled = jax.jit(lambda p, images: features(p, see(images, ImageDraws(), view)).astype(jnp.float32))
 
     def extract(images: ImageSet) -> tuple[np.ndarray, np.ndarray]:
@@ -41,7 +41,7 @@ def extractor(trained: Trained, config: Config) -> Extract:
 
 def network(trained: Trained) -> Network:
     """What the weights compute: those of a run as it trained, imported ones in float32."""
-    spec, config = trained.spec, trained.config
+    spec, config = trained.weights.spec, trained.config
     how = PLAIN if config is None else families.compute(config.model, spec, backend=jax.default_backend())
     return families.network(spec, how, 0.0)
 

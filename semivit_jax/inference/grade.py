@@ -85,7 +85,7 @@ def grade(
     for line in notes:
         console.say(line)
     first = load_trained(source, kept=kept, tree="params", stage=None)
-    config = dataclasses.replace(config, data=_seen_as(config.data, first.view.preprocessing))
+    config = dataclasses.replace(config, data=_seen_as(config.data, first.weights.preprocessing))
     task = open_task(config, workdir=None, label_free=label_free())
     images = open_split(config, task, split)
     grade_one = _grade_head if protocol == "head" else _grade_probe
@@ -116,14 +116,14 @@ class Set(NamedTuple):
 
 def _grade_head(trained: Trained, graded: Set, protocol: str) -> Scores:
     del protocol
-    if not trained.spec.num_classes:
+    if not trained.weights.spec.num_classes:
         raise ConfigError(f"{trained.source} has no classifier; give --protocol=knn or --protocol=linear")
-    if trained.spec.num_classes != len(graded.task.class_names):
+    if trained.weights.spec.num_classes != len(graded.task.class_names):
         raise ConfigError(
-            f"{trained.source} tells {trained.spec.num_classes} classes apart, the data has "
+            f"{trained.source} tells {trained.weights.spec.num_classes} classes apart, the data has "
             f"{len(graded.task.class_names)}; its features can be graded with --protocol=knn or linear"
         )
-    if difference := warm_start.class_mismatch(trained.class_names, graded.task.class_names):
+    if difference := warm_start.class_mismatch(trained.weights.class_names, graded.task.class_names):
         console.say(f"warning: the head of {trained.source} is graded, but {difference}")
     logits, view = features.network(trained).logits, features.device_view(graded.config.data)
 
@@ -137,7 +137,7 @@ def _grade_head(trained: Trained, graded: Set, protocol: str) -> Scores:
     mesh = sharding.make_mesh(graded.config.mesh.fsdp)
     compiled = jax.jit(step, out_shardings=sharding.replicated(mesh))
     batches = batches_of(graded.images, graded.config, label="class", num_devices=mesh.size)
-    return scores.scores(sums(compiled, features.spread(trained.params, mesh), batches, mesh=mesh))
+    return scores.scores(sums(compiled, features.spread(trained.weights.params, mesh), batches, mesh=mesh))
 
 
 def _grade_probe(trained: Trained, graded: Set, protocol: str) -> Scores:

@@ -5,7 +5,6 @@ import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -14,10 +13,10 @@ from PIL import Image
 
 from semivit_jax import files
 from semivit_jax.data.images.decode import BadImage, decode, from_pillow
-from semivit_jax.export.bundle import normalise
 from semivit_jax.inference.trained import Trained, load_trained
 from semivit_jax.models import families
 from semivit_jax.models.spec import PLAIN
+from semivit_jax.weights.preprocessing import normalise
 from semivit_jax.words import counted
 
 TOP = 5
@@ -68,15 +67,16 @@ class Predictor:
         """
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; at least 1")
-        if not trained.spec.num_classes:
+        weights = trained.weights
+        if not weights.spec.num_classes:
             raise ValueError(f"{trained.source} has no classifier, so there is nothing to predict with")
         self.source, self.view, self._batch_size = trained.source, trained.view, batch_size
-        self.class_names, self.variant = class_names_of(trained), trained.spec.variant
-        self._params = jax.device_put(trained.params)
-        network, preprocessing = families.network(trained.spec, PLAIN, 0.0), trained.view.preprocessing
+        self.class_names, self.variant = weights.output_names, weights.spec.variant
+        self._params = jax.device_put(weights.params)
+        network = families.network(weights.spec, PLAIN, 0.0)
 
         def probs(params: dict, pixels: jax.Array) -> jax.Array:
-            return jax.nn.softmax(network.logits(params, normalise(pixels, preprocessing), None), axis=-1)
+            return jax.nn.softmax(network.logits(params, normalise(pixels, weights.preprocessing), None), axis=-1)
 
         self._probs = jax.jit(probs)
 
@@ -139,7 +139,7 @@ class Predictor:
             return image
         if not isinstance(image, bytes | str | os.PathLike):
             raise TypeError(f"an image is a path, bytes, a Pillow image or an array; got {type(image).__name__}")
-        data = image if isinstance(image, bytes) else Path(image).read_bytes()
+        data = image if isinstance(image, bytes) else files.path(image).read_bytes()
         view = self.view
         return decode(data, path="pillow", exif_rotation=view.exif_rotation, max_pixels=view.max_pixels)
 
@@ -180,11 +180,6 @@ def load(
       batch_size: images per forward pass.
     """
     return Predictor(load_trained(files.path(folder), kept=weights, tree=use, stage=stage), batch_size=batch_size)
-
-
-def class_names_of(trained: Trained) -> tuple[str, ...]:
-    """Names of the outputs; their numbers where nobody stored names."""
-    return trained.class_names or tuple(str(label) for label in range(trained.spec.num_classes))
 
 
 def _as_several(images: AnyImage | Sequence[AnyImage]) -> Iterable[AnyImage]:

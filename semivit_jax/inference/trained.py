@@ -20,6 +20,7 @@ from semivit_jax.stages import mae, supervised
 from semivit_jax.weights import layout
 from semivit_jax.weights.folder import is_import, load_imported
 from semivit_jax.weights.preprocessing import Preprocessing
+from semivit_jax.weights.weights import Weights
 
 TREES = ("params", "ema_params")
 KEPT = {"latest": "checkpoints", "best": "best"}  # which checkpoint of a stage -> the folder that holds it
@@ -62,21 +63,17 @@ class ModelInput:
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """One set of weights and what belongs to it.
+    """One set of weights and where it comes from.
 
     Attributes:
       source: folder and tree, for people.
-      spec: the model that `params` fit.
-      params: nested dict of float32 arrays; without "head" where the model has no classes.
-      class_names: one per output; None where nobody stored them.
-      view: of the images.
+      weights: of the tree.
+      view: of the images; its preprocessing is the weights'.
       config: of the run that trained them; None for imports.
     """
 
     source: str
-    spec: ModelSpec
-    params: dict
-    class_names: tuple[str, ...] | None
+    weights: Weights
     view: ModelInput
     config: Config | None
 
@@ -103,14 +100,14 @@ def load_trained(folder: Path, *, kept: str, tree: str | None, stage: str | None
         raise CheckpointError(f"{source} has no {chosen}; it has {', '.join(available)}")
     config = stored.check_stored(facts["config"])
     class_names, data = tuple(facts["class_names"]), config.data
-    view = ModelInput(
-        Preprocessing.from_json(facts["preprocessing"]),
-        data.affine_views is not None,
-        data.exif_rotation,
-        data.max_pixels,
+    weights = Weights(
+        spec=model_spec(config, facts["stage"], num_classes=len(class_names)),
+        params=_read_tree(source, chosen),
+        class_names=class_names,
+        preprocessing=Preprocessing.from_json(facts["preprocessing"]),
     )
-    spec = model_spec(config, facts["stage"], num_classes=len(class_names))
-    return Trained(f"{source} ({chosen})", spec, _read_tree(source, chosen), class_names, view, config)
+    view = ModelInput(weights.preprocessing, data.affine_views is not None, data.exif_rotation, data.max_pixels)
+    return Trained(f"{source} ({chosen})", weights, view, config)
 
 
 def find_checkpoint(folder: Path, *, kept: str, stage: str | None) -> Path:
@@ -145,10 +142,12 @@ def model_spec(config: Config, stage: str, *, num_classes: int) -> ModelSpec:
 
 def backbone(trained: Trained) -> Trained:
     """The same weights as a model with features: an autoencoder becomes its encoder."""
-    if trained.spec.decoder is None:
+    weights = trained.weights
+    if weights.spec.decoder is None:
         return trained
-    encoder = dataclasses.replace(trained.spec, decoder=None)
-    return dataclasses.replace(trained, spec=encoder, params=trained.params["encoder"])
+    encoder = dataclasses.replace(weights.spec, decoder=None)
+    weights = dataclasses.replace(weights, spec=encoder, params=weights.params["encoder"])
+    return dataclasses.replace(trained, weights=weights)
 
 
 def _read_tree(source: Path, tree: str) -> dict:
@@ -165,12 +164,13 @@ def _read_tree(source: Path, tree: str) -> dict:
 
 def _from_import(folder: Path, tree: str | None) -> Trained:
     imported = load_imported(folder)
+    weights = imported.weights
     has_ema = imported.ema_params is not None
     chosen = tree or TREES[has_ema]
     if chosen == "ema_params" and not has_ema:
         raise CheckpointError(f"{folder} has no ema_params; it has params")
-    params = imported.ema_params if chosen == "ema_params" else imported.params
-    assert params is not None
+    if imported.ema_params is not None and chosen == "ema_params":
+        weights = dataclasses.replace(weights, params=imported.ema_params)
     # Published models were evaluated on files as they are, under Pillow's own limit.
-    view = ModelInput(imported.preprocessing, False, False, Image.MAX_IMAGE_PIXELS or 0)
-    return Trained(f"{folder} ({chosen})", imported.spec, params, imported.class_names, view, None)
+    view = ModelInput(weights.preprocessing, False, False, Image.MAX_IMAGE_PIXELS or 0)
+    return Trained(f"{folder} ({chosen})", weights, view, None)

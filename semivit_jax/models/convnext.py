@@ -29,6 +29,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from semivit_jax.models.layers import LAYER_NORM_EPS, REMAT_POLICIES, Dense, gelu, layer_norm, normal_init
+from semivit_jax.models.spec import Compute, Family, ModelSpec
+from semivit_jax.ops.optim import PathTable
 
 MLP_RATIO = 4
 GAMMA_INIT = 1e-6  # layer scale at the start, section A.1 of the paper
@@ -37,6 +39,8 @@ STRIDE = 32  # of the whole network: 4 in the stem, 2 in each of the three other
 
 @dataclasses.dataclass(frozen=True)
 class ConvNeXtSize:
+    """Blocks and channels of each stage."""
+
     depths: tuple[int, ...]
     widths: tuple[int, ...]
 
@@ -113,49 +117,28 @@ class Downsample(nn.Module):
 
 
 class ConvNeXt(nn.Module):
-    """Image classifier; the head of this file lists its parameters.
+    """Image classifier; the head of this file lists its parameters. Attention is not asked for."""
 
-    Attributes:
-      depths: blocks per stage, (3, 3, 9, 3) for -T and (3, 3, 27, 3) for -S.
-      widths: channels per stage, (96, 192, 384, 768) for both.
-      num_classes: K.
-      dtype: of the activations; None takes the promoted type of inputs and parameters.
-      unroll: blocks of a stage unrolled per scan step; changes rounding only.
-      head_init_std: of the head's kernel, before training.
-      final_norm_eps: of the LayerNorm before the head.
-      remat: what of a block is computed again in the backward pass: 'none', 'dots' (all but matrix products) or 'full'.
-    """
-
-    depths: tuple[int, ...]
-    widths: tuple[int, ...]
-    num_classes: int
-    dtype: Any = None
-    unroll: int = 1
-    head_init_std: float = 0.02
-    final_norm_eps: float = LAYER_NORM_EPS
-    remat: str = "none"
-
-    @property
-    def num_blocks(self) -> int:
-        """Residual blocks in all stages: the first axis of `drop_path_masks`."""
-        return sum(self.depths)
+    spec: ModelSpec
+    compute: Compute
 
     def setup(self):
-        self.downsample = [Downsample(width, is_stem=i == 0, dtype=self.dtype) for i, width in enumerate(self.widths)]
+        spec, size, dtype = self.spec, self.spec.size, self.compute.dtype
+        self.downsample = [Downsample(width, is_stem=i == 0, dtype=dtype) for i, width in enumerate(size.widths)]
         self.stages = [
-            _scanned_blocks(width, depth=depth, unroll=self.unroll, dtype=self.dtype, remat=self.remat)
-            for depth, width in zip(self.depths, self.widths, strict=True)
+            _scanned_blocks(width, depth, self.compute) for depth, width in zip(size.depths, size.widths, strict=True)
         ]
-        self.norm = layer_norm(self.final_norm_eps, self.dtype)
-        if self.num_classes:
-            self.head = Dense(self.num_classes, kernel_init=nn.initializers.normal(self.head_init_std))
+        self.norm = layer_norm(spec.layer_norm_eps, dtype)
+        if spec.num_classes:
+            head_init = nn.initializers.normal(self.compute.head_init_std)
+            self.head = Dense(spec.num_classes, kernel_init=head_init)
 
     def features(self, images: jax.Array, drop_path_masks: jax.Array | None = None) -> jax.Array:
         """What the head reads: the normalised global mean of the last stage.
 
         Args:
           images: (batch, height, width, 3), normalised; both sides multiples of 32.
-          drop_path_masks: (num_blocks, batch) factor of each block's branch, 0 where dropped and
+          drop_path_masks: (blocks of all stages, batch) factor of each block's branch, 0 where dropped and
             1/(1-rate) where kept; None in evaluation. Drawn by the caller: models hold no randomness.
 
         Returns:
@@ -164,11 +147,12 @@ class ConvNeXt(nn.Module):
         Raises:
           ValueError: a side that is not a multiple of 32, or masks of another shape.
         """
-        _check_inputs(images, drop_path_masks, num_blocks=self.num_blocks)
+        depths = self.spec.size.depths
+        _check_inputs(images, drop_path_masks, num_blocks=sum(depths))
         if drop_path_masks is None:
-            drop_path_masks = jnp.ones((self.num_blocks, images.shape[0]), images.dtype)
+            drop_path_masks = jnp.ones((sum(depths), images.shape[0]), images.dtype)
         x, first_block = images, 0
-        for downsample, blocks, depth in zip(self.downsample, self.stages, self.depths, strict=True):
+        for downsample, blocks, depth in zip(self.downsample, self.stages, depths, strict=True):
             x, _ = blocks(downsample(x), drop_path_masks[first_block : first_block + depth])
             first_block += depth
         return self.norm(x.mean(axis=(1, 2)))
@@ -179,20 +163,20 @@ class ConvNeXt(nn.Module):
         return self.head(features.astype(jnp.promote_types(features.dtype, jnp.float32)))
 
 
-def _scanned_blocks(width: int, *, depth: int, unroll: int, dtype: Any, remat: str) -> nn.Module:
+def _scanned_blocks(width: int, depth: int, compute: Compute) -> nn.Module:
     """`depth` blocks as one module whose parameters and drop-path factors have a leading block axis."""
     block = ConvNeXtBlock
-    if remat != "none":
-        block = nn.remat(ConvNeXtBlock, prevent_cse=False, policy=REMAT_POLICIES[remat])
+    if compute.remat != "none":
+        block = nn.remat(ConvNeXtBlock, prevent_cse=False, policy=REMAT_POLICIES[compute.remat])
     blocks = nn.scan(
         block,
         variable_axes={"params": 0},
         split_rngs={"params": True},
         in_axes=0,
         length=depth,
-        unroll=unroll,
+        unroll=compute.unroll,
     )
-    return blocks(width=width, dtype=dtype)
+    return blocks(width=width, dtype=compute.dtype)
 
 
 def _check_inputs(images: jax.Array, drop_path_masks: jax.Array | None, *, num_blocks: int) -> None:
@@ -206,21 +190,19 @@ def _check_inputs(images: jax.Array, drop_path_masks: jax.Array | None, *, num_b
         )
 
 
-def drop_path_rates(rate: float, depths: tuple[int, ...]) -> np.ndarray:
-    """Stochastic-depth rate per block, linear from 0 to `rate` over all stages, float64 (num_blocks,)."""
-    return np.linspace(0.0, rate, sum(depths))
+def drop_path_rates(size: ConvNeXtSize, rate: float) -> np.ndarray:
+    """Stochastic-depth rate per block, linear from 0 to `rate` over all stages, float64 (blocks of all stages,)."""
+    return np.linspace(0.0, rate, sum(size.depths))
 
 
-def lr_scales(
-    depths: tuple[int, ...], layer_decay: float, head_lr_scale: float
-) -> tuple[tuple[str, float | list[float]], ...]:
+def lr_scales(size: ConvNeXtSize, layer_decay: float, head_lr_scale: float) -> PathTable:
     """Layer-wise learning-rate factors layer_decay ** (13 - id) (Liu et al. 2022, appendix A.2).
 
     The third stage has a group per three blocks; the groups are published for 27 blocks only, so the
     tiny model takes layer decay 1 alone.
 
     Args:
-      depths: blocks per stage.
+      size: of the model.
       layer_decay: factor from one group to the one below; 1 makes no difference between them.
       head_lr_scale: factor of the last group, the final norm and the head.
 
@@ -233,6 +215,7 @@ def lr_scales(
     """
     if layer_decay == 1.0:
         return ((r"^(norm|head)/", head_lr_scale), (r"", 1.0))
+    depths = size.depths
     if len(depths) != 4 or depths[2] != 27:
         raise ValueError(
             f"layer_decay {layer_decay} with depths {depths}: the published groups need four stages with "
@@ -249,7 +232,7 @@ def lr_scales(
     )
 
 
-def weight_decays(weight_decay: float) -> tuple[tuple[str, float], ...]:
+def weight_decays(weight_decay: float) -> PathTable:
     """Weight decay as (path pattern, value): none for biases, norms and gamma.
 
     By name, because the vectors of scanned blocks are matrices here.
@@ -258,3 +241,22 @@ def weight_decays(weight_decay: float) -> tuple[tuple[str, float], ...]:
         (r"/(bias|scale|gamma)$", 0.0),
         (r"/kernel$", weight_decay),
     )
+
+
+FAMILY = Family(
+    name="convnext",
+    size=ConvNeXtSize,
+    sizes=CONVNEXT_SIZES,
+    legal={"pool": ("mean",), "posemb": ("none",), "attention": ("auto", "xla")},
+    stride=lambda size: STRIDE,
+    stride_name="stride",
+    head_dims=lambda spec: (),
+    module=ConvNeXt,
+    drop_path_rates=drop_path_rates,
+    lr_scales=lr_scales,
+    weight_decays=weight_decays,
+    stacked=r"(^|/)stages_\d+/",
+    autoencoder=None,
+    cost=None,
+    told=lambda spec: (),
+)

@@ -1,24 +1,42 @@
-"""Builds models: from a config their `ModelSpec` and `Compute`, from those a `Network` or an `Autoencoder`."""
+"""The table of model families, and what is asked of it: specs from configs, models from specs."""
 
 import dataclasses
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from semivit_jax.config import ConfigError, ModelConfig
-from semivit_jax.models import convnext, layers, mae, vit
-from semivit_jax.models.convnext import CONVNEXT_SIZES, ConvNeXt
-from semivit_jax.models.mae import Mae, MaeOutput
-from semivit_jax.models.spec import PLAIN, Compute, ModelSpec
-from semivit_jax.models.vit import VIT_SIZES, ViT
+from semivit_jax.models import convnext, mae, vit
+from semivit_jax.models.cost import Cost
+from semivit_jax.models.mae import MaeOutput
+from semivit_jax.models.spec import PLAIN, Compute, Family, ModelSpec
+from semivit_jax.ops.optim import PathTable
+from semivit_jax.words import counted
 
 Params = Any
+FAMILIES: dict[str, Family] = {family.name: family for family in (vit.FAMILY, convnext.FAMILY)}
 CUDNN_MAX_HEAD_DIM = 128  # up to compute capability 8.x; 9.0 and later take 256, which no variant has
-PathTable = tuple[tuple[str, Any], ...]  # (path pattern, value), first match wins
+
+
+def variants(able: Callable[[Family], Any] = lambda family: True) -> tuple[str, ...]:
+    """Names of all sizes, of the families that are able to do something, or of all."""
+    return tuple(variant for family in FAMILIES.values() if able(family) for variant in family.sizes)
+
+
+def of(variant: str) -> Family:
+    """The family of a variant.
+
+    Raises:
+      ValueError: no family has it.
+    """
+    for family in FAMILIES.values():
+        if variant in family.sizes:
+            return family
+    raise ValueError(f"model {variant!r}: must be one of {', '.join(variants())}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,11 +80,15 @@ def describe(config: ModelConfig, *, image_size: int, num_classes: int) -> Model
       num_classes: outputs; 0 for a model without head.
 
     Raises:
-      ConfigError: a variant that no table has, or an image size that the model cannot take.
+      ConfigError: the model cannot take images of this size.
     """
-    family, size = _size(config.variant, image_size)
+    family = of(config.variant)
+    size = family.sizes[config.variant]
+    if image_size % family.stride(size):
+        needed = f"{config.variant} needs a multiple of its {family.stride_name} {family.stride(size)}"
+        raise ConfigError(f"config.data.image_size is {image_size}; {needed}")
     return ModelSpec(
-        family=family,
+        family=family.name,
         variant=config.variant,
         size=size,
         image_size=image_size,
@@ -85,10 +107,11 @@ def compute(config: ModelConfig, spec: ModelSpec, *, backend: str) -> Compute:
       ConfigError: an attention kernel is asked for that cannot run.
     """
     dtype = _dtype(config, backend)
-    obstacles = _cudnn_obstacles(backend, dtype, _head_dims(spec))
+    head_dims = FAMILIES[spec.family].head_dims(spec)
+    obstacles = _cudnn_obstacles(backend, dtype, head_dims)
     if config.attention == "cudnn" and obstacles:
         raise ConfigError(f"config.model.attention is 'cudnn', but {' and '.join(obstacles)}; use 'auto' or 'xla'")
-    cudnn = config.attention != "xla" and not obstacles
+    cudnn = config.attention != "xla" and bool(head_dims) and not obstacles
     return Compute(
         dtype=dtype,
         attention="cudnn" if cudnn else "xla",
@@ -99,9 +122,12 @@ def compute(config: ModelConfig, spec: ModelSpec, *, backend: str) -> Compute:
 
 
 def network(spec: ModelSpec, compute: Compute, drop_path_rate: float) -> Network:
-    """The model of `spec`; drop_path_rate is the rate of its last block. The one place where it is applied."""
-    model = _module(spec, compute)
-    example = jnp.zeros((1, spec.image_size, spec.image_size, 3))
+    """The classifier of `spec` as pure functions; drop_path_rate is the rate of its last block."""
+    family, size = FAMILIES[spec.family], spec.size
+    model, example = family.module(spec, compute), jnp.zeros((1, spec.image_size, spec.image_size, 3))
+
+    def init(key: jax.Array) -> Params:
+        return model.init(key, example, method=None if spec.num_classes else "features")["params"]
 
     def features(params: Params, images: jax.Array) -> jax.Array:
         return model.apply({"params": params}, images, method="features")  # pyright: ignore
@@ -109,67 +135,31 @@ def network(spec: ModelSpec, compute: Compute, drop_path_rate: float) -> Network
     def logits(params: Params, images: jax.Array, drop_path_masks: jax.Array | None) -> jax.Array:
         return model.apply({"params": params}, images, drop_path_masks)  # pyright: ignore
 
-    method = None if spec.num_classes else "features"
-    size = spec.size
-    if spec.family == "convnext":
-        return Network(
-            init=lambda key: model.init(key, example, method=method)["params"],
-            logits=logits,
-            features=features,
-            drop_path_rates=convnext.drop_path_rates(drop_path_rate, size.depths),
-            lr_scales=lambda layer_decay, head_lr_scale: convnext.lr_scales(size.depths, layer_decay, head_lr_scale),
-            weight_decays=convnext.weight_decays,
-        )
     return Network(
-        init=lambda key: model.init(key, example, method=method)["params"],
+        init=init,
         logits=logits,
         features=features,
-        drop_path_rates=layers.drop_path_rates(drop_path_rate, size.depth),
-        lr_scales=lambda layer_decay, head_lr_scale: vit.lr_scales(size.depth, layer_decay, head_lr_scale),
-        weight_decays=vit.weight_decays,
-    )
-
-
-def _module(spec: ModelSpec, compute: Compute) -> nn.Module:
-    if spec.family == "convnext":
-        return ConvNeXt(
-            spec.size.depths,
-            spec.size.widths,
-            spec.num_classes,
-            compute.dtype,
-            compute.unroll,
-            compute.head_init_std,
-            spec.layer_norm_eps,
-            compute.remat,
-        )
-    return ViT(
-        **dataclasses.asdict(spec.size),
-        image_size=spec.image_size,
-        num_classes=spec.num_classes,
-        pool=spec.pool,
-        posemb=spec.posemb,
-        layer_norm_eps=spec.layer_norm_eps,
-        **dataclasses.asdict(compute),
+        drop_path_rates=family.drop_path_rates(size, drop_path_rate),
+        lr_scales=lambda layer_decay, head_lr_scale: family.lr_scales(size, layer_decay, head_lr_scale),
+        weight_decays=family.weight_decays,
     )
 
 
 def autoencoder(spec: ModelSpec, compute: Compute, mask_ratio: float) -> Autoencoder:
-    """The masked autoencoder of a `spec` with a decoder; mask_ratio is the share of patches removed."""
-    assert spec.decoder is not None
-    model = Mae(
-        **dataclasses.asdict(spec.size),
-        image_size=spec.image_size,
-        decoder_width=spec.decoder.width,
-        decoder_depth=spec.decoder.depth,
-        decoder_num_heads=spec.decoder.num_heads,
-        mask_ratio=mask_ratio,
-        dtype=compute.dtype,
-        attention=compute.attention,
-        remat=compute.remat,
-        unroll=compute.unroll,
-        layer_norm_eps=spec.layer_norm_eps,
-    )
-    num_patches = vit.grid_size(spec) ** 2
+    """The masked autoencoder of a `spec` with a decoder as pure functions; mask_ratio is the share of patches removed.
+
+    Raises:
+      ConfigError: the family has no autoencoder.
+    """
+    family = FAMILIES[spec.family]
+    if family.autoencoder is None:
+        legal = ", ".join(variants(lambda other: other.autoencoder))
+        raise ConfigError(
+            f"config.model.variant is {spec.variant!r}, and a {family.name} has no masked autoencoder; "
+            f"legal values: {legal}"
+        )
+    model, patch_size = family.autoencoder(spec, compute, mask_ratio), family.stride(spec.size)
+    num_patches = (spec.image_size // patch_size) ** 2
     image, noise = jnp.zeros((1, spec.image_size, spec.image_size, 3)), jnp.zeros((1, num_patches))
 
     def apply(params: Params, images: jax.Array, noise: jax.Array) -> MaeOutput:
@@ -178,10 +168,16 @@ def autoencoder(spec: ModelSpec, compute: Compute, mask_ratio: float) -> Autoenc
     return Autoencoder(
         init=lambda key: model.init(key, image, noise)["params"],
         apply=apply,
-        patch_size=spec.size.patch_size,
+        patch_size=patch_size,
         num_patches=num_patches,
         weight_decays=mae.weight_decays,
     )
+
+
+def cost(spec: ModelSpec, mask_ratio: float = 0.0) -> Cost | None:
+    """What one image costs; None where nobody has counted it. mask_ratio is an autoencoder's."""
+    count = FAMILIES[spec.family].cost
+    return None if count is None else count(spec, mask_ratio)
 
 
 def shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
@@ -192,28 +188,19 @@ def shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
     return {"/".join(key.key for key in path): leaf.shape for path, leaf in leaves}
 
 
-def _size(variant: str, image_size: int) -> tuple[str, Any]:
-    if variant in CONVNEXT_SIZES:
-        if image_size % convnext.STRIDE:
-            raise ConfigError(f"config.data.image_size is {image_size}; ConvNeXt needs a multiple of {convnext.STRIDE}")
-        return "convnext", CONVNEXT_SIZES[variant]
-    if variant not in VIT_SIZES:
-        raise ConfigError(
-            f"config.model.variant is {variant!r}; legal values: {', '.join((*VIT_SIZES, *CONVNEXT_SIZES))}"
-        )
-    size = VIT_SIZES[variant]
-    if image_size % size.patch_size:
-        raise ConfigError(
-            f"config.data.image_size is {image_size}; {variant} needs a multiple of its patch size {size.patch_size}"
-        )
-    return "vit", size
+def is_stacked(path: str) -> bool:
+    """Whether the first axis of the array at a "/"-joined path is the layer, as the scan over depth needs it."""
+    return any(re.search(family.stacked, path) for family in FAMILIES.values())
 
 
-def _head_dims(spec: ModelSpec) -> list[int]:
-    if spec.family == "convnext":
-        return []
-    dims = [spec.size.width // spec.size.num_heads]
-    return [*dims, spec.decoder.width // spec.decoder.num_heads] if spec.decoder else dims
+def told(spec: ModelSpec) -> str:
+    """A model in a line for people."""
+    parts = [spec.variant, f"images of {spec.image_size} x {spec.image_size} pixels", *FAMILIES[spec.family].told(spec)]
+    if spec.decoder is not None:
+        parts.append(f"with its decoder ({counted(spec.decoder.depth, 'block')} of width {spec.decoder.width})")
+    else:
+        parts.append(f"head for {counted(spec.num_classes, 'class', 'classes')}" if spec.num_classes else "no head")
+    return ", ".join([*parts, f"LayerNorm epsilon {spec.layer_norm_eps:g}"])
 
 
 def _cudnn_obstacles(backend: str, dtype: Any, head_dims: Sequence[int]) -> list[str]:

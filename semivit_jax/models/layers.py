@@ -2,13 +2,14 @@
 
 import functools
 from collections.abc import Callable
+from typing import Protocol
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from semivit_jax.models.gather import promote_whole, spread
+from semivit_jax.models.spec import Compute
 
 LAYER_NORM_EPS = 1e-6  # of the ViT and MAE papers' code; models of Hugging Face may have 1e-12
 
@@ -172,34 +173,32 @@ REMAT_POLICIES = {
 }
 
 
+class Blocks(Protocol):
+    """Sizes of a stack: those of an encoder, or a decoder's."""
+
+    @property
+    def depth(self) -> int: ...
+    @property
+    def num_heads(self) -> int: ...
+    @property
+    def mlp_dim(self) -> int: ...
+
+
 def stacked_blocks(
-    *,
-    depth: int,
-    num_heads: int,
-    mlp_dim: int,
-    kernel_init: Initializer,
-    dtype: jnp.dtype | None,
-    attention: str,
-    remat: str,
-    unroll: int,
-    layer_norm_eps: float,
-    name: str | None = None,
+    size: Blocks, compute: Compute, *, kernel_init: Initializer, layer_norm_eps: float, name: str | None = None
 ) -> nn.Module:
-    """`depth` blocks scanned over a leading layer axis, called with (x, masks (depth, 2, batch) or None)."""
+    """Blocks scanned over a leading layer axis, called with (x, masks (depth, 2, batch) or None)."""
     block = Block
-    if remat != "none":
-        block = nn.remat(Block, prevent_cse=False, policy=REMAT_POLICIES[remat])
+    if compute.remat != "none":
+        block = nn.remat(Block, prevent_cse=False, policy=REMAT_POLICIES[compute.remat])
     scanned = nn.scan(
         block,
         variable_axes={"params": 0},
         split_rngs={"params": True},
         in_axes=0,
-        length=depth,
-        unroll=unroll,
+        length=size.depth,
+        unroll=compute.unroll,
     )
-    return scanned(num_heads, mlp_dim, kernel_init, dtype, attention, layer_norm_eps, name=name)
-
-
-def drop_path_rates(rate: float, depth: int) -> np.ndarray:
-    """Rates of a ViT's stochastic depth, linear from 0 to `rate` (Huang et al. 2016), float64 (depth, 2)."""
-    return np.repeat(np.linspace(0.0, rate, depth)[:, None], 2, axis=1)
+    return scanned(
+        size.num_heads, size.mlp_dim, kernel_init, compute.dtype, compute.attention, layer_norm_eps, name=name
+    )

@@ -7,18 +7,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from semivit_jax.models import cost as cost_lib
 from semivit_jax.models import posemb as posemb_lib
-from semivit_jax.models.layers import (
-    LAYER_NORM_EPS,
-    Dense,
-    fan_in_uniform,
-    layer_norm,
-    normal_init,
-    stacked_blocks,
-    xavier_init,
-)
-from semivit_jax.models.patches import PatchEmbed, patchify
-from semivit_jax.models.spec import Decoder, ModelSpec
+from semivit_jax.models.cost import Cost
+from semivit_jax.models.layers import Dense, fan_in_uniform, layer_norm, normal_init, stacked_blocks, xavier_init
+from semivit_jax.models.patches import CHANNELS, PatchEmbed, patchify
+from semivit_jax.models.spec import Compute, Decoder, ModelSpec
+from semivit_jax.ops.optim import PathTable
 
 
 class Masking(NamedTuple):
@@ -45,10 +40,14 @@ class MaeOutput(NamedTuple):
 
 def random_masking(noise: jax.Array, mask_ratio: float) -> Masking:
     """Keeps the int(L (1 - mask_ratio)) patches with the smallest noise; noise (batch, L)."""
-    num_kept = int(noise.shape[1] * (1 - mask_ratio))
+    num_kept = _num_kept(noise.shape[1], mask_ratio)
     order = jnp.argsort(noise, axis=1)
     restore_ids = jnp.argsort(order, axis=1)
     return Masking(order[:, :num_kept], restore_ids, (restore_ids >= num_kept).astype(noise.dtype))
+
+
+def _num_kept(num_patches: int, mask_ratio: float) -> int:
+    return int(num_patches * (1 - mask_ratio))
 
 
 @jax.custom_vjp
@@ -72,130 +71,66 @@ _unshuffle.defvjp(_unshuffle_forward, _unshuffle_backward)
 
 
 class _Encoder(nn.Module):
-    patch_size: int
-    image_size: int
-    width: int
-    depth: int
-    num_heads: int
-    mlp_dim: int
-    dtype: jnp.dtype | None
-    attention: str
-    remat: str
-    unroll: int
-    layer_norm_eps: float = LAYER_NORM_EPS
+    spec: ModelSpec
+    compute: Compute
 
     @nn.compact
     def __call__(self, images: jax.Array, keep_ids: jax.Array) -> jax.Array:
-        p = self.patch_size
+        spec, size, dtype = self.spec, self.spec.size, self.compute.dtype
+        p = size.patch_size
         # Kept patches are gathered before they are embedded: a quarter of the work, and no scatter in the
         # backward pass, since pixels need no gradient.
         kept = jnp.take_along_axis(patchify(images, p), keep_ids[:, :, None], axis=1)
-        x = PatchEmbed(self.width, p, _flat_xavier, fan_in_uniform(3 * p * p), self.dtype, name="patch_embed")(kept)
-        position = jnp.asarray(posemb_lib.sincos(self.width, self.image_size // p), x.dtype)
+        bias_init = fan_in_uniform(CHANNELS * p * p)
+        x = PatchEmbed(size.width, p, _flat_xavier, bias_init, dtype, name="patch_embed")(kept)
+        position = jnp.asarray(posemb_lib.sincos(size.width, spec.image_size // p), x.dtype)
         x = x + position[1:][keep_ids]
-        cls_token = self.param("cls_token", normal_init, (1, 1, self.width)).astype(x.dtype) + position[:1]
-        x = jnp.concatenate([jnp.broadcast_to(cls_token, (x.shape[0], 1, self.width)), x], axis=1)
-        x, _ = stacked_blocks(
-            depth=self.depth,
-            num_heads=self.num_heads,
-            mlp_dim=self.mlp_dim,
-            kernel_init=xavier_init,
-            dtype=self.dtype,
-            attention=self.attention,
-            remat=self.remat,
-            unroll=self.unroll,
-            layer_norm_eps=self.layer_norm_eps,
-            name="blocks",
-        )(x, None)  # pyright: ignore[reportCallIssue]
-        return layer_norm(self.layer_norm_eps, self.dtype, "norm")(x)
+        cls_token = self.param("cls_token", normal_init, (1, 1, size.width)).astype(x.dtype) + position[:1]
+        x = jnp.concatenate([jnp.broadcast_to(cls_token, (x.shape[0], 1, size.width)), x], axis=1)
+        eps = spec.layer_norm_eps
+        blocks = stacked_blocks(size, self.compute, kernel_init=xavier_init, layer_norm_eps=eps, name="blocks")
+        x, _ = blocks(x, None)  # pyright: ignore[reportCallIssue]
+        return layer_norm(eps, dtype, "norm")(x)
 
 
 class _Decoder(nn.Module):
-    patch_size: int
-    image_size: int
-    width: int
-    depth: int
-    num_heads: int
-    dtype: jnp.dtype | None
-    attention: str
-    remat: str
-    unroll: int
-    layer_norm_eps: float = LAYER_NORM_EPS
+    spec: ModelSpec
+    compute: Compute
 
     @nn.compact
     def __call__(self, latent: jax.Array, restore_ids: jax.Array) -> jax.Array:
-        x = Dense(self.width, kernel_init=xavier_init, dtype=self.dtype, name="embed")(latent)
-        mask_token = self.param("mask_token", normal_init, (1, 1, self.width)).astype(x.dtype)
+        spec, size, dtype = self.spec, self.spec.decoder, self.compute.dtype
+        assert size is not None
+        p = spec.size.patch_size
+        x = Dense(size.width, kernel_init=xavier_init, dtype=dtype, name="embed")(latent)
+        mask_token = self.param("mask_token", normal_init, (1, 1, size.width)).astype(x.dtype)
         batch, num_patches = restore_ids.shape
-        removed = jnp.broadcast_to(mask_token, (batch, num_patches + 1 - x.shape[1], self.width))
+        removed = jnp.broadcast_to(mask_token, (batch, num_patches + 1 - x.shape[1], size.width))
         patches = jnp.concatenate([x[:, 1:], removed], axis=1)
         patches = _unshuffle(patches, restore_ids)
         x = jnp.concatenate([x[:, :1], patches], axis=1)
-        x = x + jnp.asarray(posemb_lib.sincos(self.width, self.image_size // self.patch_size), x.dtype)
-        x, _ = stacked_blocks(
-            depth=self.depth,
-            num_heads=self.num_heads,
-            mlp_dim=4 * self.width,
-            kernel_init=xavier_init,
-            dtype=self.dtype,
-            attention=self.attention,
-            remat=self.remat,
-            unroll=self.unroll,
-            layer_norm_eps=self.layer_norm_eps,
-            name="blocks",
-        )(x, None)  # pyright: ignore[reportCallIssue]
-        x = layer_norm(self.layer_norm_eps, self.dtype, "norm")(x)
-        pred = Dense(3 * self.patch_size**2, kernel_init=xavier_init, dtype=self.dtype, name="pred")(x)
+        x = x + jnp.asarray(posemb_lib.sincos(size.width, spec.image_size // p), x.dtype)
+        eps = spec.layer_norm_eps
+        blocks = stacked_blocks(size, self.compute, kernel_init=xavier_init, layer_norm_eps=eps, name="blocks")
+        x, _ = blocks(x, None)  # pyright: ignore[reportCallIssue]
+        x = layer_norm(eps, dtype, "norm")(x)
+        pred = Dense(CHANNELS * p * p, kernel_init=xavier_init, dtype=dtype, name="pred")(x)
         return pred[:, 1:]
 
 
 class Mae(nn.Module):
     """Encodes the kept patches, decodes all of them. Both position embeddings are frozen sin-cos tables."""
 
-    patch_size: int
-    image_size: int
-    width: int
-    depth: int
-    num_heads: int
-    mlp_dim: int
-    decoder_width: int
-    decoder_depth: int
-    decoder_num_heads: int
+    spec: ModelSpec
+    compute: Compute
     mask_ratio: float
-    dtype: jnp.dtype | None
-    attention: str
-    remat: str
-    unroll: int
-    layer_norm_eps: float = LAYER_NORM_EPS
 
     @nn.compact
     def __call__(self, images: jax.Array, noise: jax.Array) -> MaeOutput:
         """images (batch, h, w, 3), normalised; noise (batch, patches) decides which patches are removed."""
         masking = random_masking(noise, self.mask_ratio)
-        shared = {
-            "patch_size": self.patch_size,
-            "image_size": self.image_size,
-            "dtype": self.dtype,
-            "attention": self.attention,
-            "remat": self.remat,
-            "unroll": self.unroll,
-            "layer_norm_eps": self.layer_norm_eps,
-        }
-        latent = _Encoder(
-            **shared,
-            width=self.width,
-            depth=self.depth,
-            num_heads=self.num_heads,
-            mlp_dim=self.mlp_dim,
-            name="encoder",
-        )(images, masking.keep_ids)
-        pred = _Decoder(
-            **shared,
-            width=self.decoder_width,
-            depth=self.decoder_depth,
-            num_heads=self.decoder_num_heads,
-            name="decoder",
-        )(latent, masking.restore_ids)
+        latent = _Encoder(self.spec, self.compute, name="encoder")(images, masking.keep_ids)
+        pred = _Decoder(self.spec, self.compute, name="decoder")(latent, masking.restore_ids)
         return MaeOutput(latent, pred, masking.patch_mask)
 
 
@@ -210,9 +145,25 @@ def _flat_xavier(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> j
     return xavier_init(key, (p * p * channels, width), dtype).reshape(shape)
 
 
-def weight_decays(weight_decay: float) -> tuple[tuple[str, float], ...]:
+def weight_decays(weight_decay: float) -> PathTable:
     """Weight decay as (path pattern, value): class and mask token are decayed here, unlike in fine-tuning."""
     return (
         (r"/(bias|scale)$", 0.0),
         (r"(/kernel|/cls_token|/mask_token)$", weight_decay),
     )
+
+
+def cost(spec: ModelSpec, mask_ratio: float) -> Cost:
+    """One image through the autoencoder: encoder on the kept patches only, decoder on all of them."""
+    assert spec.decoder is not None
+    size, decoder, patches = spec.size, spec.decoder, (spec.image_size // spec.size.patch_size) ** 2
+    kept, values = _num_kept(patches, mask_ratio), CHANNELS * size.patch_size**2
+    passed = cost_lib.stack(size, kept + 1), cost_lib.stack(decoder, patches + 1)  # each has a class token
+    flops = (
+        cost_lib.embedding(kept, values, size.width)
+        + cost_lib.blocks(passed[0])
+        + cost_lib.matmul(kept + 1, size.width, decoder.width)
+        + cost_lib.blocks(passed[1])
+        + cost_lib.matmul(patches + 1, decoder.width, values)
+    )
+    return Cost(flops, passed)

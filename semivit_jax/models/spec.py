@@ -1,7 +1,14 @@
-"""What must be known beside the arrays to build a model around them, and how it computes."""
+"""What must be known beside the arrays to build a model around them, how it computes, and what a family is."""
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any
+
+import flax.linen as nn
+import numpy as np
+
+from semivit_jax.models.cost import Cost
+from semivit_jax.ops.optim import PathTable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +31,7 @@ class ModelSpec:
 
     Attributes:
       family: a key of `families.FAMILIES`.
-      variant: a row of the family's sizes, for people.
+      variant: name of a size, for people and for the family's table.
       size: the family's own size, spelled out: an import outlives the table.
       image_size: pixels per side.
       layer_norm_eps: of every LayerNorm of a ViT; of a ConvNeXt's final one alone.
@@ -66,3 +73,43 @@ class Compute:
 
 PLAIN = Compute(dtype=None, attention="xla", remat="none", unroll=1, head_init_std=0.0)
 """Of weights in and out, which are float32 on any device."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """Models that differ in size alone; `size` below is a value of `sizes`.
+
+    Attributes:
+      name: of the family.
+      size: the dataclass that a size is.
+      sizes: variant -> size.
+      legal: key of config.model -> the words that are legal here.
+      stride: size -> pixels; image sides are multiples of it.
+      stride_name: what those pixels are called.
+      head_dims: spec -> head dimensions of its attention, () without: cuDNN takes some only.
+      module: (spec, compute) -> module whose `__call__(images, drop_path_masks)` gives logits, and whose method
+        `features` gives what the head reads; without classes there is no head, and `features` alone.
+      drop_path_rates: (size, rate of the last block) -> rates of all branches, float64.
+      lr_scales: (size, layer_decay, head_lr_scale) -> table of learning-rate factors.
+      weight_decays: weight_decay -> table of weight decays.
+      stacked: pattern of the paths whose first axis is the layer: never cut, since the scan over depth slices it.
+      autoencoder: (spec with a decoder, compute, mask_ratio) -> module; None: the family has none.
+      cost: (spec, mask_ratio, 0 without a decoder) -> what one image costs; None: nobody has counted it.
+      told: spec -> what people are told of a model beside its variant, image size and head.
+    """
+
+    name: str
+    size: type
+    sizes: Mapping[str, Any]
+    legal: Mapping[str, tuple[str, ...]]
+    stride: Callable[[Any], int]
+    stride_name: str
+    head_dims: Callable[[ModelSpec], tuple[int, ...]]
+    module: Callable[[ModelSpec, Compute], nn.Module]
+    drop_path_rates: Callable[[Any, float], np.ndarray]
+    lr_scales: Callable[[Any, float, float], PathTable]
+    weight_decays: Callable[[float], PathTable]
+    stacked: str
+    autoencoder: Callable[[ModelSpec, Compute, float], nn.Module] | None
+    cost: Callable[[ModelSpec, float], Cost] | None
+    told: Callable[[ModelSpec], tuple[str, ...]]

@@ -5,22 +5,23 @@ import dataclasses
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from semivit_jax.models import cost as cost_lib
+from semivit_jax.models import mae
 from semivit_jax.models import posemb as posemb_lib
-from semivit_jax.models.layers import (
-    LAYER_NORM_EPS,
-    Dense,
-    fan_in_uniform,
-    layer_norm,
-    normal_init,
-    stacked_blocks,
-)
-from semivit_jax.models.patches import PatchEmbed, patchify
-from semivit_jax.models.spec import ModelSpec
+from semivit_jax.models.cost import Cost
+from semivit_jax.models.layers import Dense, fan_in_uniform, layer_norm, normal_init, stacked_blocks
+from semivit_jax.models.mae import Mae
+from semivit_jax.models.patches import CHANNELS, PatchEmbed, patchify
+from semivit_jax.models.spec import Compute, Family, ModelSpec
+from semivit_jax.ops.optim import PathTable
 
 
 @dataclasses.dataclass(frozen=True)
 class ViTSize:
+    """Sizes of the encoder; the patch in pixels per side."""
+
     patch_size: int
     width: int
     depth: int
@@ -52,57 +53,35 @@ class ViT(nn.Module):
     dtype None computes in the parameters' precision; the head always does.
     """
 
-    patch_size: int
-    image_size: int
-    width: int
-    depth: int
-    num_heads: int
-    mlp_dim: int
-    num_classes: int
-    pool: str
-    posemb: str
-    head_init_std: float
-    dtype: jnp.dtype | None
-    attention: str
-    remat: str
-    unroll: int
-    layer_norm_eps: float = LAYER_NORM_EPS
+    spec: ModelSpec
+    compute: Compute
 
     def setup(self):
-        grid_size, p = self.image_size // self.patch_size, self.patch_size
-        patch_init = fan_in_uniform(3 * p * p)
-        self.patch_embed = PatchEmbed(self.width, p, patch_init, patch_init, self.dtype)
-        self.cls_token = self.param("cls_token", normal_init, (1, 1, self.width))
-        table = posemb_lib.sincos(self.width, grid_size)[None]
-        if self.posemb == "learned":
+        spec, size, dtype = self.spec, self.spec.size, self.compute.dtype
+        patch_init = fan_in_uniform(CHANNELS * size.patch_size**2)
+        self.patch_embed = PatchEmbed(size.width, size.patch_size, patch_init, patch_init, dtype)
+        self.cls_token = self.param("cls_token", normal_init, (1, 1, size.width))
+        table = posemb_lib.sincos(size.width, grid_size(spec))[None]
+        if spec.posemb == "learned":
             self.position = self.param("posemb", lambda _: jnp.asarray(table, jnp.float32))
         else:
             self.position = table
-        self.blocks = stacked_blocks(
-            depth=self.depth,
-            num_heads=self.num_heads,
-            mlp_dim=self.mlp_dim,
-            kernel_init=normal_init,
-            dtype=self.dtype,
-            attention=self.attention,
-            remat=self.remat,
-            unroll=self.unroll,
-            layer_norm_eps=self.layer_norm_eps,
-        )
-        if self.pool == "mean":
-            self.fc_norm = layer_norm(self.layer_norm_eps, self.dtype)
+        self.blocks = stacked_blocks(size, self.compute, kernel_init=normal_init, layer_norm_eps=spec.layer_norm_eps)
+        if spec.pool == "mean":
+            self.fc_norm = layer_norm(spec.layer_norm_eps, dtype)
         else:
-            self.norm = layer_norm(self.layer_norm_eps, self.dtype)
-        if self.num_classes:
-            self.head = Dense(self.num_classes, kernel_init=nn.initializers.normal(self.head_init_std))
+            self.norm = layer_norm(spec.layer_norm_eps, dtype)
+        if spec.num_classes:
+            head_init = nn.initializers.normal(self.compute.head_init_std)
+            self.head = Dense(spec.num_classes, kernel_init=head_init)
 
     def features(self, images: jax.Array, drop_path_masks: jax.Array | None = None) -> jax.Array:
         """What the head reads, (batch, width); drop_path_masks (depth, 2, batch) or None (evaluation)."""
-        x = self.patch_embed(patchify(images, self.patch_size))
-        cls_token = jnp.broadcast_to(self.cls_token.astype(x.dtype), (x.shape[0], 1, self.width))
+        x = self.patch_embed(patchify(images, self.spec.size.patch_size))
+        cls_token = jnp.broadcast_to(self.cls_token.astype(x.dtype), (x.shape[0], 1, x.shape[2]))
         x = jnp.concatenate([cls_token, x], axis=1) + jnp.asarray(self.position, x.dtype)
         x, _ = self.blocks(x, drop_path_masks)
-        if self.pool == "mean":
+        if self.spec.pool == "mean":
             return self.fc_norm(x[:, 1:].mean(axis=1))
         return self.norm(x)[:, 0]
 
@@ -116,13 +95,23 @@ def grid_size(spec: ModelSpec) -> int:
     return spec.image_size // spec.size.patch_size
 
 
-def lr_scales(depth: int, layer_decay: float, head_lr_scale: float) -> tuple[tuple[str, float | list[float]], ...]:
+def head_dims(spec: ModelSpec) -> tuple[int, ...]:
+    """Of the encoder's attention, and the decoder's where there is one."""
+    return tuple(size.width // size.num_heads for size in (spec.size, spec.decoder) if size is not None)
+
+
+def drop_path_rates(size: ViTSize, rate: float) -> np.ndarray:
+    """Rates of stochastic depth, linear from 0 to `rate` (Huang et al. 2016), float64 (depth, 2)."""
+    return np.repeat(np.linspace(0.0, rate, size.depth)[:, None], 2, axis=1)
+
+
+def lr_scales(size: ViTSize, layer_decay: float, head_lr_scale: float) -> PathTable:
     """Layer-wise learning-rate factors decay^(n - id), n = depth + 1, as (path pattern, factor per layer).
 
     Id 0 is everything before the blocks, block i is i + 1, what follows is n and is scaled by
     head_lr_scale (Bao et al. 2022; ids as recorded).
     """
-    n = depth + 1
+    depth, n = size.depth, size.depth + 1
     return (
         (r"^(cls_token|posemb|patch_embed/.*)$", layer_decay**n),
         (r"^blocks/", [layer_decay ** (n - 1 - layer) for layer in range(depth)]),
@@ -130,9 +119,50 @@ def lr_scales(depth: int, layer_decay: float, head_lr_scale: float) -> tuple[tup
     )
 
 
-def weight_decays(weight_decay: float) -> tuple[tuple[str, float], ...]:
+def weight_decays(weight_decay: float) -> PathTable:
     """Weight decay as (path pattern, value): none for biases, norms, class token and posemb."""
     return (
         (r"(^|/)(cls_token|posemb|bias|scale)$", 0.0),
         (r"/kernel$", weight_decay),
     )
+
+
+def cost(spec: ModelSpec, mask_ratio: float) -> Cost:
+    """One image through the ViT and its head, or through the masked autoencoder around it."""
+    if spec.decoder is not None:
+        return mae.cost(spec, mask_ratio)
+    size, patches = spec.size, grid_size(spec) ** 2
+    passed = cost_lib.stack(size, patches + 1)  # a class token makes one token more than patches
+    flops = (
+        cost_lib.embedding(patches, CHANNELS * size.patch_size**2, size.width)
+        + cost_lib.blocks(passed)
+        + cost_lib.matmul(1, size.width, spec.num_classes)
+    )
+    return Cost(flops, (passed,))
+
+
+def told(spec: ModelSpec) -> tuple[str, ...]:
+    """Patches; and what there is a choice of, which an autoencoder leaves none."""
+    patches = f"patches of {spec.size.patch_size}"
+    if spec.decoder is not None:
+        return (patches,)
+    return patches, f"{spec.posemb} position embedding, pool {spec.pool}"
+
+
+FAMILY = Family(
+    name="vit",
+    size=ViTSize,
+    sizes=VIT_SIZES,
+    legal={"pool": ("mean", "cls"), "posemb": ("learned", "sincos"), "attention": ("auto", "xla", "cudnn")},
+    stride=lambda size: size.patch_size,
+    stride_name="patch size",
+    head_dims=head_dims,
+    module=ViT,
+    drop_path_rates=drop_path_rates,
+    lr_scales=lr_scales,
+    weight_decays=weight_decays,
+    stacked=r"(^|/)blocks/",
+    autoencoder=Mae,
+    cost=cost,
+    told=told,
+)

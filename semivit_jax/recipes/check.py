@@ -20,8 +20,7 @@ from semivit_jax.config import (
     StageConfig,
     flatten,
 )
-from semivit_jax.models.convnext import CONVNEXT_SIZES
-from semivit_jax.models.vit import VIT_SIZES
+from semivit_jax.models import families
 from semivit_jax.ops.optim import SCHEDULES
 from semivit_jax.recipes import keys
 from semivit_jax.stages import STAGES
@@ -101,10 +100,8 @@ def _check_values(c: Config) -> None:
             raise ConfigError(f"config.stages names {stage!r}, but the section config.{stage} is absent")
     if not c.stages or list(c.stages) != [s for s in STAGES if s in c.stages]:
         raise ConfigError(f"config.stages is {c.stages}; it must be one or more of {tuple(STAGES)}, in this order")
-    _one_of("config.model.variant", c.model.variant, (*VIT_SIZES, *CONVNEXT_SIZES))
-    _one_of("config.model.pool", c.model.pool, ("mean", "cls"))
-    _check_convnext(c.model)
-    _one_of("config.model.attention", c.model.attention, ("auto", "xla", "cudnn"))
+    _one_of("config.model.variant", c.model.variant, families.variants())
+    _check_family(c.model)
     _check_data(c.data)
     for stage, section in c.sections.items():
         if section is not None:
@@ -122,15 +119,15 @@ def _check_marks(path: str, value: Any, marks: tuple[Any, ...]) -> None:
             _one_of(path, value, tuple(mark))
 
 
-def _check_convnext(model: ModelConfig) -> None:
-    """A ConvNeXt pools its last feature map, and has neither position embedding nor attention."""
-    if model.variant not in CONVNEXT_SIZES:
-        _one_of("config.model.posemb", model.posemb, ("learned", "sincos"))
-        return
-    for key, legal in (("pool", ("mean",)), ("posemb", ("none",)), ("attention", ("auto", "xla"))):
-        if (value := getattr(model, key)) not in legal:
+def _check_family(model: ModelConfig) -> None:
+    """Words that mean something to one family and nothing to another are told as its own."""
+    for key, legal in families.of(model.variant).legal.items():
+        value = getattr(model, key)
+        known = any(value in family.legal[key] for family in families.FAMILIES.values())
+        if known and value not in legal:
             choice = ", ".join(legal)
             raise ConfigError(f"config.model.{key} is {value!r}; legal values of {model.variant}: {choice}")
+        _one_of(f"config.model.{key}", value, legal)
 
 
 def _check_data(data: DataConfig) -> None:

@@ -17,7 +17,10 @@ PyTree = Any
 
 
 def batches_of(images: ImageSet, config: Config, *, label: str, num_devices: int) -> EvalBatches:
-    """This host's batches of a set of images, for as many passes as there are; rounded up to fill every device."""
+    """This host's batches of a set of images with a kind of label, for as many passes as there are.
+
+    The batch is rounded up to fill every device.
+    """
     size = -(-config.train.eval_batch_size // num_devices) * num_devices
     return eval_batches(
         images,

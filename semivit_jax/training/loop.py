@@ -87,7 +87,8 @@ class Loop:
     ):
         self.run, self.compiled, self.plan, self.spec = run, compiled, compiled.plan, STAGES[compiled.plan.stage]
         self.checkpoints, self.best, self.writer, self.line = checkpoints, best, writer, line
-        self.evaluation = batches_of(run.task.eval, run.config, label=self.plan.label, num_devices=run.mesh.size)
+        num_devices = run.mesh.size
+        self.evaluation = batches_of(run.task.eval, run.config, label=self.plan.label, num_devices=num_devices)
         self.progress, self.clock, self.position, self.skipped = progress, started, 0, 0
         # Made on the mesh by jit: device_put refuses keys on devices of other hosts.
         make_key = jax.jit(lambda: stage_key(run.config, self.plan.stage), out_shardings=sharding.replicated(run.mesh))

@@ -8,6 +8,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from semivit_jax.config import ConfigError
+from semivit_jax.models.families import is_stacked
 from semivit_jax.ops.optim import path_name
 from semivit_jax.words import counted
 
@@ -60,7 +61,7 @@ def state_shardings(mesh: Mesh, abstract_state: PyTree) -> PyTree:
     fsdp = mesh.shape["fsdp"]
 
     def place(path: Any, leaf: Any) -> NamedSharding:
-        first = 1 if "blocks/" in f"{path_name(path)}/" else 0
+        first = 1 if is_stacked(path_name(path)) else 0
         sizes = {axis: n for axis, n in enumerate(leaf.shape) if axis >= first and n % fsdp == 0}
         if fsdp == 1 or not sizes or math.prod(leaf.shape) < SMALLEST_SHARDED:
             return replicated(mesh)

@@ -96,8 +96,8 @@ def inherit_import(folder: Path, compiled: Compiled, state: TrainState) -> Inher
     """Weights that `semivit import` wrote; the teacher as in `inherit_checkpoint`."""
     imported = load_imported(folder)
     places = jax.tree.map(lambda leaf: leaf.sharding, compiled.target.params)
-    source = f"{folder} ({imported.spec.variant})"
-    params, transfer = warm_start.from_arrays(imported.params, state.params, places, source=source)
+    source = f"{folder} ({imported.weights.spec.variant})"
+    params, transfer = warm_start.from_arrays(imported.weights.params, state.params, places, source=source)
     state = dataclasses.replace(state, params=params)
     if state.ema_params is not None:
         if imported.ema_params is not None:
@@ -105,7 +105,7 @@ def inherit_import(folder: Path, compiled: Compiled, state: TrainState) -> Inher
         else:
             ema_params = jax.tree.map(jnp.copy, params)
         state = dataclasses.replace(state, ema_params=ema_params)
-    return Inherited(state, transfer, imported.class_names)
+    return Inherited(state, transfer, imported.weights.class_names)
 
 
 def earlier_stages(run: Run, stage: str) -> list[str]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from semivit_jax.weights import layout
 from semivit_jax.weights.account import Row, Status
-from semivit_jax.weights.names import Table
+from semivit_jax.weights.layout import Table
 from semivit_jax.weights.tensors import Tensors
 from semivit_jax.words import counted
 
@@ -89,9 +89,8 @@ def fill(tensors: Tensors, target: Target) -> Filled:
 
 def _find(tensors: Tensors, target: Target) -> tuple[dict[str, layout.Slot], list[str]]:
     """Slots the source has in full, and the names lacking from those it has in part or must have."""
-    all_slots = layout.slots(target.table, depths=_depths(tensors, target.table))
-    found, lacking = {}, []
-    for slot in all_slots:
+    depths, found, lacking = _depths(tensors, target.table), {}, []
+    for slot in layout.slots(target.table, depth=depths.__getitem__):
         absent = [name for name in slot.all_names if name not in tensors.shapes]
         if slot.all_names and not absent:
             found[slot.path] = slot
@@ -105,16 +104,15 @@ def _is_required(path: str, target: Target) -> bool:
 
 
 def _depths(tensors: Tensors, table: Table) -> dict[str, int]:
-    """Blocks the source has under each of our stacks."""
-    depths: dict[str, int] = {}
-    for path, parts in table.items():
-        name = parts if isinstance(parts, str) else parts[0]
-        if layout.BLOCK in name:
-            prefix = path[: re.match(r".*?(blocks|stages_\d)(?=/)", path).end()]  # pyright: ignore
+    """Our path -> blocks that the source has in its stack."""
+    stacks: dict[str, int] = {}
+    for parts in table.values():
+        if stack := layout.stack(parts):
+            name = parts if isinstance(parts, str) else parts[0]
             pattern = re.compile(re.escape(name).replace(re.escape(layout.BLOCK), r"(\d+)"))
             numbers = [int(match[1]) for match in map(pattern.fullmatch, tensors.shapes) if match]
-            depths[prefix] = max([depths.get(prefix, 0), *(number + 1 for number in numbers)])
-    return depths
+            stacks[stack] = max([stacks.get(stack, 0), *(number + 1 for number in numbers)])
+    return {path: stacks[stack] for path, parts in table.items() if (stack := layout.stack(parts))}
 
 
 def _check_fit(shapes: Mapping[str, tuple[int, ...]], lacking: list[str], target: Target) -> None:

@@ -12,6 +12,7 @@ from semivit_jax.weights.account import ImportReport
 from semivit_jax.weights.importing import Imported
 from semivit_jax.weights.preprocessing import Preprocessing
 from semivit_jax.weights.record import from_record, to_record
+from semivit_jax.weights.weights import Weights
 
 RECORD_FILE = "import.json"
 PARAMS_FILE = "params.safetensors"
@@ -28,13 +29,14 @@ def save_imported(folder: AnyPath, imported: Imported) -> None:
     if (folder / RECORD_FILE).exists():
         raise FileExistsError(f"{folder}: already holds an import, give another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    safetensors.numpy.save_file(layout.flatten(imported.params), folder / PARAMS_FILE)
+    weights = imported.weights
+    safetensors.numpy.save_file(layout.flatten(weights.params), folder / PARAMS_FILE)
     if imported.ema_params is not None:
         safetensors.numpy.save_file(layout.flatten(imported.ema_params), folder / EMA_PARAMS_FILE)
     record = {
-        "facts": to_record(imported.spec),
-        "preprocessing": imported.preprocessing.to_json(),
-        "class_names": imported.class_names,
+        "facts": to_record(weights.spec),
+        "preprocessing": weights.preprocessing.to_json(),
+        "class_names": weights.class_names,
         "has_ema_params": imported.ema_params is not None,
         "report": imported.report.to_json(),
     }
@@ -68,11 +70,13 @@ def load_imported(folder: AnyPath) -> Imported:
     record = json.loads((folder / RECORD_FILE).read_text())
     names = record["class_names"]
     return Imported(
-        spec=from_record(record["facts"]),
-        params=_read(folder / PARAMS_FILE),
+        weights=Weights(
+            spec=from_record(record["facts"]),
+            params=_read(folder / PARAMS_FILE),
+            class_names=None if names is None else tuple(names),
+            preprocessing=Preprocessing.from_json(record["preprocessing"]),
+        ),
         ema_params=_read(folder / EMA_PARAMS_FILE) if record["has_ema_params"] else None,
-        preprocessing=Preprocessing.from_json(record["preprocessing"]),
-        class_names=None if names is None else tuple(names),
         report=ImportReport.from_json(record["report"]),
     )
 

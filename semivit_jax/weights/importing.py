@@ -2,36 +2,31 @@
 
 import dataclasses
 
+from semivit_jax.models import families
 from semivit_jax.models.spec import ModelSpec
-from semivit_jax.weights import layout
-from semivit_jax.weights.account import ImportReport, Row, Status
+from semivit_jax.weights import exchanges, layout
+from semivit_jax.weights.account import ImportReport
+from semivit_jax.weights.exchange import Wanted
 from semivit_jax.weights.fill import Filled, fill
 from semivit_jax.weights.locate import locate
-from semivit_jax.weights.preprocessing import Preprocessing
-from semivit_jax.weights.sources import Source, recognise
-from semivit_jax.weights.targets import choose_spec, target_for
+from semivit_jax.weights.sources import Source
 from semivit_jax.weights.tensors import open_weights
+from semivit_jax.weights.weights import Weights
 from semivit_jax.words import counted
 
 
 @dataclasses.dataclass(frozen=True)
 class Imported:
-    """Weights in our layout and what belongs to them.
+    """Weights from elsewhere in our layout.
 
     Attributes:
-      spec: the model that `params` fit; num_classes 0 where the source brought no head that fits.
-      params: nested dict of float32 numpy arrays; without "head" where num_classes is 0.
-      ema_params: moving average of params, where the source has both.
-      preprocessing: mean, std, size, crop and interpolation that the weights expect.
-      class_names: where the source stores them.
+      weights: float32 numpy arrays; their spec has num_classes 0 where the source brought no head that fits.
+      ema_params: moving average of the params, where the source has both.
       report: what became of every tensor.
     """
 
-    spec: ModelSpec
-    params: dict
+    weights: Weights
     ema_params: dict | None
-    preprocessing: Preprocessing
-    class_names: tuple[str, ...] | None
     report: ImportReport
 
 
@@ -46,13 +41,13 @@ def import_weights(source: str, *, variant: str, pool: str | None, image_size: i
       decoder: import encoder and decoder of an MAE, to continue its pre-training.
 
     Raises:
-      FileNotFoundError, ImportError: the source cannot be read (see `files` and `tensors`).
+      FileNotFoundError, ImportError: the source cannot be read (see `locate` and `tensors`).
       ValueError: the source is not known, not representable, or does not fit the variant.
     """
     files = locate(source)
     state_dicts = open_weights(files.weights)
-    found = recognise(state_dicts.params, files.configs)
-    ema = None if state_dicts.ema_params is None else recognise(state_dicts.ema_params, files.configs)
+    found = exchanges.recognise(state_dicts.params, files.configs)
+    ema = None if state_dicts.ema_params is None else exchanges.recognise(state_dicts.ema_params, files.configs)
     return import_sources(source, found, ema, variant=variant, pool=pool, image_size=image_size, decoder=decoder)
 
 
@@ -74,10 +69,12 @@ def import_sources(
       ema: their moving average.
       variant, pool, image_size, decoder: as in `import_weights`.
     """
-    size = found.preprocessing.image_size if image_size is None else image_size
-    spec = choose_spec(found, variant=variant, pool=pool, image_size=size, decoder=decoder)
+    preprocessing = found.beside.preprocessing
+    if image_size is not None:
+        preprocessing = dataclasses.replace(preprocessing, image_size=image_size)
+    spec = _spec(found, Wanted(variant, pool, preprocessing.image_size, decoder))
     filled = _fill(found, spec)
-    names = found.class_names if "head/kernel" in filled.params else None
+    names = found.beside.class_names if "head/kernel" in filled.params else None
     if names is not None and len(names) != found.num_classes:
         raise ValueError(
             f"{name}: its config names {counted(len(names), 'class', 'classes')}, "
@@ -85,20 +82,20 @@ def import_sources(
         )
     filled_ema = None if ema is None else _fill(ema, spec)
     return Imported(
-        spec=spec,
-        params=layout.unflatten(filled.params),
+        weights=Weights(spec, layout.unflatten(filled.params), names, preprocessing),
         ema_params=None if filled_ema is None else layout.unflatten(filled_ema.params),
-        preprocessing=dataclasses.replace(found.preprocessing, image_size=size),
-        class_names=names,
         report=ImportReport(name, found.kind, filled.rows, None if filled_ema is None else filled_ema.rows),
     )
 
 
+def _spec(source: Source, wanted: Wanted) -> ModelSpec:
+    family = families.of(wanted.variant).name
+    if source.family != family:
+        raise ValueError(f"the source is a {source.family} ({source.kind}), {wanted.variant} is a {family}")
+    return exchanges.EXCHANGES[family].spec(source, wanted)
+
+
 def _fill(source: Source, spec: ModelSpec) -> Filled:
     """Fills the tree of `spec`; folded tensors get a row of their own, so that every tensor has one."""
-    filled = fill(source.tensors, target_for(source, spec))
-    if not source.folded:
-        return filled
-    note = "layer scale, folded into attn/proj and mlp/fc2"
-    row = Row(Status.LOADED, "blocks", source.folded, None, None, note)
-    return dataclasses.replace(filled, rows=(*filled.rows, row))
+    filled = fill(source.tensors, exchanges.EXCHANGES[spec.family].target(source, spec))
+    return dataclasses.replace(filled, rows=(*filled.rows, *source.folded))

@@ -3,7 +3,7 @@
 A `Slot` says where one of our arrays lives in a state dict. Three things differ there: linear kernels are
 (out, in) and convolution kernels (out, in, height, width); every block has arrays of its own, where ours
 are stacked along a leading axis; and some layouts keep query, key and value apart, where ours are joined
-on the output axis. `names.py` holds the tables from which slots are made.
+on the output axis. Slots are made from tables of names: `vit_names.py`, `convnext.py`.
 
 Our trees travel flat here: {"blocks/attn/qkv/kernel": array, ...}.
 """
@@ -15,6 +15,11 @@ from typing import Any
 import numpy as np
 
 BLOCK = "{block}"  # stands for the block number in the names of a table
+
+Table = Mapping[str, str | tuple[str, ...]]
+"""Our path -> the name in a state dict, or the names of the parts that are joined; BLOCK for the block number."""
+
+_WEIGHT_AND_BIAS = {"kernel": "weight", "scale": "weight", "bias": "bias"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,26 +42,51 @@ class Slot:
         return tuple(name for parts in self.names for name in parts)
 
 
-def slots(table: Mapping[str, str | tuple[str, ...]], *, depths: Mapping[str, int]) -> tuple[Slot, ...]:
+def dense_rows(ours: str, theirs: str) -> dict[str, str]:
+    """Rows of a table for a linear layer or a convolution."""
+    return _rows(ours, theirs, ("kernel", "bias"))
+
+
+def norm_rows(ours: str, theirs: str) -> dict[str, str]:
+    """Rows of a table for a LayerNorm."""
+    return _rows(ours, theirs, ("scale", "bias"))
+
+
+def _rows(ours: str, theirs: str, leaves: tuple[str, str]) -> dict[str, str]:
+    return {f"{ours}/{leaf}": f"{theirs}.{_WEIGHT_AND_BIAS[leaf]}" for leaf in leaves}
+
+
+def autoencoder_table(encoder: Table, decoder: Table) -> Table:
+    """The table of a masked autoencoder from those of its halves."""
+    halves = {"encoder": encoder, "decoder": decoder}
+    return {f"{half}/{path}": theirs for half, table in halves.items() for path, theirs in table.items()}
+
+
+def stack(parts: str | tuple[str, ...]) -> str:
+    """What the names of all blocks of a stack begin with; "" for what belongs to no block."""
+    before, block, _ = (parts if isinstance(parts, str) else parts[0]).partition(BLOCK)
+    return before if block else ""
+
+
+def slots(table: Table, *, depth: Callable[[str], int]) -> tuple[Slot, ...]:
     """Expands a naming table.
 
     Args:
-      table: our path -> name, or names of the parts to be joined; "{block}" stands for the block number.
-      depths: number of blocks under each of our path prefixes, such as {"blocks": 12}.
+      table: of one layout.
+      depth: our path -> number of its blocks; asked for stacked arrays alone.
 
     Returns:
       One slot per row, in the order of the table.
     """
-    return tuple(_slot(path, parts, depths=depths) for path, parts in table.items())
+    return tuple(_slot(path, parts, depth=depth) for path, parts in table.items())
 
 
-def _slot(path: str, parts: str | tuple[str, ...], *, depths: Mapping[str, int]) -> Slot:
-    parts = (parts,) if isinstance(parts, str) else parts
-    if BLOCK not in parts[0]:
-        return Slot(path=path, names=(parts,), stacked=False)
-    depth = next(depth for prefix, depth in depths.items() if path.startswith(prefix + "/"))
-    names = tuple(tuple(part.replace(BLOCK, str(block)) for part in parts) for block in range(depth))
-    return Slot(path=path, names=names, stacked=True)
+def _slot(path: str, parts: str | tuple[str, ...], *, depth: Callable[[str], int]) -> Slot:
+    names = (parts,) if isinstance(parts, str) else parts
+    if not stack(parts):
+        return Slot(path=path, names=(names,), stacked=False)
+    blocks = tuple(tuple(name.replace(BLOCK, str(block)) for name in names) for block in range(depth(path)))
+    return Slot(path=path, names=blocks, stacked=True)
 
 
 def our_shape(slot: Slot, shape_of: Callable[[str], tuple[int, ...]]) -> tuple[int, ...]:
@@ -106,6 +136,13 @@ def split(slot: Slot, array: np.ndarray) -> dict[str, np.ndarray]:
         for name, piece in zip(parts, np.split(block, len(parts), axis=-1), strict=True):
             tensors[name] = _to_theirs(slot.path, piece)
     return tensors
+
+
+def state_dict(flat: Mapping[str, np.ndarray], table: Table) -> dict[str, np.ndarray]:
+    """Our arrays under the names of a table, as views in the PyTorch layout; rows without an array are passed over."""
+    rows = {path: theirs for path, theirs in table.items() if path in flat}
+    found = slots(rows, depth=lambda path: len(flat[path]))
+    return {name: tensor for slot in found for name, tensor in split(slot, flat[slot.path]).items()}
 
 
 def _join_parts(slot: Slot, parts: tuple[str, ...], read: Callable[[str], np.ndarray]) -> np.ndarray:

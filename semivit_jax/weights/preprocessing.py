@@ -4,6 +4,9 @@ import dataclasses
 import math
 from collections.abc import Mapping
 
+import jax
+import jax.numpy as jnp
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 INTERPOLATIONS = ("bicubic", "bilinear")
@@ -54,10 +57,16 @@ class Preprocessing:
         return cls(**{**record, "mean": tuple(record["mean"]), "std": tuple(record["std"])})
 
 
+def normalise(pixels: jax.Array, preprocessing: Preprocessing) -> jax.Array:
+    """uint8 pixels (..., 3) to the model's float32 input: scaled to 0..1, minus mean, over std."""
+    scaled = pixels.astype(jnp.float32) / 255
+    return (scaled - jnp.asarray(preprocessing.mean)) / jnp.asarray(preprocessing.std)
+
+
 IMAGENET_224 = Preprocessing(
     image_size=224, crop_fraction=0.875, interpolation="bicubic", mean=IMAGENET_MEAN, std=IMAGENET_STD
 )
-"""What MAE, DINO, DINOv2, ConvNeXt and Semi-ViT evaluate with: short side 256, centre 224."""
+"""What weights without a config are evaluated with by their authors: short side 256, centre 224."""
 
 
 def from_timm(config: Mapping) -> Preprocessing:

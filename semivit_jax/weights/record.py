@@ -4,26 +4,25 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from semivit_jax.models.convnext import ConvNeXtSize
+from semivit_jax.models.families import FAMILIES
 from semivit_jax.models.layers import LAYER_NORM_EPS
 from semivit_jax.models.mae import with_decoder
 from semivit_jax.models.spec import Decoder, ModelSpec
-from semivit_jax.models.vit import ViTSize
 
-MAE = "mae"  # a vit with a decoder
-_SIZES: dict[str, type] = {"vit": ViTSize, "convnext": ConvNeXtSize}
-_NO_CHOICE = {"convnext": {"pool": "mean", "posemb": "none"}}  # what a family always has is not told
+_WITH_DECODER = {"vit": "mae"}  # family -> what it is called with a decoder
 
 
 def to_record(spec: ModelSpec) -> dict[str, Any]:
-    """Plain flat dict, read back by `from_record`."""
+    """Plain flat dict, read back by `from_record`; what a family leaves no choice of is not told."""
     if spec.decoder is not None:
+        family = _WITH_DECODER[spec.family]
         rest = {f"decoder_{name}": value for name, value in dataclasses.asdict(spec.decoder).items()}
     else:
-        chosen = {} if spec.family in _NO_CHOICE else {"pool": spec.pool, "posemb": spec.posemb}
+        family, legal = spec.family, FAMILIES[spec.family].legal
+        chosen = {key: getattr(spec, key) for key in ("pool", "posemb") if len(legal[key]) > 1}
         rest = {**chosen, "num_classes": spec.num_classes}
     return {
-        "family": spec.family if spec.decoder is None else MAE,
+        "family": family,
         "variant": spec.variant,
         **dataclasses.asdict(spec.size),
         "image_size": spec.image_size,
@@ -38,23 +37,24 @@ def from_record(record: Mapping[str, Any]) -> ModelSpec:
     Raises:
       ValueError: an unknown family.
     """
-    known = ("vit", MAE, "convnext")
-    if record["family"] not in known:
-        raise ValueError(f"model family {record['family']!r}: must be one of {', '.join(known)}")
-    is_mae = record["family"] == MAE
-    family = "vit" if is_mae else record["family"]
+    plain = {called: family for family, called in _WITH_DECODER.items()}
+    name = plain.get(record["family"], record["family"])
+    if name not in FAMILIES:
+        known = ", ".join((*FAMILIES, *plain))
+        raise ValueError(f"model family {record['family']!r}: must be one of {known}")
+    family = FAMILIES[name]
     spec = ModelSpec(
-        family=family,
+        family=name,
         variant=record["variant"],
-        size=_read(_SIZES[family], record),
+        size=_read(family.size, record),
         image_size=record["image_size"],
         layer_norm_eps=record.get("layer_norm_eps", LAYER_NORM_EPS),  # the first imports did not tell it
-        pool=record.get("pool", "mean"),
-        posemb=record.get("posemb", "none"),
+        pool=record.get("pool", family.legal["pool"][0]),
+        posemb=record.get("posemb", family.legal["posemb"][0]),
         num_classes=record.get("num_classes", 0),
         decoder=None,
     )
-    return with_decoder(spec, _read(Decoder, record, "decoder_")) if is_mae else spec
+    return with_decoder(spec, _read(Decoder, record, "decoder_")) if record["family"] in plain else spec
 
 
 def _read(kind: type, record: Mapping[str, Any], prefix: str = "") -> Any:

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semivit_jax.export import Bundle, export
+from semivit_jax.export import export
 from semivit_jax.main import main
 from semivit_jax.models import families
-from semivit_jax.weights import Preprocessing, layout
+from semivit_jax.weights import layout
+from semivit_jax.weights.preprocessing import Preprocessing
+from semivit_jax.weights.weights import Weights
 from tests.e2e.photos import SMALL
 from tests.models import spec_of
 
@@ -47,7 +49,7 @@ def imported(tmp_path_factory):
         path: (path.endswith("scale") + 0.1 * generator.standard_normal(shape)).astype(np.float32)
         for path, shape in families.shapes(spec).items()
     }
-    export(folder / "theirs", "hugging_face", Bundle(spec, layout.unflatten(flat), ("apple", "leaf", "sky"), VIEW))
+    export(folder / "theirs", "hugging_face", Weights(spec, layout.unflatten(flat), ("apple", "leaf", "sky"), VIEW))
     assert main(["semivit", "import", str(folder / "theirs"), "--model=vit_test2", f"--out={folder / 'in'}"]) == 0
     return folder / "in"
 

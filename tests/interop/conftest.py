@@ -10,7 +10,7 @@ import pytest
 
 from semivit_jax.models import families
 from semivit_jax.models.spec import PLAIN
-from semivit_jax.weights import Imported
+from semivit_jax.weights.importing import Imported
 
 PIXELS = 32  # side of the test images; vit_test has patches of 8
 
@@ -70,8 +70,10 @@ def torch_output(module, images: np.ndarray) -> np.ndarray:
 
 
 def our_logits(imported: Imported, images: np.ndarray) -> np.ndarray:
-    return np.asarray(jax.jit(families.network(imported.spec, PLAIN, 0.0).logits)(imported.params, images, None))
+    return np.asarray(
+        jax.jit(families.network(imported.weights.spec, PLAIN, 0.0).logits)(imported.weights.params, images, None)
+    )
 
 
 def our_features(imported: Imported, images: np.ndarray) -> np.ndarray:
-    return np.asarray(families.network(imported.spec, PLAIN, 0.0).features(imported.params, images))
+    return np.asarray(families.network(imported.weights.spec, PLAIN, 0.0).features(imported.weights.params, images))

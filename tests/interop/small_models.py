@@ -1,7 +1,7 @@
 """A small timm ViT, and how close its outputs must be to ours."""
 
 from semivit_jax.models.vit import VIT_SIZES
-from semivit_jax.weights import import_weights
+from semivit_jax.weights.importing import import_weights
 from tests.interop.conftest import PIXELS, randomised
 
 TOLERANCE = 1e-4

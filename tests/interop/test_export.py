@@ -10,11 +10,12 @@ import sklearn.datasets
 from PIL import Image
 
 from semivit_jax.data.images.crop_resize import resize_short_side_and_crop
-from semivit_jax.export import Bundle, export
-from semivit_jax.export.bundle import normalise
+from semivit_jax.export import export
 from semivit_jax.models import families
 from semivit_jax.models.spec import PLAIN, ModelSpec
-from semivit_jax.weights import Preprocessing, layout
+from semivit_jax.weights import layout
+from semivit_jax.weights.preprocessing import Preprocessing, normalise
+from semivit_jax.weights.weights import Weights
 from tests.interop.conftest import torch_output
 from tests.models import spec_of
 
@@ -37,17 +38,17 @@ OTHER_EPS = 0.1  # of LayerNorm, large enough to show in the logits
 
 
 @pytest.fixture(params=MODELS)
-def bundle(request) -> Bundle:
-    return random_bundle(MODELS[request.param])
+def weights(request) -> Weights:
+    return random_weights(MODELS[request.param])
 
 
-def random_bundle(spec: ModelSpec) -> Bundle:
+def random_weights(spec: ModelSpec) -> Weights:
     generator = np.random.default_rng(0)
     flat = {
         path: ((path.endswith(("scale", "gamma"))) + 0.1 * generator.standard_normal(shape)).astype(np.float32)
         for path, shape in families.shapes(spec).items()
     }
-    return Bundle(spec=spec, params=layout.unflatten(flat), class_names=CLASS_NAMES, preprocessing=VIEW)
+    return Weights(spec=spec, params=layout.unflatten(flat), class_names=CLASS_NAMES, preprocessing=VIEW)
 
 
 def synthetic_photo(width: int, height: int, seed: int) -> Image.Image:
@@ -85,55 +86,55 @@ def evaluation_view(photo: Image.Image) -> np.ndarray:
     )
 
 
-def expected_logits(bundle: Bundle, pixels: np.ndarray) -> np.ndarray:
-    images = normalise(pixels, bundle.preprocessing)
-    return np.asarray(jax.jit(families.network(bundle.spec, PLAIN, 0.0).logits)(bundle.params, images, None))
+def expected_logits(weights: Weights, pixels: np.ndarray) -> np.ndarray:
+    images = normalise(pixels, weights.preprocessing)
+    return np.asarray(jax.jit(families.network(weights.spec, PLAIN, 0.0).logits)(weights.params, images, None))
 
 
-def test_timm_reads_its_folder(tmp_path, bundle, photos):
+def test_timm_reads_its_folder(tmp_path, weights, photos):
     import timm
     import torch
 
-    export(tmp_path / "out", "timm", bundle)
+    export(tmp_path / "out", "timm", weights)
     model = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True).eval()
     config = timm.data.resolve_model_data_config(model)
     transform = timm.data.create_transform(**config, is_training=False)
     with torch.no_grad():
         logits = model(torch.stack([transform(photo) for photo in photos])).numpy()
     pixels = np.stack([evaluation_view(photo) for photo in photos])
-    np.testing.assert_allclose(logits, expected_logits(bundle, pixels), atol=TOLERANCE)
+    np.testing.assert_allclose(logits, expected_logits(weights, pixels), atol=TOLERANCE)
     assert tuple(model.pretrained_cfg["label_names"]) == CLASS_NAMES
 
 
-def test_transformers_reads_its_folder(tmp_path, bundle, photos):
+def test_transformers_reads_its_folder(tmp_path, weights, photos):
     import torch
     from transformers import AutoImageProcessor, AutoModelForImageClassification
 
-    export(tmp_path / "out", "hugging_face", bundle)
+    export(tmp_path / "out", "hugging_face", weights)
     model = AutoModelForImageClassification.from_pretrained(tmp_path / "out").eval()
     processor = AutoImageProcessor.from_pretrained(tmp_path / "out")
     with torch.no_grad():
         logits = model(**processor(photos, return_tensors="pt")).logits.numpy()
     pixels = np.stack([evaluation_view(photo) for photo in photos])
-    np.testing.assert_allclose(logits, expected_logits(bundle, pixels), atol=TOLERANCE)
+    np.testing.assert_allclose(logits, expected_logits(weights, pixels), atol=TOLERANCE)
     assert tuple(model.config.id2label.values()) == CLASS_NAMES
     expected_class = {
         ("vit", "cls"): "ViTForImageClassification",
         ("vit", "mean"): "TimmWrapperForImageClassification",
         ("convnext", "mean"): "ConvNextForImageClassification",
     }
-    assert type(model).__name__ == expected_class[bundle.spec.family, bundle.spec.pool]
+    assert type(model).__name__ == expected_class[weights.spec.family, weights.spec.pool]
 
 
-def test_onnxruntime_reads_its_file(tmp_path, bundle, photos):
+def test_onnxruntime_reads_its_file(tmp_path, weights, photos):
     import onnxruntime
 
-    export(tmp_path / "out", "onnx", bundle)
+    export(tmp_path / "out", "onnx", weights)
     session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx", providers=["CPUExecutionProvider"])
     pixels = np.stack([evaluation_view(photo) for photo in photos])
     for batch in (pixels, pixels[:1]):
         (logits,) = session.run(None, {"images": batch})
-        np.testing.assert_allclose(logits, expected_logits(bundle, batch), atol=TOLERANCE)
+        np.testing.assert_allclose(logits, expected_logits(weights, batch), atol=TOLERANCE)
     metadata = session.get_modelmeta().custom_metadata_map
     assert tuple(json.loads(metadata["class_names"])) == CLASS_NAMES
     assert Preprocessing.from_json(json.loads(metadata["preprocessing"])) == VIEW
@@ -143,21 +144,21 @@ def test_onnxruntime_reads_its_file(tmp_path, bundle, photos):
 def test_transformers_computes_with_our_layer_norm_eps(tmp_path, name):
     from transformers import AutoModelForImageClassification
 
-    bundle = random_bundle(dataclasses.replace(MODELS[name], layer_norm_eps=OTHER_EPS))
-    export(tmp_path / "out", "hugging_face", bundle)
+    weights = random_weights(dataclasses.replace(MODELS[name], layer_norm_eps=OTHER_EPS))
+    export(tmp_path / "out", "hugging_face", weights)
     model = AutoModelForImageClassification.from_pretrained(tmp_path / "out").eval()
     pixels = np.stack([evaluation_view(synthetic_photo(150, 100, 0))])
     logits = torch_output(model, np.asarray(normalise(pixels, VIEW)))
-    np.testing.assert_allclose(logits, expected_logits(bundle, pixels), atol=TOLERANCE)
+    np.testing.assert_allclose(logits, expected_logits(weights, pixels), atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("name", ["mean", "cls", "convnext"])
 def test_onnxruntime_computes_with_our_layer_norm_eps(tmp_path, name):
     import onnxruntime
 
-    bundle = random_bundle(dataclasses.replace(MODELS[name], layer_norm_eps=OTHER_EPS))
-    export(tmp_path / "out", "onnx", bundle)
+    weights = random_weights(dataclasses.replace(MODELS[name], layer_norm_eps=OTHER_EPS))
+    export(tmp_path / "out", "onnx", weights)
     session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx", providers=["CPUExecutionProvider"])
     pixels = np.stack([evaluation_view(synthetic_photo(150, 100, 0))])
     (logits,) = session.run(None, {"images": pixels})
-    np.testing.assert_allclose(logits, expected_logits(bundle, pixels), atol=TOLERANCE)
+    np.testing.assert_allclose(logits, expected_logits(weights, pixels), atol=TOLERANCE)

@@ -55,8 +55,8 @@ def test_timm_hub_folder_brings_its_preprocessing(tmp_path, images):
     save_for_hf(model, tmp_path, safe_serialization=True)
     result = imported(tmp_path, image_size=None)
     np.testing.assert_allclose(our_logits(result, images), torch_output(model, images), atol=TOLERANCE)
-    assert result.preprocessing.mean == result.preprocessing.std == (0.5, 0.5, 0.5)
-    assert (result.preprocessing.crop_fraction, result.preprocessing.image_size) == (0.9, PIXELS)
+    assert result.weights.preprocessing.mean == result.weights.preprocessing.std == (0.5, 0.5, 0.5)
+    assert (result.weights.preprocessing.crop_fraction, result.weights.preprocessing.image_size) == (0.9, PIXELS)
 
 
 def test_dinov2_of_timm_with_layer_scale(tmp_path, images):
@@ -89,9 +89,9 @@ def test_hugging_face_vit_for_classification(tmp_path, images):
     ViTImageProcessor(size={"height": PIXELS, "width": PIXELS}).save_pretrained(tmp_path)
     result = imported(tmp_path, image_size=None)
     np.testing.assert_allclose(our_logits(result, images), torch_output(model, images), atol=TOLERANCE)
-    assert result.class_names == ("cat", "dog", "owl")
-    assert result.preprocessing.mean == (0.5, 0.5, 0.5)
-    assert result.preprocessing.image_size == PIXELS
+    assert result.weights.class_names == ("cat", "dog", "owl")
+    assert result.weights.preprocessing.mean == (0.5, 0.5, 0.5)
+    assert result.weights.preprocessing.image_size == PIXELS
     assert names_in(result.report) == names_stored(tmp_path)
 
 
@@ -106,7 +106,7 @@ def test_hugging_face_vit_encoder(tmp_path, images):
         torch_output(lambda x: model(x).last_hidden_state[:, 0], images),
     )
     np.testing.assert_allclose(ours, theirs, atol=TOLERANCE)
-    assert result.spec.num_classes == 0
+    assert result.weights.spec.num_classes == 0
 
 
 def test_hugging_face_dinov2(tmp_path, images):
@@ -130,7 +130,7 @@ def test_hugging_face_layer_norm_eps_comes_along(tmp_path, images, eps):
     model = randomised(ViTModel(ViTConfig(**{**SMALL_HUGGING_FACE, "layer_norm_eps": eps})))
     model.save_pretrained(tmp_path)
     result = imported(tmp_path)
-    assert result.spec.layer_norm_eps == eps
+    assert result.weights.spec.layer_norm_eps == eps
     theirs = torch_output(lambda x: model(x).last_hidden_state[:, 0], images)
     np.testing.assert_allclose(our_features(result, images), theirs, atol=TOLERANCE)
 
@@ -151,7 +151,7 @@ def test_hugging_face_mae_continues_with_its_decoder(tmp_path, images):
         pixels = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
         theirs = model(pixels, noise=torch.from_numpy(noise))
     result = imported(tmp_path, decoder=True)
-    ours = families.autoencoder(result.spec, PLAIN, 0.75).apply(result.params, images, noise)
+    ours = families.autoencoder(result.weights.spec, PLAIN, 0.75).apply(result.weights.params, images, noise)
     np.testing.assert_allclose(ours.pred, theirs.logits, atol=TOLERANCE)
     np.testing.assert_array_equal(ours.patch_mask, theirs.mask)
     assert names_in(result.report) == names_stored(tmp_path)
@@ -179,7 +179,7 @@ def test_hugging_face_convnext_has_a_final_norm_of_its_own(tmp_path, images, eps
     model = randomised(ConvNextForImageClassification(config))
     model.save_pretrained(tmp_path / "theirs")
     result = imported(tmp_path / "theirs", "convnext_test", image_size=None)
-    assert (result.spec.layer_norm_eps, result.class_names) == (eps, ("cat", "dog", "owl"))
+    assert (result.weights.spec.layer_norm_eps, result.weights.class_names) == (eps, ("cat", "dog", "owl"))
     np.testing.assert_allclose(our_logits(result, images), torch_output(model, images), atol=TOLERANCE)
     assert names_in(result.report) == names_stored(tmp_path / "theirs", prefix="convnext.")
 
@@ -190,5 +190,5 @@ def test_hugging_face_convnext_as_transformers_makes_it(tmp_path, images):
     model = randomised(ConvNextForImageClassification(ConvNextConfig()), std=0.02)
     model.save_pretrained(tmp_path)
     result = imported(tmp_path, "convnext_tiny", image_size=None)
-    assert (result.spec.layer_norm_eps, result.preprocessing.image_size) == (1e-12, 224)
+    assert (result.weights.spec.layer_norm_eps, result.weights.preprocessing.image_size) == (1e-12, 224)
     np.testing.assert_allclose(our_logits(result, images), torch_output(model, images), atol=TOLERANCE)

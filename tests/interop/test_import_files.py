@@ -11,8 +11,8 @@ import pytest
 
 from semivit_jax.cli.import_weights import import_weights as command
 from semivit_jax.models import posemb
-from semivit_jax.weights import load_imported
 from semivit_jax.weights.account import Status
+from semivit_jax.weights.folder import load_imported
 from semivit_jax.weights.preprocessing import IMAGENET_224
 from tests.interop.conftest import PIXELS, our_features, our_logits, torch_output
 from tests.interop.small_models import SIZE, TOLERANCE, imported, names_in, small_timm_vit
@@ -77,10 +77,10 @@ def test_published_mae_without_its_decoder(published_mae):
     left_over = [row.names[0] for row in result.report.params if row.status is Status.LEFT_OVER]
     assert all(name.startswith(("decoder_", "mask_token")) for name in left_over)
     np.testing.assert_array_equal(
-        result.params["blocks"]["attn"]["qkv"]["kernel"][11], tensors["blocks.11.attn.qkv.weight"].T
+        result.weights.params["blocks"]["attn"]["qkv"]["kernel"][11], tensors["blocks.11.attn.qkv.weight"].T
     )
-    assert result.preprocessing == IMAGENET_224
-    assert (result.spec.pool, result.spec.num_classes) == ("cls", 0)
+    assert result.weights.preprocessing == IMAGENET_224
+    assert (result.weights.spec.pool, result.weights.spec.num_classes) == ("cls", 0)
 
 
 def test_published_mae_for_mean_pooling_gets_a_new_norm_and_keeps_its_table(published_mae):
@@ -88,7 +88,7 @@ def test_published_mae_for_mean_pooling_gets_a_new_norm_and_keeps_its_table(publ
     result = imported(path, "vit_b16", pool="mean", image_size=112)
     fresh = [row.path for row in result.report.params if row.status is Status.REINITIALISED]
     assert fresh == ["fc_norm/bias", "fc_norm/scale", "head/kernel", "head/bias"]
-    assert np.all(result.params["fc_norm"]["scale"] == 1)
+    assert np.all(result.weights.params["fc_norm"]["scale"] == 1)
     (resized,) = [row for row in result.report.params if row.status is Status.RESIZED]
     assert (resized.path, resized.source_shape, resized.shape) == ("posemb", (1, 197, 768), (1, 50, 768))
 
@@ -99,10 +99,10 @@ def test_published_mae_with_its_decoder(published_mae):
     assert names_in(result.report) == tensors.keys()
     left_over = {row.names[0] for row in result.report.params if row.status is Status.LEFT_OVER}
     assert left_over == {"pos_embed", "decoder_pos_embed"}
-    decoder = result.params["decoder"]
+    decoder = result.weights.params["decoder"]
     np.testing.assert_array_equal(decoder["pred"]["kernel"], tensors["decoder_pred.weight"].T)
     np.testing.assert_array_equal(decoder["mask_token"], tensors["mask_token"])
-    sizes = dataclasses.astuple(result.spec.decoder)
+    sizes = dataclasses.astuple(result.weights.spec.decoder)
     assert sizes == (512, 8, 16)
 
 
@@ -142,7 +142,7 @@ def test_half_precision_tensors_are_widened(tmp_path):
 
     model = small_timm_vit().bfloat16()
     safetensors.torch.save_model(model, tmp_path / "half.safetensors")
-    bias = imported(tmp_path / "half.safetensors").params["head"]["bias"]
+    bias = imported(tmp_path / "half.safetensors").weights.params["head"]["bias"]
     assert bias.dtype == np.float32
     np.testing.assert_array_equal(bias, model.head.bias.float().detach().numpy())
 

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 from semivit_jax.models import convnext
-from semivit_jax.weights import layout, names
+from semivit_jax.models.convnext import CONVNEXT_SIZES
+from semivit_jax.models.spec import PLAIN
+from semivit_jax.weights import layout
+from semivit_jax.weights.convnext import PUBLISHED
+from tests.models import spec_of
 from tests.parity import recorded
 
-WIDTHS = (96, 192, 384, 768)
-DEPTHS = {"convnext_tiny": (3, 3, 9, 3), "convnext_small": (3, 3, 27, 3)}
 FLOAT64_TOLERANCE = 1e-9
 FLOAT32_TOLERANCE = 2e-6  # where only the published float32 run was recorded
 
@@ -25,12 +27,12 @@ def numbers():
 
 
 def model(name: str) -> convnext.ConvNeXt:
-    return convnext.ConvNeXt(depths=DEPTHS[name], widths=WIDTHS, num_classes=1000)
+    return convnext.ConvNeXt(spec_of(name, num_classes=1000), PLAIN)
 
 
 def slots(name: str) -> tuple[layout.Slot, ...]:
-    depths = {f"stages_{stage}": depth for stage, depth in enumerate(DEPTHS[name])}
-    return layout.slots(names.PUBLISHED_CONVNEXT, depths=depths)
+    depths = CONVNEXT_SIZES[name].depths
+    return layout.slots(PUBLISHED, depth=lambda path: depths[int(path.removeprefix("stages_")[0])])
 
 
 def formula_tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -120,7 +122,7 @@ def test_outputs_loss_and_gradient_norms_of_the_tiny_model_are_the_published_one
 
 def test_lr_scales_and_weight_decays_are_the_published_ones():
     published = json.loads((recorded.DATA / "layer_decay.json").read_text())
-    lr_scales = convnext.lr_scales(DEPTHS["convnext_small"], layer_decay=0.8, head_lr_scale=1.0)
+    lr_scales = convnext.lr_scales(CONVNEXT_SIZES["convnext_small"], layer_decay=0.8, head_lr_scale=1.0)
     weight_decays = convnext.weight_decays(0.05)
     ours = {}
     for slot in slots("convnext_small"):
@@ -134,10 +136,10 @@ def test_lr_scales_and_weight_decays_are_the_published_ones():
 
 def test_layer_decay_is_refused_for_the_tiny_model():
     with pytest.raises(ValueError, match=r"layer_decay 0.8 with depths \(3, 3, 9, 3\)"):
-        convnext.lr_scales(DEPTHS["convnext_tiny"], layer_decay=0.8, head_lr_scale=1.0)
+        convnext.lr_scales(CONVNEXT_SIZES["convnext_tiny"], layer_decay=0.8, head_lr_scale=1.0)
 
 
 def test_drop_path_rates_are_the_published_ones():
     published = json.loads((recorded.DATA / "convnext_tiny_drop_path.json").read_text())
-    rates = convnext.drop_path_rates(0.1, DEPTHS["convnext_tiny"])
+    rates = convnext.drop_path_rates(CONVNEXT_SIZES["convnext_tiny"], 0.1)
     assert rates == pytest.approx(np.concatenate(published), abs=1e-8)

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from semivit_jax.models import posemb
-from semivit_jax.models.layers import drop_path_rates
-from semivit_jax.models.mae import Mae
-from semivit_jax.models.vit import VIT_SIZES, ViT
+from semivit_jax.models.mae import Mae, with_decoder
+from semivit_jax.models.spec import PLAIN, Decoder
+from semivit_jax.models.vit import VIT_SIZES, ViT, drop_path_rates
 from tests.compiled import quick_jit
+from tests.models import spec_of
 from tests.parity import recorded
 
-COMPUTE = {"dtype": None, "attention": "xla", "remat": "none", "unroll": 1}
+COMPUTE = dataclasses.replace(PLAIN, head_init_std=2e-5)
 SIGMAS = 5.0  # of the estimates' own spread: one false alarm in a million numbers
 
 
@@ -28,16 +29,16 @@ def initial(model, *inputs):
 
 @pytest.fixture(scope="module")
 def vit_params():
-    size = dataclasses.asdict(VIT_SIZES["vit_s16"]) | {"depth": 2}
-    fields = {"num_classes": 1000, "pool": "mean", "posemb": "learned", "head_init_std": 2e-5, "image_size": 224}
-    return initial(ViT(**size, **fields, **COMPUTE), jnp.zeros((1, 224, 224, 3)))
+    size = dataclasses.replace(VIT_SIZES["vit_s16"], depth=2)
+    spec = spec_of("vit_s16", size=size, num_classes=1000, image_size=224)
+    return initial(ViT(spec, COMPUTE), jnp.zeros((1, 224, 224, 3)))
 
 
 @pytest.fixture(scope="module")
 def mae_params():
-    size = dataclasses.asdict(VIT_SIZES["vit_b16"]) | {"depth": 2}
-    decoder = {"decoder_width": 512, "decoder_depth": 2, "decoder_num_heads": 16, "mask_ratio": 0.75}
-    model = Mae(**size, image_size=224, **decoder, **COMPUTE)
+    size = dataclasses.replace(VIT_SIZES["vit_b16"], depth=2)
+    encoder = spec_of("vit_b16", size=size, image_size=224)
+    model = Mae(with_decoder(encoder, Decoder(width=512, depth=2, num_heads=16)), COMPUTE, mask_ratio=0.75)
     return initial(model, jnp.zeros((1, 224, 224, 3)), jnp.zeros((1, 196)))
 
 
@@ -98,11 +99,11 @@ def test_layers_are_drawn_independently(vit_params, mae_params):
 
 
 @pytest.mark.parametrize(
-    ("key", "rate", "depth"),
-    [("drop_path_vit_base_rate_0.1", 0.1, 12), ("drop_path_vit_huge_depth32_rate_0.2", 0.2, 32)],
+    ("key", "rate", "variant"),
+    [("drop_path_vit_base_rate_0.1", 0.1, "vit_b16"), ("drop_path_vit_huge_depth32_rate_0.2", 0.2, "vit_h14")],
 )
-def test_drop_path_rates(key, rate, depth):
-    rates = drop_path_rates(rate, depth)
+def test_drop_path_rates(key, rate, variant):
+    rates = drop_path_rates(VIT_SIZES[variant], rate)
     want = np.asarray(recorded.load_json("init_stats")[key])
     np.testing.assert_allclose(rates, np.stack([want, want], axis=1), rtol=0, atol=1e-7)
     assert (rates[0] == 0).all()  # block 0 is never dropped

@@ -5,9 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semivit_jax.models import posemb, vit
-from semivit_jax.models.vit import VIT_SIZES, ViT
+from semivit_jax.models import families, posemb, vit
+from semivit_jax.models.spec import PLAIN
+from semivit_jax.models.vit import VIT_SIZES
 from semivit_jax.ops import optim
+from tests.models import spec_of
 from tests.parity import recorded
 
 
@@ -86,21 +88,8 @@ LAYER_DECAY = {
 
 def described(variant, pool, posemb):
     """Shapes of a classifier's params in float64, so that per-layer values keep their digits."""
-    size = VIT_SIZES[variant]
-    model = ViT(
-        **vars(size),
-        image_size=4 * size.patch_size,
-        num_classes=10,
-        pool=pool,
-        posemb=posemb,
-        head_init_std=0.02,
-        dtype=None,
-        attention="xla",
-        remat="none",
-        unroll=1,
-    )
-    side = 4 * size.patch_size
-    params = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, side, side, 3))))["params"]
+    spec = spec_of(variant, image_size=4 * VIT_SIZES[variant].patch_size, pool=pool, posemb=posemb)
+    params = jax.eval_shape(families.network(spec, PLAIN, 0.0).init, jax.random.key(0))
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.float64), params)
 
 
@@ -123,7 +112,7 @@ def test_layer_wise_factors_and_weight_decays(key):
     want = recorded.load_json("layer_decay")[key]
     variant, pool, position = LAYER_DECAY[key]
     params = described(variant, pool, position)
-    scales = vit.lr_scales(VIT_SIZES[variant].depth, want["layer_decay"], want["head_lr_scalar"])
+    scales = vit.lr_scales(VIT_SIZES[variant], want["layer_decay"], want["head_lr_scalar"])
     decays = vit.weight_decays(want["weight_decay"])
     scales, decays = by_recorded_name(scales, params), by_recorded_name(decays, params)
     got = {name: [scales[name], decays[name]] for name in scales}

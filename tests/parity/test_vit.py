@@ -1,5 +1,7 @@
 """ViT against recorded logits, features, losses, gradients and block outputs."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,19 +10,16 @@ import pytest
 from semivit_jax.models import posemb
 from semivit_jax.models.layers import Block, normal_init
 from semivit_jax.models.patches import patchify
+from semivit_jax.models.spec import PLAIN
 from semivit_jax.models.vit import ViT
 from semivit_jax.ops.losses import cross_entropy
 from tests.compiled import quick_jit
+from tests.models import spec_of
 from tests.parity import recorded
 
 
-def tiny(pool, posemb="learned", **changes):
-    fields = {
-        "patch_size": 8, "image_size": 32, "width": 48, "depth": 3, "num_heads": 3, "mlp_dim": 192, "num_classes": 10,
-        "pool": pool, "posemb": posemb, "head_init_std": 0.02, "dtype": None, "attention": "xla", "remat": "none",
-        "unroll": 1,
-    }  # fmt: skip
-    return ViT(**{**fields, **changes})
+def tiny(pool, posemb="learned", **compute):
+    return ViT(spec_of("vit_test", pool=pool, posemb=posemb), dataclasses.replace(PLAIN, **compute))
 
 
 def tiny_run(pool, dtype, model=None):

@@ -7,7 +7,9 @@ import pytest
 
 from semivit_jax.inference.trained import load_trained
 from semivit_jax.main import main
-from semivit_jax.weights import import_weights, layout, load_imported
+from semivit_jax.weights import layout
+from semivit_jax.weights.folder import load_imported
+from semivit_jax.weights.importing import import_weights
 from tests.serve.runs import write_run
 
 
@@ -28,10 +30,10 @@ def test_an_exported_run_comes_back_bit_for_bit(finished, tmp_path, format, use,
     argv = [f"--workdir={finished[0]}", f"--format={format}", f"--out={out}", *([f"--use={use}"] if use else [])]
     assert run("export", *argv) == 0
     back = import_weights(str(out), variant="vit_test2", pool=None, image_size=None, decoder=False)
-    assert_same(back.params, finished[which])
-    assert back.class_names == tuple("0123456789")
-    np.testing.assert_allclose(back.preprocessing.mean, finished[1].data.mean)
-    assert (back.preprocessing.image_size, back.preprocessing.crop_fraction) == (8, 1.0)
+    assert_same(back.weights.params, finished[which])
+    assert back.weights.class_names == tuple("0123456789")
+    np.testing.assert_allclose(back.weights.preprocessing.mean, finished[1].data.mean)
+    assert (back.weights.preprocessing.image_size, back.weights.preprocessing.crop_fraction) == (8, 1.0)
 
 
 def test_import_offers_published_sizes_only(capsys):
@@ -51,18 +53,18 @@ def test_import_offers_published_sizes_only(capsys):
 def test_a_run_is_a_source_of_weights_with_both_trees(finished, tmp_path):
     assert run("import", finished[0], "--model=vit_test2", f"--out={tmp_path / 'in'}") == 0
     imported = load_imported(tmp_path / "in")
-    assert_same(imported.params, finished[2])
+    assert_same(imported.weights.params, finished[2])
     assert_same(imported.ema_params, finished[3])
-    assert imported.class_names == tuple("0123456789")
+    assert imported.weights.class_names == tuple("0123456789")
     assert imported.report.kind == "our own classifier"
-    assert imported.spec == load_trained(finished[0], kept="latest", tree=None, stage=None).spec
+    assert imported.weights.spec == load_trained(finished[0], kept="latest", tree=None, stage=None).weights.spec
     # and an import is a source too, of a checkpoint's folder as well as of its run
     assert run("import", tmp_path / "in", "--model=vit_test2", f"--out={tmp_path / 'again'}") == 0
     assert_same(load_imported(tmp_path / "again").ema_params, finished[3])
     best = finished[0] / "finetune" / "best" / "3"
     assert run("import", best, "--model=vit_test2", f"--out={tmp_path / 'best'}") == 0
     np.testing.assert_array_equal(
-        load_imported(tmp_path / "best").params["head"]["kernel"], 2 * finished[2]["head"]["kernel"]
+        load_imported(tmp_path / "best").weights.params["head"]["kernel"], 2 * finished[2]["head"]["kernel"]
     )
 
 
@@ -79,16 +81,16 @@ def test_an_import_can_be_exported(finished, tmp_path):
     run("import", finished[0], "--model=vit_test2", f"--out={tmp_path / 'in'}")
     assert run("export", f"--workdir={tmp_path / 'in'}", "--format=timm", f"--out={tmp_path / 'out'}") == 0
     back = import_weights(str(tmp_path / "out"), variant="vit_test2", pool=None, image_size=None, decoder=False)
-    assert_same(back.params, finished[3])
+    assert_same(back.weights.params, finished[3])
 
 
 def test_another_size_and_pool_are_fitted_on_the_way(finished, tmp_path):
     argv = [finished[0], "--model=vit_test2", f"--out={tmp_path / 'in'}", "--pool=cls", "--image_size=16"]
     assert run("import", *argv) == 0
     imported = load_imported(tmp_path / "in")
-    assert imported.params["posemb"].shape == (1, 5, 48)
-    assert "head" not in imported.params
-    assert imported.preprocessing.image_size == imported.spec.image_size == 16
+    assert imported.weights.params["posemb"].shape == (1, 5, 48)
+    assert "head" not in imported.weights.params
+    assert imported.weights.preprocessing.image_size == imported.weights.spec.image_size == 16
 
 
 @pytest.fixture(scope="module")
@@ -101,9 +103,9 @@ def test_our_mae_comes_in_with_and_without_its_decoder(autoencoder, tmp_path, ca
     folder, params = autoencoder
     assert run("import", folder, "--model=vit_test2", "--decoder", f"--out={tmp_path / 'both'}") == 0
     assert "with its decoder (" in capsys.readouterr().out
-    assert_same(load_imported(tmp_path / "both").params, params)
+    assert_same(load_imported(tmp_path / "both").weights.params, params)
     assert run("import", folder, "--model=vit_test2", f"--out={tmp_path / 'encoder'}") == 0
-    encoder = load_imported(tmp_path / "encoder").params
+    encoder = load_imported(tmp_path / "encoder").weights.params
     assert_same({name: encoder[name] for name in params["encoder"]}, params["encoder"])
     assert encoder["posemb"].shape == (1, 2, 48)
 

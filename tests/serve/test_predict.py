@@ -19,7 +19,7 @@ from semivit_jax.inference.predict import Predictor
 from semivit_jax.inference.predict_folder import predict_folder
 from semivit_jax.inference.trained import ModelInput, load_trained
 from semivit_jax.main import main
-from semivit_jax.weights import Preprocessing
+from semivit_jax.weights.preprocessing import Preprocessing
 from tests.compiled import quick_jit
 from tests.models import network_of
 from tests.serve.runs import write_run

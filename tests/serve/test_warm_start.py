@@ -19,7 +19,7 @@ from semivit_jax.main import main
 from semivit_jax.stages.state import TrainState
 from semivit_jax.training import sharding, start
 from semivit_jax.training.setup import Run
-from semivit_jax.weights import load_imported, save_imported
+from semivit_jax.weights.folder import load_imported, save_imported
 from tests.serve.runs import digits, fresh_params, write_run
 
 HEAD = ("head.bias", "head.kernel")
@@ -54,7 +54,7 @@ def test_an_import_with_other_classes_gives_everything_but_its_head(finished, th
     argv = [str(finished[0]), "--model=vit_test2", f"--out={tmp_path / 'in'}"]
     assert main(["semivit", "import", *argv]) == 0
     imported = load_imported(tmp_path / "in")
-    params, transfer = warm_start.from_arrays(imported.params, fresh, places, source="in")
+    params, transfer = warm_start.from_arrays(imported.weights.params, fresh, places, source="in")
     assert_all_but_the_head_is_loaded(params, transfer, finished[2], fresh)
 
 
@@ -74,7 +74,7 @@ def test_an_overridden_image_size_needs_a_table_that_fits(tmp_path, posemb):
         start_from(tree="params")
     argv = [str(tmp_path / "run"), "--model=vit_test2", "--image_size=16", f"--out={tmp_path / 'in'}"]
     assert main(["semivit", "import", *argv]) == 0
-    params, transfer = warm_start.from_arrays(load_imported(tmp_path / "in").params, fresh, places, source="in")
+    params, transfer = warm_start.from_arrays(load_imported(tmp_path / "in").weights.params, fresh, places, source="in")
     assert transfer.reinitialised == transfer.dropped == ()
     np.testing.assert_array_equal(params["head"]["kernel"], stored["head"]["kernel"])
 

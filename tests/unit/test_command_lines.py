@@ -1,8 +1,13 @@
 """Command lines that lack a flag, or name a file where a folder belongs."""
 
+import importlib
+import subprocess
+import sys
+
 import pytest
 
-from semivit_jax.cli import exits
+from semivit_jax import main
+from semivit_jax.cli import exits, flags
 from semivit_jax.cli.split import split
 from semivit_jax.cli.train import train
 
@@ -34,3 +39,116 @@ def test_a_workdir_that_is_a_file_is_called_one(more, tmp_path, capsys):
     (tmp_path / "run").touch()
     assert train(["--config=digits", f"--workdir={tmp_path / 'run'}", *more]) == exits.BAD_USAGE
     assert "run is a file; legal is a folder" in capsys.readouterr().err
+
+
+# ---- one parser for all
+
+
+def own_parser():
+    parser = flags.config_parser("toy")
+    parser.add_argument("--out")
+    parser.add_argument("--compile", nargs="?", const=True, default=True, type=flags.boolean)
+    parser.add_argument("--nocompile", dest="compile", action="store_false")
+    return parser
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--out=x", "--config=digits", "--config.seed=3"],
+        ["--out", "x", "--config", "digits", "--config.seed", "3"],
+        ["-out=x", "-config=digits", "-config.seed", "3"],
+        ["-config=digits", "--config.seed=3", "-out", "x"],
+    ],
+    ids=" ".join,
+)
+def test_every_way_to_write_a_flag_reads_the_same(argv):
+    given = flags.read_flags(own_parser(), argv, required=("config", "out"))
+    config, _ = flags.read_config("toy", given.config, None)
+    assert (given.flags.out, config.data.dataset, config.seed) == ("x", "digits", 3)
+
+
+@pytest.mark.parametrize(
+    ("argv", "compiles"),
+    [
+        ([], True),
+        (["--compile"], True),
+        (["--nocompile"], False),
+        (["--compile=false"], False),
+        (["-nocompile"], False),
+    ],
+    ids=str,
+)
+def test_what_may_be_switched_off(argv, compiles):
+    assert flags.read_flags(own_parser(), argv, required=()).flags.compile is compiles
+
+
+@pytest.mark.parametrize("off", ["--noconfig.train.deterministic", "--config.train.deterministic=False"])
+def test_a_key_may_be_switched_off_too(off):
+    for last, expected in (("--config.train.deterministic", True), (off, False)):
+        argv = ["--config=digits", "--config.train.deterministic", last, "--out=x"]
+        given = flags.read_flags(own_parser(), argv, required=("out",))
+        assert flags.read_config("toy", given.config, None)[0].train.deterministic is expected
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--config=digits", "--workdir=x", "--outt=y"], "'--outt=y' is neither a flag nor the value of one"),
+        (["--config=digits", "--workdir=x", "--config.seed=1", "2"], "'2' is neither a flag"),
+        (["--config=digits", "--workdir=x", "--config.train.deterministic", "yes"], "'yes' is neither a flag"),
+        (["--config=digits", "--workdir"], "expected one argument"),
+    ],
+)
+def test_what_no_flag_takes_is_named(argv, said, capsys):
+    assert train(argv) == exits.BAD_USAGE
+    line = capsys.readouterr().err
+    assert said in line
+    assert line.count("\n") == 1
+
+
+# ---- the table of commands
+
+
+def greet(argv):
+    """A command of this file's own."""
+    print("hello", *argv)
+    return 7
+
+
+def test_a_command_is_one_line_in_the_table(monkeypatch, capsys):
+    monkeypatch.setitem(main.COMMANDS, "greet", (f"{__name__}:greet", "say hello: WHOM"))
+    assert main.main(["semivit", "greet", "you"]) == 7
+    assert capsys.readouterr().out == "hello you\n"
+    assert main.main(["semivit", "--help"]) == 0
+    assert "  greet    say hello: WHOM\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", main.COMMANDS)
+def test_every_command_is_a_function_of_its_own_file(name):
+    module, function = main.COMMANDS[name][0].split(":")
+    assert importlib.import_module(module).__dict__[function].__module__ == module
+
+
+def loaded_by(code):
+    found = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport sys\nprint(*sys.modules)"], capture_output=True, text=True, check=True
+    )
+    return {name.partition(".")[0] for name in found.stdout.split()}
+
+
+def test_help_waits_for_no_library():
+    assert not loaded_by("from semivit_jax import main; main.main(['semivit', '--help'])") & {"jax", "absl", "numpy"}
+
+
+HEAVY = {"flax", "orbax", "grain", "sklearn", "tensorflow_datasets", "tensorboardX", "cv2"}
+
+
+def test_a_mistyped_flag_waits_for_no_library_that_training_needs():
+    modules = ("train", "split", "plan", "prepare")
+    assert not loaded_by("; ".join(f"import semivit_jax.cli.{name}" for name in modules)) & HEAVY
+
+
+def test_training_on_photos_waits_for_no_library_of_other_data_or_logs():
+    found = loaded_by("import semivit_jax.training.run")
+    assert not found & {"sklearn", "tensorflow_datasets", "tensorboardX"}

@@ -1,14 +1,16 @@
 """The ConvNeXt module: initial values, stochastic depth, shapes at its border."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from semivit_jax.models.convnext import ConvNeXt
+from semivit_jax.models.spec import PLAIN
 from tests.compiled import quick_jit
-
-DEPTHS, WIDTHS = (1, 1, 2, 1), (8, 16, 24, 32)
+from tests.models import spec_of
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +35,10 @@ def images():
     return jax.random.normal(jax.random.key(1), (2, 32, 32, 3))
 
 
-def tiny(**changes) -> ConvNeXt:
-    return ConvNeXt(**{"depths": DEPTHS, "widths": WIDTHS, "num_classes": 100, **changes})
+def tiny(**compute) -> ConvNeXt:
+    return ConvNeXt(
+        spec_of("convnext_test", num_classes=100), dataclasses.replace(PLAIN, head_init_std=0.02, **compute)
+    )
 
 
 def logits_of(params, images, masks=None, **changes) -> jax.Array:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semivit_jax.models.layers import drop_path_rates
+from semivit_jax.models.vit import VIT_SIZES, drop_path_rates
 from semivit_jax.ops import rng
 from semivit_jax.ops.erasing import ErasingDraw, apply_erasing, sample_erasing
 from semivit_jax.stages.stage import DeviceView, masks, sample_images, see
@@ -16,7 +16,7 @@ NUM = 4000
 
 @pytest.fixture(scope="module")
 def drop_path():
-    spec = DeviceView((0.5,) * 3, (0.5,) * 3, 8, None, 0.0, drop_path_rates(0.4, 3))
+    spec = DeviceView((0.5,) * 3, (0.5,) * 3, 8, None, 0.0, drop_path_rates(VIT_SIZES["vit_test"], 0.4))
     return np.asarray(sample_images(jax.random.key(0), NUM, spec).drop_path)  # (images, depth, 2)
 
 
@@ -37,13 +37,13 @@ def test_drop_path_branches_blocks_and_images_are_drawn_independently(drop_path)
 
 
 def test_masks_have_the_batch_axis_last(drop_path):
-    spec = DeviceView((0.5,) * 3, (0.5,) * 3, 8, None, 0.0, drop_path_rates(0.4, 3))
+    spec = DeviceView((0.5,) * 3, (0.5,) * 3, 8, None, 0.0, drop_path_rates(VIT_SIZES["vit_test"], 0.4))
     draws = sample_images(jax.random.key(0), NUM, spec)
     np.testing.assert_array_equal(masks(draws)[2, 1], drop_path[:, 2, 1])
 
 
 def test_a_recipe_that_draws_nothing_draws_nothing():
-    spec = DeviceView((0.5,) * 3, (0.5,) * 3, 8, None, 0.0, drop_path_rates(0.0, 3))
+    spec = DeviceView((0.5,) * 3, (0.5,) * 3, 8, None, 0.0, drop_path_rates(VIT_SIZES["vit_test"], 0.0))
     assert all(leaf is None for leaf in sample_images(jax.random.key(0), 4, spec))
 
 

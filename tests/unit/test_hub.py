@@ -12,7 +12,8 @@ import pytest
 import safetensors.numpy
 from huggingface_hub import constants
 
-from semivit_jax.weights import load_imported, names
+from semivit_jax.weights import vit_names
+from semivit_jax.weights.folder import load_imported
 from semivit_jax.weights.locate import locate
 from semivit_jax.weights.tensors import open_weights
 from tests.unit.hub_server import COMMIT, serve
@@ -38,7 +39,7 @@ REPOSITORIES = {
     "org/nothing": {"README.md": b"no weights here"},
     "org/vit": {
         "config.json": json.dumps(hugging_face_config()).encode(),
-        "model.safetensors": safetensors.numpy.save(state_dict(names.HUGGING_FACE_VIT)),
+        "model.safetensors": safetensors.numpy.save(state_dict(vit_names.HUGGING_FACE)),
     },
 }
 
@@ -159,7 +160,9 @@ def test_the_command_imports_from_the_hub(hub, tmp_path):
     assert (tmp_path / "home" / "hub" / "models--org--vit" / "snapshots" / COMMIT / "config.json").is_file()
     imported = load_imported(tmp_path / "out")
     expected = REPOSITORIES["org/vit"]["model.safetensors"]
-    np.testing.assert_array_equal(imported.params["head"]["bias"], safetensors.numpy.load(expected)["classifier.bias"])
+    np.testing.assert_array_equal(
+        imported.weights.params["head"]["bias"], safetensors.numpy.load(expected)["classifier.bias"]
+    )
 
 
 def test_the_command_without_a_network_fails_in_one_line(tmp_path):

@@ -16,9 +16,12 @@ from semivit_jax.models import families
 from semivit_jax.models.convnext import CONVNEXT_SIZES
 from semivit_jax.models.spec import PLAIN
 from semivit_jax.recipes.check import check
-from semivit_jax.weights import Imported, layout, save_imported
+from semivit_jax.weights import layout
 from semivit_jax.weights.account import ImportReport
+from semivit_jax.weights.folder import save_imported
+from semivit_jax.weights.importing import Imported
 from semivit_jax.weights.preprocessing import IMAGENET_224
+from semivit_jax.weights.weights import Weights
 from tests.compiled import quick_jit
 from tests.configs import raw_config, small_config
 from tests.models import autoencoder_of, network_of, spec_of
@@ -91,7 +94,7 @@ def test_zero_is_refused():
 def save(folder, spec):
     params = layout.unflatten({path: np.zeros(shape, np.float32) for path, shape in families.shapes(spec).items()})
     view = dataclasses.replace(IMAGENET_224, image_size=spec.image_size)
-    save_imported(folder, Imported(spec, params, None, view, None, ImportReport("x", "x", (), None)))
+    save_imported(folder, Imported(Weights(spec, params, None, view), None, ImportReport("x", "x", (), None)))
 
 
 def vit_with(eps):

@@ -33,6 +33,7 @@ def test_the_largest_dimension_that_divides_is_cut():
 def test_the_layer_axis_of_stacked_blocks_is_never_cut():
     assert specs(4, blocks__kernel=(4096, 64, 3)) == [PartitionSpec(None, "fsdp")]
     assert specs(4, decoder__blocks__kernel=(4096, 3, 64)) == [PartitionSpec(None, None, "fsdp")]
+    assert specs(4, params__stages_2__fc1__kernel=(4096, 64, 3)) == [PartitionSpec(None, "fsdp")]
 
 
 @pytest.mark.parametrize(

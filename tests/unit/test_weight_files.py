@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from semivit_jax.weights import import_weights
+from semivit_jax.weights.importing import import_weights
 from semivit_jax.weights.locate import locate
 from semivit_jax.weights.preprocessing import Preprocessing, from_hugging_face, from_timm
 from semivit_jax.weights.tensors import open_weights

@@ -13,24 +13,26 @@ import rich.console
 import safetensors.numpy
 
 from semivit_jax.cli.import_weights import import_weights as command
-from semivit_jax.export import Bundle, export
+from semivit_jax.export import export
 from semivit_jax.models import families
-from semivit_jax.models.convnext import CONVNEXT_SIZES
 from semivit_jax.models.vit import VIT_SIZES
-from semivit_jax.weights import import_weights, layout, load_imported, names, save_imported
+from semivit_jax.weights import convnext, layout, vit_names
 from semivit_jax.weights.account import Status
+from semivit_jax.weights.folder import load_imported, save_imported
+from semivit_jax.weights.importing import Imported, import_weights
+from semivit_jax.weights.layout import Table
 from semivit_jax.weights.preprocessing import IMAGENET_224
 from tests.models import spec_of
 
 PIXELS, SIZE = 32, VIT_SIZES["vit_test"]
 
 
-def state_dict(table: names.Table, **changes) -> dict[str, np.ndarray]:
+def state_dict(table: Table, **changes) -> dict[str, np.ndarray]:
     """Random tensors of the small ViT under the names of a layout."""
     spec = spec_of("vit_test", **{"image_size": PIXELS, "pool": "cls", "num_classes": 5, **changes})
     shapes, generator = families.shapes(spec), np.random.default_rng(0)
     tensors = {}
-    for slot in layout.slots(table, depths={"blocks": spec.size.depth}):
+    for slot in layout.slots(table, depth=lambda path: spec.size.depth):
         if slot.path in shapes:
             array = generator.standard_normal(shapes[slot.path]).astype(np.float32)
             tensors |= layout.split(slot, array)
@@ -62,13 +64,12 @@ def hugging_face_config(**changes) -> dict:
     }
 
 
-def convnext_state_dict(table: names.Table) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def convnext_state_dict(table: Table) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Random tensors of the small ConvNeXt under the names of a layout, and the same by our paths."""
-    size, generator = CONVNEXT_SIZES["convnext_test"], np.random.default_rng(0)
+    generator = np.random.default_rng(0)
     shapes = families.shapes(spec_of("convnext_test", image_size=PIXELS, num_classes=5))
     ours = {path: generator.standard_normal(shape).astype(np.float32) for path, shape in shapes.items()}
-    slots = layout.slots(table, depths={f"stages_{stage}": depth for stage, depth in enumerate(size.depths)})
-    theirs = {name: tensor for slot in slots for name, tensor in layout.split(slot, ours[slot.path]).items()}
+    theirs = layout.state_dict(ours, table)
     return {name: np.ascontiguousarray(tensor) for name, tensor in theirs.items()}, ours
 
 
@@ -84,7 +85,7 @@ def assert_same_trees(actual: dict, expected: dict):
 
 
 def test_every_tensor_and_every_parameter_is_accounted_for(run):
-    tensors = state_dict(names.TIMM_VIT) | {"mask_token": np.zeros((1, 1, 4), np.float32)}
+    tensors = state_dict(vit_names.TIMM) | {"mask_token": np.zeros((1, 1, 4), np.float32)}
     result = run(tensors, pool="mean", image_size=64)
     all_rows = result.report.params
     assert sorted(name for row in all_rows for name in row.names) == sorted(tensors)
@@ -95,38 +96,38 @@ def test_every_tensor_and_every_parameter_is_accounted_for(run):
     }
     reinitialised = {row.path for row in rows(result, Status.REINITIALISED)}
     assert reinitialised == {"fc_norm/scale", "fc_norm/bias", "head/kernel", "head/bias"}
-    assert layout.flatten(result.params).keys() == families.shapes(result.spec).keys()
+    assert layout.flatten(result.weights.params).keys() == families.shapes(result.weights.spec).keys()
 
 
 def test_hugging_face_gives_the_same_parameters_as_timm(run):
-    timm = run(state_dict(names.TIMM_VIT))
+    timm = run(state_dict(vit_names.TIMM))
     stored = {
         name if name.startswith("classifier") else f"vit.{name}": tensor
-        for name, tensor in state_dict(names.HUGGING_FACE_VIT).items()
+        for name, tensor in state_dict(vit_names.HUGGING_FACE).items()
     }
-    assert_same_trees(run(stored, {"config.json": hugging_face_config()}).params, timm.params)
+    assert_same_trees(run(stored, {"config.json": hugging_face_config()}).weights.params, timm.weights.params)
 
 
 def test_query_key_and_value_are_the_thirds_of_the_joined_projection(run):
-    stored = state_dict(names.HUGGING_FACE_VIT)
+    stored = state_dict(vit_names.HUGGING_FACE)
     result = run(stored, {"config.json": hugging_face_config()})
-    thirds = np.split(result.params["blocks"]["attn"]["qkv"]["kernel"][1], 3, axis=-1)
+    thirds = np.split(result.weights.params["blocks"]["attn"]["qkv"]["kernel"][1], 3, axis=-1)
     for part, third in zip(("query", "key", "value"), thirds, strict=True):
         np.testing.assert_array_equal(third.T, stored[f"encoder.layer.1.attention.attention.{part}.weight"])
 
 
 def test_a_shape_that_does_not_fit_names_both(run):
     with pytest.raises(ValueError, match=r"blocks/attn/proj/kernel: the source has \(3, 48, 48\), the model \(12, 384"):
-        run(state_dict(names.TIMM_VIT), variant="vit_s16")
+        run(state_dict(vit_names.TIMM), variant="vit_s16")
 
 
 def test_another_depth_names_both(run):
     with pytest.raises(ValueError, match=r"the source has \(3, 48\), the model \(2, 48\)"):
-        run(state_dict(names.TIMM_VIT), variant="vit_test2")
+        run(state_dict(vit_names.TIMM), variant="vit_test2")
 
 
 def test_a_lacking_tensor_is_named(run):
-    tensors = state_dict(names.TIMM_VIT)
+    tensors = state_dict(vit_names.TIMM)
     del tensors["blocks.1.attn.qkv.bias"]
     with pytest.raises(ValueError, match=r"lacks 1 tensor the model needs: blocks\.1\.attn\.qkv\.bias"):
         run(tensors)
@@ -135,7 +136,7 @@ def test_a_lacking_tensor_is_named(run):
 def test_a_tensor_without_a_place_is_named(run):
     extra = {"blocks.0.attn.q_norm.weight": np.ones(4, np.float32)}
     with pytest.raises(ValueError, match=r"no place for 1 tensor of the source: blocks\.0\.attn\.q_norm\.weight"):
-        run(state_dict(names.TIMM_VIT) | extra)
+        run(state_dict(vit_names.TIMM) | extra)
 
 
 @pytest.mark.parametrize(
@@ -148,18 +149,18 @@ def test_a_tensor_without_a_place_is_named(run):
 )
 def test_dinov2_variants_are_refused_by_name(run, name, message):
     with pytest.raises(ValueError, match=message):
-        run(state_dict(names.TIMM_VIT) | {name: np.zeros((1, 4, 4), np.float32)})
+        run(state_dict(vit_names.TIMM) | {name: np.zeros((1, 4, 4), np.float32)})
 
 
 def test_a_packed_gated_mlp_is_refused_by_name(run):
-    tensors = state_dict(names.TIMM_VIT)
+    tensors = state_dict(vit_names.TIMM)
     tensors["blocks.0.mlp.fc1.weight"] = np.zeros((2 * SIZE.mlp_dim, SIZE.width), np.float32)
     with pytest.raises(ValueError, match=r"fc1 gives 384 values and fc2 takes 192.*SwiGLU"):
         run(tensors)
 
 
 def test_layer_scale_is_folded_exactly(run):
-    plain, generator = state_dict(names.TIMM_VIT), np.random.default_rng(1)
+    plain, generator = state_dict(vit_names.TIMM), np.random.default_rng(1)
     gammas = {
         f"blocks.{block}.{scale}.gamma": generator.standard_normal(SIZE.width).astype(np.float32)
         for block in range(SIZE.depth)
@@ -173,31 +174,31 @@ def test_layer_scale_is_folded_exactly(run):
             expected[f"{name}.weight"] = gamma[:, None] * plain[f"{name}.weight"]
             expected[f"{name}.bias"] = gamma * plain[f"{name}.bias"]
     result = run(plain | gammas)
-    assert_same_trees(result.params, run(expected).params)
+    assert_same_trees(result.weights.params, run(expected).weights.params)
     named = {name for row in result.report.params for name in row.names}
     assert named == plain.keys() | gammas.keys()
 
 
 def test_a_gamma_of_another_width_is_refused(run):
     with pytest.raises(ValueError, match=r"ls1\.gamma of shape \(3,\) does not fit blocks\.0\.attn\.proj"):
-        run(state_dict(names.TIMM_VIT) | {"blocks.0.ls1.gamma": np.ones(3, np.float32)})
+        run(state_dict(vit_names.TIMM) | {"blocks.0.ls1.gamma": np.ones(3, np.float32)})
 
 
 def test_half_precision_is_widened(run):
-    tensors = state_dict(names.TIMM_VIT)
+    tensors = state_dict(vit_names.TIMM)
     result = run({name: tensor.astype(np.float16) for name, tensor in tensors.items()})
-    bias = result.params["head"]["bias"]
+    bias = result.weights.params["head"]["bias"]
     assert bias.dtype == np.float32
     np.testing.assert_array_equal(bias, tensors["head.bias"].astype(np.float16))
 
 
 def test_layer_norm_eps_comes_along(run, tmp_path):
-    result = run(state_dict(names.HUGGING_FACE_VIT), {"config.json": hugging_face_config(layer_norm_eps=1e-12)})
-    assert result.spec.layer_norm_eps == 1e-12
+    result = run(state_dict(vit_names.HUGGING_FACE), {"config.json": hugging_face_config(layer_norm_eps=1e-12)})
+    assert result.weights.spec.layer_norm_eps == 1e-12
     save_imported(tmp_path / "in", result)
-    assert load_imported(tmp_path / "in").spec.layer_norm_eps == 1e-12
+    assert load_imported(tmp_path / "in").weights.spec.layer_norm_eps == 1e-12
     with pytest.raises(ValueError, match="layer_norm_eps 1e-12: a ViT or ConvNeXt of timm computes with 1e-06"):
-        export(tmp_path / "out", "timm", Bundle(result.spec, result.params, tuple("abcde"), result.preprocessing))
+        export(tmp_path / "out", "timm", result.weights)
 
 
 @pytest.mark.parametrize(
@@ -210,12 +211,12 @@ def test_layer_norm_eps_comes_along(run, tmp_path):
 )
 def test_configs_that_do_not_fit_are_refused(run, change, message):
     with pytest.raises(ValueError, match=message):
-        run(state_dict(names.HUGGING_FACE_VIT), {"config.json": hugging_face_config(**change)})
+        run(state_dict(vit_names.HUGGING_FACE), {"config.json": hugging_face_config(**change)})
 
 
 def test_hugging_face_names_need_their_config(run):
     with pytest.raises(ValueError, match=r"without their config\.json"):
-        run(state_dict(names.HUGGING_FACE_VIT))
+        run(state_dict(vit_names.HUGGING_FACE))
 
 
 def test_an_unknown_layout_lists_names(run):
@@ -232,9 +233,9 @@ def test_preprocessing_and_class_names_travel(run):
         "image_std": [0.5, 0.5, 0.5],
     }
     configs = {"config.json": config, "preprocessor_config.json": preprocessor}
-    result = run(state_dict(names.HUGGING_FACE_VIT), configs, image_size=None)
-    assert result.class_names == tuple(f"class {i}" for i in range(5))
-    assert result.preprocessing.to_json() == {
+    result = run(state_dict(vit_names.HUGGING_FACE), configs, image_size=None)
+    assert result.weights.class_names == tuple(f"class {i}" for i in range(5))
+    assert result.weights.preprocessing.to_json() == {
         "image_size": PIXELS,
         "crop_fraction": 1.0,
         "interpolation": "bilinear",
@@ -246,29 +247,29 @@ def test_preprocessing_and_class_names_travel(run):
 @pytest.mark.parametrize(
     ("table", "config", "eps"),
     [
-        (names.PUBLISHED_CONVNEXT, None, 1e-6),
-        (names.TIMM_CONVNEXT, None, 1e-6),
-        (names.HUGGING_FACE_CONVNEXT, hugging_face_config(model_type="convnext", layer_norm_eps=1e-12), 1e-12),
+        (convnext.PUBLISHED, None, 1e-6),
+        (convnext.TIMM, None, 1e-6),
+        (convnext.HUGGING_FACE, hugging_face_config(model_type="convnext", layer_norm_eps=1e-12), 1e-12),
     ],
     ids=["published", "timm", "Hugging Face"],
 )
 def test_convnext_comes_in_whole_from_every_layout(run, table, config, eps):
     tensors, ours = convnext_state_dict(table)
     result = run(tensors, {"config.json": config} if config else None, variant="convnext_test")
-    assert_same_trees(result.params, layout.unflatten(ours))
+    assert_same_trees(result.weights.params, layout.unflatten(ours))
     assert sorted(name for row in result.report.params for name in row.names) == sorted(tensors)
-    assert result.spec.layer_norm_eps == eps
+    assert result.weights.spec.layer_norm_eps == eps
 
 
 def test_a_convnext_with_another_activation_is_refused(run):
-    tensors, _ = convnext_state_dict(names.HUGGING_FACE_CONVNEXT)
+    tensors, _ = convnext_state_dict(convnext.HUGGING_FACE)
     config = hugging_face_config(model_type="convnext", hidden_act="relu")
     with pytest.raises(ValueError, match="hidden_act 'relu'"):
         run(tensors, {"config.json": config}, variant="convnext_test")
 
 
 def test_the_printed_report_cuts_no_name(run):
-    result = run(state_dict(names.HUGGING_FACE_VIT), {"config.json": hugging_face_config()})
+    result = run(state_dict(vit_names.HUGGING_FACE), {"config.json": hugging_face_config()})
     console = rich.console.Console(width=80, file=io.StringIO())
     console.print(result.report.tables()[0])
     printed = console.file.getvalue()
@@ -281,25 +282,31 @@ def test_the_printed_report_cuts_no_name(run):
 def test_class_names_that_do_not_belong_to_the_head_are_refused(run):
     config = hugging_face_config(id2label={"0": "cat", "1": "dog"})
     with pytest.raises(ValueError, match="names 2 classes, and its head has 5 outputs"):
-        run(state_dict(names.HUGGING_FACE_VIT), {"config.json": config})
-    headless = {n: t for n, t in state_dict(names.HUGGING_FACE_VIT).items() if not n.startswith("classifier")}
-    assert run(headless, {"config.json": config}).class_names is None  # transformers writes two names for encoders
+        run(state_dict(vit_names.HUGGING_FACE), {"config.json": config})
+    headless = {n: t for n, t in state_dict(vit_names.HUGGING_FACE).items() if not n.startswith("classifier")}
+    assert (
+        run(headless, {"config.json": config}).weights.class_names is None
+    )  # transformers writes two names for encoders
 
 
 def test_without_a_config_the_authors_preprocessing_is_taken(run):
-    result = run(state_dict(names.TIMM_VIT))
-    assert result.preprocessing == dataclasses.replace(IMAGENET_224, image_size=PIXELS)
+    result = run(state_dict(vit_names.TIMM))
+    assert result.weights.preprocessing == dataclasses.replace(IMAGENET_224, image_size=PIXELS)
+
+
+def without_arrays(imported: Imported) -> Imported:
+    return dataclasses.replace(imported, weights=dataclasses.replace(imported.weights, params={}))
 
 
 def test_a_folder_written_by_the_command_loads_bit_for_bit(run, tmp_path, capsys):
-    result = run(state_dict(names.TIMM_VIT))
+    result = run(state_dict(vit_names.TIMM))
     out = tmp_path / "out"
     arguments = ["--model", "vit_test", "--image_size", str(PIXELS), "--out", str(out)]
     assert command([str(tmp_path / "model.safetensors"), *arguments]) == 0
     assert "blocks/attn/qkv/kernel" in capsys.readouterr().out
     loaded = load_imported(out)
-    assert_same_trees(loaded.params, result.params)
-    assert dataclasses.replace(loaded, params={}) == dataclasses.replace(result, params={})
+    assert_same_trees(loaded.weights.params, result.weights.params)
+    assert without_arrays(loaded) == without_arrays(result)
     with pytest.raises(FileExistsError, match="already holds an import"):
         save_imported(out, result)
 

@@ -3,19 +3,30 @@
 import numpy as np
 import pytest
 
-from semivit_jax.weights import layout, names
+from semivit_jax.weights import convnext, layout, vit_names
 
-VIT_DEPTHS = {"blocks": 3}
-CONVNEXT_DEPTHS = {f"stages_{stage}": depth for stage, depth in enumerate((1, 1, 2, 1))}
+
+def vit_depth(path):
+    return 3
+
+
+def convnext_depth(path):
+    return (1, 1, 2, 1)[int(path.removeprefix("stages_")[0])]
+
+
+def no_blocks(path):
+    raise AssertionError(path)
+
+
 TABLES = {
-    "timm ViT": (names.TIMM_VIT, VIT_DEPTHS),
-    "MAE decoder": (names.MAE_DECODER, VIT_DEPTHS),
-    "Hugging Face ViT": (names.HUGGING_FACE_VIT, VIT_DEPTHS),
-    "Hugging Face DINOv2": (names.HUGGING_FACE_DINOV2, VIT_DEPTHS),
-    "Hugging Face MAE decoder": (names.HUGGING_FACE_MAE_DECODER, VIT_DEPTHS),
-    "published ConvNeXt": (names.PUBLISHED_CONVNEXT, CONVNEXT_DEPTHS),
-    "timm ConvNeXt": (names.TIMM_CONVNEXT, CONVNEXT_DEPTHS),
-    "Hugging Face ConvNeXt": (names.HUGGING_FACE_CONVNEXT, CONVNEXT_DEPTHS),
+    "timm ViT": (vit_names.TIMM, vit_depth),
+    "MAE decoder": (vit_names.TIMM_DECODER, vit_depth),
+    "Hugging Face ViT": (vit_names.HUGGING_FACE, vit_depth),
+    "Hugging Face DINOv2": (vit_names.HUGGING_FACE_DINOV2, vit_depth),
+    "Hugging Face MAE decoder": (vit_names.HUGGING_FACE_DECODER, vit_depth),
+    "published ConvNeXt": (convnext.PUBLISHED, convnext_depth),
+    "timm ConvNeXt": (convnext.TIMM, convnext_depth),
+    "Hugging Face ConvNeXt": (convnext.HUGGING_FACE, convnext_depth),
 }
 
 
@@ -31,8 +42,8 @@ def random_array(slot: layout.Slot, generator) -> np.ndarray:
 
 @pytest.fixture(params=TABLES)
 def slots(request):
-    table, depths = TABLES[request.param]
-    return layout.slots(table, depths=depths)
+    table, depth = TABLES[request.param]
+    return layout.slots(table, depth=depth)
 
 
 def test_our_arrays_come_back_unchanged(slots):
@@ -63,7 +74,7 @@ def test_no_tensor_is_named_twice(slots):
 
 def test_convolution_and_linear_kernels_are_transposed():
     table = {"patch_embed/kernel": "conv.weight", "head/kernel": "fc.weight", "head/bias": "fc.bias"}
-    conv, kernel, bias = layout.slots(table, depths={})
+    conv, kernel, bias = layout.slots(table, depth=no_blocks)
     tensors = {"conv.weight": np.arange(2 * 3 * 5 * 7).reshape(2, 3, 5, 7), "fc.weight": np.arange(6).reshape(2, 3)}
     assert layout.join(conv, tensors.__getitem__)[4, 6, 2, 1] == tensors["conv.weight"][1, 2, 4, 6]
     assert layout.join(kernel, tensors.__getitem__)[2, 1] == tensors["fc.weight"][1, 2]
@@ -71,20 +82,20 @@ def test_convolution_and_linear_kernels_are_transposed():
 
 
 def test_parts_are_joined_in_the_order_query_key_value():
-    (slot,) = layout.slots({"blocks/attn/qkv/bias": ("q.{block}", "k.{block}", "v.{block}")}, depths={"blocks": 2})
+    (slot,) = layout.slots({"blocks/attn/qkv/bias": ("q.{block}", "k.{block}", "v.{block}")}, depth=lambda path: 2)
     value_of = {"q.0": 0, "k.0": 1, "v.0": 2, "q.1": 3, "k.1": 4, "v.1": 5}
     joined = layout.join(slot, lambda name: np.full(2, value_of[name]))
     np.testing.assert_array_equal(joined, [[0, 0, 1, 1, 2, 2], [3, 3, 4, 4, 5, 5]])
 
 
 def test_blocks_of_different_shape_are_an_error_naming_both():
-    (slot,) = layout.slots({"blocks/norm1/bias": "n.{block}"}, depths={"blocks": 2})
+    (slot,) = layout.slots({"blocks/norm1/bias": "n.{block}"}, depth=lambda path: 2)
     with pytest.raises(ValueError, match=r"n\.1 has shape \(4,\) .* n\.0 \(3,\)"):
         layout.our_shape(slot, lambda name: (3,) if name == "n.0" else (4,))
 
 
 def test_another_number_of_blocks_is_an_error():
-    (slot,) = layout.slots({"blocks/norm1/bias": "n.{block}"}, depths={"blocks": 2})
+    (slot,) = layout.slots({"blocks/norm1/bias": "n.{block}"}, depth=lambda path: 2)
     with pytest.raises(ValueError, match="has 3 blocks, the layout 2"):
         layout.split(slot, np.zeros((3, 4)))
 

@@ -1,0 +1,76 @@
+"""What one image costs in a model, counted from the sizes alone: FLOPs, and the block stacks it passes.
+
+Convention, the usual one of model FLOPs utilisation (Chowdhery et al. 2022, appendix B):
+
+* a multiply-add counts 2; only matrix products count (projections, attention, patch embedding, head),
+  everything else (normalisation, GELU, softmax, views, mixing, optimizer, EMA) counts nothing;
+* a backward pass costs twice its forward pass, except for the patch embedding, whose input needs no
+  gradient: once;
+* nothing is counted for recomputation, so rematerialisation lowers the utilisation it reports.
+"""
+
+import dataclasses
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Flops:
+    """Forward and backward FLOPs of one image through one network, or of a whole update."""
+
+    forward: int
+    backward: int
+
+    @property
+    def total(self) -> int:
+        return self.forward + self.backward
+
+    def __add__(self, other: "Flops") -> "Flops":
+        return Flops(self.forward + other.forward, self.backward + other.backward)
+
+    def times(self, count: int) -> "Flops":
+        return Flops(count * self.forward, count * self.backward)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stack:
+    """A run of equal transformer blocks on so many tokens of one image."""
+
+    tokens: int
+    width: int
+    mlp_dim: int
+    num_heads: int
+    depth: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """Of one image, forward and backward: its FLOPs, and the stacks in the order in which it passes them."""
+
+    flops: Flops
+    stacks: tuple[Stack, ...]
+
+
+def stack(size: Any, tokens: int) -> Stack:
+    """The blocks of an encoder's or a decoder's size."""
+    return Stack(tokens, size.width, size.mlp_dim, size.num_heads, size.depth)
+
+
+def matmul(rows: int, inner: int, columns: int) -> Flops:
+    """(rows, inner) @ (inner, columns), both factors receiving a gradient."""
+    forward = 2 * rows * inner * columns
+    return Flops(forward, 2 * forward)
+
+
+def blocks(passed: Stack) -> Flops:
+    """All blocks of a stack: qkv and output projections, two attention products, the MLP."""
+    tokens, width, mlp_dim = passed.tokens, passed.width, passed.mlp_dim
+    projections = matmul(tokens, width, 3 * width) + matmul(tokens, width, width)
+    attention = matmul(tokens, width, tokens) + matmul(tokens, tokens, width)  # all heads together
+    mlp = matmul(tokens, width, mlp_dim) + matmul(tokens, mlp_dim, width)
+    return (projections + attention + mlp).times(passed.depth)
+
+
+def embedding(patches: int, values: int, width: int) -> Flops:
+    """Patches of so many values each, which are data: only the kernel receives a gradient."""
+    forward = matmul(patches, values, width).forward
+    return Flops(forward, forward)

@@ -1,0 +1,228 @@
+"""ConvNeXts in other libraries: which are known, how they become ours, and how ours are told there."""
+
+from semivit_jax.models import families
+from semivit_jax.models.convnext import CONVNEXT_SIZES, STRIDE
+from semivit_jax.models.spec import ModelSpec
+from semivit_jax.weights.exchange import HEAD, Exchange, HuggingFace, Timm, Wanted
+from semivit_jax.weights.fill import Target
+from semivit_jax.weights.graph import Params, Writer, dense, norm, under
+from semivit_jax.weights.layout import Table, dense_rows, norm_rows
+from semivit_jax.weights.sources import Configs, Source, beside_hugging_face, beside_timm, model_type
+from semivit_jax.weights.tensors import Tensors
+
+_TIMM_ARCHITECTURES = ("convnext_tiny", "convnext_small")  # they are called the same here
+
+
+def _published_stage(stage: int) -> dict[str, str]:
+    ours, block = f"stages_{stage}", f"stages.{stage}.{{block}}"
+    # The stem is convolution, norm; the other three are norm, convolution.
+    conv, norm = (0, 1) if stage == 0 else (1, 0)
+    return {
+        **dense_rows(f"downsample_{stage}/conv", f"downsample_layers.{stage}.{conv}"),
+        **norm_rows(f"downsample_{stage}/norm", f"downsample_layers.{stage}.{norm}"),
+        **dense_rows(f"{ours}/dwconv", f"{block}.dwconv"),
+        **norm_rows(f"{ours}/norm", f"{block}.norm"),
+        **dense_rows(f"{ours}/fc1", f"{block}.pwconv1"),
+        **dense_rows(f"{ours}/fc2", f"{block}.pwconv2"),
+        f"{ours}/gamma": f"{block}.gamma",
+    }
+
+
+def _timm_stage(stage: int) -> dict[str, str]:
+    ours, block = f"stages_{stage}", f"stages.{stage}.blocks.{{block}}"
+    conv, norm = ("stem.0", "stem.1") if stage == 0 else (f"stages.{stage}.downsample.{i}" for i in (1, 0))
+    return {
+        **dense_rows(f"downsample_{stage}/conv", conv),
+        **norm_rows(f"downsample_{stage}/norm", norm),
+        **dense_rows(f"{ours}/dwconv", f"{block}.conv_dw"),
+        **norm_rows(f"{ours}/norm", f"{block}.norm"),
+        **dense_rows(f"{ours}/fc1", f"{block}.mlp.fc1"),
+        **dense_rows(f"{ours}/fc2", f"{block}.mlp.fc2"),
+        f"{ours}/gamma": f"{block}.gamma",
+    }
+
+
+def _hugging_face_stage(stage: int) -> dict[str, str]:
+    ours, theirs = f"stages_{stage}", f"encoder.stages.{stage}"
+    block = f"{theirs}.layers.{{block}}"
+    embeddings = ("embeddings.patch_embeddings", "embeddings.layernorm")
+    conv, norm = embeddings if stage == 0 else (f"{theirs}.downsampling_layer.{i}" for i in (1, 0))
+    return {
+        **dense_rows(f"downsample_{stage}/conv", conv),
+        **norm_rows(f"downsample_{stage}/norm", norm),
+        **dense_rows(f"{ours}/dwconv", f"{block}.dwconv"),
+        **norm_rows(f"{ours}/norm", f"{block}.layernorm"),
+        **dense_rows(f"{ours}/fc1", f"{block}.pwconv1"),
+        **dense_rows(f"{ours}/fc2", f"{block}.pwconv2"),
+        f"{ours}/gamma": f"{block}.layer_scale_parameter",
+    }
+
+
+_STAGES = range(4)
+
+PUBLISHED: Table = {
+    **{ours: theirs for stage in _STAGES for ours, theirs in _published_stage(stage).items()},
+    **norm_rows("norm", "norm"),
+    **dense_rows("head", "head"),
+}
+
+TIMM: Table = {
+    **{ours: theirs for stage in _STAGES for ours, theirs in _timm_stage(stage).items()},
+    **norm_rows("norm", "head.norm"),
+    **dense_rows("head", "head.fc"),
+}
+
+HUGGING_FACE: Table = {
+    **{ours: theirs for stage in _STAGES for ours, theirs in _hugging_face_stage(stage).items()},
+    **norm_rows("norm", "layernorm"),
+    **dense_rows("head", "classifier"),
+}
+"""ConvNextModel and ConvNextForImageClassification, without their "convnext." prefix."""
+
+
+# Name of a tensor that tells a layout apart, or Hugging Face's model_type -> the layout.
+_LAYOUTS = {"downsample_layers.0.0.weight": PUBLISHED, "stem.0.weight": TIMM, "convnext": HUGGING_FACE}
+
+
+def recognise(tensors: Tensors, configs: Configs) -> Source | None:
+    """The published names, timm's and Hugging Face's."""
+    kind = model_type(configs)
+    tensors = tensors.without_prefix("convnext." if kind else "timm_model.")
+    table = next((table for sign, table in _LAYOUTS.items() if sign in ({kind} if kind else tensors.shapes)), None)
+    if table is None:
+        return None
+    return Source(
+        kind=f"Hugging Face {kind}" if kind else "ConvNeXt",
+        family="convnext",
+        tensors=tensors,
+        folded=(),
+        table=table,
+        decoder=None,
+        decoder_num_heads=None,
+        pool="mean",
+        size={},
+        beside=beside_hugging_face(configs) if kind else beside_timm(configs),
+    )
+
+
+def spec(source: Source, wanted: Wanted) -> ModelSpec:
+    """The model of the wanted variant with the source's head.
+
+    Raises:
+      ValueError: another pool than 'mean', or a decoder.
+    """
+    if wanted.pool not in (None, "mean") or wanted.decoder:
+        raise ValueError(
+            f"{wanted.variant}: has pool 'mean' and no decoder, got pool {wanted.pool!r}, decoder {wanted.decoder}"
+        )
+    return ModelSpec(
+        family="convnext",
+        variant=wanted.variant,
+        size=CONVNEXT_SIZES[wanted.variant],
+        image_size=wanted.image_size,
+        layer_norm_eps=source.beside.layer_norm_eps,
+        pool="mean",
+        posemb="none",
+        num_classes=source.num_classes,
+        decoder=None,
+    )
+
+
+def target(source: Source, spec: ModelSpec) -> Target:
+    """Everything must fit; a head that the source lacks is drawn."""
+    return Target(
+        shapes=families.shapes(spec),
+        table=source.table,
+        resizers={},
+        fresh={},
+        drawn=() if spec.num_classes else HEAD,
+        expendable=(),
+    )
+
+
+def timm(spec: ModelSpec) -> Timm:
+    """ConvNeXt of timm."""
+    return Timm(
+        architecture=spec.variant if spec.variant in _TIMM_ARCHITECTURES else _TIMM_ARCHITECTURES[0],
+        model_args={"depths": list(spec.size.depths), "dims": list(spec.size.widths)},
+        num_features=spec.size.widths[-1],
+        global_pool="avg",
+        fixed_input_size=False,
+        pool_size=(spec.image_size // STRIDE, spec.image_size // STRIDE),
+        first_conv="stem.0",
+        classifier="head.fc",
+    )
+
+
+def hugging_face(spec: ModelSpec) -> HuggingFace:
+    """ConvNextForImageClassification."""
+    config = {
+        "architectures": ["ConvNextForImageClassification"],
+        "model_type": "convnext",
+        "depths": list(spec.size.depths),
+        "hidden_sizes": list(spec.size.widths),
+        "num_stages": len(spec.size.depths),
+        "patch_size": 4,
+        "hidden_act": "gelu",
+        "layer_norm_eps": spec.layer_norm_eps,  # there too of the final norm alone
+        "image_size": spec.image_size,
+        "num_channels": 3,
+        "drop_path_rate": 0.0,
+    }
+    return HuggingFace(config, HUGGING_FACE, "convnext.")
+
+
+def features(writer: Writer, x: str, params: Params, spec: ModelSpec) -> str:
+    """Adds everything from normalised pixels (batch, 3, height, width) to the features; stages are channels first."""
+    for stage, depth in enumerate(spec.size.depths):
+        x = _downsample(writer, x, stage, under(params, f"downsample_{stage}/"))
+        for block in range(depth):
+            x = _block(writer, x, f"stages.{stage}.{block}", under(params, f"stages_{stage}/", block))
+    pooled = writer.node("ReduceMean", [x, writer.constant([2, 3])], keepdims=0)
+    return norm(writer, pooled, "encoder", params, "norm", eps=spec.layer_norm_eps)
+
+
+def _downsample(writer: Writer, x: str, stage: int, params: Params) -> str:
+    name, stride = f"downsample.{stage}", 4 if stage == 0 else 2
+
+    def conv(y: str) -> str:
+        return writer.conv(y, f"{name}.conv", params["conv/kernel"], params["conv/bias"], strides=[stride] * 2)
+
+    def channel_norm(y: str) -> str:
+        return _channels_first(writer, norm(writer, _channels_last(writer, y), name, params, "norm"))
+
+    return channel_norm(conv(x)) if stage == 0 else conv(channel_norm(x))
+
+
+def _block(writer: Writer, x: str, name: str, params: Params) -> str:
+    kernel, bias = params["dwconv/kernel"], params["dwconv/bias"]
+    h = writer.conv(x, f"{name}.dwconv", kernel, bias, pads=[3, 3, 3, 3], group=kernel.shape[-1])
+    h = norm(writer, _channels_last(writer, h), name, params, "norm")
+    h = dense(writer, h, name, params, "fc1")
+    h = writer.node("Gelu", [h], approximate="none")
+    h = dense(writer, h, name, params, "fc2")
+    h = writer.node("Mul", [h, writer.weight(f"{name}.gamma", params["gamma"])])
+    return writer.node("Add", [x, _channels_first(writer, h)])
+
+
+def _channels_first(writer: Writer, x: str) -> str:
+    return writer.node("Transpose", [x], perm=[0, 3, 1, 2])
+
+
+def _channels_last(writer: Writer, x: str) -> str:
+    return writer.node("Transpose", [x], perm=[0, 2, 3, 1])
+
+
+EXCHANGE = Exchange(
+    known=("ConvNeXt",),
+    model_types=("convnext",),
+    recognise=recognise,
+    spec=spec,
+    target=target,
+    names=TIMM,
+    decoder_names=None,
+    constants=lambda spec: {},
+    timm=timm,
+    hugging_face=hugging_face,
+    onnx=features,
+)

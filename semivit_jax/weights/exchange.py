@@ -1,0 +1,101 @@
+"""What other libraries call a family of models: everything that importing and exporting ask about it."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from semivit_jax.models.spec import ModelSpec
+from semivit_jax.weights.fill import Target
+from semivit_jax.weights.graph import Params, Writer
+from semivit_jax.weights.layout import Table
+from semivit_jax.weights.sources import Configs, Source
+from semivit_jax.weights.tensors import Tensors
+
+POOLS = ("mean", "cls")  # what a head can read; which of them, is for a family to say
+HEAD = ("head/kernel", "head/bias")  # of every classifier, whatever its family
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """What an import is to become; see `importing.import_weights`."""
+
+    variant: str
+    pool: str | None
+    image_size: int
+    decoder: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Timm:
+    """A model as timm builds it.
+
+    Attributes:
+      architecture: name of the function that builds it.
+      model_args: the function's arguments; they spell out the sizes.
+      num_features: values that the head reads.
+      global_pool: timm's word for `pool`.
+      fixed_input_size: whether images of another size need other weights.
+      pool_size: sides of the grid that is pooled; None where there is none.
+      first_conv: module that reads the pixels.
+      classifier: module that gives the logits.
+    """
+
+    architecture: str
+    model_args: Mapping[str, Any]
+    num_features: int
+    global_pool: str
+    fixed_input_size: bool
+    pool_size: tuple[int, int] | None
+    first_conv: str
+    classifier: str
+
+
+@dataclasses.dataclass(frozen=True)
+class HuggingFace:
+    """A model as transformers builds it.
+
+    Attributes:
+      config: keys of config.json: the class, and its sizes.
+      names: of the tensors.
+      prefix: in front of all of them but the classifier's.
+    """
+
+    config: Mapping[str, Any]
+    names: Table
+    prefix: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Exchange:
+    """A family of models in other libraries.
+
+    Attributes:
+      known: layouts that are recognised, for people.
+      model_types: the same as Hugging Face's config.json calls them.
+      recognise: (tensors, configs) -> the source; None where it is not of this family. Raises ValueError for one
+        that looks alike and computes otherwise, by name.
+      spec: (source, wanted) -> the model that takes as much of the source as possible. Raises ValueError for what
+        the family does not have.
+      target: (source, spec) -> what `fill` needs to know. Raises ValueError where the source cannot become the model.
+      names: timm's; our own runs are told in them too.
+      decoder_names: of a masked autoencoder's decoder, under the paths of the decoder; None where there is none.
+      constants: spec -> arrays by path that are constants of the model here and tensors elsewhere.
+      timm: spec -> the model there.
+      hugging_face: spec -> the model there; None where it has no class of its own and travels as timm's.
+      onnx: (writer, normalised pixels (batch, 3, height, width), params and constants, spec) -> name of the
+        features (batch, width).
+    """
+
+    known: tuple[str, ...]
+    model_types: tuple[str, ...]
+    recognise: Callable[[Tensors, Configs], Source | None]
+    spec: Callable[[Source, Wanted], ModelSpec]
+    target: Callable[[Source, ModelSpec], Target]
+    names: Table
+    decoder_names: Table | None
+    constants: Callable[[ModelSpec], dict[str, np.ndarray]]
+    timm: Callable[[ModelSpec], Timm]
+    hugging_face: Callable[[ModelSpec], HuggingFace | None]
+    onnx: Callable[[Writer, str, Params, ModelSpec], str]

@@ -1,0 +1,59 @@
+"""The table of families in other libraries, and what is asked of it."""
+
+import numpy as np
+
+from semivit_jax.models.spec import ModelSpec
+from semivit_jax.weights import convnext, layout, vit
+from semivit_jax.weights.exchange import Exchange
+from semivit_jax.weights.layout import Table
+from semivit_jax.weights.sources import Configs, Source, model_type
+from semivit_jax.weights.tensors import Tensors
+from semivit_jax.weights.weights import Weights
+
+EXCHANGES: dict[str, Exchange] = {"vit": vit.EXCHANGE, "convnext": convnext.EXCHANGE}
+"""Family -> its exchange."""
+
+
+def recognise(tensors: Tensors, configs: Configs) -> Source:
+    """Recognises whose weights a state dict holds: by the config beside it, else by the names of its tensors.
+
+    Args:
+      tensors: the state dict as stored.
+      configs: parsed config.json and preprocessor_config.json, where they lie beside it.
+
+    Raises:
+      ValueError: a layout that is not known, or a variant the models here cannot represent, by name.
+    """
+    for exchange in EXCHANGES.values():
+        source = exchange.recognise(tensors, configs)
+        if source is not None:
+            return source
+    raise ValueError(_unknown(tensors, configs))
+
+
+def _unknown(tensors: Tensors, configs: Configs) -> str:
+    if model_type(configs):
+        *others, last = [kind for exchange in EXCHANGES.values() for kind in exchange.model_types]
+        return f"model_type {model_type(configs)!r}: only {', '.join(others)} and {last} are supported"
+    if any("patch_embeddings" in name for name in tensors.shapes):
+        return (
+            "Hugging Face weights without their config.json: give the folder or the hub name, because "
+            "the number of heads and the LayerNorm eps stand there alone"
+        )
+    known = ", ".join(layout for exchange in EXCHANGES.values() for layout in exchange.known)
+    names = ", ".join(list(tensors.without_prefix("timm_model.").shapes)[:5])
+    return f"not a layout known here; its tensors are {names}, ... (known: {known})"
+
+
+def names_of(spec: ModelSpec) -> Table:
+    """What timm and the published MAE call a model's arrays."""
+    exchange = EXCHANGES[spec.family]
+    if spec.decoder is None:
+        return exchange.names
+    return layout.autoencoder_table(exchange.names, exchange.decoder_names or {})
+
+
+def arrays_of(weights: Weights) -> dict[str, np.ndarray]:
+    """Arrays by "/"-joined path; what is a constant of the model here and a tensor elsewhere is among them."""
+    flat = {path: np.asarray(leaf) for path, leaf in layout.flatten(weights.params).items()}
+    return flat | EXCHANGES[weights.spec.family].constants(weights.spec)
