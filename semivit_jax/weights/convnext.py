@@ -87,14 +87,14 @@ _LAYOUTS = {"downsample_layers.0.0.weight": PUBLISHED, "stem.0.weight": TIMM, "c
 def recognise(tensors: Tensors, configs: Configs) -> Source | None:
     """The published names, timm's and Hugging Face's."""
     kind = model_type(configs)
-    tensors = tensors.without_prefix("convnext." if kind else "timm_model.")
-    table = next((table for sign, table in _LAYOUTS.items() if sign in ({kind} if kind else tensors.shapes)), None)
+    signs = {kind} if kind else tensors.shapes
+    table = next((table for sign, table in _LAYOUTS.items() if sign in signs), None)
     if table is None:
         return None
     return Source(
         kind=f"Hugging Face {kind}" if kind else "ConvNeXt",
         family="convnext",
-        tensors=tensors,
+        tensors=tensors.without_prefix("convnext."),
         folded=(),
         table=table,
         decoder=None,

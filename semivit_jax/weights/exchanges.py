@@ -24,6 +24,8 @@ def recognise(tensors: Tensors, configs: Configs) -> Source:
     Raises:
       ValueError: a layout that is not known, or a variant the models here cannot represent, by name.
     """
+    if not model_type(configs):
+        tensors = tensors.without_prefix("timm_model.")  # of timm's models inside Hugging Face's
     for exchange in EXCHANGES.values():
         source = exchange.recognise(tensors, configs)
         if source is not None:
@@ -41,7 +43,7 @@ def _unknown(tensors: Tensors, configs: Configs) -> str:
             "the number of heads and the LayerNorm eps stand there alone"
         )
     known = ", ".join(layout for exchange in EXCHANGES.values() for layout in exchange.known)
-    names = ", ".join(list(tensors.without_prefix("timm_model.").shapes)[:5])
+    names = ", ".join(list(tensors.shapes)[:5])
     return f"not a layout known here; its tensors are {names}, ... (known: {known})"
 
 

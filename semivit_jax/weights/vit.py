@@ -25,7 +25,6 @@ def recognise(tensors: Tensors, configs: Configs) -> Source | None:
     """timm's names, which MAE, DINO, DINOv2 and Semi-ViT share, and Hugging Face's of `MODEL_TYPES`."""
     if model_type(configs):
         return _hugging_face_source(tensors, configs) if model_type(configs) in MODEL_TYPES else None
-    tensors = tensors.without_prefix("timm_model.")
     return _timm_source(tensors, configs) if "patch_embed.proj.weight" in tensors.shapes else None
 
 

@@ -62,7 +62,10 @@ BREAKS = {
     "counts of the second batch are lost": Break("ops/metrics.py", "a[k].count + b[k].count", "a[k].count", SCORES),
     # Mixing
     "the less confident image dominates": Break(
-        "ops/mixup.py", "lam = confidence / (confidence +", "lam = confidence[draw.partner] / (confidence +", PSEUDO_MIX
+        "ops/mixup.py",
+        "jnp.where(total > 0, strength / total, 0.5)",
+        "jnp.where(total > 0, 1 - strength / total, 0.5)",
+        PSEUDO_MIX,
     ),
     "lambda is not corrected for the clipped box": Break(
         "ops/mixup.py", "jnp.where(use_cutmix, 1.0 - area / (height * width), lam)", "lam", MIXUP
@@ -95,8 +98,8 @@ BREAKS = {
     ),
     "the student labels where the average should": Break(
         "stages/semi.py",
-        "model.logits(ema_params, weak, None)",
-        "model.logits(params, weak, None)",
+        "model.logits(state.ema_params, images, None)",
+        "model.logits(state.params, images, None)",
         (
             SEMI + "test_no_gradient_reaches_ema_params",
             SEMI + "test_true_labels_of_unlabeled_images_change_metrics_only",
@@ -104,8 +107,8 @@ BREAKS = {
     ),
     "the teacher learns": Break(
         "stages/semi.py",
-        "jax.lax.stop_gradient(teacher_logits)",
-        "teacher_logits",
+        "jax.lax.stop_gradient(assigned)",
+        "assigned",
         (SEMI + "test_no_gradient_reaches_ema_params", SEMI + "test_no_gradient_flows_through_a_student_that_teaches"),
     ),
     "the unlabeled loss is a mean over kept images": Break(

@@ -46,14 +46,11 @@ BREAKS = {
     ),
     "a NaN spoils the means of a line": Break("training/writers.py", "if not np.isfinite(added):", "if False:", LOGS),
     "lines after a restored step stay": Break(
-        "training/writers.py",
-        "_truncate_after(self._path, -1 if restored_step is None else restored_step)",
-        "pass",
-        LOGS,
+        "training/writers.py", "_up_to(-1 if restored_step is None else restored_step, old)", "old", LOGS
     ),
     # Checkpoints
     "checksums are not compared": Break(
-        "checkpoints/manifest.py", "elif _checksum(path) != checksum:", "elif False:", MANIFEST
+        "checkpoints/manifest.py", "elif files.checksum(path) != checksum:", "elif False:", MANIFEST
     ),
     "a checkpoint is sealed without the other process": Break(
         "checkpoints/manifest.py", 'len(parts) < int(parts[0].stem.rpartition("-")[2])', "False", MANIFEST
@@ -112,6 +109,9 @@ BREAKS = {
     ),
     # Files
     "a reader may see half of a JSON file": Break(
-        "files.py", "with open(temporary, ", "temporary = path\n    with open(temporary, ", MANIFEST
+        "files.py",
+        'temporary = target.with_name(f".{target.name}.{os.getpid()}")',
+        "temporary = target",
+        ("tests/unit/test_files.py",),
     ),
 }

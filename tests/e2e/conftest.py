@@ -20,7 +20,7 @@ def machine(tmp_path_factory) -> Machine:
     """One for all workers: what it keeps may be written by several processes at once."""
     base = tmp_path_factory.getbasetemp()
     found = Machine((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "machine")
-    compiled = Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
+    compiled = Path(os.environ["JAX_COMPILATION_CACHE_DIR"]).absolute()
     for folder in (compiled, found.compiled.parent):
         folder.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
@@ -68,7 +68,7 @@ def run_semi(machine, tmp_path, monkeypatch):
 def go_on_here(machine, monkeypatch, capsys):
     """Goes on with a run of the stand-in in this process, which is quicker; returns what it said."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(machine.cache))
-    monkeypatch.setattr(summary, "digits_baselines", lambda task, data: {})
+    monkeypatch.setattr(summary, "baselines", lambda task, data: {})
     monkeypatch.setattr("semivit_jax.training.compiled.make_stage", lambda *args, **kwargs: stage_with(Trouble()))
 
     def go_on(workdir):

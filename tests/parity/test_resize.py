@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from semivit_jax.models import posemb
-from semivit_jax.weights.vit import resize_patch_kernel
+from semivit_jax.weights.vit_target import resize_patch_kernel
 from tests.parity import recorded
 
 

@@ -12,9 +12,18 @@ from tests.compiled import quick_jit
 from tests.configs import small_config, small_plan
 from tests.parity import recorded
 
-PRECISIONS = pytest.mark.parametrize("dtype", [np.float64, np.float32], ids=["float64", "float32"])
 TOLERANCE = {np.float64: 1e-8, np.float32: 1e-5}
 SIDE = 32
+
+
+def in_precisions(variants):
+    """Each variant in float64, and in float32, whose bound is far wider: by default the first of them alone."""
+    cases = []
+    for number, variant in enumerate(variants):
+        cases.append(pytest.param(variant, np.float64, id=f"{variant}-float64"))
+        marks = [pytest.mark.slow] if number else []
+        cases.append(pytest.param(variant, np.float32, id=f"{variant}-float32", marks=marks))
+    return pytest.mark.parametrize(("variant", "dtype"), cases)
 
 
 def group_draw(lam, use_cutmix, box):
@@ -129,8 +138,7 @@ FINETUNE = {
 }
 
 
-@PRECISIONS
-@pytest.mark.parametrize("variant", FINETUNE)
+@in_precisions(FINETUNE)
 def test_finetune(variant, dtype):
     accum = 2 if variant == "accum2" else 1
     with jax.enable_x64(dtype == np.float64):
@@ -170,8 +178,7 @@ SEMI = {
 }
 
 
-@PRECISIONS
-@pytest.mark.parametrize("variant", SEMI)
+@in_precisions(SEMI)
 def test_semi(variant, dtype):
     accum = 2 if variant == "C" else 1
     with jax.enable_x64(dtype == np.float64):
@@ -223,8 +230,7 @@ def test_semi(variant, dtype):
             compare_final(data, "A_ema_final_f64", final.ema_params, dtype)
 
 
-@PRECISIONS
-@pytest.mark.parametrize("variant", ["norm_pix", "raw_pix", "norm_pix_accum2"])
+@in_precisions(["norm_pix", "raw_pix", "norm_pix_accum2"])
 def test_mae(variant, dtype):
     accum = 2 if variant.endswith("accum2") else 1
     with jax.enable_x64(dtype == np.float64):
