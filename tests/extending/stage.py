@@ -19,8 +19,8 @@ from semivit_jax.ops import metrics, rng
 from semivit_jax.ops.losses import promote
 from semivit_jax.ops.metrics import Mean, Metrics
 from semivit_jax.plan import Plan, Stream
-from semivit_jax.stages import stage, state, supervised
-from semivit_jax.stages.spec import StageSpec
+from semivit_jax.stages import mae, stage, state, supervised
+from semivit_jax.stages.spec import AS_IT_IS, IMPORT, IMPORTED, Pass, StageSpec
 from semivit_jax.stages.stage import DeviceView, ImageDraws, PyTree, Stage, masks, see
 from semivit_jax.stages.state import TrainState
 
@@ -118,7 +118,10 @@ SPEC = StageSpec(
     check=check,
     streams=lambda section: (Stream("labeled", "labeled", (("image", "labeled"),), label="questions"),),
     group_size=lambda section: 1,
+    model=model,
+    passes=lambda config, model: (Pass(families.cost(model), 1, backward=True),),
     make=make,
+    starts_from={"mae": mae.TO_CLASSIFIER, "questions": AS_IT_IS, IMPORT: IMPORTED},
     score="macro_f1",
     summary={"macro_f1": "val/macro_f1", "ema_macro_f1": "val_ema/macro_f1", "said_yes": "last_epoch/said_yes"},
     rows=(("three questions, macro F1", "macro_f1"), ("three questions, macro F1, average", "ema_macro_f1")),

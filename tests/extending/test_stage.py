@@ -25,16 +25,18 @@ from semivit_jax.training.sharding import make_mesh
 from tests.compiled import quick_jit
 from tests.e2e.runs import final_arrays
 from tests.extending import logger, stage, stage_recipe
+from tests.serve.runs import write_run
 
 # ml-collections loads config files in a way that Python 3.12 drops; nothing of ours can change that.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module.. method is deprecated:DeprecationWarning")
 
 RECIPE = f"--config={stage_recipe.__file__}"
-STEPS, STOP = 12, 7  # two updates are an epoch
+STEPS, STOP = 24, 13  # two updates are an epoch
 FLAGS = [f"--config.{key}={value}" for key, value in {
-    "model.variant": "vit_test2", "questions.epochs": STEPS / 2, "questions.yes_weight": 2.0,
-    "train.eval_every_epochs": 2.0, "train.agree_every_steps": 1, "checkpoint.save_every_steps": 3,
-    "log.every_steps": 2, "log.tensorboard": False, "train.compilation_cache": False,
+    "model.variant": "vit_test2", "questions.epochs": STEPS / 2, "questions.base_lr": 1e-2,
+    "questions.yes_weight": 1.5, "train.eval_every_epochs": 4.0, "train.eval_batch_size": 100,
+    "train.agree_every_steps": 1, "checkpoint.save_every_steps": 5, "log.every_steps": 2,
+    "log.tensorboard": False, "train.compilation_cache": False,
 }.items()]  # fmt: skip
 
 
@@ -84,6 +86,7 @@ def test_its_grade_is_of_all_images_together(finished):
     )
     said = np.asarray(logits(stage.see(batch["image"], stage.ImageDraws(), view))) > 0
     assert said.shape == batch["label"].shape == (360, 3)
+    assert 0 < said.mean() < 1
     found = graded(finished)[STEPS]["val/macro_f1"]
     assert 0 < found < 1
     np.testing.assert_allclose(found, f1_score(batch["label"], said, average="macro"), rtol=1e-12)
@@ -110,7 +113,7 @@ def test_the_best_weights_are_those_of_its_score(finished):
 def test_a_run_ends_with_its_numbers(finished, capsys):
     last = graded(finished)[STEPS]
     entries = told(finished)["stages"]["questions"]
-    assert entries["macro_f1"], entries["ema_macro_f1"] == (last["val/macro_f1"], last["val_ema/macro_f1"])
+    assert (entries["macro_f1"], entries["ema_macro_f1"]) == (last["val/macro_f1"], last["val_ema/macro_f1"])
     assert 0 < entries["said_yes"] < 1
     assert semivit("train", RECIPE, f"--workdir={finished}", *FLAGS) == 0  # finished: it is told again
     rows = [line.strip("│┃ ").split() for line in capsys.readouterr().out.splitlines()]
@@ -201,7 +204,26 @@ def test_its_features_are_graded_by_the_usual_probe(finished, tmp_path):
     assert found["params"]["num_images"] == 360
 
 
+def train_from(folder, source):
+    return semivit("train", RECIPE, f"--workdir={folder}", *FLAGS, f"--config.init_from={source}")
+
+
+def test_it_starts_from_the_stages_that_it_names(tmp_path):
+    write_run(tmp_path / "mae", stage="mae")
+    assert train_from(tmp_path / "run", tmp_path / "mae") == 0
+    told = json.loads((tmp_path / "run" / "questions" / "started_from.json").read_text())
+    assert {"head.kernel", "head.bias"} <= set(told["reinitialised"])
+    assert "blocks.attn.qkv.kernel" in told["loaded"]
+
+
+def test_it_starts_from_no_other(tmp_path, capsys):
+    write_run(tmp_path / "semi", stage="semi")
+    assert train_from(tmp_path / "run", tmp_path / "semi") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("stage questions does not start from semi, but from mae, questions, import")
+
+
 def test_keys_that_do_not_go_together_are_refused(tmp_path, capsys):
     smoothed = "--config.questions.label_smoothing=0.1"
     assert semivit("train", RECIPE, f"--workdir={tmp_path / 'run'}", *FLAGS, smoothed) == 2
-    assert "config.questions.yes_weight is 2.0; with label_smoothing it must be 1" in capsys.readouterr().err
+    assert "config.questions.yes_weight is 1.5; with label_smoothing it must be 1" in capsys.readouterr().err
