@@ -101,7 +101,7 @@ PARTS = (
     Part(
         "An export format",
         FORMAT,
-        'FORMATS["numpy"] = export_numpy  # semivit_jax/export/__init__.py\n',
+        'FORMATS["npz"] = export_npz  # semivit_jax/export/__init__.py\n',
         ("export_format.py",),
     ),
     Part(

@@ -1,16 +1,12 @@
-"""A logger, a subcommand and an export format of one's own: a line in a table is all they need."""
+"""A logger and a subcommand of one's own: a line in a table is all they need."""
 
-import json
-
-import numpy as np
 import pytest
 
 from semivit_jax import main
-from semivit_jax.export import FORMATS
 from semivit_jax.training import writers
 from semivit_jax.weights import layout
 from tests.configs import small_config
-from tests.extending import command, export_format, logger
+from tests.extending import command, logger
 from tests.serve.runs import write_run
 
 
@@ -18,7 +14,6 @@ from tests.serve.runs import write_run
 def registered(monkeypatch):
     monkeypatch.setitem(writers.WRITERS, "loss_csv", logger.LOSS_CSV)
     monkeypatch.setitem(main.COMMANDS, "size", ("tests.extending.command:size", command.WHAT_IT_DOES))
-    monkeypatch.setitem(FORMATS, "numpy", export_format.export_numpy)
 
 
 def semivit(*argv):
@@ -63,13 +58,3 @@ def test_what_a_subcommand_refuses_is_told_in_a_line(tmp_path, capsys):
     assert semivit("size", f"--workdir={tmp_path}") == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"semivit: error: {tmp_path} is neither a run folder")
-
-
-def test_an_export_format_is_written(tmp_path):
-    _, _, averaged = write_run(tmp_path / "run")
-    assert semivit("export", f"--workdir={tmp_path / 'run'}", "--format=numpy", f"--out={tmp_path / 'out'}") == 0
-    flat = layout.flatten(averaged)
-    with np.load(tmp_path / "out" / "params.npz") as found:
-        assert found.keys() == flat.keys()
-        assert all((found[path] == flat[path]).all() for path in flat)
-    assert json.loads((tmp_path / "out" / "preprocessing.json").read_text())["output"]["shape"] == ["batch", 10]
