@@ -48,12 +48,12 @@ def _keys(view: Any, eps: float, crop_fraction: float) -> dict[str, Any]:
 
 def check(init_from: str) -> None:
     """Raises ConfigError where there are no weights to start from; quick, nothing is read whole."""
-    origin = files.path(init_from)
-    if not origin.is_dir():
+    if not _is_folder(init_from):
         raise ConfigError(
             f"config.init_from {init_from} is not a folder; it names another run, or what "
             "`semivit import SOURCE --model MODEL --out FOLDER` has written"
         )
+    origin = files.path(init_from)
     if is_import(origin):
         return
     try:
@@ -81,3 +81,10 @@ def find(init_from: str) -> Path:
 def contents(source: Path) -> dict[str, list[int]]:
     """Size and checksum of every file of a source, which say what it was when it is gone."""
     return manifest.checksums(source) if is_import(source) else manifest.sealed(source)
+
+
+def _is_folder(init_from: str) -> bool:
+    try:
+        return files.path(init_from).is_dir()
+    except OSError:  # an address, such as hf://, which `semivit import` takes
+        return False

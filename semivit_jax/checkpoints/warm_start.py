@@ -3,37 +3,35 @@
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
 from semivit_jax.checkpoints import reading
 from semivit_jax.checkpoints.reading import CheckpointError
 from semivit_jax.files import Path
+from semivit_jax.models.spec import ModelSpec
+from semivit_jax.stages.spec import Handover
 from semivit_jax.words import counted
 
 PyTree = Any
 
-# What each transition may leave behind or start anew, as path patterns; anything else is refused.
-# MAE's decoder has done its work. The head is new, and so is fc_norm (pool 'mean'), while MAE's norm
-# serves pool 'cls'. A learned posemb starts as the sin-cos table that MAE used.
-# Imported weights may lack what their source never had.
-DROPPED = {
-    "mae": (r"^decoder\.", r"^norm\."),
-    "finetune": (),
-    "semi": (),
-    "import": (r"^decoder\.", r"^norm\.", r"^posemb$"),
-}
-REINITIALISED = {
-    "mae": (r"^head\.", r"^fc_norm\.", r"^posemb$"),
-    "finetune": (),
-    "semi": (),
-    "import": (r"^head\.", r"^fc_norm\.", r"^posemb$", r"^decoder\."),
-}
 # A head for another number of classes starts anew, its last axis alone may differ; so does one on the other pooling.
 REPLACED = (r"^head\.",)
 _MOST_OUTPUTS = 3  # differing outputs of a head that are spelled out
-_POOLED = "fc_norm.scale"  # a ViT of pool 'mean' has it, one of pool 'cls' has norm instead
+
+
+class Crossing(NamedTuple):
+    """From which model to which, and what the new stage declares about the way."""
+
+    handover: Handover
+    theirs: ModelSpec
+    ours: ModelSpec
+
+    def name(self, theirs: str) -> str:
+        """What an array of theirs is called here: an encoder that leaves its autoencoder loses its prefix."""
+        leaves = self.theirs.decoder is not None and self.ours.decoder is None
+        return theirs.removeprefix("encoder.") if leaves else theirs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,21 +53,21 @@ class Transfer:
         ]
 
 
-def plan_transfer(source: str, available: Mapping[str, Any], wanted: Mapping[str, Any], *, from_stage: str) -> Transfer:
+def plan_transfer(source: str, available: Mapping[str, Any], wanted: Mapping[str, Any], crossing: Crossing) -> Transfer:
     """Decides what is carried over, before anything is read.
 
     A head with another number of classes, or on the other pooling, counts as dropped and re-initialised.
 
     Args:
       source: where the tensors come from, for messages.
-      available: {name: anything with a shape} of the source, MAE's encoder without its prefix.
+      available: {name here: anything with a shape} of the source.
       wanted: the same of the new model.
-      from_stage: whose declarations apply.
+      crossing: whose declarations apply.
 
     Raises:
       CheckpointError: a tensor is missing, left over or of another shape without being declared.
     """
-    other_pooling = (_POOLED in available) != (_POOLED in wanted)
+    handover, other_pooling = crossing.handover, crossing.theirs.pool != crossing.ours.pool
     replaced = {
         n
         for n in wanted
@@ -78,8 +76,8 @@ def plan_transfer(source: str, available: Mapping[str, Any], wanted: Mapping[str
     loaded = tuple(n for n in wanted if n in available and n not in replaced)
     lacking = [n for n in wanted if n not in available]
     homeless = [n for n in available if n not in wanted]
-    complaints = [f"{n} is not in {source}" for n in lacking if not _declared(n, REINITIALISED[from_stage])]
-    undeclared = [n for n in homeless if not _declared(n, DROPPED[from_stage])]
+    complaints = [f"{n} is not in {source}" for n in lacking if not _declared(n, handover.fresh)]
+    undeclared = [n for n in homeless if not _declared(n, handover.left)]
     complaints += [f"{n} of {source} has no place in the model" for n in undeclared]
     complaints += [
         f"{n} has shape {tuple(available[n].shape)} in {source}, the model needs {tuple(wanted[n].shape)}"
@@ -94,26 +92,25 @@ def plan_transfer(source: str, available: Mapping[str, Any], wanted: Mapping[str
     return Transfer(source, loaded, reinitialised, dropped)
 
 
-def from_checkpoint(directory: Path, params: PyTree, shardings: PyTree, *, from_stage: str, tree: str):
+def from_checkpoint(directory: Path, params: PyTree, shardings: PyTree, *, crossing: Crossing, tree: str):
     """Loads one tree ('params' or 'ema_params') of a checkpoint into freshly initialised params.
 
     Args:
       directory: a good checkpoint.
       params: what the new stage would start from; re-initialised tensors are kept from here.
       shardings: one per leaf of params.
-      from_stage: stage that wrote the checkpoint.
+      crossing: from the model of the checkpoint to that of the new stage.
       tree: which of its trees.
 
     Returns:
       (params, Transfer).
     """
     shapes = reading.array_shapes(directory)
-    prefix = f"{tree}.encoder." if from_stage == "mae" else f"{tree}."
     stored = {n: s for n, s in shapes.items() if n.startswith(f"{tree}.")}
-    names = {n: n.removeprefix(prefix).removeprefix(f"{tree}.") for n in stored}
+    names = {n: crossing.name(n.removeprefix(f"{tree}.")) for n in stored}
     available = {names[n]: jax.ShapeDtypeStruct(s, "float32") for n, s in stored.items()}
     wanted, places = reading.flat(params), reading.flat(shardings)
-    transfer = plan_transfer(f"{directory} ({tree})", available, wanted, from_stage=from_stage)
+    transfer = plan_transfer(f"{directory} ({tree})", available, wanted, crossing)
     original = {new: old for old, new in names.items()}
     targets = {
         original[n]: jax.ShapeDtypeStruct(wanted[n].shape, wanted[n].dtype, sharding=places[n]) for n in transfer.loaded
@@ -123,13 +120,11 @@ def from_checkpoint(directory: Path, params: PyTree, shardings: PyTree, *, from_
     return jax.tree.unflatten(jax.tree.structure(params), leaves), transfer
 
 
-def from_arrays(arrays: PyTree, params: PyTree, shardings: PyTree, *, source: str):
+def from_arrays(arrays: PyTree, params: PyTree, shardings: PyTree, *, crossing: Crossing, source: str):
     """Puts imported arrays (nested dict of numpy) into freshly initialised params; returns (params, Transfer)."""
     wanted, places = reading.flat(params), reading.flat(shardings)
-    available = reading.flat(arrays)
-    if not any(n.startswith("encoder.") for n in wanted):  # MAE's encoder serves a classifier
-        available = {n.removeprefix("encoder."): a for n, a in available.items()}
-    transfer = plan_transfer(source, available, wanted, from_stage="import")
+    available = {crossing.name(n): a for n, a in reading.flat(arrays).items()}
+    transfer = plan_transfer(source, available, wanted, crossing)
     loaded = set(transfer.loaded)
     leaves = [
         jax.device_put(available[n].astype(leaf.dtype), places[n]) if n in loaded else leaf

@@ -16,7 +16,7 @@ from semivit_jax.data.images.views import unchanged
 from semivit_jax.files import Path
 from semivit_jax.models.spec import ModelSpec
 from semivit_jax.recipes import stored
-from semivit_jax.stages import mae, supervised
+from semivit_jax.stages import STAGES
 from semivit_jax.weights import layout
 from semivit_jax.weights.folder import is_import, load_imported
 from semivit_jax.weights.preprocessing import Preprocessing
@@ -137,7 +137,7 @@ def trees_of(source: Path) -> tuple[str, ...]:
 
 def model_spec(config: Config, stage: str, *, num_classes: int) -> ModelSpec:
     """The model that a stage of a run trains."""
-    return (mae.model if stage == "mae" else supervised.model)(config, num_classes)
+    return STAGES[stage].model(config, num_classes)
 
 
 def backbone(trained: Trained) -> Trained:

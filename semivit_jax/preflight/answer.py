@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from semivit_jax.config import Config, ConfigError
-from semivit_jax.models.vit import VIT_SIZES
+from semivit_jax.models import families
 from semivit_jax.plan import ImageCounts, Plan
 from semivit_jax.preflight import flops, search, step
 from semivit_jax.preflight.batch import with_legal_batch
@@ -117,10 +117,11 @@ def plan_one(
       tries: settings compiled at most when the first one does not fit.
 
     Raises:
-      ConfigError: the stage cannot run on so many devices, or the model is not a ViT.
+      ConfigError: the stage cannot run on so many devices, or nobody has counted what its model costs.
     """
-    if config.model.variant not in VIT_SIZES:
-        raise ConfigError(f"config.model.variant is {config.model.variant!r}; plans cover {', '.join(VIT_SIZES)}")
+    if families.of(config.model.variant).cost is None:
+        covered = ", ".join(families.variants(lambda family: family.cost))
+        raise ConfigError(f"config.model.variant is {config.model.variant!r}; plans cover {covered}")
     config, changed = with_legal_batch(config, stage, topology.num_devices)
     config, lowered = fit_batch(config, stage, counts, num_devices=topology.num_devices, stored=None)
     changed = (*changed, *lowered)

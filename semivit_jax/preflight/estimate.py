@@ -11,7 +11,6 @@ from semivit_jax.plan import Plan
 from semivit_jax.preflight import flops
 from semivit_jax.preflight.chips import Chip
 from semivit_jax.preflight.memory import StateBytes, activation_bytes, stacks
-from semivit_jax.stages.semi import SemiConfig
 
 SECONDS_PER_HOUR = 3600
 
@@ -83,15 +82,14 @@ def moved_bytes(config: Config, plan: Plan, state: StateBytes) -> int:
     State and gradients once each way; per micro-step the gathered parameters for every pass over them, and what
     blocks touch, written and read once per pass.
     """
-    section = config.stage(plan.stage)
-    student_passes = 4 if config.model.remat == "full" else 3  # forward, two products backward, forward again
-    teacher_passes = 1 if isinstance(section, SemiConfig) else 0
-    update = 2 * (state.total + state.params)
-    weights = (student_passes + teacher_passes) * state.total_params * activation_bytes(config) // 4
-    touched = sum(stack.images * stack.depth * stack.kept for stack in stacks(config, plan))
-    weak_share = plan.unlabeled_ratio / (1 + plan.unlabeled_ratio)
-    activations = 2 * touched * (student_passes + teacher_passes * weak_share)
-    return round(update + plan.accum * (weights + activations))
+    there_and_back = 4 if config.model.remat == "full" else 3  # forward, two products backward, forward again
+    times, activations = 0, 0
+    for one in flops.passes(config, plan):
+        again = there_and_back if one.backward else 1
+        touched = sum(stack.images * stack.blocks.depth * stack.kept for stack in stacks(config, plan, one))
+        times, activations = times + again, activations + 2 * again * touched
+    weights = times * state.total_params * activation_bytes(config) // 4
+    return 2 * (state.total + state.params) + plan.accum * (weights + activations)
 
 
 def expected_sent_bytes(config: Config, plan: Plan, state: StateBytes) -> float:
@@ -102,7 +100,8 @@ def expected_sent_bytes(config: Config, plan: Plan, state: StateBytes) -> float:
     """
     fsdp, data = config.mesh.fsdp, plan.num_devices // config.mesh.fsdp
     rounded = state.total_params * activation_bytes(config) / 4
-    passes = 2 + (config.model.remat == "full") + (plan.stage == "semi")
+    forward_only = sum(not one.backward for one in flops.passes(config, plan))
+    passes = 2 + (config.model.remat == "full") + forward_only
     gathered = passes * rounded * (fsdp - 1) / fsdp
     scattered = rounded * (fsdp - 1) / fsdp
     summed = 2 * rounded / fsdp * (data - 1) / data

@@ -1,107 +1,45 @@
-"""Model FLOPs of one optimizer update, counted from the sizes alone.
+"""Model FLOPs of one optimizer update, over its whole global batch; how they are counted says `models.cost`."""
 
-Convention, the usual one of model FLOPs utilisation (Chowdhery et al. 2022, appendix B):
-
-* a multiply-add counts 2; only matrix products count (projections, attention, patch embedding, head),
-  everything else (normalisation, GELU, softmax, views, mixing, optimizer, EMA) counts nothing;
-* a backward pass costs twice its forward pass, except for the patch embedding, whose input needs no
-  gradient: once;
-* nothing is counted for recomputation, so rematerialisation lowers the utilisation it reports.
-"""
-
-import dataclasses
+from typing import NamedTuple
 
 from semivit_jax.config import Config, ConfigError
-from semivit_jax.models.vit import VIT_SIZES, ViTSize
+from semivit_jax.models import families
+from semivit_jax.models.cost import Cost, Flops
 from semivit_jax.plan import Plan
-from semivit_jax.stages.mae import MaeConfig
-from semivit_jax.stages.semi import SemiConfig
-
-CHANNELS = 3
+from semivit_jax.stages import STAGES
 
 
-@dataclasses.dataclass(frozen=True)
-class Flops:
-    """Forward and backward FLOPs of one image through one network, or of a whole update."""
+class Passed(NamedTuple):
+    """A `Pass` of a stage whose cost is known."""
 
-    forward: int
-    backward: int
-
-    @property
-    def total(self) -> int:
-        return self.forward + self.backward
-
-    def __add__(self, other: "Flops") -> "Flops":
-        return Flops(self.forward + other.forward, self.backward + other.backward)
-
-    def times(self, count: int) -> "Flops":
-        return Flops(count * self.forward, count * self.backward)
+    cost: Cost
+    per_row: int
+    backward: bool
 
 
-def matmul(rows: int, inner: int, columns: int) -> Flops:
-    """(rows, inner) @ (inner, columns), both factors receiving a gradient."""
-    forward = 2 * rows * inner * columns
-    return Flops(forward, 2 * forward)
+def passes(config: Config, plan: Plan) -> tuple[Passed, ...]:
+    """What an update of a plan's stage passes through networks.
 
-
-def block(tokens: int, width: int, mlp_dim: int) -> Flops:
-    """One transformer block on one image: qkv and output projections, two attention products, the MLP."""
-    projections = matmul(tokens, width, 3 * width) + matmul(tokens, width, width)
-    attention = matmul(tokens, width, tokens) + matmul(tokens, tokens, width)  # all heads together
-    mlp = matmul(tokens, width, mlp_dim) + matmul(tokens, mlp_dim, width)
-    return projections + attention + mlp
-
-
-def patch_embedding(patches: int, patch_size: int, width: int) -> Flops:
-    """The images are data: only the kernel receives a gradient."""
-    forward = matmul(patches, CHANNELS * patch_size**2, width).forward
-    return Flops(forward, forward)
-
-
-def classifier(size: ViTSize, *, image_size: int, num_classes: int) -> Flops:
-    """One image through the ViT and its head; a class token makes one token more than patches."""
-    patches = (image_size // size.patch_size) ** 2
-    return (
-        patch_embedding(patches, size.patch_size, size.width)
-        + block(patches + 1, size.width, size.mlp_dim).times(size.depth)
-        + matmul(1, size.width, num_classes)
-    )
-
-
-def autoencoder(size: ViTSize, section: MaeConfig, *, image_size: int) -> Flops:
-    """One image through the MAE: encoder on the kept patches only, decoder on all of them."""
-    patches = (image_size // size.patch_size) ** 2
-    kept = int(patches * (1 - section.mask_ratio))
-    width = section.decoder_width
-    return (
-        patch_embedding(kept, size.patch_size, size.width)
-        + block(kept + 1, size.width, size.mlp_dim).times(size.depth)
-        + matmul(kept + 1, size.width, width)
-        + block(patches + 1, width, 4 * width).times(section.decoder_depth)
-        + matmul(patches + 1, width, CHANNELS * size.patch_size**2)
-    )
+    Raises:
+      ConfigError: nobody has counted what the model costs.
+    """
+    stage, known = STAGES[plan.stage], []
+    for one in stage.passes(config, stage.model(config, plan.num_classes)):
+        if one.cost is None:
+            counted = ", ".join(families.variants(lambda family: family.cost))
+            raise ConfigError(f"config.model.variant is {config.model.variant!r}; FLOPs are counted for {counted}")
+        known.append(Passed(one.cost, one.per_row, one.backward))
+    return tuple(known)
 
 
 def per_update(config: Config, plan: Plan) -> Flops:
-    """Model FLOPs of one update of a stage, over its whole global batch.
-
-    The semi stage passes every labeled and every strong image through the student, forward and backward,
-    and every weak image through the teacher, forward only.
+    """Sum over the passes of a stage; those of a teacher count forward only.
 
     Raises:
-      ConfigError: the model is no ViT.
+      ConfigError: nobody has counted what the model costs.
     """
-    variant, image_size = config.model.variant, config.data.image_size
-    if variant not in VIT_SIZES:
-        raise ConfigError(f"config.model.variant is {variant!r}; FLOPs are counted for {', '.join(VIT_SIZES)}")
-    size = VIT_SIZES[variant]
-    section = config.stage(plan.stage)
-    if isinstance(section, MaeConfig):
-        return autoencoder(size, section, image_size=image_size).times(plan.batch_size)
-    image = classifier(size, image_size=image_size, num_classes=plan.num_classes)
-    if not isinstance(section, SemiConfig):
-        return image.times(plan.batch_size)
-    unlabeled = plan.batch_size * plan.unlabeled_ratio
-    student = image.times(plan.batch_size + unlabeled)
-    teacher = Flops(image.forward * unlabeled, 0)
-    return student + teacher
+    found = Flops(0, 0)
+    for one in passes(config, plan):
+        image = one.cost.flops if one.backward else Flops(one.cost.flops.forward, 0)
+        found += image.times(plan.batch_size * one.per_row)
+    return found

@@ -7,9 +7,9 @@ from typing import Any
 import jax
 
 from semivit_jax.config import Config
-from semivit_jax.models.vit import VIT_SIZES
+from semivit_jax.models.cost import Stack
 from semivit_jax.plan import Plan
-from semivit_jax.stages.mae import MaeConfig
+from semivit_jax.preflight.flops import Passed, passes
 from semivit_jax.stages.state import TrainState
 
 PyTree = Any
@@ -44,15 +44,11 @@ def _local(tree: PyTree) -> int:
 
 
 @dataclasses.dataclass(frozen=True)
-class Stack:
-    """A run of equal transformer blocks as one device sees it in one micro-step, forward and backward."""
+class DeviceStack:
+    """A stack of blocks as one device sees it in one micro-step."""
 
     images: int
-    tokens: int
-    width: int
-    mlp_dim: int
-    heads: int
-    depth: int
+    blocks: Stack  # of one image
     itemsize: int  # bytes of one activation
 
     @property
@@ -74,38 +70,27 @@ class Stack:
         return self._bytes(widths=8, hidden=2) if self.itemsize == 2 else self.working
 
     def _bytes(self, *, widths: int, hidden: int) -> int:
-        return self.tokens * (widths * self.width + hidden * self.mlp_dim) * self.itemsize
+        return self.blocks.tokens * (widths * self.blocks.width + hidden * self.blocks.mlp_dim) * self.itemsize
 
     @property
     def _scores(self) -> int:
         """Logits and probabilities of one image in float32."""
-        return 2 * 4 * self.heads * self.tokens**2
+        return 2 * 4 * self.blocks.num_heads * self.blocks.tokens**2
 
     def saved(self, remat: str) -> int:
         """Bytes kept from forward to backward, all blocks."""
         kept = {
             "none": self.kept,
-            "dots": self.tokens * (6 * self.width + self.mlp_dim) * self.itemsize,  # input and products' results
-            "full": self.tokens * self.width * self.itemsize,  # inputs of the blocks
+            "dots": self._bytes(widths=6, hidden=1),  # input and products' results
+            "full": self._bytes(widths=1, hidden=0),  # inputs of the blocks
         }
-        return self.images * self.depth * kept[remat]
+        return self.images * self.blocks.depth * kept[remat]
 
 
-def stacks(config: Config, plan: Plan) -> list[Stack]:
-    """The block stacks the student passes in one micro-step: one, or MAE's encoder and decoder."""
-    size, section = VIT_SIZES[config.model.variant], config.stage(plan.stage)
-    itemsize = activation_bytes(config)
-    patches = (config.data.image_size // size.patch_size) ** 2
-    images = plan.micro_batch // plan.num_devices
-    if isinstance(section, MaeConfig):
-        kept = int(patches * (1 - section.mask_ratio))
-        width, heads = section.decoder_width, section.decoder_num_heads
-        return [
-            Stack(images, kept + 1, size.width, size.mlp_dim, size.num_heads, size.depth, itemsize),
-            Stack(images, patches + 1, width, 4 * width, heads, section.decoder_depth, itemsize),
-        ]
-    student = images * (1 + plan.unlabeled_ratio)
-    return [Stack(student, patches + 1, size.width, size.mlp_dim, size.num_heads, size.depth, itemsize)]
+def stacks(config: Config, plan: Plan, passed: Passed) -> list[DeviceStack]:
+    """Those of one micro-step, in the order in which an image passes them."""
+    images = plan.micro_batch // plan.num_devices * passed.per_row
+    return [DeviceStack(images, blocks, activation_bytes(config)) for blocks in passed.cost.stacks]
 
 
 def activation_bytes(config: Config) -> int:
@@ -120,10 +105,11 @@ def estimated_temporaries(config: Config, plan: Plan, state: StateBytes) -> int:
     as sharded as the parameters, and the parameters and their gradients rounded for computing, gathered whole. Several
     micro-steps add their sum of gradients, which the compiler holds twice.
     """
-    passed = stacks(config, plan)
+    found = passes(config, plan)
+    passed = [stack for one in found if one.backward for stack in stacks(config, plan, one)]
     saved = sum(stack.saved(config.model.remat) for stack in passed)
     working = max(stack.images * stack.working for stack in passed)
-    copies = 3 if plan.stage == "semi" else 1
+    copies = 1 if all(one.backward for one in found) else 3  # a teacher's views and the student's
     pixels = 2 * copies * passed[0].images * config.data.image_size**2 * 3 * 4
     rounded = 2 * state.total_params * activation_bytes(config) // 4
     gradients = state.params * (1 if plan.accum == 1 else 3)

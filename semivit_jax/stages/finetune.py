@@ -5,13 +5,14 @@ from typing import NamedTuple
 import jax
 
 from semivit_jax.config import Config
+from semivit_jax.models import families
 from semivit_jax.ops import metrics, mixup, rng
 from semivit_jax.ops.losses import cross_entropy, smoothed_target
 from semivit_jax.ops.metrics import Metrics
 from semivit_jax.plan import Plan, Stream
+from semivit_jax.stages import mae, state, supervised
 from semivit_jax.stages import stage as stage_lib
-from semivit_jax.stages import state, supervised
-from semivit_jax.stages.spec import StageSpec
+from semivit_jax.stages.spec import AS_IT_IS, IMPORT, IMPORTED, Pass, StageSpec
 from semivit_jax.stages.stage import ImageDraws, PyTree, Stage, masks, see
 from semivit_jax.stages.state import TrainState
 from semivit_jax.stages.supervised import SupervisedConfig
@@ -73,13 +74,18 @@ def _section(config: Config) -> SupervisedConfig:
     return section
 
 
+STARTS_FROM = {"mae": mae.TO_CLASSIFIER, "finetune": AS_IT_IS, "semi": AS_IT_IS, IMPORT: IMPORTED}
+
 SPEC = StageSpec(
     name="finetune",
     section=SupervisedConfig,
     check=lambda section: supervised.check(section, "finetune"),
     streams=lambda section: (Stream("labeled", "labeled", (("image", "labeled"),)),),
     group_size=lambda section: section.mixup_group_size if section.labeled_mixup else 1,
+    model=supervised.model,
+    passes=lambda config, model: (Pass(families.cost(model), 1, backward=True),),
     make=make,
+    starts_from=STARTS_FROM,
     score="acc1",
     summary={"acc1": "val/acc1", "ema_acc1": "val_ema/acc1"},
     rows=(("fine-tuning only", "acc1"),),

@@ -16,7 +16,7 @@ from semivit_jax.ops.metrics import Metrics
 from semivit_jax.plan import Plan, Stream
 from semivit_jax.stages import stage as stage_lib
 from semivit_jax.stages import state
-from semivit_jax.stages.spec import StageSpec
+from semivit_jax.stages.spec import AS_IT_IS, IMPORT, IMPORTED, Handover, Pass, StageSpec
 from semivit_jax.stages.stage import DeviceView, ImageDraws, PyTree, Stage, see
 from semivit_jax.stages.state import TrainState
 
@@ -121,13 +121,25 @@ def view_spec(config: Config) -> DeviceView:
     return DeviceView(data.mean, data.std, data.image_size, view, 0.0, None)
 
 
+def passes(config: Config, model: ModelSpec) -> tuple[Pass, ...]:
+    """Every image once, forward and backward."""
+    return (Pass(families.cost(model, _section(config).mask_ratio), 1, backward=True),)
+
+
+# For a classifier MAE's decoder has done its work. The head is new, and so is fc_norm (pool 'mean'), while MAE's norm
+# serves pool 'cls'. A learned posemb starts as the sin-cos table that MAE used.
+TO_CLASSIFIER = Handover(left=(r"^decoder\.", r"^norm\."), fresh=(r"^head\.", r"^fc_norm\.", r"^posemb$"))
+
 SPEC = StageSpec(
     name="mae",
     section=MaeConfig,
     check=lambda section: None,
     streams=lambda section: (Stream("training", "training", (("image", "mae"),), label=""),),
     group_size=lambda section: 1,
+    model=model,
+    passes=passes,
     make=make,
+    starts_from={"mae": AS_IT_IS, IMPORT: IMPORTED},
     score="",
     summary={"loss": "last_epoch/loss"},
     rows=(),

@@ -9,14 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from semivit_jax.config import AT_LEAST_ONE, NOT_NEGATIVE, SHARE, Config, ConfigError
+from semivit_jax.models import families
 from semivit_jax.models.families import Network
+from semivit_jax.models.spec import ModelSpec
 from semivit_jax.ops import metrics, mixup, rng
 from semivit_jax.ops.losses import cross_entropy, promote, smoothed_target
 from semivit_jax.ops.metrics import Metrics
 from semivit_jax.ops.mixup import join, mix_labeled, split
 from semivit_jax.plan import Plan, Stream
+from semivit_jax.stages import finetune, state, supervised
 from semivit_jax.stages import stage as stage_lib
-from semivit_jax.stages import state, supervised
 from semivit_jax.stages.pseudo_label import (
     RULES,
     Evidence,
@@ -27,7 +29,7 @@ from semivit_jax.stages.pseudo_label import (
     rule_of,
 )
 from semivit_jax.stages.pseudo_mixup import PSEUDO_MIXUPS, mix_pseudo, sample_pseudo_mix
-from semivit_jax.stages.spec import Health, StageSpec
+from semivit_jax.stages.spec import Health, Pass, StageSpec
 from semivit_jax.stages.stage import DeviceView, ImageDraws, PyTree, Stage, masks, see
 from semivit_jax.stages.state import TrainState
 from semivit_jax.stages.supervised import SupervisedConfig
@@ -242,13 +244,24 @@ def streams(section: SemiConfig) -> tuple[Stream, Stream]:
     return labeled, unlabeled
 
 
+def passes(config: Config, model: ModelSpec) -> tuple[Pass, ...]:
+    """All images through the student; through the teacher, forward only, what the pseudo-label rule needs."""
+    section = _section(config)
+    cost, ratio, needs = families.cost(model), section.unlabeled_ratio, RULES[section.pseudo_label_rule].needs
+    student, taught = Pass(cost, 1 + ratio, backward=True), ratio * ("teacher" in needs) + ("labeled" in needs)
+    return (student, Pass(cost, taught, backward=False)) if taught else (student,)
+
+
 SPEC = StageSpec(
     name="semi",
     section=SemiConfig,
     check=check,
     streams=streams,
     group_size=lambda section: section.mixup_group_size,
+    model=supervised.model,
+    passes=passes,
     make=make,
+    starts_from=finetune.STARTS_FROM,
     score="acc1",
     summary={
         "acc1": "val/acc1",

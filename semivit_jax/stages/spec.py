@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from semivit_jax.config import Config, StageConfig
+from semivit_jax.models.cost import Cost
+from semivit_jax.models.spec import ModelSpec
 from semivit_jax.plan import Plan, Stream
 from semivit_jax.stages.stage import Stage
 
@@ -24,6 +26,39 @@ class Health:
     told: str
 
 
+IMPORT = "import"  # beside the stages' names: weights that `semivit import` wrote
+
+
+@dataclasses.dataclass(frozen=True)
+class Pass:
+    """Images of one update that go through a network.
+
+    Attributes:
+      cost: of one image; None where nobody has counted it.
+      per_row: images beside one of `batch_size`.
+      backward: False for a teacher, which is passed forward only.
+    """
+
+    cost: Cost | None
+    per_row: int
+    backward: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Handover:
+    """Patterns of dotted names: what earlier weights may leave behind, what may start anew; all else is refused."""
+
+    left: tuple[str, ...]
+    fresh: tuple[str, ...]
+
+
+AS_IT_IS = Handover(left=(), fresh=())
+# Imported weights may lack what their source never had. A learned posemb starts as the sin-cos table that MAE used.
+IMPORTED = Handover(
+    left=(r"^decoder\.", r"^norm\.", r"^posemb$"), fresh=(r"^head\.", r"^fc_norm\.", r"^posemb$", r"^decoder\.")
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class StageSpec:
     """One stage.
@@ -35,7 +70,10 @@ class StageSpec:
       streams: section -> what it takes from the data. `batch_size` counts the images of the first; exactly one of
         them sets the epoch.
       group_size: section -> labeled images that draw and mix together; 1 where nothing mixes.
+      model: (config, classes) -> what it trains.
+      passes: (config, model) -> what an update passes through networks, for FLOPs, memory and traffic.
       make: (config, plan, backend) -> its functions, closed over network and optimizer.
+      starts_from: stage that wrote earlier weights, or IMPORT -> what may be left or made anew; others are refused.
       score: what it is graded by, 'acc1': the best weights and the table go by it. '' evaluates nothing and needs no
         labels.
       summary: entry of summary.json -> key of report.json.
@@ -50,7 +88,10 @@ class StageSpec:
     check: Callable[[Any], None]
     streams: Callable[[Any], tuple[Stream, ...]]
     group_size: Callable[[Any], int]
+    model: Callable[[Config, int], ModelSpec]
+    passes: Callable[[Config, ModelSpec], tuple[Pass, ...]]
     make: Callable[[Config, Plan, str], Stage]
+    starts_from: Mapping[str, Handover]
     score: str
     summary: Mapping[str, str]
     rows: tuple[tuple[str, str], ...]

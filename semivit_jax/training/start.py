@@ -9,9 +9,13 @@ import jax.numpy as jnp
 
 from semivit_jax import console
 from semivit_jax.checkpoints import init_from, reading, recovery, warm_start
-from semivit_jax.checkpoints.warm_start import Transfer
+from semivit_jax.checkpoints.warm_start import Crossing, Transfer
 from semivit_jax.files import Path, write_json
 from semivit_jax.hosts import agreement
+from semivit_jax.models.spec import ModelSpec
+from semivit_jax.recipes import stored
+from semivit_jax.stages import STAGES
+from semivit_jax.stages.spec import IMPORT
 from semivit_jax.stages.state import TrainState
 from semivit_jax.training import guard, rollback, writers
 from semivit_jax.training.compiled import Compiled, stage_key
@@ -64,7 +68,7 @@ def inherit(run: Run, compiled: Compiled, state: TrainState) -> TrainState:
     if source is None:
         return state
     load = inherit_import if is_import(source) else inherit_checkpoint
-    state, transfer, names = load(source, compiled, state)
+    state, transfer, names = load(source, run, compiled, state)
     for text in transfer.lines():
         console.say(text)
     if "head.kernel" in transfer.loaded and (difference := warm_start.class_mismatch(names, run.task.class_names)):
@@ -75,37 +79,57 @@ def inherit(run: Run, compiled: Compiled, state: TrainState) -> TrainState:
     return state
 
 
-def inherit_checkpoint(source: Path, compiled: Compiled, state: TrainState) -> Inherited:
+def inherit_checkpoint(source: Path, run: Run, compiled: Compiled, state: TrainState) -> Inherited:
     """Weights of an earlier stage; the teacher starts from their average where they have one."""
-    from_stage = source.parent.parent.name
+    from_stage, facts = source.parent.parent.name, reading.read_facts(source)
+    theirs = STAGES[from_stage].model(stored.check_stored(facts["config"]), len(facts["class_names"]))
+    way = crossing(run, compiled.stage.name, from_stage, theirs)
     places = jax.tree.map(lambda leaf: leaf.sharding, compiled.target.params)
-    params, transfer = warm_start.from_checkpoint(source, state.params, places, from_stage=from_stage, tree="params")
+    params, transfer = warm_start.from_checkpoint(source, state.params, places, crossing=way, tree="params")
     state = dataclasses.replace(state, params=params)
     if state.ema_params is not None:
         if any(n.startswith("ema_params.") for n in reading.array_shapes(source)):
             ema_params, _ = warm_start.from_checkpoint(
-                source, state.ema_params, places, from_stage=from_stage, tree="ema_params"
+                source, state.ema_params, places, crossing=way, tree="ema_params"
             )
         else:
             ema_params = jax.tree.map(jnp.copy, params)
         state = dataclasses.replace(state, ema_params=ema_params)
-    return Inherited(state, transfer, reading.read_facts(source)["class_names"])
+    return Inherited(state, transfer, facts["class_names"])
 
 
-def inherit_import(folder: Path, compiled: Compiled, state: TrainState) -> Inherited:
+def inherit_import(folder: Path, run: Run, compiled: Compiled, state: TrainState) -> Inherited:
     """Weights that `semivit import` wrote; the teacher as in `inherit_checkpoint`."""
     imported = load_imported(folder)
+    way = crossing(run, compiled.stage.name, IMPORT, imported.weights.spec)
     places = jax.tree.map(lambda leaf: leaf.sharding, compiled.target.params)
-    source = f"{folder} ({imported.weights.spec.variant})"
-    params, transfer = warm_start.from_arrays(imported.weights.params, state.params, places, source=source)
+    source, theirs = f"{folder} ({imported.weights.spec.variant})", imported.weights.params
+    params, transfer = warm_start.from_arrays(theirs, state.params, places, crossing=way, source=source)
     state = dataclasses.replace(state, params=params)
     if state.ema_params is not None:
         if imported.ema_params is not None:
-            ema_params, _ = warm_start.from_arrays(imported.ema_params, state.ema_params, places, source=source)
+            ema_params, _ = warm_start.from_arrays(
+                imported.ema_params, state.ema_params, places, crossing=way, source=source
+            )
         else:
             ema_params = jax.tree.map(jnp.copy, params)
         state = dataclasses.replace(state, ema_params=ema_params)
     return Inherited(state, transfer, imported.weights.class_names)
+
+
+def crossing(run: Run, stage: str, origin: str, theirs: ModelSpec) -> Crossing:
+    """The way from a model of `origin`, a stage or an import, to that of a stage.
+
+    Raises:
+      CheckpointError: the stage does not start from there.
+    """
+    spec = STAGES[stage]
+    if origin not in spec.starts_from:
+        legal = ", ".join(spec.starts_from)
+        raise reading.CheckpointError(
+            f"cannot start from earlier weights: stage {stage} does not start from {origin}, but from {legal}"
+        )
+    return Crossing(spec.starts_from[origin], theirs, spec.model(run.config, len(run.task.class_names)))
 
 
 def earlier_stages(run: Run, stage: str) -> list[str]:

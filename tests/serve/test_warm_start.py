@@ -12,17 +12,21 @@ import pytest
 from configs import transfer
 from semivit_jax.checkpoints import reading, warm_start
 from semivit_jax.checkpoints.reading import CheckpointError
-from semivit_jax.checkpoints.warm_start import class_mismatch
+from semivit_jax.checkpoints.warm_start import Crossing, class_mismatch
 from semivit_jax.cli.overrides import adopt_preprocessing
 from semivit_jax.config import ConfigError
 from semivit_jax.main import main
+from semivit_jax.stages.spec import AS_IT_IS, IMPORTED
 from semivit_jax.stages.state import TrainState
 from semivit_jax.training import sharding, start
 from semivit_jax.training.setup import Run
 from semivit_jax.weights.folder import load_imported, save_imported
+from tests.models import spec_of
 from tests.serve.runs import digits, fresh_params, write_run
 
 HEAD = ("head.bias", "head.kernel")
+AS_BEFORE = Crossing(AS_IT_IS, spec_of("vit_test2"), spec_of("vit_test2"))
+FROM_IMPORT = AS_BEFORE._replace(handover=IMPORTED)
 
 
 @pytest.fixture
@@ -45,7 +49,7 @@ def assert_all_but_the_head_is_loaded(params, transfer, source, fresh):
 def test_a_run_with_other_classes_gives_everything_but_its_head(finished, three_classes, tree, which):
     fresh, places = three_classes
     source = reading.newest_good(finished[0] / "finetune" / "checkpoints")
-    params, transfer = warm_start.from_checkpoint(source, fresh, places, from_stage="finetune", tree=tree)
+    params, transfer = warm_start.from_checkpoint(source, fresh, places, crossing=AS_BEFORE, tree=tree)
     assert_all_but_the_head_is_loaded(params, transfer, finished[which], fresh)
 
 
@@ -54,7 +58,7 @@ def test_an_import_with_other_classes_gives_everything_but_its_head(finished, th
     argv = [str(finished[0]), "--model=vit_test2", f"--out={tmp_path / 'in'}"]
     assert main(["semivit", "import", *argv]) == 0
     imported = load_imported(tmp_path / "in")
-    params, transfer = warm_start.from_arrays(imported.weights.params, fresh, places, source="in")
+    params, transfer = warm_start.from_arrays(imported.weights.params, fresh, places, crossing=FROM_IMPORT, source="in")
     assert_all_but_the_head_is_loaded(params, transfer, finished[2], fresh)
 
 
@@ -66,7 +70,7 @@ def test_an_overridden_image_size_needs_a_table_that_fits(tmp_path, posemb):
     fresh = jax.tree.map(jax.numpy.asarray, fresh_params(larger, "finetune", num_classes=10, seed=9))
     places = jax.tree.map(lambda _: sharding.replicated(sharding.make_mesh(1)), fresh)
     source = reading.newest_good(tmp_path / "run" / "finetune" / "checkpoints")
-    start_from = functools.partial(warm_start.from_checkpoint, source, fresh, places, from_stage="finetune")
+    start_from = functools.partial(warm_start.from_checkpoint, source, fresh, places, crossing=AS_BEFORE)
     if posemb == "sincos":
         jax.tree.map(np.testing.assert_array_equal, start_from(tree="params")[0], stored)
         return
@@ -74,7 +78,9 @@ def test_an_overridden_image_size_needs_a_table_that_fits(tmp_path, posemb):
         start_from(tree="params")
     argv = [str(tmp_path / "run"), "--model=vit_test2", "--image_size=16", f"--out={tmp_path / 'in'}"]
     assert main(["semivit", "import", *argv]) == 0
-    params, transfer = warm_start.from_arrays(load_imported(tmp_path / "in").weights.params, fresh, places, source="in")
+    params, transfer = warm_start.from_arrays(
+        load_imported(tmp_path / "in").weights.params, fresh, places, crossing=FROM_IMPORT, source="in"
+    )
     assert transfer.reinitialised == transfer.dropped == ()
     np.testing.assert_array_equal(params["head"]["kernel"], stored["head"]["kernel"])
 
@@ -83,7 +89,7 @@ def test_a_head_of_another_width_is_still_refused():
     shape = jax.ShapeDtypeStruct
     with pytest.raises(CheckpointError, match=r"head.kernel has shape \(4, 3\) in a, the model needs \(5, 2\)"):
         warm_start.plan_transfer(
-            "a", {"head.kernel": shape((4, 3), "float32")}, {"head.kernel": shape((5, 2), "float32")}, from_stage="semi"
+            "a", {"head.kernel": shape((4, 3), "float32")}, {"head.kernel": shape((5, 2), "float32")}, AS_BEFORE
         )
 
 
@@ -91,19 +97,19 @@ def test_only_the_head_may_have_another_shape():
     shape = jax.ShapeDtypeStruct
     with pytest.raises(CheckpointError, match=r"posemb has shape \(1, 3\) in a"):
         warm_start.plan_transfer(
-            "a", {"posemb": shape((1, 3), "float32")}, {"posemb": shape((1, 2), "float32")}, from_stage="finetune"
+            "a", {"posemb": shape((1, 3), "float32")}, {"posemb": shape((1, 2), "float32")}, AS_BEFORE
         )
 
 
-def inherited(finished, workdir: Path, origin: Path | str, class_names) -> dict:
+def inherited(finished, workdir: Path, origin: Path | str, class_names, stage="finetune") -> dict:
     """Params of a stage that starts from `origin`, on data with other names for the same number of classes."""
-    settings = dataclasses.replace(finished[1], init_from=str(origin), stages=("finetune",))
-    (workdir / "finetune").mkdir()
+    settings = dataclasses.replace(finished[1], init_from=str(origin), stages=(stage,))
+    (workdir / stage).mkdir()
     run = Run(settings, workdir, dataclasses.replace(digits(), class_names=class_names), None, None)
-    fresh = fresh_params(settings, "finetune", num_classes=10, seed=9)
+    fresh = fresh_params(settings, stage, num_classes=10, seed=9)
     placed = jax.device_put(fresh, sharding.replicated(sharding.make_mesh(1)))
     compiled = types.SimpleNamespace(
-        stage=types.SimpleNamespace(name="finetune"), target=types.SimpleNamespace(params=placed)
+        stage=types.SimpleNamespace(name=stage), target=types.SimpleNamespace(params=placed)
     )
     state = TrainState(step=0, position=0, params=placed, opt_state=(), ema_params=None, policy_state=())
     return start.inherit(run, compiled, state).params
@@ -111,7 +117,9 @@ def inherited(finished, workdir: Path, origin: Path | str, class_names) -> dict:
 
 def stored_import(finished, folder: Path, class_names) -> Path:
     assert main(["semivit", "import", str(finished[0]), "--model=vit_test2", f"--out={folder / 'whole'}"]) == 0
-    save_imported(folder / "in", dataclasses.replace(load_imported(folder / "whole"), class_names=class_names))
+    whole = load_imported(folder / "whole")
+    named = dataclasses.replace(whole.weights, class_names=class_names)
+    save_imported(folder / "in", dataclasses.replace(whole, weights=named))
     return folder / "in"
 
 
@@ -164,3 +172,16 @@ def test_another_data_set_is_seen_as_the_run_to_start_from_saw_its_own(tmp_path)
 def test_what_is_no_folder_of_weights_says_how_to_make_one(finished, tmp_path, origin):
     with pytest.raises(ConfigError, match=rf"init_from {origin} is not a folder; .*`semivit import"):
         inherited(finished, tmp_path, origin, DIGITS)
+
+
+def test_pre_training_goes_on_from_another_runs(finished, tmp_path):
+    _, stored, _ = write_run(tmp_path / "run", stage="mae", keep_ema=False)
+    (tmp_path / "new").mkdir()
+    jax.tree.map(
+        np.testing.assert_array_equal, inherited(finished, tmp_path / "new", tmp_path / "run", DIGITS, "mae"), stored
+    )
+
+
+def test_pre_training_does_not_start_from_a_classifier(finished, tmp_path):
+    with pytest.raises(CheckpointError, match="stage mae does not start from finetune, but from mae, import"):
+        inherited(finished, tmp_path, finished[0], DIGITS, "mae")

@@ -7,10 +7,11 @@ import pytest
 from benchmarks import cases, parts
 from benchmarks.measure import describe, shapes_of
 from semivit_jax.config import ConfigError
-from semivit_jax.models import vit
-from semivit_jax.models.vit import VIT_SIZES, ViTSize
+from semivit_jax.models import families, vit
+from semivit_jax.models.vit import ViTSize
 from semivit_jax.preflight import flops
 from tests.compiled import QUICK
+from tests.models import spec_of
 
 # Wide, shallow and short: what is no matrix product weighs little, and it compiles in seconds.
 WIDE = ViTSize(patch_size=16, width=768, depth=2, num_heads=12, mlp_dim=3072)
@@ -21,6 +22,12 @@ BATCHES = {"mae": 64, "finetune": 16, "semi": 4}  # enough rows that the optimiz
 def wide(monkeypatch):
     monkeypatch.setitem(vit.VIT_SIZES, "vit_wide", WIDE)
     monkeypatch.setitem(cases.TINY_DECODER, "decoder_width", 512)
+
+
+def image_of(variant, **changes):
+    found = families.cost(spec_of(variant, **changes))
+    assert found is not None
+    return found.flops
 
 
 def wide_case(stage):
@@ -48,8 +55,8 @@ def test_parts_of_the_semi_step_leave_out_what_they_say():
         compiled, reduced = parts.program(case, name)
         return reduced.lower(*shapes_of(compiled, case)).compile(compiler_options=QUICK).cost_analysis()["flops"]
 
-    size, rows = WIDE, case.labeled + case.unlabeled
-    image = flops.classifier(size, image_size=case.image_size, num_classes=case.num_classes)
+    rows = case.labeled + case.unlabeled
+    image = image_of("vit_wide", image_size=case.image_size, num_classes=case.num_classes)
     no_backward, no_mixing, no_teacher = (cost(n) for n in ("no backward", "no mixing", "no teacher"))
     assert no_teacher == pytest.approx(rows * image.forward, rel=0.02)
     assert no_mixing - no_teacher == pytest.approx(case.unlabeled * image.forward, rel=0.02)
@@ -58,14 +65,14 @@ def test_parts_of_the_semi_step_leave_out_what_they_say():
 
 def test_vit_b16_forward_is_the_published_count():
     # 17.6 GFLOPs as multiply-adds counted once (Touvron et al. 2021, table 5: 17.6 for DeiT-B).
-    image = flops.classifier(VIT_SIZES["vit_b16"], image_size=224, num_classes=1000)
+    image = image_of("vit_b16", image_size=224, num_classes=1000)
     assert image.forward / 2 == pytest.approx(17.6e9, rel=0.01)
 
 
 def test_semi_step_adds_one_teacher_forward_per_unlabeled_image():
     case = cases.full("vit_b16", "semi", 8)
     config = cases.config_of(case)
-    image = flops.classifier(VIT_SIZES["vit_b16"], image_size=224, num_classes=1000)
+    image = image_of("vit_b16", image_size=224, num_classes=1000)
     update = flops.per_update(config, cases.plan_of(config, case, num_devices=1))
     assert update.total == 8 * image.total + 40 * (image.total + image.forward)
     assert update.backward == 48 * image.backward
