@@ -33,6 +33,7 @@ from semivit_jax.data.splits import split_from_roles
 from semivit_jax.plan import ImageCounts, Plan
 from semivit_jax.recipes.check import check
 from semivit_jax.recipes.planning import make_plan
+from semivit_jax.stages.semi import SemiConfig
 
 SETTINGS = ((1, 0), (2, 0), (4, 0), (2, 2))  # threads, workers
 LABELED, RATIO = 8, 7
@@ -97,11 +98,12 @@ def pipeline(task: TaskData, data: DataConfig, num_batches: int) -> tuple[float,
 def semi_plan(task: TaskData, *, batch_size: int, ratio: int) -> Plan:
     """The semi stage's plan for one device and one micro-step; classes are of no consequence."""
     config = check(digits.get_config().to_dict())
-    assert config.semi is not None
-    section = dataclasses.replace(config.semi, batch_size=batch_size, unlabeled_ratio=ratio, accum=1)
+    section = config.stage("semi")
+    assert isinstance(section, SemiConfig)
+    section = dataclasses.replace(section, batch_size=batch_size, unlabeled_ratio=ratio, accum=1)
     split = task.split
     counts = ImageCounts(len(split.training), len(split.labeled), len(split.unlabeled), ())
-    config = dataclasses.replace(config, semi=section)
+    config = config.with_stage("semi", section)
     return make_plan(config, "semi", counts, num_devices=1, stored_group_size=None)
 
 

@@ -98,8 +98,8 @@ BREAKS = {
     ),
     "the student labels where the average should": Break(
         "stages/semi.py",
-        "model.logits(state.ema_params, images, None)",
-        "model.logits(state.params, images, None)",
+        "network.logits(state.ema_params, images, None)",
+        "network.logits(state.params, images, None)",
         (
             SEMI + "test_no_gradient_reaches_ema_params",
             SEMI + "test_true_labels_of_unlabeled_images_change_metrics_only",
@@ -118,13 +118,13 @@ BREAKS = {
         ("tests/parity/test_semi_loss.py",),
     ),
     "labeled images mix across their groups": Break(
-        "stages/finetune.py",
-        "partner = mixup.reversed_partner(group_size)",
-        "partner, group_size = mixup.reversed_partner(len(images)), len(images)",
+        "ops/mixup.py",
+        "partner = reversed_partner(group_size)",
+        "partner, group_size = reversed_partner(len(images)), len(images)",
         PSEUDO_MIX,
     ),
     "evaluation counts its padding": Break(
-        "stages/finetune.py",
+        "stages/supervised.py",
         'batch["label"], batch["mask"])',
         'batch["label"], 0 * batch["mask"] + 1)',
         (FINETUNE + "test_evaluation_ignores_padding",),

@@ -12,9 +12,9 @@ BREAKS = {
     ),
     "GELU is approximated": Break("models/layers.py", "approximate=False", "approximate=True", VIT),
     "stochastic depth begins with the first block": Break(
-        "models/layers.py",
-        "np.linspace(0.0, rate, depth)",
-        "np.linspace(rate, 0.0, depth)",
+        "models/vit.py",
+        "np.linspace(0.0, rate, size.depth)",
+        "np.linspace(rate, 0.0, size.depth)",
         ("tests/unit/test_draws.py",),
     ),
     "the mean over tokens takes the class token in": Break(

@@ -296,7 +296,7 @@ def test_the_rule_sees_labeled_images_and_ids():
     state, batch = state_of("counted"), batch_with_needs()
     after, _ = step_of()(state, small.micro(batch), small.key())
     config, plan = small.stage_config("semi"), small.stage_plan("semi")
-    model = semi.finetune.build_model(config, config.semi, plan, backend="cpu")
+    model = semi.supervised.build_network(config, config.stage("semi"), plan, backend="cpu")
     logits = quick_jit(lambda images: model.logits(state.ema_params, images, None))
     probs = jax.nn.softmax(logits(batch["labeled"]["weak"]))
     found = after.policy_state["rule"]

@@ -25,11 +25,11 @@ GROUPS, SIZE = 2, 2  # labeled images mix in pairs
 def config():
     whole = cases.config_of(CASE)
     section = dataclasses.replace(
-        whole.semi, erase_prob=0.0, drop_path_rate=0.0, lr_rule="absolute", base_lr=1e-3, min_lr=1e-3,
+        whole.stage("semi"), erase_prob=0.0, drop_path_rate=0.0, lr_rule="absolute", base_lr=1e-3, min_lr=1e-3,
         warmup_epochs=0.0, confidence_threshold=0.3, ema_decay=0.9, mixup_group_size=SIZE,
     )  # fmt: skip
     model = dataclasses.replace(whole.model, head_init_std=0.3)  # spreads the confidences around the threshold
-    return dataclasses.replace(whole, semi=section, model=model)
+    return dataclasses.replace(whole.with_stage("semi", section), model=model)
 
 
 def random_inputs(generator):

@@ -83,7 +83,7 @@ def test_a_small_batch_grows_to_the_smallest_legal_one_and_lr_follows():
     (text,) = changed
     assert "512 labeled images instead of 64" in text
     assert "lr by the same rule" in text
-    smaller = dataclasses.replace(legal, semi=dataclasses.replace(legal.semi, batch_size=512 - 2))
+    smaller = legal.with_stage("semi", dataclasses.replace(legal.stage("semi"), batch_size=512 - 2))
     with pytest.raises(ConfigError, match="nearest legal batches on 256 devices: 512"):
         make_plan(smaller, "semi", IMAGENET, num_devices=256, stored_group_size=None)
 

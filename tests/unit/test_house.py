@@ -59,7 +59,7 @@ def test_the_top_holds_seven_modules():
 
 def test_few_files_outside_the_stages_name_one():
     found = naming(STAGE, outside=("stages/",))
-    assert len(found) <= 30, sorted(found)
+    assert len(found) <= 7, sorted(found)
 
 
 def test_few_files_outside_the_models_name_a_backbone():
