@@ -31,6 +31,7 @@ import jax  # noqa: E402
 
 from benchmarks.cases import Case, config_of, plan_of, random_batch  # noqa: E402
 from benchmarks.measure import program_bytes, shapes_of  # noqa: E402
+from semivit_jax import files  # noqa: E402
 from semivit_jax.checkpoints.saving import Saver  # noqa: E402
 from semivit_jax.training import sharding  # noqa: E402
 from semivit_jax.training.compiled import compile_stage, stage_key  # noqa: E402
@@ -85,7 +86,7 @@ def blocked_by_saving(state: PyTree, step: Callable[[PyTree], PyTree]) -> float:
     """Median over a few saves of how long each keeps the loop; the first sets threads up and does not count."""
     seconds = []
     with tempfile.TemporaryDirectory() as folder:
-        checkpoints = Saver(Path(folder) / "checkpoints", keep=1)
+        checkpoints = Saver(files.path(folder) / "checkpoints", keep=1)
         for number in range(1 + SAVES):
             started = time.perf_counter()
             checkpoints.save(number, state, {})
