@@ -26,7 +26,7 @@ CASES = {
 
 def run(case: Case) -> dict:
     compiled, mesh = device_steps.compile_case(case)
-    first = device_steps.initial_values("semi", case.wide).replace(
+    first = device_steps.initial_values("semi", case.model, case.wide).replace(
         policy_state=compiled.stage.init(jax.random.key(0)).policy_state
     )
     state = jax.tree.map(lambda leaf, target: jax.device_put(leaf, target.sharding), first, compiled.target)

@@ -272,7 +272,7 @@ def batch_with_needs():
 
 
 def state_of(name):
-    section = small.stage_config("semi", pseudo_label_rule=name).semi
+    section = small.stage_config("semi", pseudo_label_rule=name).stage("semi")
     made = semi.make_rule(section, small.stage_plan("semi"))
     return small.initial_state("semi", teacher_scale=CONFIDENT).replace(policy_state=made.init())
 
@@ -301,7 +301,7 @@ def test_the_rule_sees_labeled_images_and_ids():
     probs = jax.nn.softmax(logits(batch["labeled"]["weak"]))
     found = after.policy_state["rule"]
     np.testing.assert_allclose(found["r"], probs.mean(axis=0), rtol=1e-9)
-    made = semi.make_rule(small.stage_config("semi", pseudo_label_rule="counted").semi, plan)
+    made = semi.make_rule(small.stage_config("semi", pseudo_label_rule="counted").stage("semi"), plan)
     evidence = Evidence(
         logits(batch["unlabeled"]["weak"]), batch["unlabeled"]["image_id"], logits(batch["labeled"]["weak"])
     )
