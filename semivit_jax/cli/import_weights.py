@@ -14,8 +14,6 @@ from semivit_jax.weights.folder import save_imported
 from semivit_jax.weights.preprocessing import Preprocessing
 
 EXIT_ERROR = 1
-# The sizes of the tests are taken too, but are of no use to anybody else.
-OFFERED = tuple(name for name in families.variants() if "_test" not in name)
 
 
 def import_weights(argv: Sequence[str]) -> int:
@@ -55,9 +53,14 @@ def _preprocessing(view: Preprocessing) -> str:
     return f"{size}; mean {mean}, std {std} of values in 0..1"
 
 
+def _offered() -> str:
+    """Models for a user: the sizes of the tests are taken too, but are of no use to anybody else."""
+    return ", ".join(name for name in families.variants() if "_test" not in name)
+
+
 def _variant(name: str) -> str:
     if name not in families.variants():
-        raise argparse.ArgumentTypeError(f"{name!r} is no model here: {', '.join(OFFERED)}")
+        raise argparse.ArgumentTypeError(f"{name!r} is no model here: {_offered()}")
     return name
 
 
@@ -67,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         "source",
         help="file (.safetensors, .pth, .pt, .bin), folder in Hugging Face layout, hf://org/name, or a run of ours",
     )
-    parser.add_argument("--model", required=True, type=_variant, metavar="VARIANT", help=", ".join(OFFERED))
+    parser.add_argument("--model", required=True, type=_variant, metavar="VARIANT", help=_offered())
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write")
     parser.add_argument("--pool", choices=POOLS, help="what the head reads (default: as in the source)")
     parser.add_argument("--image_size", type=int, metavar="PIXELS", help="default: as in the source")

@@ -20,18 +20,25 @@ def export_onnx(folder: pathlib.Path, weights: Weights) -> None:
     The input is the uint8 view (batch, size, size, 3), any batch; the graph normalises it itself.
 
     Raises:
+      ValueError: nobody has written the graph of the model's family.
       ImportError: the onnx package is not installed.
     """
+    spec = weights.spec
+    add_features = EXCHANGES[spec.family].onnx
+    if add_features is None:
+        raise ValueError(
+            f"{spec.variant}: nobody has written the ONNX graph of a {spec.family}; stablehlo takes any model"
+        )
     if importlib.util.find_spec("onnx") is None:
         raise ImportError("writing ONNX needs onnx: pip install -c requirements/constraints.txt -e '.[onnx]'")
     from semivit_jax.export.onnx_graph import GraphWriter  # needs onnx, the other formats do not
 
-    spec, params = weights.spec, arrays_of(weights)
+    params = arrays_of(weights)
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / WEIGHTS_FILE).open("wb") as weights_file:
         writer = GraphWriter(weights_file, WEIGHTS_FILE)
         pixels = _normalised(writer, writer.to_float(PIXELS), weights.preprocessing)
-        features = EXCHANGES[spec.family].onnx(writer, pixels, params, spec)
+        features = add_features(writer, pixels, params, spec)
         logits = writer.dense(features, "head", params["head/kernel"], params["head/bias"])
     writer.save(
         folder / MODEL_FILE,

@@ -38,13 +38,14 @@ def timm_tensors(weights: Weights) -> dict[str, np.ndarray]:
     Raises:
       ValueError: timm has no model that computes with these.
     """
-    spec = weights.spec
+    spec, exchange = weights.spec, EXCHANGES[weights.spec.family]
     if spec.layer_norm_eps != LAYER_NORM_EPS:
+        others = {"stablehlo": True, "onnx": exchange.onnx, "hugging_face": exchange.hugging_face(spec)}
         raise ValueError(
-            f"layer_norm_eps {spec.layer_norm_eps:g}: a ViT or ConvNeXt of timm computes with {LAYER_NORM_EPS:g}; "
-            "onnx and stablehlo carry another one, and so does hugging_face, but for a ViT whose pool is 'mean'"
+            f"layer_norm_eps {spec.layer_norm_eps:g}: a {spec.family} of timm computes with {LAYER_NORM_EPS:g}; "
+            f"another one goes out as {', '.join(name for name, able in others.items() if able)}"
         )
-    return layout.state_dict(arrays_of(weights), EXCHANGES[spec.family].names)
+    return layout.state_dict(arrays_of(weights), exchange.names)
 
 
 def timm_config(weights: Weights) -> dict[str, Any]:

@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from semivit_jax.models.layers import LAYER_NORM_EPS, REMAT_POLICIES, Dense, gelu, layer_norm, normal_init
+from semivit_jax.models.layers import LAYER_NORM_EPS, Dense, gelu, layer_norm, normal_init, scanned
 from semivit_jax.models.spec import Compute, Family, ModelSpec
 from semivit_jax.ops.optim import PathTable
 
@@ -126,7 +126,8 @@ class ConvNeXt(nn.Module):
         spec, size, dtype = self.spec, self.spec.size, self.compute.dtype
         self.downsample = [Downsample(width, is_stem=i == 0, dtype=dtype) for i, width in enumerate(size.widths)]
         self.stages = [
-            _scanned_blocks(width, depth, self.compute) for depth, width in zip(size.depths, size.widths, strict=True)
+            scanned(ConvNeXtBlock, depth, self.compute)(width, dtype)
+            for depth, width in zip(size.depths, size.widths, strict=True)
         ]
         self.norm = layer_norm(spec.layer_norm_eps, dtype)
         if spec.num_classes:
@@ -161,22 +162,6 @@ class ConvNeXt(nn.Module):
         """Logits (batch, num_classes), at least float32; the arguments are those of `features`."""
         features = self.features(images, drop_path_masks)
         return self.head(features.astype(jnp.promote_types(features.dtype, jnp.float32)))
-
-
-def _scanned_blocks(width: int, depth: int, compute: Compute) -> nn.Module:
-    """`depth` blocks as one module whose parameters and drop-path factors have a leading block axis."""
-    block = ConvNeXtBlock
-    if compute.remat != "none":
-        block = nn.remat(ConvNeXtBlock, prevent_cse=False, policy=REMAT_POLICIES[compute.remat])
-    blocks = nn.scan(
-        block,
-        variable_axes={"params": 0},
-        split_rngs={"params": True},
-        in_axes=0,
-        length=depth,
-        unroll=compute.unroll,
-    )
-    return blocks(width=width, dtype=compute.dtype)
 
 
 def _check_inputs(images: jax.Array, drop_path_masks: jax.Array | None, *, num_blocks: int) -> None:

@@ -1,4 +1,4 @@
-"""Transformer layers shared by ViT and MAE. Layers draw nothing: stochastic depth comes in as masks."""
+"""Layers that several models are made of. They draw nothing: stochastic depth comes in as masks."""
 
 import functools
 from collections.abc import Callable
@@ -158,12 +158,13 @@ class Block(nn.Module):
         """
         attention = Attention(self.num_heads, self.kernel_init, self.dtype, self.attention, name="attn")
         mlp = Mlp(self.mlp_dim, self.kernel_init, self.dtype, name="mlp")
-        x = x + _masked(attention(layer_norm(self.layer_norm_eps, self.dtype, "norm1")(x)), drop_path_mask, 0)
-        x = x + _masked(mlp(layer_norm(self.layer_norm_eps, self.dtype, "norm2")(x)), drop_path_mask, 1)
+        x = x + masked(attention(layer_norm(self.layer_norm_eps, self.dtype, "norm1")(x)), drop_path_mask, 0)
+        x = x + masked(mlp(layer_norm(self.layer_norm_eps, self.dtype, "norm2")(x)), drop_path_mask, 1)
         return x, None
 
 
-def _masked(branch: jax.Array, mask: jax.Array | None, row: int) -> jax.Array:
+def masked(branch: jax.Array, mask: jax.Array | None, row: int) -> jax.Array:
+    """A branch (batch, tokens, width) with stochastic depth: times a row of the mask (rows, batch), if there is one."""
     return branch if mask is None else branch * mask[row].astype(branch.dtype)[:, None, None]
 
 
@@ -188,17 +189,23 @@ def stacked_blocks(
     size: Blocks, compute: Compute, *, kernel_init: Initializer, layer_norm_eps: float, name: str | None = None
 ) -> nn.Module:
     """Blocks scanned over a leading layer axis, called with (x, masks (depth, 2, batch) or None)."""
-    block = Block
+    return scanned(Block, size.depth, compute)(
+        size.num_heads, size.mlp_dim, kernel_init, compute.dtype, compute.attention, layer_norm_eps, name=name
+    )
+
+
+def scanned(block: type[nn.Module], depth: int, compute: Compute) -> type[nn.Module]:
+    """`depth` blocks as one module, made with a block's arguments; its parameters and masks have a leading axis.
+
+    A block takes (x, mask of one block) and gives (x, None).
+    """
     if compute.remat != "none":
-        block = nn.remat(Block, prevent_cse=False, policy=REMAT_POLICIES[compute.remat])
-    scanned = nn.scan(
+        block = nn.remat(block, prevent_cse=False, policy=REMAT_POLICIES[compute.remat])
+    return nn.scan(
         block,
         variable_axes={"params": 0},
         split_rngs={"params": True},
         in_axes=0,
-        length=size.depth,
+        length=depth,
         unroll=compute.unroll,
-    )
-    return scanned(
-        size.num_heads, size.mlp_dim, kernel_init, compute.dtype, compute.attention, layer_norm_eps, name=name
     )

@@ -85,7 +85,7 @@ class Exchange:
       timm: spec -> the model there.
       hugging_face: spec -> the model there; None where it has no class of its own and travels as timm's.
       onnx: (writer, normalised pixels (batch, 3, height, width), params and constants, spec) -> name of the
-        features (batch, width).
+        features (batch, width); None where nobody has written its graph.
     """
 
     known: tuple[str, ...]
@@ -98,4 +98,4 @@ class Exchange:
     constants: Callable[[ModelSpec], dict[str, np.ndarray]]
     timm: Callable[[ModelSpec], Timm]
     hugging_face: Callable[[ModelSpec], HuggingFace | None]
-    onnx: Callable[[Writer, str, Params, ModelSpec], str]
+    onnx: Callable[[Writer, str, Params, ModelSpec], str] | None

@@ -89,10 +89,16 @@ def import_sources(
 
 
 def _spec(source: Source, wanted: Wanted) -> ModelSpec:
-    family = families.of(wanted.variant).name
-    if source.family != family:
-        raise ValueError(f"the source is a {source.family} ({source.kind}), {wanted.variant} is a {family}")
-    return exchanges.EXCHANGES[family].spec(source, wanted)
+    family = families.of(wanted.variant)
+    if source.family != family.name:
+        raise ValueError(f"the source is a {source.family} ({source.kind}), {wanted.variant} is a {family.name}")
+    stride = family.stride(family.sizes[wanted.variant])
+    if wanted.image_size % stride:
+        raise ValueError(
+            f"image_size {wanted.image_size}: must be a multiple of the {family.stride_name} of {wanted.variant}, "
+            f"{stride}"
+        )
+    return exchanges.EXCHANGES[family.name].spec(source, wanted)
 
 
 def _fill(source: Source, spec: ModelSpec) -> Filled:

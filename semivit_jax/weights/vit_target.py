@@ -39,14 +39,9 @@ def spec(source: Source, wanted: Wanted) -> ModelSpec:
     """The model of the wanted variant; its head is the source's where it reads the same pool.
 
     Raises:
-      ValueError: a size that does not fit the patches or the source's heads, an unknown pool, no decoder.
+      ValueError: a size that does not fit the source's heads, an unknown pool, no decoder.
     """
     size = VIT_SIZES[wanted.variant]
-    if wanted.image_size % size.patch_size:
-        raise ValueError(
-            f"image_size {wanted.image_size}: must be a multiple of the patch size of {wanted.variant}, "
-            f"{size.patch_size}"
-        )
     if source.size.get("num_heads", size.num_heads) != size.num_heads:
         raise ValueError(f"num_heads: the source has {source.size['num_heads']}, {wanted.variant} {size.num_heads}")
     pool = source.pool if wanted.pool is None else wanted.pool

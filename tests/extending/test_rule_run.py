@@ -26,7 +26,7 @@ def train(tmp_path_factory):
     """Trains in a folder, with the rule in its table."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr(summary, "digits_baselines", lambda task, data: {})
+        patch.setattr(summary, "baselines", lambda task, data: {})
         patch.setitem(RULES, "counted", rule.COUNTED)
         yield lambda folder: run.train(small_config(**VALUES), folder)
 
