@@ -74,8 +74,8 @@ class StageSpec:
       passes: (config, model) -> what an update passes through networks, for FLOPs, memory and traffic.
       make: (config, plan, backend) -> its functions, closed over network and optimizer.
       starts_from: stage that wrote earlier weights, or IMPORT -> what may be left or made anew; others are refused.
-      score: what it is graded by, 'acc1': the best weights and the table go by it. '' evaluates nothing and needs no
-        labels.
+      score: what it is graded by, a share and the more the better, 'acc1': the best weights and the table go by it.
+        '' evaluates nothing and needs no labels.
       summary: entry of summary.json -> key of report.json.
       rows: (method, entry of the summary) of the table that a run ends with.
       shown: metric -> its format on the progress line, beside what every stage shows.

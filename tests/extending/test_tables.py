@@ -1,12 +1,16 @@
 """A logger and a subcommand of one's own: a line in a table is all they need."""
 
+import re
+import sys
+
 import pytest
 
+import tests.extending
 from semivit_jax import main
 from semivit_jax.training import writers
 from semivit_jax.weights import layout
 from tests.configs import small_config
-from tests.extending import command, logger
+from tests.extending import command, logger, page
 from tests.serve.runs import write_run
 
 
@@ -58,3 +62,13 @@ def test_what_a_subcommand_refuses_is_told_in_a_line(tmp_path, capsys):
     assert semivit("size", f"--workdir={tmp_path}") == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"semivit: error: {tmp_path} is neither a run folder")
+
+
+def test_the_program_on_the_page_starts_the_command_with_the_line_in_its_table(monkeypatch):
+    _, program, _ = re.split(r"```(?:python)?\n", page.HEAD)
+    started = []
+    monkeypatch.delitem(writers.WRITERS, "loss_csv")
+    monkeypatch.setitem(sys.modules, "my_package", tests.extending)
+    monkeypatch.setattr(main, "run", lambda: started.append(writers.WRITERS["loss_csv"]))
+    exec(program, {})
+    assert started == [logger.LOSS_CSV]
