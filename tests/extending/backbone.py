@@ -163,10 +163,8 @@ def table(patches: str, layer: str, tokens: str, channels: str) -> Table:
 
 TIMM = table("stem.proj", f"blocks.{BLOCK}", "mlp_tokens", "mlp_channels")
 PUBLISHED = table("patches", f"mixers.{BLOCK}", "across", "within")
-LAYOUTS = {
-    "blocks.0.mlp_tokens.fc1.weight": TIMM,
-    "mixers.0.across.fc1.weight": PUBLISHED,
-}  # a name in it -> the layout
+# Name of a tensor that tells a layout apart -> the layout.
+LAYOUTS = {"blocks.0.mlp_tokens.fc1.weight": TIMM, "mixers.0.across.fc1.weight": PUBLISHED}
 
 
 def recognise(tensors: Tensors, configs: Configs) -> Source | None:
