@@ -1,7 +1,7 @@
 """Plan: every number derived from the config, the data and the devices, in one frozen dataclass per stage."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 
@@ -66,8 +66,13 @@ class Plan:
 
     @property
     def label(self) -> str:
-        """Kind of label that the stage is graded by: its first labeled stream's, '' where none has a label."""
-        return next((stream.label for stream in self.streams if stream.label), "")
+        """Kind of label that the stage is graded by."""
+        return graded_by(self.streams)
+
+
+def graded_by(streams: Sequence[Stream]) -> str:
+    """Kind of label that a stage is graded by: its first labeled stream's, '' where none has a label."""
+    return next((stream.label for stream in streams if stream.label), "")
 
 
 def to_dict(plan: Plan) -> dict[str, Any]:

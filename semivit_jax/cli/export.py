@@ -7,7 +7,7 @@ from semivit_jax import console, files
 from semivit_jax.cli.flags import source_parser
 from semivit_jax.cli.guarded import WEIGHTS_ERRORS, guarded
 from semivit_jax.export import FORMATS, export
-from semivit_jax.inference.trained import load_trained
+from semivit_jax.inference.trained import check_classes, load_trained
 
 
 def export_weights(argv: Sequence[str]) -> int:
@@ -21,6 +21,7 @@ def export_weights(argv: Sequence[str]) -> int:
         trained = load_trained(files.path(flags.workdir), kept=flags.weights, tree=flags.use, stage=flags.stage)
         if trained.weights.spec.decoder is not None:
             raise ValueError(f"{trained.source} is a masked autoencoder: it has no classifier to export")
+        check_classes(trained)
         export(flags.out, flags.format, trained.weights)
         console.say(f"wrote {flags.out} ({flags.format}) from {trained.source}")
 

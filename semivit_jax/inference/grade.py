@@ -15,7 +15,7 @@ from semivit_jax.data.dataset import TaskData, open_split, open_task
 from semivit_jax.data.sources.image_set import ImageSet
 from semivit_jax.files import Path
 from semivit_jax.inference import features, probes
-from semivit_jax.inference.trained import Trained, find_checkpoint, load_trained, trees_of
+from semivit_jax.inference.trained import Trained, check_classes, find_checkpoint, load_trained, trees_of
 from semivit_jax.ops import metrics, scores
 from semivit_jax.ops.metrics import Metrics
 from semivit_jax.ops.scores import Scores
@@ -118,6 +118,7 @@ def _grade_head(trained: Trained, graded: Set, protocol: str) -> Scores:
     del protocol
     if not trained.weights.spec.num_classes:
         raise ConfigError(f"{trained.source} has no classifier; give --protocol=knn or --protocol=linear")
+    check_classes(trained)
     if trained.weights.spec.num_classes != len(graded.task.class_names):
         raise ConfigError(
             f"{trained.source} tells {trained.weights.spec.num_classes} classes apart, the data has "

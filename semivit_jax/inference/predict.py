@@ -13,7 +13,7 @@ from PIL import Image
 
 from semivit_jax import files
 from semivit_jax.data.images.decode import BadImage, decode, from_pillow
-from semivit_jax.inference.trained import Trained, load_trained
+from semivit_jax.inference.trained import Trained, check_classes, load_trained
 from semivit_jax.models import families
 from semivit_jax.models.spec import PLAIN
 from semivit_jax.weights.preprocessing import normalise
@@ -70,6 +70,7 @@ class Predictor:
         weights = trained.weights
         if not weights.spec.num_classes:
             raise ValueError(f"{trained.source} has no classifier, so there is nothing to predict with")
+        check_classes(trained)
         self.source, self.view, self._batch_size = trained.source, trained.view, batch_size
         self.class_names, self.variant = weights.output_names, weights.spec.variant
         self._params = jax.device_put(weights.params)

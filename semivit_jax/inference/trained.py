@@ -15,6 +15,7 @@ from semivit_jax.data.images.crop_resize import resize_short_side_and_crop
 from semivit_jax.data.images.views import unchanged
 from semivit_jax.files import Path
 from semivit_jax.models.spec import ModelSpec
+from semivit_jax.plan import graded_by
 from semivit_jax.recipes import stored
 from semivit_jax.stages import STAGES
 from semivit_jax.weights import layout
@@ -23,6 +24,7 @@ from semivit_jax.weights.preprocessing import Preprocessing
 from semivit_jax.weights.weights import Weights
 
 TREES = ("params", "ema_params")
+CLASS = "class"  # the kind of label whose heads predict, are exported and graded
 KEPT = {"latest": "checkpoints", "best": "best"}  # which checkpoint of a stage -> the folder that holds it
 
 
@@ -70,12 +72,14 @@ class Trained:
       weights: of the tree.
       view: of the images; its preprocessing is the weights'.
       config: of the run that trained them; None for imports.
+      label: kind of label that they were trained on, a row of data.rows.LABELS; '' where on none.
     """
 
     source: str
     weights: Weights
     view: ModelInput
     config: Config | None
+    label: str
 
 
 def load_trained(folder: Path, *, kept: str, tree: str | None, stage: str | None) -> Trained:
@@ -99,15 +103,16 @@ def load_trained(folder: Path, *, kept: str, tree: str | None, stage: str | None
     if chosen not in available:
         raise CheckpointError(f"{source} has no {chosen}; it has {', '.join(available)}")
     config = stored.check_stored(facts["config"])
-    class_names, data = tuple(facts["class_names"]), config.data
+    names, data = tuple(facts["class_names"]), config.data
+    label = graded_by(STAGES[facts["stage"]].streams(config.stage(facts["stage"])))
     weights = Weights(
-        spec=model_spec(config, facts["stage"], num_classes=len(class_names)),
+        spec=model_spec(config, facts["stage"], num_classes=len(names)),
         params=_read_tree(source, chosen),
-        class_names=class_names,
+        class_names=names if label in ("", CLASS) else None,
         preprocessing=Preprocessing.from_json(facts["preprocessing"]),
     )
     view = ModelInput(weights.preprocessing, data.affine_views is not None, data.exif_rotation, data.max_pixels)
-    return Trained(f"{source} ({chosen})", weights, view, config)
+    return Trained(f"{source} ({chosen})", weights, view, config, label)
 
 
 def find_checkpoint(folder: Path, *, kept: str, stage: str | None) -> Path:
@@ -138,6 +143,12 @@ def trees_of(source: Path) -> tuple[str, ...]:
 def model_spec(config: Config, stage: str, *, num_classes: int) -> ModelSpec:
     """The model that a stage of a run trains."""
     return STAGES[stage].model(config, num_classes)
+
+
+def check_classes(trained: Trained) -> None:
+    """Raises ConfigError where a head was trained on other labels than classes."""
+    if trained.label not in ("", CLASS):
+        raise ConfigError(f"{trained.source} answers with {trained.label!r}, not with a class")
 
 
 def backbone(trained: Trained) -> Trained:
@@ -173,4 +184,4 @@ def _from_import(folder: Path, tree: str | None) -> Trained:
         weights = dataclasses.replace(weights, params=imported.ema_params)
     # Published models were evaluated on files as they are, under Pillow's own limit.
     view = ModelInput(weights.preprocessing, False, False, Image.MAX_IMAGE_PIXELS or 0)
-    return Trained(f"{folder} ({chosen})", weights, view, None)
+    return Trained(f"{folder} ({chosen})", weights, view, None, CLASS)

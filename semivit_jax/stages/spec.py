@@ -102,4 +102,5 @@ class StageSpec:
     @property
     def published(self) -> str:
         """Key of the section with the published score, in percent; '' where the stage has none."""
-        return f"published_{self.score}" if self.score else ""
+        key = f"published_{self.score}"
+        return key if key in {field.name for field in dataclasses.fields(self.section)} else ""

@@ -1,5 +1,6 @@
 """What a finished run tells: summary.json and one table."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from rich.table import Table
@@ -34,11 +35,16 @@ def summarise(config: Config, task: TaskData, folder: Path) -> dict[str, Any]:
         "num_test": len(task.eval),
         "evaluated_on": config.data.eval_split or "validation",
         "stages": entries,
-        "baselines": baselines(task, config.data),
+        "baselines": baselines(task, config.data) if _accuracies_alone(config.stages) else {},
         "seconds": {**seconds, "total": sum(seconds.values())},
     }
     write_json(folder / "summary.json", summary)
     return summary
+
+
+def _accuracies_alone(stages: Iterable[str]) -> bool:
+    """Whether the stages that are graded are so by top-1 accuracy, as the baselines are."""
+    return {STAGES[stage].score for stage in stages} <= {"", "acc1"}
 
 
 def _num_train(config: Config, task: TaskData) -> int:
@@ -51,7 +57,8 @@ def print_summary(summary: dict[str, Any]) -> None:
     """The table a run ends with."""
     stages, table = summary["stages"], Table()
     published = any(STAGES[stage].published in entry for stage, entry in stages.items())
-    for column in ("method", "accuracy %", *(["published %"] if published else [])):
+    score = "accuracy %" if _accuracies_alone(stages) else "score %"
+    for column in ("method", score, *(["published %"] if published else [])):
         table.add_column(column, justify="left" if column == "method" else "right")
 
     def row(method: str, entry: dict[str, float], key: str, published_key: str) -> None:

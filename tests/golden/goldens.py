@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.extending.page import extending_page
 from tests.golden.batch_text import batch_text
 from tests.golden.config_text import config_text
 from tests.golden.param_text import TABLES, param_text
@@ -19,6 +20,7 @@ GOLDENS: dict[str, Callable[[], str]] = {
     "tests/golden/plans.txt": plan_text,
     "tests/golden/batches.txt": batch_text,
     "docs/recipes.md": recipes_page,
+    "docs/extending.md": extending_page,
 }
 
 # What a changed file means, told by the test that finds it.
@@ -28,6 +30,7 @@ MEANINGS = {
     "tests/golden/plans.txt": "recipes are spread over devices in another way than before",
     "tests/golden/batches.txt": "stages train on other images, views or labels than before",
     "docs/recipes.md": "the page of recipes no longer tells what the configs say",
+    "docs/extending.md": "the page of extensions no longer shows the files that its tests run",
 }
 
 

@@ -86,7 +86,7 @@ def test_losses_of_three_steps_agree(kind, ours):
     from benchmarks import torch_twin
 
     params, inputs, logged = ours
-    section = config().semi
+    section = config().stage("semi")
     settings = torch_twin.Settings(
         **{name: getattr(section, name) for name in ("label_smoothing", "confidence_threshold", "unlabeled_weight",
            "ema_decay", "betas", "eps", "weight_decay", "layer_decay")},

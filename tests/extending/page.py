@@ -1,0 +1,128 @@
+"""docs/extending.md, made from the files of this folder, so that it shows what the tests run."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+FOLDER = Path(__file__).parent
+
+HEAD = """\
+# Extending
+
+Made by `make golden` from `tests/extending/`, whose tests run every file below as it stands; do not edit.
+
+A part of your own is a file of your own and a line in a table. A table is a dict: write the line into the module that
+holds it, or into a program of your own that is started in place of `semivit`:
+
+```python
+from semivit_jax.main import run
+from semivit_jax.training.writers import WRITERS
+
+from my_package import logger
+
+WRITERS["loss_csv"] = logger.LOSS_CSV
+run()
+```
+
+What a row holds, field by field, says the docstring of its class; why it is so, [design.md](design.md). With several
+hosts every one needs the same file: they compare the package's code at the start, not yours.
+"""
+
+RULE = """\
+A rule gives every unlabeled image of an update its target, its weight and its strength, from the teacher's logits;
+its contract is `Row` and `PseudoLabelRule` in `stages/pseudo_label.py`. It runs once per update, so that accumulation
+changes nothing, and what it remembers travels in checkpoints. The key that chooses it is
+`config.semi.pseudo_label_rule`.
+"""
+
+STAGE = """\
+A stage says as one value what it takes from the data, what it trains and how it is graded; its contract is
+`StageSpec` in `stages/spec.py`, and that of what runs is `Stage` in `stages/stage.py`. Labels, head and score are its
+own: here three answers to an image, and an F1 of the sums over all images, which is the mean of nothing. Its recipe
+names it in `config.stages` and has its section; `train`, `plan` and the summary then know it, while `predict`,
+`export` and the head in `eval` are for classes, and say so.
+"""
+
+BACKBONE = """\
+A family of models says how its networks are made, cut into groups for the optimizer and counted; its contract is
+`Family` in `models/spec.py`. What other libraries call its arrays is a second value, `Exchange` in
+`weights/exchange.py`, for weights in and out. The key that chooses one of its sizes is `config.model.variant`.
+"""
+
+LOGGER = """\
+A logger is given the numbers of every log line and every evaluation; its contract is `Writer` and `Row` in
+`training/writers.py`. It is opened at every start, in the stage's folder, and removes what it wrote after the step
+that the run goes on from. Of several hosts the first alone has loggers.
+"""
+
+FORMAT = """\
+An export format is a function that writes a classifier into a folder, new or empty. `Weights` are the model, its
+arrays, the names of its classes and what it expects its images to look like. `semivit export --format` takes the
+table's words.
+"""
+
+COMMAND = """\
+A subcommand is a function of the arguments after its name, which returns the exit code. The table holds the
+function's place and not the function, so that `semivit --help` need not load it. `cli/flags.py` reads the flags that
+commands share, and `guarded` makes one line of an expected error.
+"""
+
+
+class Part(NamedTuple):
+    """A section of the page: what is added, its lines in tables, and the files that add it."""
+
+    title: str
+    told: str
+    lines: str
+    files: tuple[str, ...]
+
+
+PARTS = (
+    Part(
+        "A pseudo-label rule",
+        RULE,
+        'RULES["aligned(free)"] = ALIGNED_FREE  # semivit_jax/stages/pseudo_label.py\n',
+        ("rule.py",),
+    ),
+    Part(
+        "A stage",
+        STAGE,
+        'STAGES["questions"] = SPEC  # semivit_jax/stages/__init__.py\n'
+        'LABELS["questions"] = ANSWERS  # semivit_jax/data/rows.py, for labels other than one class\n',
+        ("stage.py", "stage_recipe.py"),
+    ),
+    Part(
+        "A backbone",
+        BACKBONE,
+        'FAMILIES["mixer"] = FAMILY  # semivit_jax/models/families.py\n'
+        'EXCHANGES["mixer"] = EXCHANGE  # semivit_jax/weights/exchanges.py\n',
+        ("backbone.py",),
+    ),
+    Part("A logger", LOGGER, 'WRITERS["loss_csv"] = LOSS_CSV  # semivit_jax/training/writers.py\n', ("logger.py",)),
+    Part(
+        "An export format",
+        FORMAT,
+        'FORMATS["npz"] = export_npz  # semivit_jax/export/__init__.py\n',
+        ("export_format.py",),
+    ),
+    Part(
+        "A subcommand",
+        COMMAND,
+        'COMMANDS["size"] = ("tests.extending.command:size", WHAT_IT_DOES)  # semivit_jax/main.py\n',
+        ("command.py",),
+    ),
+)
+
+
+def extending_page() -> str:
+    """The whole page; a part whose file is not there is left out."""
+    parts = [part for part in PARTS if all((FOLDER / file).exists() for file in part.files)]
+    return "\n".join([HEAD, *map(_section, parts)])
+
+
+def _section(part: Part) -> str:
+    shown = [f"`tests/extending/{file}`:\n\n{_code((FOLDER / file).read_text())}" for file in part.files]
+    return "\n".join([f"## {part.title}\n", part.told, _code(part.lines), *shown])
+
+
+def _code(text: str) -> str:
+    return f"```python\n{text}```\n"
