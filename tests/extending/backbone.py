@@ -16,7 +16,7 @@ import numpy as np
 
 from semivit_jax.models import cost as cost_lib
 from semivit_jax.models import families
-from semivit_jax.models.cost import Cost, Stack
+from semivit_jax.models.cost import Cost, Flops, Stack
 from semivit_jax.models.layers import Dense, Mlp, fan_in_uniform, layer_norm, masked, normal_init, scanned
 from semivit_jax.models.patches import CHANNELS, PatchEmbed, patchify
 from semivit_jax.models.spec import Compute, Family, ModelSpec
@@ -112,19 +112,19 @@ def weight_decays(weight_decay: float) -> PathTable:
 def cost(spec: ModelSpec, mask_ratio: float) -> Cost:
     """One image: its matrix products, and the layers as a stack of blocks without attention."""
     size, tokens = spec.size, (spec.image_size // spec.size.patch_size) ** 2
-    over_tokens = cost_lib.matmul(size.width, tokens, size.token_dim) + cost_lib.matmul(
-        size.width, size.token_dim, tokens
-    )
-    over_channels = cost_lib.matmul(tokens, size.width, size.channel_dim) + cost_lib.matmul(
-        tokens, size.channel_dim, size.width
-    )
     flops = (
         cost_lib.embedding(tokens, CHANNELS * size.patch_size**2, size.width)
-        + (over_tokens + over_channels).times(size.depth)
+        + mlp(size.width, tokens, size.token_dim).times(size.depth)
+        + mlp(tokens, size.width, size.channel_dim).times(size.depth)
         + cost_lib.matmul(1, size.width, spec.num_classes)
     )
     hidden = size.channel_dim + size.width * size.token_dim // tokens  # of both MLPs, per token
     return Cost(flops, (Stack(tokens, size.width, hidden, num_heads=0, depth=size.depth),))
+
+
+def mlp(rows: int, width: int, hidden: int) -> Flops:
+    """Two layers over the last of (rows, width)."""
+    return cost_lib.matmul(rows, width, hidden) + cost_lib.matmul(rows, hidden, width)
 
 
 FAMILY = Family(
@@ -163,10 +163,8 @@ def table(patches: str, layer: str, tokens: str, channels: str) -> Table:
 
 TIMM = table("stem.proj", f"blocks.{BLOCK}", "mlp_tokens", "mlp_channels")
 PUBLISHED = table("patches", f"mixers.{BLOCK}", "across", "within")
-LAYOUTS = {
-    "blocks.0.mlp_tokens.fc1.weight": TIMM,
-    "mixers.0.across.fc1.weight": PUBLISHED,
-}  # a name in it -> the layout
+# Name of a tensor that tells a layout apart -> the layout.
+LAYOUTS = {"blocks.0.mlp_tokens.fc1.weight": TIMM, "mixers.0.across.fc1.weight": PUBLISHED}
 
 
 def recognise(tensors: Tensors, configs: Configs) -> Source | None:

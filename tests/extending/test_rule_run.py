@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 
@@ -18,6 +19,7 @@ VALUES = {
     "semi.pseudo_mixup": "none", "semi.batch_size": BATCH, "semi.unlabeled_ratio": 1, "semi.warmup_epochs": 0.0,
     "semi.epochs": (STEPS + 0.2) / (UNLABELED // BATCH), "train.eval_every_epochs": 5 / (UNLABELED // BATCH),
     "checkpoint.save_every_steps": 5, "checkpoint.keep": 2, "log.every_steps": 1, "log.tensorboard": False,
+    "train.compilation_cache": False,
 }  # fmt: skip
 
 
@@ -28,7 +30,9 @@ def train(tmp_path_factory):
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(summary, "baselines", lambda task, data: {})
         patch.setitem(RULES, "counted", rule.COUNTED)
+        jax.config.update("jax_disable_most_optimizations", True)  # compiling is what takes the time
         yield lambda folder: run.train(small_config(**VALUES), folder)
+        jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")
