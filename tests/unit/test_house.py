@@ -24,7 +24,7 @@ FILES = {name: path for name, path in FILES.items() if not name.startswith("conf
 TOP = {"__init__", "main", "config", "plan", "files", "console", "words"}
 
 STAGE = re.compile(r"\b(mae|finetune|semi)\b|\b(Mae|Finetune|Semi)(Config|Facts)\b")
-FAMILY = re.compile(r"(?<![a-z])(vit|convnext)|\b(ViT|Vit[A-Z]|ConvNe[Xx]t|VIT_|CONVNEXT_)|\bblocks/")
+FAMILY = re.compile(r"(?<![a-z])(vit|convnext)|(?<!Semi-)\b(ViT|Vit[A-Z]|ConvNe[Xx]t|VIT_|CONVNEXT_)|\bblocks/")
 RUN_FOLDERS = ("checkpoints/", "training/", "inference/", "cli/flags", "cli/overrides", "data/dataset", "data/splits")
 
 
@@ -58,13 +58,15 @@ def test_the_top_holds_seven_modules():
 
 
 def test_few_files_outside_the_stages_name_one():
+    """Left are MAE as a view, as a network and as a kind of weights, and configs that earlier versions stored."""
     found = naming(STAGE, outside=("stages/",))
-    assert len(found) <= 7, sorted(found)
+    assert len(found) <= 6, sorted(found)
 
 
 def test_few_files_outside_the_models_name_a_backbone():
+    """Left are the table of exchanges, and what earlier versions stored of configs and imports."""
     found = naming(FAMILY, outside=("models/", "weights/vit", "weights/convnext"))
-    assert len(found) <= 8, sorted(found)
+    assert len(found) <= 3, sorted(found)
 
 
 def test_few_modules_open_a_workdir_by_themselves():
@@ -120,10 +122,10 @@ def test_hops_from_main_to_the_loss(followed):
 
 
 def test_files_that_an_image_passes(followed):
-    assert len(followed.image_files) <= 19, sorted(followed.image_files)
+    assert len(followed.image_files) <= 17, sorted(followed.image_files)
 
 
 def test_files_that_a_config_value_passes(followed):
     naming_it = {name for name, path in FILES.items() if KEY.rpartition(".")[2] in set(told(path))}
     found = naming_it | followed.stacks["converted"] | followed.stacks["used"]
-    assert len(found) <= 12, sorted(found)
+    assert len(found) <= 10, sorted(found)
