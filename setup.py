@@ -47,7 +47,7 @@ setup(
         "torch": ["torch==2.13.0"],  # reads .pth files, weights only
         "onnx": ["onnx>=1.17"],  # writes ONNX graphs, opset 20
         "dev": [
-            "pytest>=9",
+            "pytest>=9,<9.2",  # with 9.2, pytest-xdist 3.8 runs the tests of a group on every worker
             "pytest-xdist>=3.8",  # runs the tests on all cores
             "hypothesis>=6",  # properties over generated inputs
             "jaxtyping>=0.3",  # shape annotations, checked when tests run
