@@ -1,4 +1,4 @@
-"""Vision Transformers trained from few labels and many unlabeled images."""
+"""Train Vision Transformers from few labels and many unlabeled images."""
 
 import importlib
 from typing import TYPE_CHECKING, Any

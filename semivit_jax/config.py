@@ -1,4 +1,4 @@
-"""The recipe: one frozen dataclass per section of a config, without a single default.
+"""Define the keys of a recipe: one frozen dataclass per section, without a single default.
 
 A config file returns an `ml_collections.ConfigDict`; `recipes.check.check` turns it once into
 these dataclasses. A key that is missing, unknown or of the wrong type is an error that names it, so whatever a

@@ -1,4 +1,4 @@
-"""The places that a run is kept in: the one module that opens them, and the only one that knows what a place is.
+"""Read and write the files of a run; the only module that knows where a run can be kept.
 
 A place is a folder on a mounted file system. `Path` is etils' own class, no `pathlib.Path`, and three of its methods
 are not for use: `stat` fails for a user who has no name, `rglob` always, and `glob` takes brackets in a folder's own

@@ -1,4 +1,4 @@
-"""The `semivit` command: parses, calls, and turns errors into messages and exit codes."""
+"""Dispatch `semivit COMMAND`, and turn errors into messages and exit codes; the table COMMANDS."""
 
 import importlib
 import signal

@@ -1,4 +1,4 @@
-"""Plan: every number derived from the config, the data and the devices, in one frozen dataclass per stage."""
+"""Define Plan, the numbers of one stage (steps, batch, groups), and Stream, the images it takes."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence

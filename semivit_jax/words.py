@@ -1,4 +1,4 @@
-"""Numbers in sentences."""
+"""Write a number with its noun, as people read it: '1 image', '1,200 images'."""
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:

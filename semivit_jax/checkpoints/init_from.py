@@ -1,4 +1,4 @@
-"""What `config.init_from` names: a folder of `semivit import`, or another run.
+"""Find what `config.init_from` names, an import folder or another run, and the keys it decides.
 
 Only a stage that has no checkpoint of its own, and no stage before it, reads it. Once it has one, the run needs
 nothing of its source, which may change or go.

@@ -1,4 +1,4 @@
-"""Manifest of a checkpoint: size and checksum of every file, written last, so that its presence seals it.
+"""Seal a checkpoint with size and checksum of every file, and tell whether they still match.
 
 Orbax restores a checkpoint with a flipped bit without a word; a manifest that matches is what makes a
 checkpoint good here.

@@ -1,4 +1,4 @@
-"""Reads checkpoints, which `saving` writes: only sealed ones whose files match their manifest are trusted."""
+"""Read checkpoints; trust only sealed ones whose files match their manifest."""
 
 import logging
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Which checkpoint a stage goes on from: the newest good one, the same on every host.
+"""Choose the checkpoint a stage goes on from: the newest good one, the same on every host.
 
 What cannot be used, and what a rollback left behind, is kept in `<directory>_set_aside`. All functions are collective
 and expect that no save is going on.

@@ -1,4 +1,4 @@
-"""Writes a stage's checkpoints: orbax in the background, a manifest to seal them, and no more of them than needed.
+"""Write a stage's checkpoints in the background, seal them with a manifest, and prune old ones.
 
 A checkpoint is a folder `<directory>/<step>` with two items: `state`, arrays under flat names such as
 `params.blocks.attn.qkv.kernel`, and `facts`, JSON: what the numbers belong to. `<directory>.json` remembers the

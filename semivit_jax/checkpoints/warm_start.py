@@ -1,4 +1,4 @@
-"""Parameters carried from one stage to the next, with every tensor accounted for."""
+"""Carry parameters from one stage to the next, accounting for every tensor."""
 
 import dataclasses
 import re

@@ -1,4 +1,4 @@
-"""The run folder: whose run it is, what is finished, and the refusal to mix two runs in one folder.
+"""Keep the run folder: claim it for one run, refuse a second, and mark what is finished.
 
 config.json split.csv listing.json summary.json DONE
 STAGE/{checkpoints/,metrics.jsonl,tb/,report.json,DONE}

@@ -1,4 +1,4 @@
-"""`semivit eval`: grade weights on a split; JSON for programs, tables for people, the protocol with each of them."""
+"""Grade weights on a split: `semivit eval`, as JSON or tables, with the protocol."""
 
 from collections.abc import Sequence
 from typing import Any

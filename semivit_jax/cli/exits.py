@@ -1,4 +1,4 @@
-"""What is wrong with a command line: said on stderr, with the exit code of bad usage."""
+"""Report a wrong command line on stderr and return the exit code of bad usage."""
 
 import sys
 

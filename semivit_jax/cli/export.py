@@ -1,4 +1,4 @@
-"""`semivit export`: write a trained classifier for other tools."""
+"""Write a trained classifier for other tools: `semivit export`."""
 
 from collections.abc import Sequence
 from pathlib import Path

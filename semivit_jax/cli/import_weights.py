@@ -1,4 +1,4 @@
-"""`semivit import SOURCE --model MODEL --out DIR`: published weights into a folder that runs start from."""
+"""Import published weights into a folder that runs start from: `semivit import`."""
 
 import argparse
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What `--config.KEY=VALUE` means beyond the value itself: stages, preprocessing, the recipe's label, typing errors."""
+"""Apply what follows from `--config.KEY=VALUE`: stages, preprocessing, recipe label, key checks."""
 
 import difflib
 import re

@@ -1,4 +1,4 @@
-"""`semivit plan`: flags in, table and JSON out."""
+"""Print what a run needs on a slice or host, as a table or JSON: `semivit plan`."""
 
 import argparse
 

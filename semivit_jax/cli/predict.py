@@ -1,4 +1,4 @@
-"""`semivit predict`: label every image of a folder in a CSV file."""
+"""Label every image of a folder in a CSV file: `semivit predict`."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`semivit prepare`: raw images to a TFDS dataset."""
+"""Build a TFDS dataset from raw images: `semivit prepare`."""
 
 import argparse
 import re

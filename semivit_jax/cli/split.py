@@ -1,4 +1,4 @@
-"""`semivit split`: draw the labeled images, write them as a list, and report classes and duplicates."""
+"""Draw the labeled images, write them as a list, report classes and duplicates: `semivit split`."""
 
 import hashlib
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""`semivit train`: run the stages that a config names."""
+"""Run the stages that a config names: `semivit train`."""
 
 from semivit_jax.cli.exits import USAGE_ERRORS, usage_error
 from semivit_jax.cli.flags import config_parser, help_asked, read_config, read_flags, run_folder

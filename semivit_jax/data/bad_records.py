@@ -1,4 +1,4 @@
-"""Records that cannot be decoded are counted and named once; too many of them stop the run."""
+"""Count and name records that cannot be decoded, and stop the run at too many."""
 
 import collections
 import dataclasses

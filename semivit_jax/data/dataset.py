@@ -1,4 +1,4 @@
-"""Opens what a config names: training set, evaluation set, and the split between labeled and unlabeled."""
+"""Open what a config names: training set, evaluation set, and the labeled/unlabeled split."""
 
 import dataclasses
 import hashlib

@@ -1,4 +1,4 @@
-"""Batches for evaluation: padded and masked, every image exactly once over all hosts."""
+"""Make batches for evaluation: padded and masked, every image exactly once over all hosts."""
 
 import dataclasses
 import math

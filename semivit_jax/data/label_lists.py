@@ -1,4 +1,4 @@
-"""Lists of labeled images in the two published conventions.
+"""Read and write lists of labeled images in the two published conventions.
 
 - CSV with an `Index` column: position in the sorted listing (class folder, then file), counted from 0. Lists
   written here add `Name` and `Listing`.

@@ -1,4 +1,4 @@
-"""Which image stands where: infinite streams, the rows of one host, and the random numbers of one row.
+"""Order the images of a stream: endless passes, the rows of one host, one generator per row.
 
 A stream is a set of images read in passes, each pass in a new order, one pass directly after the other. The
 image at a position and its random numbers are pure functions of (seed, stage, stream, position), so hosts,

@@ -1,4 +1,4 @@
-"""Batches for training: endless, resumable, and the same for every number of hosts, threads and workers.
+"""Make training batches: endless, resumable, the same for any number of hosts, threads and workers.
 
 Update t, micro-step m, host p, local row i reads stream row (t * accum + m) * B + p * b + i, where B images
 are one global micro-batch and b = B / hosts. Rows are read in blocks of a few images: grain reads blocks

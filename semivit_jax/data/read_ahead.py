@@ -1,4 +1,4 @@
-"""Reads blocks of rows before they are asked for, in threads or worker processes, always in order."""
+"""Read blocks of rows ahead, in threads or worker processes, always in order."""
 
 import math
 import os

@@ -1,4 +1,4 @@
-"""From stream positions to arrays: decode the images, replace bad records, make the views, add labels, stack.
+"""Turn stream positions into arrays: decode, skip bad records, make views, add labels, stack.
 
 Two readers do the same. `DecodeRows` decodes every image when its turn comes. `MemoryRows` serves small sets
 of small images, which are decoded once: taking 240 digits of 8x8 by one array operation takes 50

@@ -1,4 +1,4 @@
-"""Which training images are labeled, unlabeled or kept back for validation.
+"""Split the training images into labeled, unlabeled and validation images.
 
 A split is a pure function of the labels and a seed, so every host works out the same one. Each class has its
 own random order, keyed by (seed, class): the labeled images are its beginning and the validation images its

@@ -1,4 +1,4 @@
-"""Weights out: a trained classifier in the formats other tools read."""
+"""Export a trained classifier to the formats other tools read; the table FORMATS."""
 
 import pathlib
 from collections.abc import Callable

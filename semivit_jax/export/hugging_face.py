@@ -1,4 +1,4 @@
-"""A folder that transformers reads through AutoModelForImageClassification and AutoImageProcessor.
+"""Write a folder that transformers reads through AutoModelForImageClassification.
 
 What has no class of its own there, such as a ViT with mean pooling, travels as TimmWrapperForImageClassification.
 

@@ -1,4 +1,4 @@
-"""Writes an ONNX graph node by node; weights go to a file of their own while the graph is written."""
+"""Write an ONNX graph node by node, its weights to a second file meanwhile."""
 
 import pathlib
 from collections.abc import Sequence

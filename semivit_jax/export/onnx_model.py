@@ -1,4 +1,4 @@
-"""ONNX: a graph written straight from the parameters."""
+"""Export to ONNX, straight from the parameters."""
 
 import importlib.util
 import json

@@ -1,4 +1,4 @@
-"""preprocessing.json: how an image becomes the input of an exported program, and the classes."""
+"""Write preprocessing.json: how an image becomes the input of an exported program, and the classes."""
 
 import json
 import pathlib

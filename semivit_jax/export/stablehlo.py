@@ -1,4 +1,4 @@
-"""A program for jax without this package: StableHLO for CPU, CUDA and TPU, with a free batch size.
+"""Export a StableHLO program for jax without this package: CPU, CUDA, TPU, any batch size.
 
 exported = jax.export.deserialize(bytearray(pathlib.Path("model.stablehlo").read_bytes()))
 params = safetensors.numpy.load_file("params.safetensors")

@@ -1,4 +1,4 @@
-"""A folder that timm reads: `timm.create_model("local-dir:DIR", pretrained=True)`."""
+"""Write a folder that timm reads: `timm.create_model("local-dir:DIR", pretrained=True)`."""
 
 import json
 import pathlib

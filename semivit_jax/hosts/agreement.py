@@ -1,4 +1,4 @@
-"""What the processes of a run ask each other outside of the training step. With one process nothing is asked.
+"""Let the processes of a run agree outside of the step: ask any, ask the first, fail together.
 
 `same_on_every_host` and `any_host` are questions; `from_first_host`, `on_first_host` and `wait_for_all` keep processes
 together where only the first host reads or writes, `together` and `fail_together` where some host may fail.

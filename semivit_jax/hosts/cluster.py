@@ -1,4 +1,4 @@
-"""Brings the processes of a run together, and lets one leave alone.
+"""Join the processes of a run, and let one leave alone after an error.
 
 `start` decides whether this process is one of many, tries the coordinator over plain TCP, and only then calls
 `jax.distributed.initialize`, which would say nothing for minutes and then end the process in C++ without a

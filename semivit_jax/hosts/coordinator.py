@@ -1,4 +1,4 @@
-"""The coordinator's address, tried with plain sockets before jax depends on it.
+"""Try the coordinator's address over plain TCP before jax depends on it.
 
 The coordinator is a service that process 0 opens under "host:port" and all processes call. These functions
 turn what can be wrong with the address into errors that name it: malformed, an unknown name, another host's,

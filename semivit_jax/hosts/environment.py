@@ -1,4 +1,4 @@
-"""Who am I among the processes of this run: read from the environment, without communication between them.
+"""Find this process's place in a run from environment variables, without communication.
 
 Every launcher leaves its own traces: Slurm, Kubernetes, Cloud TPU and MPI set variables, a TPU VM has a
 metadata server. `find` turns them into one `Membership`. Everything here is a function of the mapping and the

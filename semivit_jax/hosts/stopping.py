@@ -1,4 +1,4 @@
-"""Requests to stop from outside: SIGTERM (preemption) and Ctrl-C. The loop saves first, then leaves."""
+"""Note requests to stop (SIGTERM, Ctrl-C), so that the loop can save before it leaves."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""What weights see in images: their logits, and the features that their head reads or a probe is fitted on."""
+"""Compute logits and features of images with given weights, for grading and probes."""
 
 from collections.abc import Callable
 from typing import Any

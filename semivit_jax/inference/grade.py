@@ -1,4 +1,4 @@
-"""`semivit eval`: grades every set of weights of a run, a checkpoint or an import on one split."""
+"""Grade every set of weights of a run, a checkpoint or an import on one split."""
 
 import dataclasses
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Our own runs as a source of weights: told in the names of timm and MAE, so that one importer serves all sources."""
+"""Present our own runs as sources of weights, under timm's names, so one importer serves all."""
 
 import dataclasses
 

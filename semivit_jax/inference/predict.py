@@ -1,4 +1,4 @@
-"""Predictions of a trained classifier: `semivit_jax.load("runs/digits").predict(["a.jpg", "b.png"])`."""
+"""Predict with a trained classifier: `semivit_jax.load("runs/digits").predict(["a.jpg"])`."""
 
 import dataclasses
 import itertools

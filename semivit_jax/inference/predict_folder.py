@@ -1,4 +1,4 @@
-"""`semivit predict`: a folder of images to a CSV of predictions; what cannot be shown is listed and skipped."""
+"""Predict a folder of images into a CSV; list and skip what cannot be decoded."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""What frozen features alone can do with the labeled images: nearest neighbours, and a linear classifier."""
+"""Probe frozen features with the labeled images: nearest neighbours and a linear classifier."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Finished weights ready for use: model, arrays, classes and view of a run, one of its checkpoints or an import."""
+"""Load finished weights for use, of a run, a checkpoint or an import: model, classes, view."""
 
 import dataclasses
 

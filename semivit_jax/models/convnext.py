@@ -1,4 +1,4 @@
-"""ConvNeXt-T and ConvNeXt-S (Liu et al., "A ConvNet for the 2020s", 2022, section 2 and appendix A).
+"""Build ConvNeXt-T and -S (Liu et al. 2022, section 2 and appendix A).
 
 Four stages of residual blocks. The stem is a 4x4 convolution of stride 4 followed by LayerNorm; the
 other stages begin with LayerNorm and a 2x2 convolution of stride 2. A block is

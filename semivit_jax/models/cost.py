@@ -1,4 +1,4 @@
-"""What one image costs in a model, counted from the sizes alone: FLOPs, and the block stacks it passes.
+"""Count what one image costs in a model, from sizes alone: FLOPs, and block stacks for memory.
 
 Convention, the usual one of model FLOPs utilisation (Chowdhery et al. 2022, appendix B):
 

@@ -1,4 +1,4 @@
-"""The table of model families, and what is asked of it: specs from configs, models from specs."""
+"""Look up model families (the table FAMILIES); make specs from configs and networks from specs."""
 
 import dataclasses
 import re

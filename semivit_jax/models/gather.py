@@ -1,4 +1,4 @@
-"""Sharded weights, gathered where they are used; and small draws, made by every device for itself.
+"""Gather sharded weights where they are used, and spread rows and small draws over devices.
 
 Rows of a batch are spread over all devices, and with `mesh.fsdp` above 1 so are weights, along the same axis. Left to
 itself the compiler then multiplies pieces of weights with whole batches: it gathers activations, which are

@@ -1,4 +1,4 @@
-"""Layers that several models are made of. They draw nothing: stochastic depth comes in as masks."""
+"""Build the layers that several models share; masks come in from outside, nothing is drawn."""
 
 import functools
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Masked autoencoder (He et al. 2022, section 3)."""
+"""Build the masked autoencoder (He et al. 2022, section 3)."""
 
 import dataclasses
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Cutting images into patches, and embedding them."""
+"""Cut images into patches, and embed them."""
 
 import flax.linen as nn
 import jax

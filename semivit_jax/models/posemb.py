@@ -1,4 +1,4 @@
-"""Position embeddings: the fixed sin-cos table, and resizing a learned one to another grid."""
+"""Make fixed sin-cos position embeddings, and resize learned ones to another grid."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""What must be known beside the arrays to build a model around them, how it computes, and what a family is."""
+"""Define ModelSpec (what a model is), Compute (how it runs) and Family (a kind of model)."""
 
 import dataclasses
 from collections.abc import Callable, Mapping

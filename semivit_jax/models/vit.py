@@ -1,4 +1,4 @@
-"""Vision Transformer classifier (Dosovitskiy et al. 2021) as fine-tuned after MAE (He et al. 2022, A.1)."""
+"""Build the ViT classifier (Dosovitskiy et al. 2021) as fine-tuned after MAE (He et al. 2022, A.1)."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Random affine views of small drawings, on the device: draw a matrix per image, then apply it."""
+"""Draw and apply random affine views of small drawings, on the device."""
 
 import jax
 import jax.numpy as jnp

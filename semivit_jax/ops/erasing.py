@@ -1,4 +1,4 @@
-"""Random erasing of normalised images (Zhong et al. 2020), pixel mode: a box of independent normal noise."""
+"""Erase random boxes of normalised images with normal noise (Zhong et al. 2020, pixel mode)."""
 
 import math
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Losses, per example and at least in float32; the caller takes means."""
+"""Compute losses, per example and at least in float32; the caller takes means."""
 
 import jax
 import jax.numpy as jnp

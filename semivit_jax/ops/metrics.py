@@ -1,4 +1,4 @@
-"""Metrics as sums and counts: added over micro-steps, batches and hosts, divided once."""
+"""Add metrics as sums and counts over micro-steps, batches and hosts; divide once."""
 
 from collections.abc import Mapping
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Mixup, cutmix and the pseudo mixups, as draw functions and apply functions on one mixing group.
+"""Draw and apply mixup, cutmix and the pseudo mixups within one mixing group.
 
 A group is the published code's per-GPU batch; groups are an axis of their own to `vmap` over, so nothing crosses them.
 Shapes are those of one group, images (size, h, w, c), but for the functions at the end, which take whole batches.

@@ -1,4 +1,4 @@
-"""AdamW with per-parameter policy as ordered (path pattern, value) tables, and the published schedules.
+"""Update by AdamW with per-parameter (path pattern, value) tables; schedule the learning rate.
 
 The learning rate is not part of the transformation: the step passes it in, so that it follows
 `TrainState.step` also where an update was dropped.

@@ -1,4 +1,4 @@
-"""Random keys as pure functions of (seed, stream name, position); nothing here keeps a state."""
+"""Derive random keys from (seed, stream name, position); keep no state."""
 
 import zlib
 from collections.abc import Callable

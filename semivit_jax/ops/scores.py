@@ -1,4 +1,4 @@
-"""What a classifier is graded by: sums over images, added over batches and hosts, divided once."""
+"""Grade a classifier: add sums over images, batches and hosts, divide once."""
 
 import dataclasses
 

@@ -1,1 +1,1 @@
-"""`semivit plan`: what a run will need on a slice or host, worked out before anything is paid for."""
+"""Work out what a run will need on a slice or host before anything is paid for."""

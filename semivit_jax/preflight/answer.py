@@ -1,4 +1,4 @@
-"""One stage on one topology: whether it fits, what it moves, how long it may take, and what would make it fit."""
+"""Answer for one stage on one topology: does it fit, what does it move, what would help."""
 
 import dataclasses
 from typing import Any

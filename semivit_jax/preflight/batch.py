@@ -1,4 +1,4 @@
-"""What a plan needs to know without opening the data: counts of images, and a batch the slice can hold."""
+"""Work out image counts and a legal batch for a plan, without opening the data."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""Data-sheet numbers of the chips a run can be planned for.
+"""List the data-sheet numbers of the chips that a run can be planned for.
 
 Peak values are those the vendor prints, dense (no sparsity) bfloat16; nothing here was measured.
 """

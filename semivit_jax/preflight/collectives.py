@@ -1,4 +1,4 @@
-"""Collectives of a compiled step, read from its optimised HLO: kind, count, bytes, and where they come from."""
+"""Find the collectives of a compiled step in its optimised HLO: kind, count, bytes, origin."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""A roofline: what a step costs if the chip reached its data-sheet rates. Every number here is an estimate.
+"""Estimate a step by a roofline: arithmetic, memory and links at data-sheet rates.
 
 Three times are worked out: arithmetic, memory, links. The longest of them is the step when they overlap perfectly,
 which no real step does; their sum is the step when nothing overlaps.

@@ -1,4 +1,4 @@
-"""Model FLOPs of one optimizer update, over its whole global batch; how they are counted says `models.cost`."""
+"""Count the model FLOPs of one optimizer update over its global batch."""
 
 from typing import NamedTuple
 

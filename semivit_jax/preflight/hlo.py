@@ -1,4 +1,4 @@
-"""Reading optimised HLO text: computations, instructions, and how often each computation runs per step."""
+"""Parse optimised HLO text: computations, instructions, runs per step."""
 
 import collections
 import dataclasses

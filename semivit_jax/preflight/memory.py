@@ -1,4 +1,4 @@
-"""Bytes on one device: the state exactly, from its shapes and shardings; what a step adds as an estimate."""
+"""Count the bytes on one device: the state exactly, what a step adds as an estimate."""
 
 import dataclasses
 import math

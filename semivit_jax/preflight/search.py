@@ -1,4 +1,4 @@
-"""When a step does not fit: the nearest change of remat, fsdp and accumulation that does, found by trying."""
+"""Find by trying the nearest change of remat, fsdp and accumulation that makes a step fit."""
 
 import dataclasses
 import math

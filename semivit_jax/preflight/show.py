@@ -1,4 +1,4 @@
-"""The planner's answers for people: one table per stage."""
+"""Show the planner's answers to people: one table per stage."""
 
 from collections.abc import Iterator
 

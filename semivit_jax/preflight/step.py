@@ -1,4 +1,4 @@
-"""The real sharded train step, described and compiled for devices that need not exist."""
+"""Describe and compile the real sharded train step for devices that need not exist."""
 
 import dataclasses
 import re

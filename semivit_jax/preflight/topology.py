@@ -1,4 +1,4 @@
-"""Slices and hosts by name, and their described devices: nothing here needs an accelerator."""
+"""Look up slices and hosts by name, and describe their devices; needs no accelerator."""
 
 import dataclasses
 import importlib.metadata

@@ -1,4 +1,4 @@
-"""The border of a run: raw config in, `config.Config` out, or a `ConfigError` that names the key."""
+"""Check a raw config and turn it into a Config, or raise a ConfigError that names the key."""
 
 import dataclasses
 import difflib

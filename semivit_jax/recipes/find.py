@@ -1,4 +1,4 @@
-"""Recipes as files: the ones installed with the package, and what `--help` says of one."""
+"""Find the recipe files installed with the package, and print what `--help` says of one."""
 
 import importlib.util
 import os

@@ -1,4 +1,4 @@
-"""Keys of a config by their dotted names: what is marked beside each, and in which of them two configs differ."""
+"""List a config's keys by dotted name, with their marks, and tell where two configs differ."""
 
 import dataclasses
 import typing

@@ -1,4 +1,4 @@
-"""The training stages, in the order in which they run."""
+"""List the training stages in the order in which they run: the table STAGES."""
 
 from semivit_jax.config import Config
 from semivit_jax.plan import Plan

@@ -1,4 +1,4 @@
-"""Stage 2: supervised fine-tuning on the labeled images."""
+"""Fine-tune on the labeled images, supervised: stage 2."""
 
 from typing import NamedTuple
 

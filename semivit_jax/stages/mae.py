@@ -1,4 +1,4 @@
-"""Stage 1: masked autoencoding of all training images, labels unused (He et al. 2022)."""
+"""Pre-train as a masked autoencoder on all training images, labels unused: stage 1."""
 
 import dataclasses
 from typing import Annotated, NamedTuple

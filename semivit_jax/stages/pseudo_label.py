@@ -1,4 +1,4 @@
-"""Pseudo-label rules: from what the teacher says of a batch to the target, the weight and the strength of each image.
+"""Choose target, weight and strength of each unlabeled image by the teacher: the table RULES.
 
 A rule is a value: what it remembers, and one pure function of that and of the evidence of one whole update. Thresholds
 that adapt therefore count updates and images, never micro-steps. A rule of one's own is a row of `RULES`.

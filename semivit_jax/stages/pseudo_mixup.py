@@ -1,4 +1,4 @@
-"""Pseudo mixups: how the unlabeled images of a mixing group are mixed with each other (Cai et al. 2022, section 3.3).
+"""Mix the unlabeled images of a group (Cai et al. 2022, section 3.3): the table PSEUDO_MIXUPS.
 
 A pseudo mixup is a value, a row of `PSEUDO_MIXUPS`: the draws of one group, and one pure function of them.
 """

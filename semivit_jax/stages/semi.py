@@ -1,4 +1,4 @@
-"""Stage 3: Semi-ViT, labeled and unlabeled images with a teacher and pseudo mixup (Cai et al. 2022)."""
+"""Train Semi-ViT on labeled and unlabeled images with a teacher (Cai et al. 2022): stage 3."""
 
 import dataclasses
 import functools

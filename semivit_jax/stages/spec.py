@@ -1,4 +1,4 @@
-"""What everybody else may ask about a stage, as one value."""
+"""Define StageSpec: all that data, plan, checkpoints and command line may ask about a stage."""
 
 import dataclasses
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""The contract of a stage, and what all stages share: optimizer, micro-steps, and how images are seen."""
+"""Define Stage, the functions the loop calls, and what all share: micro-steps, optimizer, `see`."""
 
 import dataclasses
 from collections.abc import Callable

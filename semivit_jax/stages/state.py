@@ -1,4 +1,4 @@
-"""The training state and the two ways it changes: an optimizer update, and the average that follows it."""
+"""Define the training state, and change it: apply one optimizer update, then the EMA."""
 
 import dataclasses
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the supervised stages share: keys, network, optimizer, draws of the labeled images, and evaluation."""
+"""Share between the stages with labels: keys, network, optimizer, draws and evaluation."""
 
 import dataclasses
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""A stage's functions, jitted and placed on a mesh: steps are pure, and get jit, shardings and donation here alone."""
+"""Jit a stage's functions and place them on the mesh; the only place for jit and donation."""
 
 import dataclasses
 from typing import Any

@@ -1,4 +1,4 @@
-"""Exact evaluation: padded, masked batches, sums over batches and hosts, graded once; every real image counts once."""
+"""Evaluate exactly: padded, masked batches; every real image counts once over all hosts."""
 
 from collections.abc import Callable, Iterable
 from typing import Any

@@ -1,4 +1,4 @@
-"""The guard: notices updates that had to be dropped, and a stage whose health collapses.
+"""Watch for dropped updates, and for a collapse of the stage's health.
 
 Pure functions on a small JSON-ready history, which travels in every checkpoint.
 """

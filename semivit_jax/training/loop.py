@@ -1,4 +1,4 @@
-"""The loop: one stage from its last good checkpoint to its end."""
+"""Run one stage from its last good checkpoint to its end."""
 
 import time
 from collections.abc import Callable, Mapping, Set

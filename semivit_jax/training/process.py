@@ -1,4 +1,4 @@
-"""What a process does before it touches a device."""
+"""Prepare a process before it touches a device: flags, cache, the other hosts."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""What a stage remembers besides its state, and what it writes about itself: checkpoint facts and report."""
+"""Remember what a stage knows besides its state; write checkpoint facts and report.json."""
 
 import dataclasses
 import functools

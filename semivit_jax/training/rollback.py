@@ -1,4 +1,4 @@
-"""Rolling back after a collapse: which batches are skipped is written down before going on."""
+"""Roll back after a collapse: write down which batches are skipped, then go on."""
 
 import dataclasses
 

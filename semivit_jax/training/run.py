@@ -1,4 +1,4 @@
-"""A whole run: hosts together, data open, workdir claimed, stages in order, results told."""
+"""Run everything: join hosts, open data, claim the workdir, run the stages, tell the results."""
 
 import contextlib
 import dataclasses

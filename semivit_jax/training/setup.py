@@ -1,4 +1,4 @@
-"""What a stage needs before its first step: the run it belongs to, and its plan."""
+"""Set up a stage before its first step: the Run it belongs to, and its plan."""
 
 import dataclasses
 

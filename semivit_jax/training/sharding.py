@@ -1,4 +1,4 @@
-"""The device mesh, and where batches and state live on it."""
+"""Make the device mesh, and place batches and state on it."""
 
 import math
 from typing import Any

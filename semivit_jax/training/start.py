@@ -1,4 +1,4 @@
-"""The state a stage starts from: its own newest checkpoint, or fresh with earlier weights."""
+"""Start a stage's state: from its own newest checkpoint, or fresh with earlier weights."""
 
 import dataclasses
 from collections.abc import Sequence

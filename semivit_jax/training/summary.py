@@ -1,4 +1,4 @@
-"""What a finished run tells: summary.json and one table."""
+"""Write summary.json, and print the table a run ends with."""
 
 from collections.abc import Iterable
 from typing import Any

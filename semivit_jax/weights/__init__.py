@@ -1,1 +1,1 @@
-"""Weights in: published files become parameters of ours, every tensor accounted for."""
+"""Import published files as parameters of ours, every tensor accounted for."""

@@ -1,4 +1,4 @@
-"""What became of every tensor of a source, and of every parameter of the model."""
+"""Report what became of every source tensor and of every parameter of the model."""
 
 import dataclasses
 import enum

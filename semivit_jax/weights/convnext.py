@@ -1,4 +1,4 @@
-"""ConvNeXts in other libraries: which are known, how they become ours, and how ours are told there."""
+"""Translate ConvNeXts from and to other libraries."""
 
 from semivit_jax.models import families
 from semivit_jax.models.convnext import CONVNEXT_SIZES, STRIDE

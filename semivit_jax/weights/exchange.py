@@ -1,4 +1,4 @@
-"""What other libraries call a family of models: everything that importing and exporting ask about it."""
+"""Define Exchange: all that importing and exporting ask about a family in other libraries."""
 
 import dataclasses
 from collections.abc import Callable, Mapping

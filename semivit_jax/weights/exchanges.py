@@ -1,4 +1,4 @@
-"""The table of families in other libraries, and what is asked of it."""
+"""Look up each family's Exchange (the table EXCHANGES), and recognise whose weights a file holds."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Fills a parameter tree from a state dict and accounts for every tensor of both."""
+"""Fill a parameter tree from a state dict, and account for every tensor of both."""
 
 import dataclasses
 import re

@@ -1,4 +1,4 @@
-"""Layer scale (Touvron et al. 2021, CaiT, eq. 8) folded into the linear layer that comes just before it."""
+"""Fold layer scale (Touvron et al. 2021, CaiT, eq. 8) into the linear layer just before it."""
 
 import re
 from collections.abc import Mapping

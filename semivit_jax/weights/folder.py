@@ -1,4 +1,4 @@
-"""The folder that `semivit import` writes: params.safetensors, ema_params.safetensors, import.json."""
+"""Write and read the folder of `semivit import`: params, ema_params, import.json."""
 
 import json
 import pathlib

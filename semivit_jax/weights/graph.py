@@ -1,4 +1,4 @@
-"""What families write their ONNX graphs with; who writes the file, and with which library, is for the export to say."""
+"""Define the Writer with which families write their ONNX graphs, and helpers for dense and norm."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol

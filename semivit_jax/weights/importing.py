@@ -1,4 +1,4 @@
-"""Weights from elsewhere as parameters of ours, with everything that must travel with them."""
+"""Import published weights as parameters of ours, with all that must travel with them."""
 
 import dataclasses
 

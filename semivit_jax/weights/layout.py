@@ -1,4 +1,4 @@
-"""Moves arrays between our parameter trees and PyTorch state dicts, both ways, bit for bit.
+"""Move arrays between our parameter trees and PyTorch state dicts, both ways, bit for bit.
 
 A `Slot` says where one of our arrays lives in a state dict. Three things differ there: linear kernels are
 (out, in) and convolution kernels (out, in, height, width); every block has arrays of its own, where ours

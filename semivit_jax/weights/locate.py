@@ -1,4 +1,4 @@
-"""From what the user names to files: a local file, a folder, or a repository of the Hugging Face hub."""
+"""Find the files a user names: a local file, a folder, or a Hugging Face hub repository."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""How images were prepared for the weights at hand; travels with them into training and export."""
+"""Describe how images are prepared for given weights, and read timm's and Hugging Face's say."""
 
 import dataclasses
 import math

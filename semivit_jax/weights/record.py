@@ -1,4 +1,4 @@
-"""How import.json tells a `ModelSpec`: one flat dict, whose keys and their order do not change."""
+"""Store a ModelSpec in import.json as a flat dict whose keys and order never change."""
 
 import dataclasses
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What a state dict is recognised as, and what the files beside it say: those of Hugging Face and of timm."""
+"""Define Source, a recognised state dict, and read the Hugging Face and timm configs beside it."""
 
 import dataclasses
 from collections.abc import Mapping

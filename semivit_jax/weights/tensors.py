@@ -1,4 +1,4 @@
-"""State dicts on disk, read one tensor at a time: safetensors, and PyTorch files, whose code never runs."""
+"""Read state dicts one tensor at a time: safetensors, and PyTorch files without running code."""
 
 import argparse
 import dataclasses

@@ -1,4 +1,4 @@
-"""Vision Transformers and masked autoencoders in other libraries: which are known, and how ours are told there."""
+"""Translate ViTs and masked autoencoders from and to other libraries."""
 
 from semivit_jax.models.spec import ModelSpec
 from semivit_jax.weights import vit_names, vit_onnx, vit_target

@@ -1,4 +1,4 @@
-"""What the arrays of a ViT, and of a masked autoencoder's decoder, are called elsewhere."""
+"""Map the arrays of a ViT, and of an MAE decoder, to their names elsewhere."""
 
 from semivit_jax.weights.layout import Table, dense_rows, norm_rows
 

@@ -1,4 +1,4 @@
-"""The ONNX graph of a ViT."""
+"""Write the ONNX graph of a ViT."""
 
 from semivit_jax.models import vit
 from semivit_jax.models.spec import ModelSpec

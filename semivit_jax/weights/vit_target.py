@@ -1,4 +1,4 @@
-"""What an import into a ViT or a masked autoencoder becomes, and what is resized, made anew or left over on the way."""
+"""Decide what an import into a ViT or MAE becomes: what is resized, made anew or left over."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""A set of weights with what everybody who computes with them must know."""
+"""Define Weights: a spec with its arrays, class names and preprocessing."""
 
 import dataclasses
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Colour jitter of the weak view: brightness, contrast and saturation by random factors, in random order."""
+"""Jitter the colours of the weak view: brightness, contrast, saturation, in random order."""
 
 import itertools
 import math

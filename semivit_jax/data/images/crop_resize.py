@@ -1,4 +1,4 @@
-"""Random resized crops and the evaluation view."""
+"""Crop and resize images: random resized crops for training, the centre crop for evaluation."""
 
 import math
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Encoded bytes to a uint8 RGB array, with one exception for everything that cannot be shown as a picture.
+"""Decode image bytes to a uint8 RGB array; raise BadImage for all that cannot be shown.
 
 JPEG, PNG, WebP, GIF (first frame) and BMP are read. Pillow decides what is a readable image; on the `fast`
 path simplejpeg decodes the ordinary JPEG files (both sit on libjpeg-turbo and give the same pixels) and

@@ -1,4 +1,4 @@
-"""The pointwise RandAugment operators, sharpness and the colour enhancements with OpenCV and numpy.
+"""Apply pointwise RandAugment operators, sharpness and colour by OpenCV, equal to Pillow.
 
 Every function equals Pillow bit for bit; the tests hold it. Images are uint8 [height, width, 3].
 """

@@ -1,4 +1,4 @@
-"""Antialiased resizing for training: Pillow's algorithm in the vector code of the Rust crate fast_image_resize.
+"""Resize with antialiasing for training: Pillow's algorithm in the Rust fast_image_resize.
 
 Kernels and the way they widen are Pillow's; weights have fewer bits, so that pixels differ by single steps. Measured
 numbers: docs/decisions/0003-input-path.md.

@@ -1,4 +1,4 @@
-"""The geometric RandAugment operators for training, nearly equal to Pillow's.
+"""Warp images for RandAugment (shear, shift, rotate) fast, nearly equal to Pillow.
 
 Shears and translations move rows or columns by a fraction of a pixel, so they are one-dimensional filters;
 they use Pillow's own kernel and differ by single steps of rounding. Rotation is OpenCV's warp, whose kernel

@@ -1,4 +1,4 @@
-"""The RandAugment operators by Pillow: the exact path, equal bit for bit to the published augmentation.
+"""Apply the RandAugment operators by Pillow, bit for bit as the published augmentation.
 
 Arguments are those of the recorded draws: degrees, kept bits, thresholds, enhancement factors, shear
 factors and translations as a share of the image side (see `randaugment.operator_argument`).

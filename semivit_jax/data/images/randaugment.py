@@ -1,4 +1,4 @@
-"""RandAugment with random magnitudes (`rand-m9-mstd0.5-inc1`), drawn first and applied afterwards.
+"""Draw and apply RandAugment with random magnitudes (`rand-m9-mstd0.5-inc1`).
 
 Cubuk et al. 2020, in the variant of the published recipes: 15 operators, drawn uniformly and with
 replacement, each left out with probability 1 - `apply_prob`, magnitude clip(N(magnitude, magnitude_std), 0,

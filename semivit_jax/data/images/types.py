@@ -1,4 +1,4 @@
-"""Words shared by the host-side image functions. Images are uint8 RGB arrays [height, width, 3]."""
+"""Define the types that host-side image functions share; images are uint8 RGB [height, width, 3]."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""The views of an image: which transforms, in which order, with which numbers.
+"""Make the views of an image: crop, flip, colour jitter or RandAugment; the table VIEWS.
 
 A training view is a random resized crop, a flip, and at most one of colour jitter and RandAugment. The
 published views, rows of `VIEWS`, are values of that one composition:

@@ -1,4 +1,4 @@
-"""Image folders as sources: class sub-folders, with or without split folders above them, or a CSV of labels."""
+"""List the images of a folder to build from: class sub-folders, split folders, or a CSV."""
 
 from pathlib import Path
 

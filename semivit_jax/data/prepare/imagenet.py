@@ -1,4 +1,4 @@
-"""ImageNet (ILSVRC 2012) as a source: the two published tars, read in place.
+"""List the images of ImageNet (ILSVRC 2012) in its two tars, read in place.
 
 The tars are scanned once for where each image lies; nothing is unpacked. Synsets and the labels of the validation
 images come from files that tensorflow-datasets installs.

@@ -1,4 +1,4 @@
-"""Writes a TFDS dataset in array_record, shard by shard, so that a stopped build goes on where it was.
+"""Write a TFDS dataset shard by shard, so that a stopped build goes on where it was.
 
 While it grows, the dataset lives in `.building-VERSION/` beside its final place:
 

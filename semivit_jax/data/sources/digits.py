@@ -1,4 +1,4 @@
-"""Scikit-learn's handwritten digits as a TFDS dataset: 1,797 drawings of 8x8, built without TensorFlow.
+"""Build scikit-learn's handwritten digits (1,797 of 8x8) as a TFDS dataset without TensorFlow.
 
 The drawings ship inside scikit-learn, so building needs no network. The grey values 0..16 are stored as PNG
 with 8 bits, and `to_raw_pixels` gives back the original values exactly.

@@ -1,4 +1,4 @@
-"""Errors of this package that a user can act on."""
+"""Define the errors of data sets that a user can act on."""
 
 
 class DatasetError(ValueError):

@@ -1,4 +1,4 @@
-"""Image sets in a user's own folder: any nesting, labels for a few of the images."""
+"""Open a user's own image folder: any nesting, labels for a few of the images."""
 
 import dataclasses
 import logging

@@ -1,4 +1,4 @@
-"""Labels of the images of a folder: from a CSV file, or from the names of class sub-folders."""
+"""Label the images of a folder: from a CSV file, or by class sub-folders."""
 
 import csv
 import dataclasses

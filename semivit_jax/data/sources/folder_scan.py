@@ -1,4 +1,4 @@
-"""Finds the image files of a folder, once: later starts only look whether a directory has changed.
+"""Find the image files of a folder once; later starts look only for changed directories.
 
 A file counts as an image by its ending and its first bytes; the others are left out and reported. The result
 is kept in the user's cache, never in the folder itself. It is used again as long as every directory has its

@@ -1,4 +1,4 @@
-"""Encoded images with their names and labels: a dataset once it is open."""
+"""Define an open image set: encoded images with their names and labels."""
 
 import dataclasses
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The index of an image set: names, labels and a content hash, built once and kept in a file.
+"""Index an image set (names, labels, content hash) once, and keep the index in a file.
 
 A million names as Python strings take 100 MB and a second to unpickle in every worker; one block of bytes
 with offsets takes half of that and no time.

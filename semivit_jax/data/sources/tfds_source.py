@@ -1,4 +1,4 @@
-"""TFDS classification datasets that are on disk in array_record format, read without TensorFlow.
+"""Open TFDS classification datasets in array_record from disk, without TensorFlow.
 
 Images stay encoded (`SkipDecoding`): tensorflow-datasets decodes some PNG files to four channels, our decoder
 never does.
