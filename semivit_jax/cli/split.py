@@ -17,7 +17,6 @@ from semivit_jax.config import Config
 from semivit_jax.data import label_lists
 from semivit_jax.data.dataset import TaskData, describe, open_task
 from semivit_jax.data.sources.image_set import ImageSet
-from semivit_jax.stages import label_free
 from semivit_jax.words import counted
 
 
@@ -53,6 +52,8 @@ def draw(config: Config, out: Path, *, duplicates: bool) -> None:
     """
     if out.exists():
         raise FileExistsError(f"{out} exists already; remove it or give another --out")
+    from semivit_jax.stages import label_free  # loads the models, which a mistyped flag need not wait for
+
     task = open_task(config, workdir=None, label_free=label_free())
     label_lists.write(out, task.split.labeled, task.train.names)
     console.say(_printable(describe(task)))
