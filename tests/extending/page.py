@@ -10,8 +10,8 @@ HEAD = """\
 
 Made by `make golden` from `tests/extending/`, whose tests run every file below as it stands; do not edit.
 
-A part of your own is a file of your own and a line in a table. A table is a dict: write the line into the module that
-holds it, or into a program of your own that is started in place of `semivit`:
+A part of your own is a file of your own and a line in a table. A table is a dict, so the line may stand in a program of
+your own that is started in place of `semivit`, with the file wherever you keep it:
 
 ```python
 from semivit_jax.main import run
@@ -24,7 +24,9 @@ run()
 ```
 
 What a row holds, field by field, says the docstring of its class; why it is so, [design.md](design.md). With several
-hosts every one needs the same file: they compare the package's code at the start, not yours.
+hosts every one needs the same file: they compare the package's code at the start, not yours. The stages run in the order
+of their table. A part that is to become one of the package's moves into its room, and imports only what stands before
+that room in design.md; then the line stands in the table itself.
 """
 
 RULE = """\
