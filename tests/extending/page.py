@@ -24,9 +24,9 @@ run()
 ```
 
 What a row holds, field by field, says the docstring of its class; why it is so, [design.md](design.md). With several
-hosts every one needs the same file: they compare the package's code at the start, not yours. The stages run in the order
-of their table. A part that is to become one of the package's moves into its room, and imports only what stands before
-that room in design.md; then the line stands in the table itself.
+hosts every one needs the same file: they compare the package's code at the start, not yours. The stages run in the
+order of their table. A part that is to become one of the package's moves into its room, and imports only what stands
+before that room in design.md; then the line stands in the table itself.
 """
 
 RULE = """\
