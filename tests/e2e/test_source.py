@@ -26,10 +26,12 @@ def source(tmp_path):
     """Another run, of the stand-in for the semi stage."""
     folder = tmp_path / "source"
     folder.mkdir()
-    write_json(folder / "config.json", config.to_dict(small_config(**{"data.mean": tuple(MEAN)})))
+    settings = config.to_dict(small_config(**{"data.mean": tuple(MEAN)}))
+    write_json(folder / "config.json", settings)
     checkpoints = Saver(folder / "semi" / "checkpoints", keep=1)
     params = {"seen": jnp.zeros(64), "acc1": jnp.zeros(())}
-    checkpoints.save(3, {"params": params, "ema_params": params}, {"class_names": list("0123456789")})
+    facts = {"class_names": list("0123456789"), "config": settings}
+    checkpoints.save(3, {"params": params, "ema_params": params}, facts)
     checkpoints.close()
     return folder
 
