@@ -15,9 +15,8 @@ from tests.fixtures import ask
 pytestmark = pytest.mark.xdist_group("written_before")
 
 RECORD = json.loads(ask.ANSWERS.read_text())
-SAME_MACHINE = ask.machine() == RECORD["machine"]
 CLOSE = 1e-5  # to what was recorded, of answers
-FAR = 1e-4  # of an array's largest value, after some updates on another processor
+FAR = 1e-4  # of a metric, or of an array's largest value, after some updates with other rounding
 SLOW = {  # seconds each, and others like them are quick
     "finished: eval knn", "finished: load best params", "finished: load finetune", "finished: logits",
     "imports/convnext: load", "imports/own: load", "imports/own: load params", "photos_run: eval", "photos_run: load",
@@ -119,7 +118,7 @@ def test_photos_are_trained_on_as_before(started_slowly, written):
 @pytest.mark.slow
 def test_a_run_whose_weights_are_drawn_ends_as_recorded(started_slowly, written):
     assert started_slowly["drawn"].startswith("0, "), started_slowly["drawn"]
-    assert_same(ask.logged(written / "drawn"), RECORD["drawn"]["logged"], tolerance=0.0 if SAME_MACHINE else FAR)
+    assert_same(ask.logged(written / "drawn"), RECORD["drawn"]["logged"], tolerance=FAR)
     assert_same_sums(ask.states(written / "drawn"), RECORD["drawn"]["states"])
 
 
@@ -144,7 +143,7 @@ def test_checkpoints_hold_the_recorded_arrays(written, name):
 @pytest.mark.parametrize("name", ASKED)
 def test_answers_are_the_recorded_ones(written, tmp_path, name):
     found = ask.questions(written, tmp_path)[name]()
-    if name.endswith((": eval", ": eval knn")) and not SAME_MACHINE:
+    if name.endswith((": eval", ": eval knn")):
         # An image between two classes may be on either side of rounding.
         found, wanted = (_sums(evaluation) for evaluation in (found, RECORD["answers"][name]))
         assert_same(found, wanted, tolerance=0.01)
@@ -180,12 +179,12 @@ def test_a_masked_autoencoder_has_nothing_to_predict_with(name):
 
 
 def assert_same_run(workdir: Path, other: Path) -> None:
-    """Bit-identical where `other` was computed on this kind of machine, and close elsewhere.
+    """Close: another processor, and a step whose program has another structure, round otherwise in the last digit.
 
     A constant added to all keys changes no softmax, so the gradient of the keys' bias is zero but for rounding, which
-    Adam turns into whole steps; on another machine the bias of that projection is left out.
+    Adam turns into whole steps; the bias of that projection is left out.
     """
-    assert_same(ask.logged(workdir), ask.logged(other), tolerance=0.0 if SAME_MACHINE else FAR)
+    assert_same(ask.logged(workdir), ask.logged(other), tolerance=FAR)
     holders = ask.states(other)
     assert ask.states(workdir).keys() == holders.keys()
     for holder in holders:
@@ -193,9 +192,7 @@ def assert_same_run(workdir: Path, other: Path) -> None:
         assert found.keys() == wanted.keys()
         for name, array in wanted.items():
             assert (found[name].dtype, found[name].shape) == (array.dtype, array.shape), f"{holder}: {name}"
-            if SAME_MACHINE:
-                assert found[name].tobytes() == array.tobytes(), f"{holder}: {name}"
-            elif not name.endswith("attn.qkv.bias"):
+            if not name.endswith("attn.qkv.bias"):
                 largest = np.abs(array).max(initial=0)
                 np.testing.assert_allclose(found[name], array, rtol=0, atol=FAR * largest, err_msg=f"{holder}: {name}")
 
@@ -203,8 +200,6 @@ def assert_same_run(workdir: Path, other: Path) -> None:
 def assert_same_sums(found: dict[str, dict[str, str]], wanted: dict[str, dict[str, str]]) -> None:
     """The same for arrays of which only checksum and sums were recorded."""
     assert found.keys() == wanted.keys()
-    if SAME_MACHINE:
-        assert found == wanted
     for holder, arrays in wanted.items():
         assert found[holder].keys() == arrays.keys()
         for name in arrays:
