@@ -140,6 +140,24 @@ def test_crop_boxes_and_recorded_boxes_are_samples_of_one_distribution(column):
     assert two_sample_distance(ours, theirs) < 1.95 * np.sqrt(1 / len(ours) + 1 / len(theirs))  # p = 0.001
 
 
+class Drawn:
+    """Stands in for a generator: gives the numbers that it was made with."""
+
+    def __init__(self, *numbers):
+        self.numbers = np.array(numbers)
+
+    def random(self, size):
+        assert size == len(self.numbers)
+        return self.numbers
+
+
+@pytest.mark.parametrize(("for_aspect", "aspect"), [(0.0, 3 / 4), (1.0, 4 / 3)])
+def test_the_aspect_that_is_drawn_is_width_over_height(for_aspect, aspect):
+    box = sample_crop_box(Drawn(0.5, for_aspect, 0.0, 0.0), image_height=600, image_width=600, area_range=(0.2, 0.4))
+    assert box.width / box.height == pytest.approx(aspect, rel=0.01)
+    assert box.width * box.height == pytest.approx(0.3 * 600 * 600, rel=0.01)
+
+
 @pytest.mark.parametrize("example", FACTS["fallback_examples"])
 def test_crops_of_very_long_images_fall_back_to_the_centre(example):
     height, width = example["image_hw"]
