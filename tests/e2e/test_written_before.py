@@ -15,6 +15,7 @@ from tests.fixtures import ask
 pytestmark = pytest.mark.xdist_group("written_before")
 
 RECORD = json.loads(ask.ANSWERS.read_text())
+SAME_MACHINE = ask.machine() == RECORD["machine"]
 CLOSE = 1e-5  # to what was recorded, of answers
 FAR = 1e-4  # of a metric, or of an array's largest value, after some updates with other rounding
 SLOW = {  # seconds each, and others like them are quick
@@ -50,7 +51,6 @@ def started(written, cache) -> dict[str, tuple[str, dict[str, str], dict[str, st
         "finished": ask.TRAIN_DIGITS,
         "photos_run": ask.TRAIN_PHOTOS,
         "another": [*ask.TRAIN_DIGITS, "--config.semi.teacher=student"],
-        "stopped_in_semi": ask.TRAIN_DIGITS,
     }
     folders = {name: "finished" if name == "another" else name for name in argvs}
     before = {name: ask.files(written / folder) for name, folder in folders.items()}
@@ -96,10 +96,20 @@ def test_another_config_is_refused_and_changes_nothing(started):
     assert after == before
 
 
-def test_a_run_stopped_in_its_last_stage_ends_as_the_finished_one(started, written):
-    assert started["stopped_in_semi"][0].startswith("0, ")
-    assert "semi: continues from step" in started["stopped_in_semi"][0]
-    assert_same_run(written / "stopped_in_semi", written / "finished")
+def test_a_run_stopped_in_its_last_stage_ends_as_it_would_have_then(written, cache):
+    """Bit for bit on the kind of machine that recorded it. Compiled as users compile, as the record was.
+
+    With little optimization a step whose program has another structure may round otherwise in the last digit.
+    """
+    argv = [*ask.TRAIN_DIGITS, "--workdir=stopped_in_semi"]
+    (said,) = ask.commands([argv], cwd=written, cache=cache, quick=False)
+    assert said.startswith("0, ")
+    assert "semi: continues from step" in said
+    recorded, workdir = RECORD["gone_on"]["stopped_in_semi"], written / "stopped_in_semi"
+    assert_same(ask.logged(workdir), recorded["logged"], tolerance=0.0 if SAME_MACHINE else FAR)
+    if SAME_MACHINE:
+        assert ask.states(workdir) == recorded["states"]
+    assert_same_sums(ask.states(workdir), recorded["states"])
 
 
 @pytest.mark.slow
@@ -143,7 +153,7 @@ def test_checkpoints_hold_the_recorded_arrays(written, name):
 @pytest.mark.parametrize("name", ASKED)
 def test_answers_are_the_recorded_ones(written, tmp_path, name):
     found = ask.questions(written, tmp_path)[name]()
-    if name.endswith((": eval", ": eval knn")):
+    if name.endswith((": eval", ": eval knn")) and not SAME_MACHINE:
         # An image between two classes may be on either side of rounding.
         found, wanted = (_sums(evaluation) for evaluation in (found, RECORD["answers"][name]))
         assert_same(found, wanted, tolerance=0.01)
