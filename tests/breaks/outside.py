@@ -2,7 +2,7 @@
 
 from tests.breaks.broken import Break
 
-CONFIG = ("tests/unit/test_config_check.py",)
+CONFIG = ("tests/unit/test_check.py",)
 WEIGHTS_IN = ("tests/unit/test_weight_import.py",)
 WEIGHTS_OUT = ("tests/unit/test_weight_export.py",)
 

@@ -6,7 +6,7 @@ CHECKPOINT = ("tests/unit/test_checkpoint.py",)
 MANIFEST = ("tests/unit/test_manifest.py",)
 GUARD = ("tests/unit/test_guard.py",)
 LOOP = "tests/e2e/test_guard.py::"
-LOGS = ("tests/unit/test_logs.py",)
+LOGS = ("tests/unit/test_writers.py",)
 WORKDIR = ("tests/unit/test_workdir.py",)
 
 BREAKS = {
@@ -99,7 +99,7 @@ BREAKS = {
         "hosts/environment.py",
         "worker + len(hosts) * slice_id",
         "worker + slice_id",
-        ("tests/unit/test_cluster_env.py",),
+        ("tests/unit/test_environment.py",),
     ),
     "the first Ctrl-C leaves at once": Break(
         "hosts/stopping.py",
