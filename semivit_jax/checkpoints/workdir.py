@@ -24,15 +24,15 @@ def claim(workdir: Path, config: Config, *, first_host: bool, say: Any) -> None:
     """
     path = workdir / "config.json"
     if path.exists():
-        stored = load_config(workdir)
-        different = differences(identity(stored), identity(config))
+        before = load_config(workdir)
+        different = differences(identity(before), identity(config))
         if different:
             raise ConfigError(
                 f"{workdir} belongs to a run with another config; use another --workdir, or set back:\n  "
                 + "\n  ".join(different)
             )
-        if stored != config:
-            say("changed since the last start: " + "; ".join(differences(flatten(stored), flatten(config))))
+        if before != config:
+            say("changed since the last start: " + "; ".join(differences(flatten(before), flatten(config))))
     if first_host:
         workdir.mkdir(parents=True, exist_ok=True)
         write_json(path, to_dict(config))
