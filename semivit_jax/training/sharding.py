@@ -56,14 +56,17 @@ def state_shardings(mesh: Mesh, abstract_state: PyTree) -> PyTree:
     """A sharding per leaf of the described state: along one dimension over `fsdp`, replicated where small.
 
     The dimension is the largest one that divides; the layer axis of stacked blocks is never cut, since
-    the scan over depth slices it.
+    the scan over depth slices it. What a pseudo-label rule remembers is whole on every device: it is read and written
+    by the places of images and classes, which a cut would send around.
     """
     fsdp = mesh.shape["fsdp"]
 
     def place(path: Any, leaf: Any) -> NamedSharding:
-        first = 1 if is_stacked(path_name(path)) else 0
+        name = path_name(path)
+        first = 1 if is_stacked(name) else 0
         sizes = {axis: n for axis, n in enumerate(leaf.shape) if axis >= first and n % fsdp == 0}
-        if fsdp == 1 or not sizes or math.prod(leaf.shape) < SMALLEST_SHARDED:
+        whole = fsdp == 1 or math.prod(leaf.shape) < SMALLEST_SHARDED or name.partition("/")[0] == "policy_state"
+        if whole or not sizes:
             return replicated(mesh)
         axis = max(sizes, key=lambda a: sizes[a])
         return NamedSharding(mesh, PartitionSpec(*[None] * axis, "fsdp"))

@@ -43,6 +43,10 @@ def test_everything_else_is_whole_on_every_device(fsdp, shape):
     assert specs(fsdp, kernel=shape) == [PartitionSpec()]
 
 
+def test_what_a_pseudo_label_rule_remembers_is_whole_on_every_device():
+    assert specs(4, policy_state__kept=(2**20,), params__kept=(2**20,)) == [PartitionSpec("fsdp"), PartitionSpec()]
+
+
 def test_moments_and_averages_lie_like_their_params():
     found = specs(2, params__blocks__kernel=(LAYERS, 64, 256), ema_params__blocks__kernel=(LAYERS, 64, 256))
     assert found[0] == found[1] == PartitionSpec(None, None, "fsdp")
