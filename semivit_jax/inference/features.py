@@ -9,7 +9,7 @@ import numpy as np
 
 from semivit_jax.config import Config, DataConfig
 from semivit_jax.data.sources.image_set import ImageSet
-from semivit_jax.inference.trained import Trained, backbone
+from semivit_jax.inference.trained import CLASS, Trained, backbone
 from semivit_jax.models import families
 from semivit_jax.models.families import Network
 from semivit_jax.models.spec import PLAIN
@@ -30,7 +30,7 @@ def extractor(trained: Trained, config: Config) -> Extract:
 
     def extract(images: ImageSet) -> tuple[np.ndarray, np.ndarray]:
         found, labels = [], []
-        for batch in batches_of(images, config, label="class", num_devices=mesh.size):
+        for batch in batches_of(images, config, label=CLASS, num_devices=mesh.size):
             real = batch["mask"] > 0
             found.append(np.asarray(compiled(params, sharding.put(batch["image"], rows)))[real])
             labels.append(batch["label"][real])

@@ -15,7 +15,7 @@ from semivit_jax.data.dataset import TaskData, open_split, open_task
 from semivit_jax.data.sources.image_set import ImageSet
 from semivit_jax.files import Path
 from semivit_jax.inference import features, probes
-from semivit_jax.inference.trained import Trained, check_classes, find_checkpoint, load_trained, trees_of
+from semivit_jax.inference.trained import CLASS, Trained, check_classes, find_checkpoint, load_trained, trees_of
 from semivit_jax.ops import metrics, scores
 from semivit_jax.ops.metrics import Metrics
 from semivit_jax.ops.scores import Scores
@@ -137,7 +137,7 @@ def _grade_head(trained: Trained, graded: Set, protocol: str) -> Scores:
 
     mesh = sharding.make_mesh(graded.config.mesh.fsdp)
     compiled = jax.jit(step, out_shardings=sharding.replicated(mesh))
-    batches = batches_of(graded.images, graded.config, label="class", num_devices=mesh.size)
+    batches = batches_of(graded.images, graded.config, label=CLASS, num_devices=mesh.size)
     return scores.scores(sums(compiled, features.spread(trained.weights.params, mesh), batches, mesh=mesh))
 
 

@@ -14,7 +14,6 @@ from semivit_jax.config import Config, ConfigError
 from semivit_jax.data.images.crop_resize import resize_short_side_and_crop
 from semivit_jax.data.images.views import unchanged
 from semivit_jax.files import Path
-from semivit_jax.models.spec import ModelSpec
 from semivit_jax.plan import graded_by
 from semivit_jax.recipes import stored
 from semivit_jax.stages import STAGES
@@ -106,7 +105,7 @@ def load_trained(folder: Path, *, kept: str, tree: str | None, stage: str | None
     names, data = tuple(facts["class_names"]), config.data
     label = graded_by(STAGES[facts["stage"]].streams(config.stage(facts["stage"])))
     weights = Weights(
-        spec=model_spec(config, facts["stage"], num_classes=len(names)),
+        spec=STAGES[facts["stage"]].model(config, len(names)),
         params=_read_tree(source, chosen),
         class_names=names if label in ("", CLASS) else None,
         preprocessing=Preprocessing.from_json(facts["preprocessing"]),
@@ -138,11 +137,6 @@ def trees_of(source: Path) -> tuple[str, ...]:
         return TREES if load_imported(source).ema_params is not None else TREES[:1]
     shapes = reading.array_shapes(source)
     return tuple(tree for tree in TREES if any(name.startswith(f"{tree}.") for name in shapes))
-
-
-def model_spec(config: Config, stage: str, *, num_classes: int) -> ModelSpec:
-    """The model that a stage of a run trains."""
-    return STAGES[stage].model(config, num_classes)
 
 
 def check_classes(trained: Trained) -> None:

@@ -11,11 +11,11 @@ import pytest
 
 from semivit_jax.cli.overrides import adopt_preprocessing
 from semivit_jax.config import ConfigError
-from semivit_jax.inference.trained import model_spec
 from semivit_jax.models import families
 from semivit_jax.models.convnext import CONVNEXT_SIZES
 from semivit_jax.models.spec import PLAIN
 from semivit_jax.recipes.check import check
+from semivit_jax.stages import STAGES
 from semivit_jax.weights import layout
 from semivit_jax.weights.account import ImportReport
 from semivit_jax.weights.folder import save_imported
@@ -67,7 +67,7 @@ def test_of_a_convnext_the_final_norm_alone_has_it():
     model = network_of(config, image_size=32, num_classes=3)
     *others, final = norms_of(model.init)
     assert (set(others), final) == ({1e-6}, EPS)
-    spec = model_spec(config, "finetune", num_classes=3)  # what predict, eval and export build
+    spec = STAGES["finetune"].model(config, 3)  # what predict, eval and export build
     assert norms_of(families.network(spec, PLAIN, 0.0).init)[-1] == EPS
 
 
