@@ -31,7 +31,30 @@ def path(text: AnyPath) -> Path:
     """
     if "://" in os.fspath(text):
         raise OSError(f"{text} is no folder; legal is one on a mounted file system")
-    return Path(text).expanduser()
+    return Path(expanded(text))
+
+
+def expanded(text: AnyPath) -> str:
+    """A path as a person writes it, with `~` expanded; behind a `=` the shell leaves it as it is.
+
+    Raises:
+      OSError: nobody knows that home; it would become a folder called `~`.
+    """
+    found = os.path.expanduser(os.fspath(text))
+    if found.startswith("~"):
+        home = found.partition("/")[0]
+        raise OSError(f"{text}: there is no home folder {home}; for a folder called so write ./{found}")
+    return found
+
+
+def why_not_writable(target: AnyPath) -> str:
+    """Why no file or folder of that name can be made, before anything is; "" where nothing speaks against it."""
+    inside = os.path.abspath(target)
+    while not os.path.lexists(inside):
+        inside = os.path.dirname(inside)
+    if inside != os.path.abspath(target) and not os.path.isdir(inside):
+        return f"{inside} is no folder"
+    return "" if os.access(inside, os.W_OK) else f"{inside} cannot be written to"
 
 
 def absolute(place: Path) -> Path:
@@ -68,6 +91,19 @@ def writing(file: AnyPath) -> Iterator[BinaryIO]:
     except BaseException:
         with contextlib.suppress(OSError):  # it may not be there; what went wrong first is what counts
             os.unlink(temporary)
+        raise
+
+
+@contextlib.contextmanager
+def appearing(folder: AnyPath) -> Iterator[Path]:
+    """Names a folder to make that becomes `folder`, new or empty, when all is written; an error leaves nothing."""
+    target = Path(os.path.abspath(folder))
+    growing = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        yield growing
+        os.rename(growing, target)
+    except BaseException:
+        shutil.rmtree(growing, ignore_errors=True)  # it may not be there; what went wrong first is what counts
         raise
 
 

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from semivit_jax import console, files
 from semivit_jax.cli.exits import USAGE_ERRORS, usage_error
-from semivit_jax.cli.flags import read_config, read_flags, source_parser
+from semivit_jax.cli.flags import output_file, read_config, read_flags, source_parser
 from semivit_jax.cli.guarded import WEIGHTS_ERRORS, guarded
 from semivit_jax.data.dataset import ROLES
 from semivit_jax.inference.grade import PROTOCOLS, Grades, grade
@@ -24,7 +24,7 @@ def eval_weights(argv: Sequence[str]) -> int:
     parser = source_parser("eval", "Grade weights on a split.", with_use=False)
     parser.add_argument("--split", default="", help=f"default: what training evaluates on; {', '.join(ROLES)}, or any")
     parser.add_argument("--protocol", choices=tuple(PROTOCOLS), default="head")
-    parser.add_argument("--out", metavar="JSON", help="file to write everything to; replaced if it exists")
+    parser.add_argument("--out", type=output_file, metavar="JSON", help="file for everything; replaced if it exists")
     try:
         given = read_flags(parser, argv, required=())
         config, notes = read_config("eval", given.config, None) if given.config else (None, [])
@@ -45,7 +45,7 @@ def eval_weights(argv: Sequence[str]) -> int:
         if jax.process_index() == 0:
             show(found)
             if asked.out is not None:
-                write(files.path(asked.out), found)
+                write(files.Path(asked.out), found)
 
     return guarded(action, also=WEIGHTS_ERRORS)
 

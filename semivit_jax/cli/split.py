@@ -12,7 +12,7 @@ from rich.table import Table
 
 from semivit_jax import console
 from semivit_jax.cli.exits import USAGE_ERRORS, usage_error
-from semivit_jax.cli.flags import config_parser, help_asked, read_config, read_flags
+from semivit_jax.cli.flags import config_parser, help_asked, output_file, read_config, read_flags
 from semivit_jax.config import Config
 from semivit_jax.data import label_lists
 from semivit_jax.data.dataset import TaskData, describe, open_task
@@ -23,7 +23,7 @@ from semivit_jax.words import counted
 def split(argv: list[str]) -> int:
     """Draws the labeled subset of a config, reports it, and writes it as a list."""
     parser = config_parser("split")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=output_file)
     parser.add_argument("--duplicates", default="yes")
     try:
         if help_asked("split --config=FILE[:ARGS] --out=LIST [--duplicates=no]", argv):

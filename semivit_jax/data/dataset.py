@@ -17,7 +17,7 @@ from semivit_jax.data.sources.errors import DatasetError, NoSplitError
 from semivit_jax.data.sources.image_set import ImageSet, Subset
 from semivit_jax.data.sources.listing import Listing
 from semivit_jax.data.splits import Split
-from semivit_jax.files import Path, read_json, writing
+from semivit_jax.files import Path, expanded, read_json, writing
 from semivit_jax.plan import ImageCounts
 from semivit_jax.words import counted
 
@@ -150,7 +150,7 @@ def _open(data: DataConfig, split: str, *, class_names: Sequence[str] | None) ->
         return _open_own_folder(data, split, class_names=class_names)
     from semivit_jax.data.sources import digits, tfds_source  # load tensorflow_datasets, which folders do without
 
-    data_dir = pathlib.Path(data.data_dir).expanduser() if data.data_dir else cache_dir() / "tfds"
+    data_dir = pathlib.Path(expanded(data.data_dir)) if data.data_dir else cache_dir() / "tfds"
     if data.dataset == "digits":
         digits.prepare(data_dir)
     source = tfds_source.open_split(data.dataset, split, data_dir=data_dir, cache_dir=cache_dir())
@@ -163,7 +163,7 @@ def _open_own_folder(data: DataConfig, split: str, *, class_names: Sequence[str]
     """`split` is a sub-folder of the root, '' the root itself; evaluation folders have class sub-folders."""
     if not data.root:
         raise DatasetError("config.data.root is empty; give the folder of images")
-    top = pathlib.Path(data.root).expanduser()
+    top = pathlib.Path(expanded(data.root))
     root = top / split
     if top.is_dir() and not root.is_dir():
         raise NoSplitError(
@@ -173,7 +173,7 @@ def _open_own_folder(data: DataConfig, split: str, *, class_names: Sequence[str]
     for_training = class_names is None
     opened = folder.open_folder(
         root,
-        labels_csv=pathlib.Path(data.labels).expanduser() if data.labels and for_training else None,
+        labels_csv=pathlib.Path(expanded(data.labels)) if data.labels and for_training else None,
         class_names=class_names,
         cache_dir=cache_dir(),
     )
@@ -251,7 +251,7 @@ def _choose_split(listing: Listing, data: DataConfig, *, seed: int) -> Split:
 
 def _listed_split(listing: Listing, data: DataConfig, *, seed: int) -> Split:
     """The labeled images that a list names, and validation images among the others."""
-    labeled = label_lists.read(pathlib.Path(data.label_list).expanduser(), listing.names)
+    labeled = label_lists.read(pathlib.Path(expanded(data.label_list)), listing.names)
     unknown = [listing.names[int(i)] for i in labeled if listing.labels[i] < 0]
     if unknown:
         raise splits.SplitError(f"{data.label_list}: {unknown[0]!r} has no label in the training set")

@@ -26,8 +26,7 @@ def save_imported(folder: AnyPath, imported: Imported) -> None:
       FileExistsError: the folder already holds an import.
     """
     folder = pathlib.Path(folder)
-    if (folder / RECORD_FILE).exists():
-        raise FileExistsError(f"{folder}: already holds an import, give another folder")
+    require_no_import(folder)
     folder.mkdir(parents=True, exist_ok=True)
     weights = imported.weights
     safetensors.numpy.save_file(layout.flatten(weights.params), folder / PARAMS_FILE)
@@ -41,6 +40,12 @@ def save_imported(folder: AnyPath, imported: Imported) -> None:
         "report": imported.report.to_json(),
     }
     (folder / RECORD_FILE).write_text(json.dumps(record, indent=1) + "\n")
+
+
+def require_no_import(folder: AnyPath) -> None:
+    """Raises FileExistsError where a folder already holds an import."""
+    if is_import(folder):
+        raise FileExistsError(f"{folder}: already holds an import, give another folder")
 
 
 def is_import(folder: AnyPath) -> bool:

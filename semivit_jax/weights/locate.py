@@ -6,6 +6,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from semivit_jax import files
+
 HUB_PREFIX = "hf://"
 CONFIG_FILES = ("config.json", "preprocessor_config.json")
 SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")  # in order of preference
@@ -39,7 +41,7 @@ def locate(source: str) -> SourceFiles:
     """
     if source.startswith(HUB_PREFIX):
         return _locate_in(source, _download(source))
-    path = pathlib.Path(source).expanduser()
+    path = pathlib.Path(files.expanded(source))
     if path.is_dir():
         return _locate_in(source, path)
     if not path.is_file():
