@@ -6,6 +6,7 @@ name for a pattern. `size`, `below` and `matching` stand for them.
 """
 
 import contextlib
+import fcntl
 import fnmatch
 import json
 import os
@@ -105,6 +106,21 @@ def appearing(folder: AnyPath) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(growing, ignore_errors=True)  # it may not be there; what went wrong first is what counts
         raise
+
+
+@contextlib.contextmanager
+def one_at_a_time(folder: Path) -> Iterator[None]:
+    """Lets one process of a machine at a time into the block, for moments.
+
+    A file system without locks lets all of them in, and so does NFS, which locks no folders.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 class Lines:

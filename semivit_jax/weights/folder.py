@@ -3,6 +3,8 @@
 import json
 import pathlib
 
+import jax
+import safetensors
 import safetensors.numpy
 
 from semivit_jax.files import AnyPath
@@ -61,6 +63,13 @@ def load_preprocessing(folder: AnyPath) -> Preprocessing:
 def load_spec(folder: AnyPath) -> ModelSpec:
     """The model that the weights of an import fit."""
     return from_record(json.loads((pathlib.Path(folder) / RECORD_FILE).read_text())["facts"])
+
+
+def stored_shapes(folder: AnyPath) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes of the weights of an import under dotted names; no array is read."""
+    with safetensors.safe_open(pathlib.Path(folder) / PARAMS_FILE, "numpy") as file:
+        shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - no mapping
+    return {name.replace("/", "."): jax.ShapeDtypeStruct(tuple(shape), "float32") for name, shape in shapes.items()}
 
 
 def load_imported(folder: AnyPath) -> Imported:

@@ -54,11 +54,11 @@ def start(machine, monkeypatch, capsys, tmp_path, source):
     consume = loop.Loop._consume
 
     def go(*, until=TOTAL, init_from=source):
-        def consume_or_end(self, step, found):
+        def consume_or_end(self, step, found, **options):
             if step > until:
                 self.wait()
                 raise OSError("ended here")
-            consume(self, step, found)
+            consume(self, step, found, **options)
 
         monkeypatch.setattr(loop.Loop, "_consume", consume_or_end)
         values = PLANNED | {"stages": ("semi",), "init_from": init_from, "train.compilation_cache": False}
