@@ -89,7 +89,9 @@ def _report(root: Path, found: Scan, warnings: Sequence[str]) -> list[str]:
 
 def _hidden(root: Path, passed_over: Sequence[str]) -> str:
     these = counted(len(passed_over), "hidden file or folder", "hidden files and folders")
-    return f"{these}, or of programs, in {str(root)!r} passed over, {passed_over[0]!r} first; rename what is to take part"
+    return (
+        f"{these}, or of programs, in {str(root)!r} passed over, {passed_over[0]!r} first; rename what is to take part"
+    )
 
 
 def _cut(lines: Sequence[str]) -> list[str]:

@@ -16,7 +16,16 @@ ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp")
 UNREAD = (".heic", ".heif", ".tif", ".tiff", ".avif")  # photos that no decoder here reads
 # Folders that programs put beside photos, in small letters: copies of them, and what was thrown away.
 OF_PROGRAMS = frozenset(
-    ("__macosx", "@eadir", "thumbs", "thumbnails", "#recycle", "$recycle.bin", "system volume information", "lost+found")
+    (
+        "__macosx",
+        "@eadir",
+        "thumbs",
+        "thumbnails",
+        "#recycle",
+        "$recycle.bin",
+        "system volume information",
+        "lost+found",
+    )
 )
 THREADS = 16  # asking for files waits for the disk or the network, not for the processor: more threads than cores
 _CHUNK = 1000  # files per task of a thread
