@@ -1,11 +1,13 @@
 """Open what a config names: training set, evaluation set, and the labeled/unlabeled split."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import logging
 import os
 import pathlib
+import tempfile
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,7 +21,7 @@ from semivit_jax.data.sources.listing import Listing
 from semivit_jax.data.splits import Split
 from semivit_jax.files import Path, expanded, read_json, writing
 from semivit_jax.plan import ImageCounts
-from semivit_jax.words import counted
+from semivit_jax.words import counted, printable
 
 _log = logging.getLogger(__name__)
 
@@ -79,6 +81,12 @@ def open_task(config: Config, *, workdir: Path | None, label_free: tuple[str, ..
         evaluation = train.subset(split.validation)
     if needs_labels:  # the others evaluate nothing
         evaluation = _with_labels(evaluation, data, known=int((train.labels >= 0).sum()), label_free=label_free)
+    if (
+        needs_labels
+        and not data.eval_split
+        and (line := splits.not_validated(split, train.labels, train_listing.class_names))
+    ):
+        _log.warning("%s", line)
     listing_hash = hashlib.sha256("\n".join(hashes).encode()).hexdigest()
     task = TaskData(
         train=train,
@@ -128,7 +136,7 @@ def open_split(config: Config, task: TaskData, name: str) -> ImageSet:
 
 def describe(task: TaskData) -> str:
     """One paragraph for people: sizes of the split, number of classes and their names."""
-    names = ", ".join(task.class_names[:20]) + (", ..." if len(task.class_names) > 20 else "")
+    names = ", ".join(map(printable, task.class_names[:20])) + (", ..." if len(task.class_names) > 20 else "")
     split, classes = task.split, counted(len(task.class_names), "class", "classes")
     sizes = [f"{len(split.labeled)} labeled", f"{len(split.unlabeled)} unlabeled"]
     if task.evaluates_on_validation:
@@ -140,8 +148,21 @@ def describe(task: TaskData) -> str:
 
 
 def cache_dir() -> pathlib.Path:
-    """The user's cache folder of this project."""
-    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "semivit_jax"
+    """The user's cache folder of this project; it need not be there, nor be one that can be written to."""
+    try:
+        user = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
+    except RuntimeError:  # no HOME, and a user whom the system does not know, as containers have them
+        user = _cache_without_home()
+    return user / "semivit_jax"
+
+
+@functools.cache  # said once
+def _cache_without_home() -> pathlib.Path:
+    folder = pathlib.Path(tempfile.gettempdir()) / f"cache_of_user_{os.getuid()}"
+    if folder.exists() and folder.stat().st_uid != os.getuid():  # what another user put there is not to be believed
+        folder = pathlib.Path(tempfile.mkdtemp(prefix="cache_"))
+    _log.warning("no home folder, so %s serves as cache; set XDG_CACHE_HOME to a folder that stays", folder)
+    return folder
 
 
 def _open(data: DataConfig, split: str, *, class_names: Sequence[str] | None) -> tuple[ImageSet, Listing]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from semivit_jax.config import DataConfig
 from semivit_jax.files import Path, writing
-from semivit_jax.words import counted
+from semivit_jax.words import counted, few
 
 _COLUMNS = ["role", "index", "name", "label"]
 
@@ -65,7 +65,8 @@ def choose_split(
       label_fraction: share of a class's images, after validation images are taken, that is labeled; at least
         one image.
       validation_share: share of the images with known labels that is kept back, spread over the classes as
-        evenly as whole images allow. A class always keeps one image for training.
+        evenly as whole images allow; the seed draws the classes that one more falls to. A class always keeps one
+        image for training.
       seed: of the draw.
       class_names: name of every class, for messages.
 
@@ -77,7 +78,7 @@ def choose_split(
             f"labels_per_class is {labels_per_class} and label_fraction {label_fraction}; exactly one must be above 0"
         )
     members = _members_by_class(labels, len(class_names))
-    num_validation = _apportion(validation_share, [len(indices) for indices in members])
+    num_validation = _apportion(validation_share, [len(indices) for indices in members], seed)
     labeled, validation = [], []
     for class_id, (indices, kept_back) in enumerate(zip(members, num_validation, strict=True)):
         available = len(indices) - kept_back
@@ -106,7 +107,7 @@ def listed_split(
       SplitError: if a class has too few images beside those listed.
     """
     members = _members_by_class(labels, len(class_names))
-    num_validation = _apportion(validation_share, [len(indices) for indices in members])
+    num_validation = _apportion(validation_share, [len(indices) for indices in members], seed)
     validation = []
     for class_id, (indices, kept_back) in enumerate(zip(members, num_validation, strict=True)):
         order = np.random.default_rng((seed, class_id)).permutation(indices)
@@ -119,6 +120,19 @@ def listed_split(
             )
         validation.append(rest[len(rest) - kept_back :])
     return split_from_roles(len(labels), labeled=labeled, validation=_join(validation))
+
+
+def not_validated(split: Split, labels: np.ndarray, class_names: Sequence[str]) -> str:
+    """Which classes have labeled images and none for validation, in a line; '' where there is no such class."""
+    missing = sorted(set(labels[split.labeled].tolist()) - set(labels[split.validation].tolist()))
+    if not missing:
+        return ""
+    names = few([class_names[label] for label in missing])
+    return (
+        f"{len(missing)} of {counted(len(class_names), 'class', 'classes')} without a validation image, so accuracy says "
+        f"nothing of {names}; label more images of them, raise config.data.validation_share, or name evaluation images "
+        "with config.data.eval_split"
+    )
 
 
 def split_from_roles(num_images: int, *, labeled: np.ndarray, validation: np.ndarray) -> Split:
@@ -205,12 +219,18 @@ def _join(parts: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate([np.empty(0, np.int64), *parts])  # there may be no class at all
 
 
-def _apportion(share: float, sizes: Sequence[int]) -> list[int]:
-    """Whole numbers near share * size that sum to round(share * total), each below its size."""
+def _apportion(share: float, sizes: Sequence[int], seed: int) -> np.ndarray:
+    """Whole numbers near share * size that sum to round(share * total), each below its size.
+
+    Largest remainders first. Equal ones (often most of them: classes of one size) go by a draw, so that no class is
+    left out on every seed. A class that can spare no image leaves its turn to the next.
+    """
     exact = share * np.asarray(sizes)
     counts = np.floor(exact).astype(int)
     missing = round(share * sum(sizes)) - int(counts.sum())
-    # Largest remainders first; equal ones go to the earlier class.
-    by_remainder = np.argsort(counts - exact, kind="stable")
-    counts[by_remainder[:missing]] += 1
-    return [min(int(count), max(size - 1, 0)) for count, size in zip(counts, sizes, strict=True)]
+    drawn = np.random.default_rng((seed, len(sizes))).permutation(len(sizes))  # number of the first class that is none
+    remainders = np.round(exact - counts, 9)  # 0.2 * 3 and 0.2 * 8 leave the same, but for rounding
+    by_remainder = drawn[np.argsort(-remainders[drawn], kind="stable")]
+    spared = by_remainder[counts[by_remainder] < np.asarray(sizes)[by_remainder] - 1]
+    counts[spared[:missing]] += 1
+    return np.minimum(counts, np.maximum(np.asarray(sizes) - 1, 0))

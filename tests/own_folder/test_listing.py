@@ -5,10 +5,8 @@ import os
 import pickle
 import socket
 
-import numpy as np
 import pytest
 
-from semivit_jax.data.sources import folder_scan
 from semivit_jax.data.sources.errors import DatasetError
 from semivit_jax.data.sources.folder import open_folder
 from tests.own_folder.photos import csv_of, labels_of, put
@@ -36,14 +34,6 @@ def test_images_deeper_than_the_classes_are_told(listed, root, tmp_path, caplog)
     with caplog.at_level(logging.WARNING):
         listed(csv_of(tmp_path, "loose.png,a", "ant/0.png,a"))
     assert not caplog.records
-
-
-def test_listing_is_said_when_it_is_done_and_not_when_it_is_kept(listed, root, caplog):
-    for told in ([f"listing the images in {root} (kept for the next start)"], []):
-        caplog.clear()
-        with caplog.at_level(logging.INFO):
-            listed()
-        assert [r.getMessage() for r in caplog.records if "listing" in r.getMessage()] == told
 
 
 def test_records_are_the_files_also_in_another_process(listed, root):
@@ -120,20 +110,6 @@ def test_a_folder_that_cannot_be_listed_is_left_out_until_it_can(listed, root, m
     assert "bee" in listed().listing.class_names
 
 
-def test_a_file_repaired_in_its_place_is_an_image_at_the_next_start(listed, root, tmp_path, monkeypatch):
-    """Its folder keeps its modification time."""
-    (root / "ant" / "new.png").touch()
-    (root / "ant" / "text.png").write_text("hello")
-    before = (root / "ant").stat().st_mtime_ns
-    assert "ant/new.png" not in labels_of(listed())
-    with monkeypatch.context() as patched:
-        patched.setattr(folder_scan, "_scan", lambda root: pytest.fail("scanned again"))
-        listed()
-    (root / "ant" / "new.png").write_bytes((root / "ant" / "0.png").read_bytes())
-    assert (root / "ant").stat().st_mtime_ns == before
-    assert labels_of(listed(csv_of(tmp_path, "ant/new.png,a", "bee/0.png,b")))["ant/new.png"] == "a"
-
-
 def test_a_misnamed_image_is_still_an_image(listed, root):
     put(root / "ant" / "really.png")
     (root / "ant" / "really.png").rename(root / "ant" / "a jpeg by name.jpg")
@@ -181,17 +157,6 @@ def test_folders_that_link_to_each_other_are_scanned_once_each(listed, root, mon
     assert len(scanned) == 8 + 9  # folders, the root among them
 
 
-def test_the_scan_is_done_once(listed, root, monkeypatch):
-    first = listed()
-    with monkeypatch.context() as patched:
-        patched.setattr(folder_scan, "_scan", lambda root: pytest.fail("scanned again"))
-        again = listed()
-    assert again.listing.content_hash() == first.listing.content_hash()
-    os.utime(root / "ant", ns=(1, 1))  # a new file sets the time of its folder, here with certainty
-    put(root / "ant" / "new.png")
-    assert "ant/new.png" in labels_of(listed())
-
-
 def test_hash_is_that_of_names_and_labels(listed, root):
     before = listed().listing.content_hash()
     (root / "bee" / "0.png").rename(root / "cat" / "9.png")
@@ -228,15 +193,6 @@ def test_a_folder_of_such_photos_alone_says_so(tmp_path):
     (tmp_path / "photos" / "a.heic").write_bytes(b"a photo")
     with pytest.raises(DatasetError, match=r"no images in .*\n1 file in .* convert"):
         open_folder(tmp_path / "photos", labels_csv=None, class_names=None, cache_dir=tmp_path / "cache")
-
-
-def test_a_scan_kept_by_an_earlier_version_is_made_again(listed, tmp_path):
-    before = listed().listing.content_hash()
-    (kept,) = (tmp_path / "cache").glob("folder_*.npz")
-    with np.load(kept) as saved:
-        old = {key: saved[key] for key in saved.files if key != "format" and not key.startswith("left_out")}
-    np.savez(kept, **old)
-    assert listed().listing.content_hash() == before
 
 
 def test_no_folder_and_no_images(tmp_path):

@@ -2,13 +2,15 @@
 
 import dataclasses
 import os
+import pwd
+import tempfile
 
 import numpy as np
 import pytest
 
 from configs import digits as digits_config
 from semivit_jax.config import ConfigError
-from semivit_jax.data import pipeline, splits
+from semivit_jax.data import dataset, pipeline, splits
 from semivit_jax.data.bad_records import BadRecord
 from semivit_jax.data.dataset import describe, open_split, open_task
 from semivit_jax.data.rows import read_image
@@ -55,6 +57,21 @@ def test_a_run_is_not_continued_with_other_files(root, tmp_path):
     assert (tmp_path / "run" / "listing.json").read_bytes() == before
     (tmp_path / "x.png").rename(root / "unlabeled" / "x.png")
     open_task(config_for(root), workdir=tmp_path / "run", label_free=("mae",))
+
+
+def test_a_user_without_a_home_is_served(root, tmp_path, monkeypatch, caplog):
+    """A container's user whom its system does not know."""
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: {}[uid])
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    dataset._cache_without_home.cache_clear()
+    for _ in range(2):
+        assert len(open_task(config_for(root), workdir=None, label_free=("mae",)).train) == 13
+    place = tmp_path / f"cache_of_user_{os.getuid()}"
+    assert list((place / "semivit_jax").iterdir())
+    told = [r.getMessage() for r in caplog.records if "no home" in r.getMessage()]
+    assert told == [f"no home folder, so {place} serves as cache; set XDG_CACHE_HOME to a folder that stays"]
 
 
 def test_train_and_test_sub_folders(root, tmp_path):

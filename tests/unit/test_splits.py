@@ -82,6 +82,52 @@ def test_validation_share_is_met_in_total():
     assert len(choose(labels, labels_per_class=1, validation_share=0.25).validation) == round(21 * 0.25)
 
 
+def test_what_is_left_over_falls_to_classes_by_the_seed():
+    """Three images per class: a fifth is one image of 24 classes in 40, and the alphabet has no say in which."""
+    labels = np.repeat(np.arange(40), 3)
+
+    def validated(seed):
+        split = splits.choose_split(labels, label_fraction=1.0, validation_share=0.2, seed=seed, class_names=["x"] * 40)
+        assert len(split.validation) == 24
+        np.testing.assert_array_equal(np.unique(labels[split.validation], return_counts=True)[1], 1)
+        return set(labels[split.validation].tolist())
+
+    chosen = [validated(seed) for seed in range(200)]
+    assert validated(0) == chosen[0] != chosen[1]
+    times = [sum(label in one for one in chosen) for label in range(40)]
+    assert min(times) > 85  # 120 of 200 on average, give or take 7
+    assert max(times) < 155
+
+
+def test_equal_remainders_are_equal_whatever_the_rounding():
+    """0.2 * 3 is a bit more than 0.6, 0.2 * 8 - 1 a bit less."""
+    labels = np.repeat(np.arange(20), [3, 8] * 10)
+    larger = set()
+    for seed in range(20):
+        split = splits.choose_split(labels, label_fraction=1.0, validation_share=0.2, seed=seed, class_names=["x"] * 20)
+        counts = np.bincount(labels[split.validation], minlength=20)
+        assert counts.sum() == 22
+        larger |= {int(np.sum(counts[::2])), int(np.sum(counts[1::2]) - 10)}
+    assert len(larger) > 3
+
+
+def test_a_class_of_one_image_leaves_its_turn_to_another():
+    labels = np.repeat(np.arange(8), [1, 1, 1, 1, 6, 6, 6, 6])
+    split = splits.choose_split(labels, label_fraction=1.0, validation_share=0.2, seed=0, class_names=["x"] * 8)
+    assert sorted(np.bincount(labels[split.validation])) == [0, 0, 0, 0, 1, 1, 2, 2]
+
+
+def test_classes_without_a_validation_image_are_told():
+    labels = np.repeat(np.arange(40), 3)
+    names = [f"class {number}" for number in range(40)]
+    split = splits.choose_split(labels, label_fraction=1.0, validation_share=0.2, seed=0, class_names=names)
+    first = names[min(set(range(40)) - set(labels[split.validation].tolist()))]
+    line = splits.not_validated(split, labels, names)
+    assert line.startswith(f"16 of 40 classes without a validation image, so accuracy says nothing of {first!r}, ")
+    assert "and 11 more; label more images" in line
+    assert not splits.not_validated(choose(label_fraction=1.0, validation_share=0.2), LABELS, CLASSES)
+
+
 def test_seeds_differ_and_repeat():
     first, again, other = (choose(labels_per_class=4, seed=seed) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first.labeled, again.labeled)

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from semivit_jax.data.sources.folder_scan import UNREAD
+from semivit_jax.data.sources.folder_walk import UNREAD
 from semivit_jax.words import counted
 
 UNLABELED_FOLDER = "unlabeled"  # a sub-folder of this name is no class
