@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from semivit_jax.cli.flags import place
-from semivit_jax.data.dataset import cache_dir
+from semivit_jax.data.opening import cache_dir
 from semivit_jax.data.sources.errors import DatasetError
 
 BAD_USAGE, INTERRUPTED = 2, 130

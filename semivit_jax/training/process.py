@@ -5,7 +5,7 @@ import os
 import jax
 
 from semivit_jax.config import Config
-from semivit_jax.data.dataset import cache_dir
+from semivit_jax.data.opening import cache_dir
 from semivit_jax.hosts import cluster
 
 

@@ -12,7 +12,7 @@ from semivit_jax import console, files
 from semivit_jax.checkpoints import init_from, workdir
 from semivit_jax.checkpoints.reading import CheckpointError
 from semivit_jax.config import HOST, Config, ConfigError
-from semivit_jax.data.dataset import describe, open_task
+from semivit_jax.data.dataset import TaskData, changes_since, describe, open_task
 from semivit_jax.data.sources.errors import DatasetError
 from semivit_jax.data.splits import SplitError
 from semivit_jax.files import Path, read_json
@@ -51,12 +51,27 @@ def train(config: Config, folder: Path, *, notes: Sequence[str] = ()) -> None:
     if agreement.from_first_host(workdir.is_done(folder)):
         workdir.claim(folder, config, first_host=False, say=console.say)
         if first_host:
-            summary.print_summary(read_json(folder / "summary.json"))
+            show_finished(config, folder)
         return
     if config.init_from and not agreement.from_first_host(workdir.has_checkpoint(folder / config.stages[0])):
         agreement.together(lambda: init_from.check(config.init_from), errors=(ConfigError, OSError))
     with lease.held(folder):
         _train_held(config, folder)
+
+
+def show_finished(config: Config, folder: Path) -> None:
+    """Prints the table of a finished run, and before it what has changed in its images since."""
+    try:
+        changes = changes_since(config, folder)
+    except (DatasetError, OSError) as error:
+        console.say(f"{folder} is finished; its images cannot be compared with those of now: {error}")
+    else:
+        if changes:
+            console.say(
+                f"warning: {folder} is finished, and its table is that of the images it began with. Since then: "
+                f"{changes}. To train on those of now, give another --workdir"
+            )
+    summary.print_summary(read_json(folder / "summary.json"))
 
 
 def _train_held(config: Config, folder: Path) -> None:
@@ -68,10 +83,7 @@ def _train_held(config: Config, folder: Path) -> None:
             # refuse.
             on_error.callback(workdir.release, folder)
         claim(folder, config, first_host=first_host)
-        task = agreement.together(
-            lambda: open_task(config, workdir=folder if first_host else None, label_free=label_free()),
-            errors=(DatasetError, SplitError, OSError),
-        )
+        task = agreement.together(lambda: _open(config, folder), errors=(DatasetError, SplitError, OSError))
         console.say(describe(task))
         agreement.same_on_every_host({"data listing": task.listing_hash, "split": task.split_hash})
         pre_trains = any(STAGES[stage].pre_training for stage in config.stages)
@@ -90,6 +102,13 @@ def _train_held(config: Config, folder: Path) -> None:
         workdir.mark_done(folder)
 
     agreement.on_first_host(finish)  # the others wait: a host that left earlier would take them along
+
+
+def _open(config: Config, folder: Path) -> TaskData:
+    """The images of a run; one that begins keeps none back that its first weights were trained on with a label."""
+    seen = init_from.seen(files.path(config.init_from), label_free()) if config.init_from else None
+    task = open_task(config, workdir=folder, label_free=label_free(), first_host=jax.process_index() == 0, seen=seen)
+    return task
 
 
 def plan_stages(run: Run) -> list[Plan]:

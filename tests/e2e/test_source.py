@@ -50,7 +50,9 @@ def start(machine, monkeypatch, capsys, tmp_path, source):
     """`semivit train` from the source, ending before an update's metrics are read; returns exit code and output."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(machine.cache))
     monkeypatch.setattr(summary, "baselines", lambda task, data: {})
-    monkeypatch.setattr("semivit_jax.training.compiled.make_stage", lambda *args, **kwargs: stage_with(Trouble()))
+    for module in ("compiled", "setup"):  # its parameters are compared with the source's before it begins
+        patched = f"semivit_jax.training.{module}.make_stage"
+        monkeypatch.setattr(patched, lambda *args, **kwargs: stage_with(Trouble()))
     consume = loop.Loop._consume
 
     def go(*, until=TOTAL, init_from=source):
