@@ -9,8 +9,9 @@ from rich.table import Table
 
 from semivit_jax import console, files
 from semivit_jax.cli.exits import USAGE_ERRORS, usage_error
-from semivit_jax.cli.flags import output_file, read_config, read_flags, source_parser
+from semivit_jax.cli.flags import read_config, read_flags, source_parser
 from semivit_jax.cli.guarded import WEIGHTS_ERRORS, guarded
+from semivit_jax.cli.paths import output_file
 from semivit_jax.data.dataset import ROLES
 from semivit_jax.inference.grade import PROTOCOLS, Grades, grade
 from semivit_jax.ops.scores import NUM_BINS, Scores

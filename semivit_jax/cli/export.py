@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from semivit_jax import console, files
-from semivit_jax.cli.flags import output_folder, source_parser
+from semivit_jax.cli.flags import source_parser
 from semivit_jax.cli.guarded import WEIGHTS_ERRORS, guarded
+from semivit_jax.cli.paths import output_folder
 from semivit_jax.export import FORMATS, export, require_empty
 from semivit_jax.inference.trained import check_classes, load_trained
 

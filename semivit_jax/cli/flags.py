@@ -2,9 +2,8 @@
 
 import argparse
 import os
-import pathlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from absl import flags
@@ -115,33 +114,6 @@ def run_folder(text: str) -> files.Path:
         return files.path(text)
     except OSError as error:
         raise flags.Error(f"--workdir={error}") from error
-
-
-def place(text: str) -> pathlib.Path:
-    """A path as a person writes it, for argparse; the one rule for every flag that takes one."""
-    try:
-        return pathlib.Path(files.expanded(text))
-    except OSError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def output_file(text: str) -> pathlib.Path:
-    """A file to write, tried before any work: its folder may be absent, but nothing may speak against making it."""
-    return _output(text, "is a folder; legal is a file, new or to be replaced", wrong=pathlib.Path.is_dir)
-
-
-def output_folder(text: str) -> pathlib.Path:
-    """A folder to write, tried before any work."""
-    return _output(text, "is a file; legal is a folder", wrong=pathlib.Path.is_file)
-
-
-def _output(text: str, complaint: str, *, wrong: Callable[[pathlib.Path], bool]) -> pathlib.Path:
-    found = place(text)
-    if wrong(found):
-        raise argparse.ArgumentTypeError(f"{text} {complaint}")
-    if why := files.why_not_writable(found):
-        raise argparse.ArgumentTypeError(f"{text} cannot be written: {why}")
-    return found
 
 
 def boolean(text: str) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import rich.console
 
 from semivit_jax.checkpoints.reading import CheckpointError
-from semivit_jax.cli.flags import output_folder
+from semivit_jax.cli.paths import output_folder
 from semivit_jax.inference.import_own import import_own, is_own
 from semivit_jax.models import families
 from semivit_jax.weights import importing

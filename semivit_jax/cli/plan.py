@@ -5,7 +5,8 @@ import argparse
 from absl import flags
 
 from semivit_jax.cli.exits import USAGE_ERRORS, usage_error
-from semivit_jax.cli.flags import boolean, config_parser, help_asked, output_file, read_config, read_flags
+from semivit_jax.cli.flags import boolean, config_parser, help_asked, read_config, read_flags
+from semivit_jax.cli.paths import output_file
 from semivit_jax.config import Config, ConfigError
 from semivit_jax.files import write_json
 

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from semivit_jax.cli.exits import usage_error
-from semivit_jax.cli.flags import output_file, place, source_parser
+from semivit_jax.cli.flags import source_parser
 from semivit_jax.cli.guarded import WEIGHTS_ERRORS, guarded
+from semivit_jax.cli.paths import output_file, place
 from semivit_jax.inference.predict import load
 from semivit_jax.inference.predict_folder import predict_folder, tell
 

@@ -5,7 +5,7 @@ import re
 import sys
 from pathlib import Path
 
-from semivit_jax.cli.flags import place
+from semivit_jax.cli.paths import place
 from semivit_jax.data.opening import cache_dir
 from semivit_jax.data.sources.errors import DatasetError
 

@@ -12,7 +12,8 @@ from rich.table import Table
 
 from semivit_jax import console
 from semivit_jax.cli.exits import USAGE_ERRORS, usage_error
-from semivit_jax.cli.flags import config_parser, help_asked, output_file, read_config, read_flags
+from semivit_jax.cli.flags import config_parser, help_asked, read_config, read_flags
+from semivit_jax.cli.paths import output_file
 from semivit_jax.config import Config
 from semivit_jax.data import label_lists
 from semivit_jax.data.dataset import TaskData, describe, open_task

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from semivit_jax import main
-from semivit_jax.cli import exits, flags
+from semivit_jax.cli import exits, flags, paths
 from semivit_jax.cli.split import split
 from semivit_jax.cli.train import train
 
@@ -169,7 +169,7 @@ def home(tmp_path, monkeypatch):
     return tmp_path / "home"
 
 
-@pytest.mark.parametrize("kind", [flags.place, flags.output_file, flags.output_folder])
+@pytest.mark.parametrize("kind", [paths.place, paths.output_file, paths.output_folder])
 def test_a_tilde_is_the_home_wherever_it_stands(kind, home):
     assert kind("~/runs/a") == home / "runs" / "a"
     with pytest.raises(argparse.ArgumentTypeError, match="there is no home folder ~nobody_here"):
