@@ -1,9 +1,11 @@
 """Open the images of the data set that a config names, whatever its kind."""
 
+import atexit
 import functools
 import logging
 import os
 import pathlib
+import shutil
 import tempfile
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,7 +15,7 @@ from semivit_jax.data.sources import folder
 from semivit_jax.data.sources.errors import DatasetError, NoSplitError
 from semivit_jax.data.sources.image_set import ImageSet
 from semivit_jax.data.sources.listing import Listing
-from semivit_jax.files import expanded
+from semivit_jax.files import expanded, why_not_writable
 
 _log = logging.getLogger(__name__)
 _MOST_FOLDERS = 20  # in a message
@@ -63,11 +65,24 @@ def open_split_of(data: DataConfig, split: str, *, class_names: Sequence[str] | 
 
     data_dir = pathlib.Path(expanded(data.data_dir)) if data.data_dir else cache_dir() / "tfds"
     if data.dataset == "digits":
+        data_dir = data_dir if data.data_dir else _place_of_digits(data_dir)
         digits.prepare(data_dir)
     source = tfds_source.open_split(data.dataset, split, data_dir=data_dir, cache_dir=cache_dir())
     if class_names is not None and source.listing.class_names != tuple(class_names):
         raise DatasetError(f"the splits {data.train_split!r} and {split!r} of {data.dataset!r} have different classes")
     return ImageSet(source.records, source.listing.names, source.listing.labels), source.listing
+
+
+@functools.cache  # made and said once
+def _place_of_digits(folder: pathlib.Path) -> pathlib.Path:
+    """Where the digits are, or can be made: they are small, so a cache that cannot be written to stops nobody."""
+    why = "" if (folder / "digits").is_dir() else why_not_writable(folder)
+    if not why:
+        return folder
+    instead = pathlib.Path(tempfile.mkdtemp(prefix="digits_"))
+    atexit.register(shutil.rmtree, instead, ignore_errors=True)
+    _log.warning("the digits are made in %s for this start alone, since %s; set XDG_CACHE_HOME", instead, why)
+    return instead
 
 
 def _open_own_folder(data: DataConfig, split: str, *, class_names: Sequence[str] | None) -> tuple[ImageSet, Listing]:

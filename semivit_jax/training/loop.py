@@ -255,6 +255,7 @@ class Loop:
                 self.progress.history,
                 step=step,
                 score=values[self.spec.health.evaluation],
+                images=len(self.run.task.eval),
                 health=self.spec.health,
                 armed=self._armed(step),
                 config=self.run.config.train,
