@@ -106,7 +106,7 @@ def _recall(file: Path, tree: Tree) -> np.ndarray | None:
     if found is None:
         return None
     doubtful = found["doubtful"]
-    if len(doubtful) and not (0 <= doubtful.min() and doubtful.max() < len(tree.files)):
+    if len(doubtful) and not (doubtful.min() >= 0 and doubtful.max() < len(tree.files)):
         kept.damaged(file, "it names files beyond the last one")
         return None
     return doubtful

@@ -1,4 +1,4 @@
-"""Keep arrays that took long to find out for the next start. A file that cannot be written or read costs time, no more."""
+"""Keep arrays that took long to find out for the next start; a file that cannot be written or read costs time alone."""
 
 import logging
 from collections.abc import Mapping
