@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import rich.console
 
 from semivit_jax.checkpoints.reading import CheckpointError
+from semivit_jax.console import standard_output
 from semivit_jax.inference.import_own import import_own, is_own
 from semivit_jax.models import families
 from semivit_jax.weights import importing
@@ -23,7 +24,7 @@ def import_weights(argv: Sequence[str]) -> int:
     what is wrong with the source; a wrong command line exits with 2.
     """
     arguments = _parser().parse_args(argv)
-    console = rich.console.Console()
+    console = rich.console.Console(file=standard_output)
     read = import_own if is_own(arguments.source) else importing.import_weights
     try:
         imported = read(

@@ -17,7 +17,7 @@ from semivit_jax.config import Config
 from semivit_jax.data import label_lists
 from semivit_jax.data.dataset import TaskData, describe, open_task
 from semivit_jax.data.sources.image_set import ImageSet
-from semivit_jax.words import counted
+from semivit_jax.words import counted, printable
 
 
 def split(argv: list[str]) -> int:
@@ -56,7 +56,7 @@ def draw(config: Config, out: Path, *, duplicates: bool) -> None:
 
     task = open_task(config, workdir=None, label_free=label_free())
     label_lists.write(out, task.split.labeled, task.train.names)
-    console.say(_printable(describe(task)))
+    console.say(describe(task))
     console.console.print(_per_class(task))
     console.say(f"wrote {out}")
     if duplicates:
@@ -77,13 +77,8 @@ def _per_class(task: TaskData) -> Table:
 
     rows = zip(task.class_names, count(split.labeled), count(split.unlabeled), count(split.validation), strict=True)
     for name, *counts in rows:
-        table.add_row(escape(name if name.isprintable() else repr(name)), *(str(c) for c in counts))
+        table.add_row(escape(printable(name)), *(str(c) for c in counts))
     return table
-
-
-def _printable(text: str) -> str:
-    """The text, with escapes for what a name that is not UTF-8 leaves in it, which no terminal takes."""
-    return text.encode(errors="backslashreplace").decode()
 
 
 def find_duplicates(task: TaskData) -> list[str]:

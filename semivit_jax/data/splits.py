@@ -129,8 +129,8 @@ def not_labeled(split: Split, labels: np.ndarray, class_names: Sequence[str]) ->
         return ""
     names = few([class_names[label] for label in missing])
     return (
-        f"the list of labeled images names none of {len(missing)} of {counted(len(class_names), 'class', 'classes')}, which "
-        f"cannot be learned: {names}; add images of them to the list, or take their folders or labels away"
+        f"the list of labeled images names none of {len(missing)} of {counted(len(class_names), 'class', 'classes')}, "
+        f"which cannot be learned: {names}; add images of them to the list, or take their folders or labels away"
     )
 
 
