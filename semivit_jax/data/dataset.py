@@ -1,13 +1,10 @@
 """Open what a config names: training set, evaluation set, and the labeled/unlabeled split."""
 
 import dataclasses
-import functools
 import hashlib
 import json
 import logging
-import os
 import pathlib
-import tempfile
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,6 +14,7 @@ from semivit_jax.data import label_lists, splits
 from semivit_jax.data.sources import folder, folder_labels
 from semivit_jax.data.sources.errors import DatasetError, NoSplitError
 from semivit_jax.data.sources.image_set import ImageSet, Subset
+from semivit_jax.data.sources.kept import cache_dir
 from semivit_jax.data.sources.listing import Listing
 from semivit_jax.data.splits import Split
 from semivit_jax.files import Path, read_json, writing
@@ -145,24 +143,6 @@ def describe(task: TaskData) -> str:
         sizes.append(f"{len(split.validation)} validation")
         last = counted(len(task.eval), "evaluation image")
     return f"{', '.join(sizes)} and {last}; {classes}: {names}"
-
-
-def cache_dir() -> pathlib.Path:
-    """The user's cache folder of this project; it need not be there, nor be one that can be written to."""
-    try:
-        user = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
-    except RuntimeError:  # no HOME, and a user whom the system does not know, as containers have them
-        user = _cache_without_home()
-    return user / "semivit_jax"
-
-
-@functools.cache  # said once
-def _cache_without_home() -> pathlib.Path:
-    folder = pathlib.Path(tempfile.gettempdir()) / f"cache_of_user_{os.getuid()}"
-    if folder.exists() and folder.stat().st_uid != os.getuid():  # what another user put there is not to be believed
-        folder = pathlib.Path(tempfile.mkdtemp(prefix="cache_"))
-    _log.warning("no home folder, so %s serves as cache; set XDG_CACHE_HOME to a folder that stays", folder)
-    return folder
 
 
 def _open(data: DataConfig, split: str, *, class_names: Sequence[str] | None) -> tuple[ImageSet, Listing]:

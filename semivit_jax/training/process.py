@@ -5,7 +5,7 @@ import os
 import jax
 
 from semivit_jax.config import Config
-from semivit_jax.data.dataset import cache_dir
+from semivit_jax.data.sources.kept import cache_dir
 from semivit_jax.hosts import cluster
 
 

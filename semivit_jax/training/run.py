@@ -11,6 +11,7 @@ import jax
 from semivit_jax import console, files
 from semivit_jax.checkpoints import init_from, workdir
 from semivit_jax.config import HOST, Config, ConfigError
+from semivit_jax.data import duplicates
 from semivit_jax.data.dataset import describe, open_task
 from semivit_jax.data.sources.errors import DatasetError
 from semivit_jax.data.splits import SplitError
@@ -62,6 +63,9 @@ def train(config: Config, folder: Path, *, notes: Sequence[str] = ()) -> None:
             errors=(DatasetError, SplitError, OSError),
         )
         console.say(describe(task))
+        if first_host:
+            for line in duplicates.warnings(task):
+                console.say(f"warning: {line}")
         agreement.same_on_every_host({"data listing": task.listing_hash, "split": task.split_hash})
         pre_trains = any(STAGES[stage].pre_training for stage in config.stages)
         if config.data.dataset == "own_folder" and pre_trains and not config.init_from:

@@ -46,7 +46,7 @@ def photos(tmp_path):
 def split(photos, out, *, seed=0, duplicates=True, **data):
     values = {"dataset": "own_folder", "root": str(photos), "train_split": "train", "eval_split": "test"} | data
     config = small_config(seed=seed, **{f"data.{key}": value for key, value in values.items()})
-    split_report.draw(config, photos / out, duplicates=duplicates)
+    split_report.draw(config, photos / out, compare=duplicates)
 
 
 def names(photos):
