@@ -1,4 +1,4 @@
-"""Any labels CSV and any tree of folders is understood or refused in lines that say where; no class comes of nothing."""
+"""Any labels CSV and any tree of folders is understood, or refused in lines that say where; no class out of nothing."""
 
 import csv
 import io
