@@ -15,6 +15,7 @@ from semivit_jax.cli.paths import output_file
 from semivit_jax.data.dataset import ROLES
 from semivit_jax.inference.grade import PROTOCOLS, Grades, grade
 from semivit_jax.ops.scores import NUM_BINS, Scores
+from semivit_jax.words import printable
 
 TOP = 5  # guesses that acc5 counts
 MOST_ROWS = 20  # classes in a printed table; the JSON has all of them
@@ -121,7 +122,7 @@ def _summary(grades: Grades) -> Table:
 
 def _per_class(grades: Grades, tree: str, found: Scores) -> tuple[str, Table]:
     """Title, and the confusion matrix where it can be read, and else each class with what it is mostly taken for."""
-    names, num_classes = [escape(name) for name in grades.class_names], len(grades.class_names)
+    names, num_classes = [escape(printable(name)) for name in grades.class_names], len(grades.class_names)
     graded = [i for i in range(num_classes) if found.class_acc[i] is not None]
     whole = num_classes <= MOST_ROWS
     worst = sorted(graded, key=lambda i: found.class_acc[i] or 0.0)[:MOST_ROWS]

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from semivit_jax.cli.paths import place
-from semivit_jax.data.opening import cache_dir
 from semivit_jax.data.sources.errors import DatasetError
+from semivit_jax.data.sources.kept import cache_dir
 
 BAD_USAGE, INTERRUPTED = 2, 130
 _TAKEN = ("digits", "own_folder")  # values of config.data.dataset with a meaning of their own

@@ -257,7 +257,7 @@ def _listed_split(listing: Listing, data: DataConfig, *, seed: int, seen: np.nda
     unknown = [listing.names[int(i)] for i in labeled if listing.labels[i] < 0]
     if unknown:
         raise splits.SplitError(f"{data.label_list}: {unknown[0]!r} has no label in the training set")
-    return splits.listed_split(
+    split = splits.listed_split(
         listing.labels,
         labeled=labeled,
         validation_share=data.validation_share,
@@ -265,3 +265,6 @@ def _listed_split(listing: Listing, data: DataConfig, *, seed: int, seen: np.nda
         class_names=listing.class_names,
         seen=seen,
     )
+    if line := splits.not_labeled(split, listing.labels, listing.class_names):
+        _log.warning("%s", line)
+    return split

@@ -14,6 +14,7 @@ from semivit_jax.config import DataConfig
 from semivit_jax.data.sources import folder
 from semivit_jax.data.sources.errors import DatasetError, NoSplitError
 from semivit_jax.data.sources.image_set import ImageSet
+from semivit_jax.data.sources.kept import cache_dir
 from semivit_jax.data.sources.listing import Listing
 from semivit_jax.files import expanded, why_not_writable
 
@@ -115,21 +116,3 @@ def _split_folders(root: pathlib.Path) -> list[str]:
     """Sub-folders that could be splits, for a message: those with sub-folders."""
     inside = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     return [path.name for path in inside if any(below.is_dir() for below in path.iterdir())][:_MOST_FOLDERS]
-
-
-def cache_dir() -> pathlib.Path:
-    """The user's cache folder of this project; it need not be there, nor be one that can be written to."""
-    try:
-        user = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
-    except RuntimeError:  # no HOME, and a user whom the system does not know, as containers have them
-        user = _cache_without_home()
-    return user / "semivit_jax"
-
-
-@functools.cache  # said once
-def _cache_without_home() -> pathlib.Path:
-    folder = pathlib.Path(tempfile.gettempdir()) / f"cache_of_user_{os.getuid()}"
-    if folder.exists() and folder.stat().st_uid != os.getuid():  # what another user put there is not to be believed
-        folder = pathlib.Path(tempfile.mkdtemp(prefix="cache_"))
-    _log.warning("no home folder, so %s serves as cache; set XDG_CACHE_HOME to a folder that stays", folder)
-    return folder

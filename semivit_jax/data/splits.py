@@ -133,6 +133,18 @@ def listed_split(
     return split_from_roles(len(labels), labeled=labeled, validation=_join(validation))
 
 
+def not_labeled(split: Split, labels: np.ndarray, class_names: Sequence[str]) -> str:
+    """Which classes have images and no labeled one, in a line; '' where there is no such class."""
+    missing = sorted(set(labels[labels >= 0].tolist()) - set(labels[split.labeled].tolist()))
+    if not missing:
+        return ""
+    names = few([class_names[label] for label in missing])
+    return (
+        f"the list of labeled images names none of {len(missing)} of {counted(len(class_names), 'class', 'classes')}, "
+        f"which cannot be learned: {names}; add images of them to the list, or take their folders or labels away"
+    )
+
+
 def not_validated(split: Split, labels: np.ndarray, class_names: Sequence[str]) -> str:
     """Which classes have labeled images and none for validation, in a line; '' where there is no such class."""
     missing = sorted(set(labels[split.labeled].tolist()) - set(labels[split.validation].tolist()))
@@ -140,9 +152,9 @@ def not_validated(split: Split, labels: np.ndarray, class_names: Sequence[str]) 
         return ""
     names = few([class_names[label] for label in missing])
     return (
-        f"{len(missing)} of {counted(len(class_names), 'class', 'classes')} without a validation image, so accuracy says "
-        f"nothing of {names}; label more images of them, raise config.data.validation_share, or name evaluation images "
-        "with config.data.eval_split"
+        f"{len(missing)} of {counted(len(class_names), 'class', 'classes')} without a validation image, so accuracy "
+        f"says nothing of {names}; label more images of them, raise config.data.validation_share, or name evaluation "
+        "images with config.data.eval_split"
     )
 
 

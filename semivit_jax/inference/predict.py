@@ -13,6 +13,7 @@ from PIL import Image
 
 from semivit_jax import files
 from semivit_jax.data.images.decode import BadImage, decode, from_pillow
+from semivit_jax.data.images.remarks import remark_on
 from semivit_jax.inference.trained import Trained, check_classes, load_trained
 from semivit_jax.models import families
 from semivit_jax.models.spec import PLAIN
@@ -142,7 +143,14 @@ class Predictor:
             raise TypeError(f"an image is a path, bytes, a Pillow image or an array; got {type(image).__name__}")
         data = image if isinstance(image, bytes) else files.path(image).read_bytes()
         view = self.view
-        return decode(data, path="pillow", exif_rotation=view.exif_rotation, max_pixels=view.max_pixels)
+        name = "an image given as bytes" if isinstance(image, bytes) else os.fspath(image)
+        return decode(
+            data,
+            path="pillow",
+            exif_rotation=view.exif_rotation,
+            max_pixels=view.max_pixels,
+            tell=lambda remark: remark_on(name, remark),
+        )
 
     def _start(self, views: list[np.ndarray | BadImage]) -> jax.Array:
         """Probabilities of a batch, padded to the compiled size; returns before they are there."""

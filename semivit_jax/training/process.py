@@ -7,7 +7,7 @@ import jax
 
 from semivit_jax import files
 from semivit_jax.config import Config
-from semivit_jax.data.opening import cache_dir
+from semivit_jax.data.sources.kept import cache_dir
 from semivit_jax.hosts import cluster
 
 _log = logging.getLogger(__name__)

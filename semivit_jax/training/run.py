@@ -12,6 +12,7 @@ from semivit_jax import console, files
 from semivit_jax.checkpoints import init_from, workdir
 from semivit_jax.checkpoints.reading import CheckpointError
 from semivit_jax.config import HOST, Config, ConfigError
+from semivit_jax.data import duplicates
 from semivit_jax.data.dataset import TaskData, changes_since, describe, open_task
 from semivit_jax.data.sources.errors import DatasetError
 from semivit_jax.data.splits import SplitError
@@ -85,6 +86,9 @@ def _train_held(config: Config, folder: Path) -> None:
         claim(folder, config, first_host=first_host)
         task = agreement.together(lambda: _open(config, folder), errors=(DatasetError, SplitError, OSError))
         console.say(describe(task))
+        if first_host:
+            for line in duplicates.warnings(task):
+                console.say(f"warning: {line}")
         agreement.same_on_every_host({"data listing": task.listing_hash, "split": task.split_hash})
         pre_trains = any(STAGES[stage].pre_training for stage in config.stages)
         if config.data.dataset == "own_folder" and pre_trains and not config.init_from:

@@ -11,7 +11,14 @@ from semivit_jax.data.sources.errors import DatasetError
 from semivit_jax.data.sources.folder import open_folder
 from tests.own_folder.photos import csv_of, labels_of, put
 
-NASTY = ["b c.JPG", "new\nline.png", "ünïcödé 図.webp", "quote\"'.bmp", os.fsdecode(b"not-utf8-\xff.jpg")]
+NASTY = [
+    "b c.JPG",
+    "of windows.jfif",
+    "new\nline.png",
+    "ünïcödé 図.webp",
+    "quote\"'.bmp",
+    os.fsdecode(b"not-utf8-\xff.jpg"),
+]
 
 
 def test_class_folders_label_their_own_images_only(listed):
@@ -62,8 +69,11 @@ def test_unusable_files_are_left_out_and_named_together(listed, root, caplog):
     (root / "ant" / "self.jpg").symlink_to("self.jpg")
     (root / "ant" / "self").symlink_to("self")
     (root / "bee" / "loop").symlink_to(root)
-    (root / ".thumbnails").mkdir()
     put(root / ".thumbnails" / "small.png")
+    put(root / "ant" / "@eaDir" / "0.png" / "SYNOPHOTO_THUMB_M.jpg")
+    put(root / "__MACOSX" / "ant" / "1.png")
+    (root / "ant" / "._0.png").write_bytes(b"of macOS")
+    (root / "bee" / ".DS_Store").write_bytes(b"of macOS")
     with caplog.at_level(logging.WARNING):
         folder = listed()
     assert len(folder.listing.names) == 13
@@ -73,7 +83,8 @@ def test_unusable_files_are_left_out_and_named_together(listed, root, caplog):
                  "'ant/gone.jpg' cannot be read: No such file", "'ant/self.jpg' cannot be read: Too many",
                  "'bee/loop' is a link to a folder that "
                  "contains it",
-                 "2 files in"):  # fmt: skip
+                 "2 files in", "5 hidden files and folders, or of programs, in",
+                 "passed over, '.thumbnails' first; rename what is to take part"):  # fmt: skip
         assert part in text
 
 

@@ -10,10 +10,11 @@ import pytest
 
 from configs import digits as digits_config
 from semivit_jax.config import ConfigError
-from semivit_jax.data import opening, pipeline, splits
+from semivit_jax.data import pipeline, splits
 from semivit_jax.data.bad_records import BadRecord
 from semivit_jax.data.dataset import describe, open_split, open_task
 from semivit_jax.data.rows import read_image
+from semivit_jax.data.sources import kept
 from semivit_jax.data.sources.errors import DatasetError
 from semivit_jax.data.splits import SplitError
 from semivit_jax.recipes.check import check
@@ -67,7 +68,7 @@ def test_a_user_without_a_home_is_served(root, tmp_path, monkeypatch, caplog):
     monkeypatch.delenv("HOME")
     monkeypatch.setattr(pwd, "getpwuid", lambda uid: {}[uid])
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    opening._cache_without_home.cache_clear()
+    kept._cache_without_home.cache_clear()
     for _ in range(2):
         assert len(open_task(config_for(root), workdir=None, label_free=("mae",)).train) == 13
     place = tmp_path / f"cache_of_user_{os.getuid()}"

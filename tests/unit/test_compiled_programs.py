@@ -1,4 +1,4 @@
-"""The cache of compiled programs: a convenience that stops nothing, of a user and of the tests (`tests/conftest.py`)."""
+"""Keep compiled programs: a convenience that stops nothing, for a user and for the tests (`tests/conftest.py`)."""
 
 import os
 import re

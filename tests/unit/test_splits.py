@@ -137,6 +137,17 @@ def test_classes_without_a_validation_image_are_told():
     assert not splits.not_validated(choose(label_fraction=1.0, validation_share=0.2), LABELS, CLASSES)
 
 
+def test_classes_that_a_list_leaves_out_are_told():
+    split = splits.listed_split(
+        LABELS, labeled=np.flatnonzero(LABELS == 1), validation_share=0.0, seed=0, class_names=CLASSES
+    )
+    line = splits.not_labeled(split, LABELS, CLASSES)
+    assert line.startswith(
+        "the list of labeled images names none of 2 of 3 classes, which cannot be learned: 'ant', 'cat'"
+    )
+    assert not splits.not_labeled(choose(labels_per_class=1), LABELS, CLASSES)
+
+
 def test_seeds_differ_and_repeat():
     first, again, other = (choose(labels_per_class=4, seed=seed) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first.labeled, again.labeled)

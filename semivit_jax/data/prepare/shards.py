@@ -198,8 +198,8 @@ def _check_same_source(source: RawSet, building: Path) -> None:
         write_json(path, wanted)
     elif json.loads(path.read_text()) != wanted:
         raise DatasetError(
-            f"{building} holds an unfinished build of other images, of others in the same files, or of other labels; remove it "
-            "to begin anew"
+            f"{building} holds an unfinished build of other images, of others in the same files, or of other labels; "
+            "remove it to begin anew"
         )
 
 

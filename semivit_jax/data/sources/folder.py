@@ -63,7 +63,7 @@ def open_folder(
         labels = folder_labels.from_csv(labels_csv, root=root, names=found.names, left_out=found.problems)
     if class_names is not None:
         labels = folder_labels.renumber(labels, class_names)
-    for line in _report(root, found, labels.warnings):
+    for line in (*_report(root, found), *_cut(labels.warnings), *labels.doubts):
         _log.warning("%s", line)
     if labels.errors:
         raise DatasetError(
@@ -74,7 +74,7 @@ def open_folder(
     return FolderSet(records, Listing(found.names, labels.labels, labels.class_names), found.fingerprint)
 
 
-def _report(root: Path, found: Scan, warnings: Sequence[str]) -> list[str]:
+def _report(root: Path, found: Scan) -> list[str]:
     lines = []
     if len(found.problems):
         lines.append(f"{counted(len(found.problems), 'file or folder', 'files or folders')} left out of {str(root)!r}:")
@@ -84,7 +84,7 @@ def _report(root: Path, found: Scan, warnings: Sequence[str]) -> list[str]:
         lines.append(f"{counted(found.ignored, 'file')} in {str(root)!r} passed over, without the ending of an image")
     if found.passed_over:
         lines.append(_hidden(root, found.passed_over))
-    return lines + _cut(warnings)
+    return lines
 
 
 def _hidden(root: Path, passed_over: Sequence[str]) -> str:

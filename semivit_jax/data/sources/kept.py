@@ -1,6 +1,9 @@
-"""Keep arrays that took long to find out for the next start. A file that cannot be written or read costs time, no more."""
+"""Keep what took long to find out for the next start; a file that cannot be written or read costs time alone."""
 
+import functools
 import logging
+import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +13,24 @@ from semivit_jax.files import writing
 
 _log = logging.getLogger(__name__)
 _MADE_FROM = "fingerprint"  # key of what tells which state of the data the arrays belong to
+
+
+def cache_dir() -> Path:
+    """The user's cache folder of this project; it need not be there, nor be one that can be written to."""
+    try:
+        user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:  # no HOME, and a user whom the system does not know, as containers have them
+        user = _cache_without_home()
+    return user / "semivit_jax"
+
+
+@functools.cache  # said once
+def _cache_without_home() -> Path:
+    folder = Path(tempfile.gettempdir()) / f"cache_of_user_{os.getuid()}"
+    if folder.exists() and folder.stat().st_uid != os.getuid():  # what another user put there is not to be believed
+        folder = Path(tempfile.mkdtemp(prefix="cache_"))
+    _log.warning("no home folder, so %s serves as cache; set XDG_CACHE_HOME to a folder that stays", folder)
+    return folder
 
 
 def keep(file: Path, arrays: Mapping[str, np.ndarray], *, fingerprint: str) -> None:
