@@ -25,7 +25,12 @@ TOLERANCE = 1e-4
 IMAGE_SIZE = 64
 CLASS_NAMES = ("cat", "dog", "owl", "fox", "newt")
 VIEW = Preprocessing(
-    image_size=IMAGE_SIZE, crop_fraction=0.875, interpolation="bicubic", mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3)
+    image_size=IMAGE_SIZE,
+    crop_fraction=0.875,
+    interpolation="bicubic",
+    mean=(0.5, 0.4, 0.3),
+    std=(0.2, 0.25, 0.3),
+    exif_rotation=False,
 )
 _MODEL = {"image_size": IMAGE_SIZE, "num_classes": 5}
 MODELS = {

@@ -22,6 +22,19 @@ class BadImage(ValueError):
     """The bytes are no image that can be used; the message says why."""
 
 
+class TooLarge(BadImage):
+    """The image has more pixels than are accepted.
+
+    Attributes:
+      what: says so, up to the limit.
+      max_pixels: the limit.
+    """
+
+    def __init__(self, what: str, max_pixels: int):
+        super().__init__(f"{what} config.data.max_pixels = {max_pixels}")
+        self.what, self.max_pixels = what, max_pixels
+
+
 def decode(data: bytes, *, path: ImagePath, exif_rotation: bool, max_pixels: int) -> np.ndarray:
     """Decodes one image file.
 
@@ -77,7 +90,7 @@ def _decode_with_pillow(data: bytes, *, exif_rotation: bool, max_pixels: int) ->
             f"not an image of a known format ({', '.join(_FORMATS)}): {len(data)} bytes, starting with {data[:8]!r}"
         ) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise BadImage(_over_pillows_limit(error, max_pixels)) from error
+        raise _over_pillows_limit(error, max_pixels) from error
     except Exception as error:
         raise BadImage(f"damaged image: {type(error).__name__}: {error}") from error
 
@@ -90,18 +103,16 @@ def from_pillow(image: Image.Image, *, exif_rotation: bool) -> np.ndarray:
 
 def _check_size(*, width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
-        raise BadImage(
-            f"image of {width} x {height} = {width * height} pixels is over config.data.max_pixels = {max_pixels}"
-        )
+        raise TooLarge(f"image of {width} x {height} = {width * height} pixels is over", max_pixels)
 
 
-def _over_pillows_limit(error: Exception, max_pixels: int) -> str:
+def _over_pillows_limit(error: Exception, max_pixels: int) -> BadImage:
     """Which limit an image is over that Pillow refuses at sight of its header: the smaller one holds."""
     # Pillow warns above its limit, which Python may be told to raise, and refuses above twice that.
     pillows = (Image.MAX_IMAGE_PIXELS or 0) * (2 if isinstance(error, Image.DecompressionBombError) else 1)
     if max_pixels <= pillows:
-        return f"image of more than {pillows} pixels is over config.data.max_pixels = {max_pixels}"
-    return (
+        return TooLarge(f"image of more than {pillows} pixels is over", max_pixels)
+    return BadImage(
         f"image of more than {pillows} pixels, the limit of Pillow, which config.data.max_pixels = {max_pixels} does "
         "not raise; make the image smaller"
     )
