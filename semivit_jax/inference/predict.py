@@ -122,8 +122,7 @@ class Predictor:
 
     def _view_or_reason(self, image: AnyImage) -> np.ndarray | BadImage:
         try:
-            pixels = self._pixels(image)
-            return self.view(pixels)
+            return self.view(self._pixels(image))
         except TooLarge as error:
             return BadImage(f"{error.what} {error.max_pixels} pixels, {_LIMIT}; make the image smaller")
         except BadImage as error:
@@ -138,11 +137,9 @@ class Predictor:
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
                 raise BadImage(f"an array of {image.dtype} {image.shape}; expected uint8 [height, width, 3]")
             return image
-        if not isinstance(image, bytes | str | os.PathLike):
-            raise TypeError(f"an image is a path, bytes, a Pillow image or an array; got {type(image).__name__}")
-        data = image if isinstance(image, bytes) else files.path(image).read_bytes()
         view = self.view
-        return decode(data, path="pillow", exif_rotation=view.exif_rotation, max_pixels=view.max_pixels)
+        exif_rotation = view.preprocessing.exif_rotation
+        return decode(_content(image), path="pillow", exif_rotation=exif_rotation, max_pixels=view.max_pixels)
 
     def _start(self, views: list[np.ndarray | BadImage]) -> jax.Array:
         """Probabilities of a batch, padded to the compiled size; returns before they are there."""

@@ -72,9 +72,14 @@ def test_the_weights_asked_for_are_used(finished, use, kept, which, factor):
 def test_every_kind_of_image_gives_the_same(predictor, tmp_path):
     path = tmp_path / "one.png"
     path.write_bytes(png(PIXELS[0]))
-    kinds = [PIXELS[0], path, str(path), path.read_bytes(), Image.fromarray(PIXELS[0])]
-    assert len(set(predictor.predict(kinds).top5)) == 1
-    assert {predictor.predict(kind).top5 for kind in kinds} == {predictor.predict([PIXELS[0]]).top5}
+
+    def kinds(file):
+        return [PIXELS[0], path, str(path), path.read_bytes(), io.BytesIO(path.read_bytes()), file,
+                Image.fromarray(PIXELS[0])]  # fmt: skip
+
+    with path.open("rb") as file, path.open("rb") as again:
+        assert len(set(predictor.predict(kinds(file)).top5)) == 1
+        assert {predictor.predict(kind).top5 for kind in kinds(again)} == {predictor.predict([PIXELS[0]]).top5}
 
 
 def test_a_bad_image_is_named_by_its_place(predictor):
@@ -86,6 +91,8 @@ def test_a_bad_image_is_named_by_its_place(predictor):
         predictor.predict(PIXELS[0].astype(np.float32))
     with pytest.raises(TypeError, match="got int"):
         predictor.predict([3])
+    with pytest.raises(TypeError, match=r"gives str: open it in binary mode \('rb'\)"):
+        predictor.predict(io.StringIO("text"))
 
 
 def test_photos_are_seen_as_evaluation_sees_them(finished):
