@@ -66,8 +66,8 @@ def grade(
 
     Args:
       folder: workdir, checkpoint, or import.
-      config: names the data; None takes the run's own, which imports do not have. Size and normalisation of the
-        images are always those of the weights.
+      config: names the data; None takes the run's own, which imports do not have. Size, normalisation and EXIF
+        rotation of the images are always those of the weights.
       split: see `dataset.open_split`.
       protocol: a key of PROTOCOLS.
       kept: of a workdir, "latest" or "best".
@@ -186,4 +186,5 @@ def _seen_as(data: DataConfig, view: Preprocessing) -> DataConfig:
         interpolation=view.interpolation,
         mean=view.mean,
         std=view.std,
+        exif_rotation=view.exif_rotation,
     )
