@@ -22,6 +22,13 @@ _log = logging.getLogger(__name__)
 _MOST_FOLDERS = 20  # in a message
 
 
+class Photos(NamedTuple):
+    """A folder of labeled photos: class sub-folders, or a CSV file of path,label."""
+
+    folder: pathlib.Path
+    labels: pathlib.Path | None
+
+
 class Listings(NamedTuple):
     """Of the training set, and of the evaluation set where that is one of its own."""
 
@@ -110,6 +117,17 @@ def _open_own_folder(data: DataConfig, split: str, *, class_names: Sequence[str]
         cache_dir=cache_dir(),
     )
     return ImageSet(opened.records, opened.listing.names, opened.listing.labels), opened.listing
+
+
+def open_photos(photos: Photos) -> tuple[ImageSet, tuple[str, ...]]:
+    """All photos of a folder, with the classes that their labels name.
+
+    Raises:
+      DatasetError: see `dataset.open_task`.
+    """
+    opened = folder.open_folder(photos.folder, labels_csv=photos.labels, class_names=None, cache_dir=cache_dir())
+    listing = opened.listing
+    return ImageSet(opened.records, listing.names, listing.labels), listing.class_names
 
 
 def _split_folders(root: pathlib.Path) -> list[str]:
