@@ -114,8 +114,8 @@ def _recall(file: Path, tree: Tree) -> np.ndarray | None:
 
 def _complaints(root: Path, tree: Tree, places: np.ndarray) -> dict[int, str]:
     """Place -> why the file there is not usable, of those among `places` that are not."""
-    names = list(tree.files)
-    told = zip(places.tolist(), _each_complaint(root, [names[place] for place in places]), strict=True)
+    names = list(tree.files) if len(places) == len(tree.files) else [tree.files[int(place)] for place in places]
+    told = zip(places.tolist(), _each_complaint(root, names), strict=True)
     return {place: complaint for place, complaint in told if complaint}
 
 

@@ -32,7 +32,11 @@ class NameTable(Sequence[str]):
 
     @classmethod
     def pack(cls, names: Iterable[str]) -> "NameTable":
-        encoded = [os.fsencode(name) for name in names]
+        return cls.of_bytes([os.fsencode(name) for name in names])
+
+    @classmethod
+    def of_bytes(cls, encoded: Sequence[bytes]) -> "NameTable":
+        """The same from names as the system has them."""
         lengths = np.fromiter(map(len, encoded), np.int64, count=len(encoded))
         return cls(np.frombuffer(b"".join(encoded), np.uint8), np.cumsum(lengths))
 
