@@ -127,7 +127,7 @@ def not_labeled(split: Split, labels: np.ndarray, class_names: Sequence[str]) ->
     missing = sorted(set(labels[labels >= 0].tolist()) - set(labels[split.labeled].tolist()))
     if not missing:
         return ""
-    names = few([class_names[label] for label in missing])
+    names = few([class_names[int(label)] for label in missing])
     return (
         f"the list of labeled images names none of {len(missing)} of {counted(len(class_names), 'class', 'classes')}, "
         f"which cannot be learned: {names}; add images of them to the list, or take their folders or labels away"
@@ -139,7 +139,7 @@ def not_validated(split: Split, labels: np.ndarray, class_names: Sequence[str]) 
     missing = sorted(set(labels[split.labeled].tolist()) - set(labels[split.validation].tolist()))
     if not missing:
         return ""
-    names = few([class_names[label] for label in missing])
+    names = few([class_names[int(label)] for label in missing])
     return (
         f"{len(missing)} of {counted(len(class_names), 'class', 'classes')} without a validation image, so accuracy "
         f"says nothing of {names}; label more images of them, raise config.data.validation_share, or name evaluation "

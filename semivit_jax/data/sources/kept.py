@@ -38,7 +38,8 @@ def keep(file: Path, arrays: Mapping[str, np.ndarray], *, fingerprint: str) -> N
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with writing(file) as opened:
-            np.savez(opened, **arrays, **{_MADE_FROM: np.array(fingerprint)})
+            # allow_pickle is np.savez's only key of its own; pyright takes every array for it.
+            np.savez(opened, **{**arrays, _MADE_FROM: np.array(fingerprint)})  # pyright: ignore[reportArgumentType]
     except OSError as error:
         _log.warning(
             "%s cannot be written (%s), so the next start does the same work again; make room there, or set "
