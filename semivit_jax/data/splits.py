@@ -241,7 +241,7 @@ def _apportion(share: float, sizes: Sequence[int], seed: int) -> np.ndarray:
     counts = np.floor(exact).astype(int)
     missing = round(share * sum(sizes)) - int(counts.sum())
     drawn = np.random.default_rng((seed, len(sizes))).permutation(len(sizes))  # number of the first class that is none
-    remainders = np.round(exact - counts, 9)  # 0.2 * 3 and 0.2 * 8 leave the same, but for rounding
+    remainders = np.round(exact - counts, 9)  # 0.2 * 9 and 0.2 * 14 leave the same, but for rounding
     by_remainder = drawn[np.argsort(-remainders[drawn], kind="stable")]
     spared = by_remainder[counts[by_remainder] < np.asarray(sizes)[by_remainder] - 1]
     counts[spared[:missing]] += 1

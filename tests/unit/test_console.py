@@ -38,7 +38,7 @@ LEAVING = """
 import sys
 from semivit_jax import console
 {start}
-for number in range(20000):
+for number in range(300):
     console.say(f"line {{number}}")
 print("went on", file=sys.stderr)
 """
@@ -54,12 +54,15 @@ def test_a_reader_that_leaves_ends_nothing(start):
     assert process.returncode == 0
 
 
-def test_a_bar_on_a_terminal_does_not_swallow_lines(monkeypatch):
-    monkeypatch.setattr("sys.stdout", out := io.StringIO())
+def test_beside_a_bar_on_a_terminal_names_are_escaped_too(monkeypatch):
+    """The bar puts itself in the place of standard output."""
+    monkeypatch.setattr("sys.stdout", out := io.TextIOWrapper(io.BytesIO(), "utf-8"))
     monkeypatch.setattr(console.console, "_force_terminal", True)
     line = console.ProgressLine("train", 10, active=True, shown={})
-    console.say("beside the bar")
+    console.say(os.fsdecode(b"caf\xe9"))
     print("printed")
     line.close()
-    assert "beside the bar" in out.getvalue()
-    assert "printed" in out.getvalue()
+    out.seek(0)
+    written = out.read()
+    assert r"caf\udce9" in written
+    assert "printed" in written
