@@ -1,62 +1,16 @@
 """Print lines, tables and progress for people, on the first host."""
 
 import logging
-import os
 import sys
 import time
 from collections.abc import Mapping, Set
-from typing import Any, TextIO, cast
 
 import jax
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-
-class _StandardOutput:
-    """Standard output, whichever it is at the moment, for all that people read.
-
-    Signs that its encoding lacks are written as escapes: names of photos and classes hold any. What comes after its
-    reader has left, or where there is none, is lost, and ends no run.
-    """
-
-    def write(self, text: str) -> int:
-        out = _stream()
-        encoding = getattr(out, "encoding", None) or "utf-8"
-        try:
-            out.write(text.encode(encoding, "backslashreplace").decode(encoding))
-        except BrokenPipeError:
-            _read_by_nobody(out)
-        return len(text)
-
-    def flush(self) -> None:
-        out = _stream()
-        try:
-            out.flush()
-        except BrokenPipeError:
-            _read_by_nobody(out)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(_stream(), name)
-
-
-def _stream() -> TextIO:
-    # A bar of rich puts itself in the place of standard output, and writes to us.
-    out = getattr(sys.stdout, "rich_proxied_file", sys.stdout)
-    if out is None:  # the process was started without any
-        out = sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the rest of the process
-    return out
-
-
-def _read_by_nobody(out: TextIO) -> None:
-    """Lets all that is still written end nowhere, also what Python flushes when it ends."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, out.fileno())
-    os.close(nowhere)
-
-
-standard_output = cast(TextIO, _StandardOutput())
 # Long tables and warnings must not be cut where output goes to a file.
-console = Console(file=standard_output, width=None if standard_output.isatty() else 140, highlight=False)
+console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
 
 
 class ProgressLine:

@@ -11,6 +11,7 @@ from semivit_jax import console, files
 from semivit_jax.cli.exits import USAGE_ERRORS, usage_error
 from semivit_jax.cli.flags import read_config, read_flags, source_parser
 from semivit_jax.cli.guarded import WEIGHTS_ERRORS, guarded
+from semivit_jax.cli.paths import output_file
 from semivit_jax.data.dataset import ROLES
 from semivit_jax.inference.grade import PROTOCOLS, Grades, grade
 from semivit_jax.ops.scores import NUM_BINS, Scores
@@ -25,7 +26,7 @@ def eval_weights(argv: Sequence[str]) -> int:
     parser = source_parser("eval", "Grade weights on a split.", with_use=False)
     parser.add_argument("--split", default="", help=f"default: what training evaluates on; {', '.join(ROLES)}, or any")
     parser.add_argument("--protocol", choices=tuple(PROTOCOLS), default="head")
-    parser.add_argument("--out", metavar="JSON", help="file to write everything to; replaced if it exists")
+    parser.add_argument("--out", type=output_file, metavar="JSON", help="file for everything; replaced if it exists")
     try:
         given = read_flags(parser, argv, required=())
         config, notes = read_config("eval", given.config, None) if given.config else (None, [])
@@ -46,7 +47,7 @@ def eval_weights(argv: Sequence[str]) -> int:
         if jax.process_index() == 0:
             show(found)
             if asked.out is not None:
-                write(files.path(asked.out), found)
+                write(files.Path(asked.out), found)
 
     return guarded(action, also=WEIGHTS_ERRORS)
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from semivit_jax import console
 from semivit_jax.cli.exits import USAGE_ERRORS, usage_error
 from semivit_jax.cli.flags import config_parser, help_asked, read_config, read_flags
+from semivit_jax.cli.paths import output_file
 from semivit_jax.config import Config
 from semivit_jax.data import duplicates, label_lists
 from semivit_jax.data.dataset import TaskData, describe, open_task
@@ -20,7 +21,7 @@ from semivit_jax.words import counted, printable
 def split(argv: list[str]) -> int:
     """Draws the labeled subset of a config, reports it, and writes it as a list."""
     parser = config_parser("split")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=output_file)
     parser.add_argument("--duplicates", default="yes")
     try:
         if help_asked("split --config=FILE[:ARGS] --out=LIST [--duplicates=no]", argv):

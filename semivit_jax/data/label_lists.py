@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from semivit_jax import files
 from semivit_jax.data.sources.listing import NameTable
 from semivit_jax.data.splits import SplitError
 from semivit_jax.words import counted
@@ -79,7 +80,9 @@ def write(path: Path, positions: np.ndarray, names: Sequence[str]) -> None:
         content = buffer.getvalue()
     else:
         content = "".join(f"{line}\n" for line in [_COMMENT + listing, *chosen])
-    path.write_bytes(content.encode(errors="surrogateescape"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with files.writing(path) as file:
+        file.write(content.encode(errors="surrogateescape"))
 
 
 def _is_csv(text: str) -> bool:

@@ -37,6 +37,19 @@ class BadImage(ValueError):
     """The bytes are no image that can be used; the message says why."""
 
 
+class TooLarge(BadImage):
+    """The image has more pixels than are accepted.
+
+    Attributes:
+      what: says so, up to the limit.
+      max_pixels: the limit.
+    """
+
+    def __init__(self, what: str, max_pixels: int):
+        super().__init__(f"{what} config.data.max_pixels = {max_pixels}")
+        self.what, self.max_pixels = what, max_pixels
+
+
 def decode(data: bytes, *, path: ImagePath, exif_rotation: bool, max_pixels: int, tell: Tell = _nobody) -> np.ndarray:
     """Decodes one image file.
 
@@ -95,7 +108,7 @@ def _decode_with_pillow(data: bytes, *, exif_rotation: bool, max_pixels: int, te
             f"not an image of a known format ({', '.join(_FORMATS)}): {len(data)} bytes, starting with {data[:8]!r}"
         ) from error
     except Image.DecompressionBombError as error:
-        raise BadImage(_over_pillows_limit(max_pixels)) from error
+        raise _over_pillows_limit(max_pixels) from error
     except Exception as error:
         # Pillow limits what texts and profiles may unpack to; the pixels are none the worse for them.
         if data.startswith(_PNG_START) and "MAX_TEXT" in str(error) and (plain := _without_texts(data)) != data:
@@ -147,17 +160,15 @@ def _without_texts(png: bytes) -> bytes:
 
 def _check_size(*, width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
-        raise BadImage(
-            f"image of {width} x {height} = {width * height} pixels is over config.data.max_pixels = {max_pixels}"
-        )
+        raise TooLarge(f"image of {width} x {height} = {width * height} pixels is over", max_pixels)
 
 
-def _over_pillows_limit(max_pixels: int) -> str:
+def _over_pillows_limit(max_pixels: int) -> BadImage:
     """Which limit an image is over that Pillow refuses at sight of its header: the smaller one holds."""
     pillows = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # up to there it only warns
     if max_pixels <= pillows:
-        return f"image of more than {pillows} pixels is over config.data.max_pixels = {max_pixels}"
-    return (
+        return TooLarge(f"image of more than {pillows} pixels is over", max_pixels)
+    return BadImage(
         f"image of more than {pillows} pixels, the limit of Pillow, which config.data.max_pixels = {max_pixels} does "
         "not raise; make the image smaller"
     )
