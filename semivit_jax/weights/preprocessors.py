@@ -133,14 +133,13 @@ def _normalisation(config: Mapping, mean_key: str, std_key: str, *, top: float, 
 
 
 def _triple(config: Mapping, key: str, default: tuple | None) -> tuple[float, float, float]:
-    value = config.get(key, default)
+    value = config.get(key)
     if value is None:
         value = default
-    if is_number(value):
-        value = (value,) * 3
-    if not (isinstance(value, list | tuple) and len(value) == 3 and all(map(is_number, value))):
+    numbers: list[Any] = list(value) if isinstance(value, list | tuple) else [value] * 3
+    if len(numbers) != 3 or not all(map(is_number, numbers)):
         raise ValueError(f"{key} {value!r}: expected a number for each of three channels")
-    red, green, blue = map(float, value)
+    red, green, blue = (float(number) for number in numbers)
     return red, green, blue
 
 
