@@ -6,11 +6,12 @@ from collections.abc import Sequence
 import rich.console
 
 from semivit_jax.checkpoints.reading import CheckpointError
+from semivit_jax.cli.paths import output_folder
 from semivit_jax.inference.import_own import import_own, is_own
 from semivit_jax.models import families
 from semivit_jax.weights import importing
 from semivit_jax.weights.exchange import POOLS
-from semivit_jax.weights.folder import save_imported
+from semivit_jax.weights.folder import require_no_import, save_imported
 from semivit_jax.weights.preprocessing import IMAGENET_224, Preprocessing
 
 EXIT_ERROR = 1
@@ -26,6 +27,7 @@ def import_weights(argv: Sequence[str]) -> int:
     console = rich.console.Console()
     read = import_own if is_own(arguments.source) else importing.import_weights
     try:
+        require_no_import(arguments.out)  # before the source is read
         imported = read(
             arguments.source,
             variant=arguments.model,
@@ -75,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         "hf://org/name, or a run of ours",
     )
     parser.add_argument("--model", required=True, type=_variant, metavar="VARIANT", help=_offered())
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder to write")
+    parser.add_argument("--out", required=True, type=output_folder, metavar="DIR", help="folder to write")
     parser.add_argument("--pool", choices=POOLS, help="what the head reads (default: as in the source)")
     parser.add_argument(
         "--image_size",

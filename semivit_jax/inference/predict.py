@@ -13,6 +13,7 @@ from PIL import Image
 
 from semivit_jax import files
 from semivit_jax.data.images.decode import BadImage, TooLarge, decode, from_pillow
+from semivit_jax.data.images.remarks import remark_on
 from semivit_jax.inference.trained import Trained, check_classes, load_trained
 from semivit_jax.models import families
 from semivit_jax.models.spec import PLAIN
@@ -138,8 +139,13 @@ class Predictor:
                 raise BadImage(f"an array of {image.dtype} {image.shape}; expected uint8 [height, width, 3]")
             return image
         view = self.view
-        exif_rotation = view.preprocessing.exif_rotation
-        return decode(_content(image), path="pillow", exif_rotation=exif_rotation, max_pixels=view.max_pixels)
+        return decode(
+            _content(image),
+            path="pillow",
+            exif_rotation=view.preprocessing.exif_rotation,
+            max_pixels=view.max_pixels,
+            tell=lambda remark: remark_on(_name(image), remark),
+        )
 
     def _start(self, views: list[np.ndarray | BadImage]) -> jax.Array:
         """Probabilities of a batch, padded to the compiled size; returns before they are there."""
@@ -189,6 +195,13 @@ def _as_several(images: AnyImage | Sequence[AnyImage]) -> Iterable[AnyImage]:
 def _is_open(image: object) -> TypeGuard[BinaryIO]:
     """Whether it is an open file, whose lines are no images."""
     return hasattr(image, "read")
+
+
+def _name(image: str | os.PathLike | bytes | BinaryIO) -> str:
+    """What to call an image in a remark on it."""
+    if isinstance(image, str | os.PathLike):
+        return os.fspath(image)
+    return "an image given as bytes" if isinstance(image, bytes) else str(getattr(image, "name", "an open file"))
 
 
 def _content(image: str | os.PathLike | bytes | BinaryIO) -> bytes:

@@ -119,10 +119,7 @@ def find_checkpoint(folder: Path, *, kept: str, stage: str | None) -> Path:
     """The good checkpoint that `load_trained` reads; `folder` may be that checkpoint itself."""
     folder = files.absolute(folder)
     if manifest.is_sealed(folder):
-        found = manifest.problems(folder)
-        if found:
-            raise CheckpointError(f"{folder} is damaged: {'; '.join(found[:3])}")
-        return folder
+        return reading.undamaged(folder)
     if not (folder / "config.json").exists():
         raise ConfigError(f"{folder} is neither a run folder, nor a checkpoint, nor written by `semivit import`")
     holder = folder / (stage or workdir.latest_stage(folder)) / KEPT[kept]

@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from semivit_jax import files
 from semivit_jax.weights.preprocessors import get, is_section
 
 HUB_PREFIX = "hf://"
@@ -41,7 +42,7 @@ def locate(source: str) -> SourceFiles:
     """
     if source.startswith(HUB_PREFIX):
         return _locate_in(source, _download(source))
-    path = pathlib.Path(source).expanduser()
+    path = pathlib.Path(files.expanded(source))
     if path.is_dir():
         return _locate_in(source, path)
     if not path.is_file():
