@@ -14,6 +14,8 @@ from semivit_jax.data.seen import Seen
 from semivit_jax.files import Path
 from semivit_jax.weights.folder import is_import, load_preprocessing, load_spec
 
+SEEN_FILE = "seen.json"  # in the folder of an import
+
 
 def decided(init_from: str) -> dict[str, Any]:
     """Config keys that the weights decide, with their values; none where the folder holds no weights.
@@ -89,22 +91,33 @@ def run_of(origin: Path) -> Path | None:
 
 
 def seen(origin: Path, label_free: tuple[str, ...]) -> Seen | None:
-    """Images that the weights of a run, or of one of its checkpoints, were trained on with a label.
+    """Images that the weights of a run, of one of its checkpoints, or of an import of it, were trained on with a label.
 
     Args:
       origin: as `config.init_from` names it.
       label_free: stages that read no labels.
 
     Returns:
-      None where it is no run, or one that has not kept with which images it began.
+      None where no run is known that they come from, or one that has not kept with which images it began.
     """
-    run = None if is_import(origin) else run_of(origin)
+    if is_import(origin):
+        stored = files.Path(origin) / SEEN_FILE
+        return Seen.from_json(files.read_json(stored)) if stored.exists() else None
+    run = run_of(origin)
     begun = None if run is None else record.read(run)
     if run is None or begun is None:
         return None
     config = workdir.load_config(run)
     labeled = [] if set(config.stages) <= set(label_free) else begun.names("labeled")
-    return Seen(str(run), config.data, frozenset([*labeled, *begun.labeled_before()]))
+    data, names = config.data, frozenset([*labeled, *begun.labeled_before()])
+    return Seen(str(run), data.dataset, data.root, data.train_split, names)
+
+
+def keep_seen(folder: files.AnyPath, source: str, label_free: tuple[str, ...]) -> None:
+    """Writes into the folder of an import what `seen` says of its source, a run of ours."""
+    found = seen(files.path(source), label_free)
+    if found is not None and found.names:
+        files.write_json(files.Path(folder) / SEEN_FILE, found.to_json())
 
 
 def contents(source: Path) -> dict[str, list[int]]:

@@ -5,10 +5,12 @@ from collections.abc import Sequence
 
 import rich.console
 
+from semivit_jax.checkpoints import init_from
 from semivit_jax.checkpoints.reading import CheckpointError
 from semivit_jax.cli.paths import output_folder
 from semivit_jax.inference.import_own import import_own, is_own
 from semivit_jax.models import families
+from semivit_jax.stages import label_free
 from semivit_jax.weights import importing
 from semivit_jax.weights.exchange import POOLS
 from semivit_jax.weights.folder import require_no_import, save_imported
@@ -25,7 +27,8 @@ def import_weights(argv: Sequence[str]) -> int:
     """
     arguments = _parser().parse_args(argv)
     console = rich.console.Console()
-    read = import_own if is_own(arguments.source) else importing.import_weights
+    own = is_own(arguments.source)
+    read = import_own if own else importing.import_weights
     try:
         require_no_import(arguments.out)  # before the source is read
         imported = read(
@@ -36,6 +39,8 @@ def import_weights(argv: Sequence[str]) -> int:
             decoder=arguments.decoder,
         )
         save_imported(arguments.out, imported)
+        if own:
+            init_from.keep_seen(arguments.out, arguments.source, label_free())
     except (OSError, ValueError, ImportError, CheckpointError) as error:
         rich.console.Console(stderr=True).print(
             f"semivit import: {error}", style="red", markup=False, highlight=False, soft_wrap=True

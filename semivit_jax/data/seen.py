@@ -3,6 +3,8 @@
 import dataclasses
 import os
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -18,13 +20,27 @@ class Seen:
 
     Attributes:
       source: the run, for people.
-      data: of its config.
+      dataset: as its config names it.
+      root: of its photos, as its config names it.
+      train_split: of its config.
       names: of its training set.
     """
 
     source: str
-    data: DataConfig
+    dataset: str
+    root: str
+    train_split: str
     names: frozenset[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dict, read back by `from_json`; the root is made absolute, since it is read elsewhere."""
+        root = os.path.abspath(expanded(self.root)) if self.root else ""
+        return {**dataclasses.asdict(self), "root": root, "names": sorted(self.names)}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> "Seen":
+        """Inverse of `to_json`."""
+        return cls(**{**stored, "names": frozenset(stored["names"])})
 
     def positions(self, images: ImageSet, data: DataConfig, split: str) -> np.ndarray:
         """Sorted places of these images in an image set, int64.
@@ -37,12 +53,12 @@ class Seen:
           data: of the config that it was opened with.
           split: that it is of.
         """
-        if data.dataset != self.data.dataset:
+        if data.dataset != self.dataset:
             return NONE
         if data.dataset != "own_folder":
-            names = self.names if split == self.data.train_split else frozenset()
+            names = self.names if split == self.train_split else frozenset()
             return np.array([i for i, name in enumerate(images.names) if name in names], np.int64)
-        theirs, ours = _folder(self.data, self.data.train_split), _folder(data, split)
+        theirs, ours = _folder(self.root, self.train_split), _folder(data.root, split)
         paths = {os.path.join(theirs, name) for name in self.names}
         moved = theirs != ours
         gone = not os.path.isdir(theirs)
@@ -55,8 +71,8 @@ class Seen:
         return np.array([i for i, name in enumerate(images.names) if same(i, name)], np.int64)
 
 
-def _folder(data: DataConfig, split: str) -> str:
-    return os.path.realpath(os.path.join(expanded(data.root), split))
+def _folder(root: str, split: str) -> str:
+    return os.path.realpath(os.path.join(expanded(root), split))
 
 
 def _alike(path: str, images: ImageSet, position: int) -> bool:

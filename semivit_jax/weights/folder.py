@@ -30,6 +30,15 @@ def save_imported(folder: AnyPath, imported: Imported) -> None:
     folder = pathlib.Path(folder)
     require_no_import(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    try:
+        _write(folder, imported)
+    except BaseException:  # a disk that fills up: what is there now is no import, and takes room
+        for name in (PARAMS_FILE, EMA_PARAMS_FILE, RECORD_FILE):
+            (folder / name).unlink(missing_ok=True)
+        raise
+
+
+def _write(folder: pathlib.Path, imported: Imported) -> None:
     weights = imported.weights
     safetensors.numpy.save_file(layout.flatten(weights.params), folder / PARAMS_FILE)
     if imported.ema_params is not None:

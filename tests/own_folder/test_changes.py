@@ -187,10 +187,10 @@ def test_a_run_of_an_earlier_version_is_graded_likewise(begun, root):
 # ---- a run that starts from another
 
 
-def seen_by(begun, **data):
+def seen_by(begun, *, root="", train_split=""):
     config, _, task = begun
-    settings = dataclasses.replace(config.data, **data)
-    return Seen("run", settings, frozenset(open_split(config, task, "labeled").names))
+    names = frozenset(open_split(config, task, "labeled").names)
+    return Seen("run", "own_folder", root or config.data.root, train_split, names)
 
 
 def test_a_grown_folder_keeps_nothing_back_that_the_other_run_was_trained_on(begun, root, tmp_path):
@@ -231,7 +231,7 @@ def test_photos_are_the_same_files_or_of_the_same_name_and_content(begun, root, 
 def test_images_of_a_data_set_are_told_by_name_in_their_split(begun):
     config, _, task = begun
     data = dataclasses.replace(config.data, dataset="digits", train_split="train")
-    seen = Seen("run", data, frozenset(task.train.names[:2]))
+    seen = Seen("run", "digits", "", "train", frozenset(task.train.names[:2]))
     assert seen.positions(task.train, data, "train").tolist() == [0, 1]
     assert not len(seen.positions(task.train, data, "test"))
     assert not len(seen.positions(task.train, dataclasses.replace(data, dataset="cifar10"), "train"))
@@ -244,3 +244,20 @@ def test_a_run_remembers_what_the_weights_before_it_knew(begun):
     labeled = names(open_split(config, task, "labeled"))
     assert init_from.seen(workdir, LABEL_FREE).names == labeled | {"ant/9.png"}
     assert init_from.seen(workdir, config.stages).names == {"ant/9.png"}  # its own stages read no label
+
+
+def test_an_import_of_a_run_remembers_it_too(begun, tmp_path, monkeypatch):
+    """Also where it is read from another folder than the run was, whose root is relative."""
+    config, workdir, task = begun
+    monkeypatch.chdir(tmp_path)
+    relative = dataclasses.replace(config, data=dataclasses.replace(config.data, root="photos"))
+    write_json(workdir / "config.json", to_dict(relative))
+    folder = path(tmp_path / "imported")
+    folder.mkdir()
+    (folder / "import.json").touch()
+    init_from.keep_seen(folder, str(workdir), LABEL_FREE)
+    monkeypatch.chdir("/")
+    found = init_from.seen(folder, LABEL_FREE)
+    assert found.names == names(open_split(config, task, "labeled"))
+    assert found.root == str(tmp_path / "photos")
+    assert len(found.positions(task.train, config.data, "")) == 7

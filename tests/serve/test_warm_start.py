@@ -204,6 +204,19 @@ def test_a_name_that_nobody_has_is_refused(theirs, renamed, said):
         class_rows.match(theirs, ("x", "b"), renamed)
 
 
+def test_a_checkpoint_of_a_run_may_be_named_itself(finished, tmp_path, capsys):
+    """As predict, eval and export take it: the best weights, for one."""
+    (best,) = (finished[0] / "finetune" / "best").iterdir()
+    params = inherited(finished, tmp_path, best, DIGITS)
+    np.testing.assert_array_equal(params["head"]["bias"], 2 * finished[2]["head"]["bias"])
+    assert f"warm start from {best}" in capsys.readouterr().out
+    (tmp_path / "again").mkdir()
+    (best / "MANIFEST.json").rename(tmp_path / "MANIFEST.json")
+    with pytest.raises(ConfigError, match="holds no finished checkpoint"):
+        inherited(finished, tmp_path / "again", best, DIGITS)
+    (tmp_path / "MANIFEST.json").rename(best / "MANIFEST.json")
+
+
 @pytest.mark.parametrize("kind", ["run", "import"])
 def test_a_head_for_the_same_classes_needs_no_warning(finished, tmp_path, capsys, kind):
     inherited(finished, tmp_path, finished[0] if kind == "run" else stored_import(finished, tmp_path, DIGITS), DIGITS)

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import io
 import json
 import sys
@@ -311,6 +312,18 @@ def test_without_a_config_the_authors_preprocessing_is_taken(run):
 
 def without_arrays(imported: Imported) -> Imported:
     return dataclasses.replace(imported, weights=dataclasses.replace(imported.weights, params={}))
+
+
+def test_an_import_that_cannot_be_written_whole_leaves_nothing(run, tmp_path, monkeypatch):
+    result = run(state_dict(vit_names.TIMM))
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(json, "dumps", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_imported(tmp_path / "out", result)
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_a_folder_written_by_the_command_loads_bit_for_bit(run, tmp_path, capsys):
