@@ -17,6 +17,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from semivit_jax.checkpoints import reading
+from tests.caching import KEEPS_EVERYTHING
 from tests.compiled import QUICK_FLAGS
 
 ROOT = Path(__file__).parents[2]
@@ -57,8 +58,7 @@ class Machine:
             "XLA_FLAGS": f"{QUICK_FLAGS} --xla_force_host_platform_device_count={devices}",
             "XDG_CACHE_HOME": str(self.cache),
             "JAX_COMPILATION_CACHE_DIR": str(self.compiled),  # where training has it too, unless told otherwise
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+            **KEEPS_EVERYTHING,
             "PYTHONPATH": str(ROOT),
         }
 
