@@ -1,5 +1,6 @@
 """Real runs of `semivit train` in processes of their own, for tests that stop, kill and compare them."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -119,6 +120,17 @@ class Machine:
         codes = started.wait()
         assert set(codes) == {0}, started.output()
         return started.processes[0].text()
+
+
+def common_machine(cache: Path) -> Machine:
+    """A machine with the compiled programs of all tests (`tests/conftest.py`)."""
+    machine = Machine(cache)
+    compiled = Path(os.environ["JAX_COMPILATION_CACHE_DIR"]).absolute()
+    for folder in (compiled, machine.compiled.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):  # another worker was quicker
+        machine.compiled.symlink_to(compiled)
+    return machine
 
 
 class _Process:
