@@ -13,6 +13,7 @@ from semivit_jax.recipes.planning import make_plan
 
 UNLABELED_RATIO = 5  # of every published recipe
 PUBLISHED_GROUP = {"vit_s16": 16, "vit_b16": 16, "vit_l16": 8, "vit_h14": 2, "vit_h16": 2}  # labeled images
+SMALL_IMAGES = {"vit_digits": 8, "vit_s4": 32, "vit_test": 32, "vit_test2": 32, "convnext_test": 32}  # side, pixels
 DECODER = {"decoder_width": 512, "decoder_depth": 8, "decoder_num_heads": 16}  # He et al. 2022, table 1
 TINY_DECODER = {"decoder_width": 32, "decoder_depth": 1, "decoder_num_heads": 2}
 
@@ -112,11 +113,16 @@ def tiny(stage: str) -> Case:
     return Case("vit_test2", stage, batch=2, image_size=32, num_classes=10, dtype="float32", attention="xla")
 
 
+def image_size(model: str) -> int:
+    """Side of the images that a model is for, pixels: those of the small ones, or ImageNet's 224."""
+    return SMALL_IMAGES.get(model, 224)
+
+
 def full(model: str, stage: str, batch: int) -> Case:
     """ImageNet's shapes in bfloat16, with the attention kernel the backend offers."""
     if model not in VIT_SIZES:
         raise ValueError(f"model is {model!r}; legal values: {', '.join(VIT_SIZES)}")
-    return Case(model, stage, batch, image_size=224, num_classes=1000, dtype="bfloat16")
+    return Case(model, stage, batch, image_size=image_size(model), num_classes=1000, dtype="bfloat16")
 
 
 _TRAIN = {

@@ -29,14 +29,16 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--stage", default="semi", choices=tuple(STAGES))
     parser.add_argument("--batch", type=_count, default=8, help="images per update (semi: labeled ones)")
     parser.add_argument("--steps", type=_count, default=30, help="steps timed after warm-up")
-    parser.add_argument("--image-size", type=_count, default=224)
+    parser.add_argument("--image-size", type=_count, help="side in pixels; default: what the model is for")
     parser.add_argument("--num-classes", type=_count, default=1000)
     parser.add_argument("--dtype", default="bfloat16", choices=("float32", "bfloat16"), help="of activations")
     parser.add_argument("--attention", default="auto", choices=("auto", "xla", "cudnn"))
     parser.add_argument("--remat", default="none", choices=("none", "dots", "full"))
     parser.add_argument("--unroll", type=_count, default=1, help="blocks per iteration of the scan over depth")
     parser.add_argument("--idea", default="", choices=("", *ideas.IDEAS), help="see benchmarks/ideas.py")
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    args.image_size = args.image_size or cases.image_size(args.model)
+    return args
 
 
 def _count(text: str) -> int:

@@ -59,7 +59,7 @@ def write_random_weights(folder: pathlib.Path, variant: str) -> None:
     )
     generator = np.random.default_rng(0)
     flat = {path: generator.random(shape, np.float32) - 0.5 for path, shape in families.shapes(spec).items()}
-    report = ImportReport(source="random", kind="random", params=(), ema_params=None)
+    report = ImportReport(source="random", kind="random", params=(), ema_params=None, notes=())
     class_names = tuple(f"class {label}" for label in range(NUM_CLASSES))
     weights = Weights(spec, layout.unflatten(flat), class_names, IMAGENET_224)
     save_imported(folder, Imported(weights, None, report))

@@ -163,7 +163,7 @@ class TrainConfig:
     max_images_per_device: Annotated[int, NOT_NEGATIVE]
     lower_batch_to_fit: bool  # a new stage whose images do not fill its batch takes the largest they do; off: refused
     deterministic: bool  # bit-identical repeats on GPU, slower
-    compilation_cache: bool  # keep compiled programs in the user's cache folder
+    compilation_cache: bool  # keep compiled programs in the user's cache folder, or JAX_COMPILATION_CACHE_DIR
     agree_every_steps: Annotated[int, AT_LEAST_ONE]  # hosts agree on stopping this often
     max_nonfinite_in_a_row: Annotated[int, AT_LEAST_ONE]
     collapse_window_steps: Annotated[int, AT_LEAST_ONE]

@@ -6,6 +6,7 @@ name for a pattern. `size`, `below` and `matching` stand for them.
 """
 
 import contextlib
+import fcntl
 import fnmatch
 import json
 import os
@@ -31,7 +32,30 @@ def path(text: AnyPath) -> Path:
     """
     if "://" in os.fspath(text):
         raise OSError(f"{text} is no folder; legal is one on a mounted file system")
-    return Path(text).expanduser()
+    return Path(expanded(text))
+
+
+def expanded(text: AnyPath) -> str:
+    """A path as a person writes it, with `~` expanded; behind a `=` the shell leaves it as it is.
+
+    Raises:
+      OSError: nobody knows that home; it would become a folder called `~`.
+    """
+    found = os.path.expanduser(os.fspath(text))
+    if found.startswith("~"):
+        home = found.partition("/")[0]
+        raise OSError(f"{text}: there is no home folder {home}; for a folder called so write ./{found}")
+    return found
+
+
+def why_not_writable(target: AnyPath) -> str:
+    """Why no file or folder of that name can be made, before anything is; "" where nothing speaks against it."""
+    inside = os.path.abspath(target)
+    while not os.path.lexists(inside):
+        inside = os.path.dirname(inside)
+    if inside != os.path.abspath(target) and not os.path.isdir(inside):
+        return f"{inside} is no folder"
+    return "" if os.access(inside, os.W_OK) else f"{inside} cannot be written to"
 
 
 def absolute(place: Path) -> Path:
@@ -69,6 +93,34 @@ def writing(file: AnyPath) -> Iterator[BinaryIO]:
         with contextlib.suppress(OSError):  # it may not be there; what went wrong first is what counts
             os.unlink(temporary)
         raise
+
+
+@contextlib.contextmanager
+def appearing(folder: AnyPath) -> Iterator[Path]:
+    """Names a folder to make that becomes `folder`, new or empty, when all is written; an error leaves nothing."""
+    target = Path(os.path.abspath(folder))
+    growing = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        yield growing
+        os.rename(growing, target)
+    except BaseException:
+        shutil.rmtree(growing, ignore_errors=True)  # it may not be there; what went wrong first is what counts
+        raise
+
+
+@contextlib.contextmanager
+def one_at_a_time(folder: Path) -> Iterator[None]:
+    """Lets one process of a machine at a time into the block, for moments.
+
+    A file system without locks lets all of them in, and so does NFS, which locks no folders.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 class Lines:

@@ -1,4 +1,4 @@
-"""Find what `config.init_from` names, an import folder or another run, and the keys it decides.
+"""Find what `config.init_from` names, an import folder, another run or a checkpoint of one, and the keys it decides.
 
 Only a stage that has no checkpoint of its own, and no stage before it, reads it. Once it has one, the run needs
 nothing of its source, which may change or go.
@@ -9,6 +9,8 @@ from typing import Any
 from semivit_jax import files
 from semivit_jax.checkpoints import manifest, reading, workdir
 from semivit_jax.config import Config, ConfigError
+from semivit_jax.data import record
+from semivit_jax.data.seen import Seen
 from semivit_jax.files import Path
 from semivit_jax.weights.folder import is_import, load_preprocessing, load_spec
 
@@ -25,9 +27,8 @@ def decided(init_from: str) -> dict[str, Any]:
         except (KeyError, ValueError) as error:
             raise ConfigError(f"config.init_from {init_from}: its import.json cannot be read ({error!r})") from error
         return _keys(view, eps, view.crop_fraction)
-    if (files.path(init_from) / "config.json").exists():
-        return decided_before(workdir.load_config(files.path(init_from)))
-    return {}
+    run = run_of(files.path(init_from))
+    return {} if run is None else decided_before(workdir.load_config(run))
 
 
 def decided_before(stored: Config) -> dict[str, Any]:
@@ -50,11 +51,11 @@ def check(init_from: str) -> None:
     """Raises ConfigError where there are no weights to start from; quick, nothing is read whole."""
     if not _is_folder(init_from):
         raise ConfigError(
-            f"config.init_from {init_from} is not a folder; it names another run, or what "
+            f"config.init_from {init_from} is not a folder; it names another run, a checkpoint of one, or what "
             "`semivit import SOURCE --model MODEL --out FOLDER` has written"
         )
     origin = files.path(init_from)
-    if is_import(origin):
+    if is_import(origin) or manifest.is_sealed(origin):
         return
     try:
         workdir.latest_stage(origin)
@@ -63,19 +64,47 @@ def check(init_from: str) -> None:
 
 
 def find(init_from: str) -> Path:
-    """The folder of an import, or the newest good checkpoint of a run's latest stage.
+    """The folder of an import, the checkpoint itself, or the newest good one of a run's latest stage.
 
     Raises:
-      ConfigError: see `check`. CheckpointError: the run has no good checkpoint.
+      ConfigError: see `check`. CheckpointError: the checkpoint is damaged, or the run has no good one.
     """
     check(init_from)
     origin = files.path(init_from)
     if is_import(origin):
         return origin
+    if manifest.is_sealed(origin):
+        return reading.undamaged(files.absolute(origin))
     found = reading.newest_good(origin / workdir.latest_stage(origin) / "checkpoints")
     if found is None:
         raise reading.CheckpointError(f"config.init_from {origin} has no good checkpoint")
     return found
+
+
+def run_of(origin: Path) -> Path | None:
+    """The run's folder, of that folder itself or of one of its checkpoints; None where it is neither."""
+    checkpoint = files.absolute(origin)
+    run = checkpoint.parents[2] if manifest.is_sealed(checkpoint) else origin
+    return run if (run / "config.json").exists() else None
+
+
+def seen(origin: Path, label_free: tuple[str, ...]) -> Seen | None:
+    """Images that the weights of a run, or of one of its checkpoints, were trained on with a label.
+
+    Args:
+      origin: as `config.init_from` names it.
+      label_free: stages that read no labels.
+
+    Returns:
+      None where it is no run, or one that has not kept with which images it began.
+    """
+    run = None if is_import(origin) else run_of(origin)
+    begun = None if run is None else record.read(run)
+    if run is None or begun is None:
+        return None
+    config = workdir.load_config(run)
+    labeled = [] if set(config.stages) <= set(label_free) else begun.names("labeled")
+    return Seen(str(run), config.data, frozenset([*labeled, *begun.labeled_before()]))
 
 
 def contents(source: Path) -> dict[str, list[int]]:

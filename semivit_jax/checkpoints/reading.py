@@ -43,6 +43,18 @@ def newest_good(directory: Path) -> Path | None:
     return next((d for d in candidates if not manifest.problems(d)), None)
 
 
+def undamaged(checkpoint: Path) -> Path:
+    """The checkpoint itself.
+
+    Raises:
+      CheckpointError: its files do not match its manifest.
+    """
+    found = manifest.problems(checkpoint)
+    if found:
+        raise CheckpointError(f"{checkpoint} is damaged: {'; '.join(found[:3])}")
+    return checkpoint
+
+
 def read_facts(checkpoint: Path) -> Facts:
     """What a checkpoint says of itself besides its arrays (`progress.facts`).
 

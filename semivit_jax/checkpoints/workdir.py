@@ -1,6 +1,6 @@
 """Keep the run folder: claim it for one run, refuse a second, and mark what is finished.
 
-config.json split.csv listing.json summary.json DONE
+config.json summary.json DONE, and what data/record.py keeps there of the images
 STAGE/{checkpoints/,metrics.jsonl,tb/,report.json,DONE}
 """
 
@@ -10,6 +10,7 @@ from typing import Any
 from semivit_jax import files
 from semivit_jax.checkpoints import manifest
 from semivit_jax.config import Config, ConfigError, flatten, to_dict
+from semivit_jax.data import record
 from semivit_jax.files import Path, read_json, write_json
 from semivit_jax.recipes import stored
 from semivit_jax.recipes.keys import differences, identity
@@ -40,7 +41,7 @@ def claim(workdir: Path, config: Config, *, first_host: bool, say: Any) -> None:
 
 def release(workdir: Path) -> None:
     """Takes back a claim, and what was worked out from the data, before any stage has begun."""
-    for path in (workdir / name for name in ("config.json", "split.csv", "listing.json")):
+    for path in (workdir / name for name in ("config.json", *record.FILES)):
         if path.exists():  # removing what is not there is an error on a read-only file system
             path.unlink()
 

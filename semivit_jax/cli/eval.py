@@ -11,9 +11,11 @@ from semivit_jax import console, files
 from semivit_jax.cli.exits import USAGE_ERRORS, usage_error
 from semivit_jax.cli.flags import read_config, read_flags, source_parser
 from semivit_jax.cli.guarded import WEIGHTS_ERRORS, guarded
+from semivit_jax.cli.paths import output_file
 from semivit_jax.data.dataset import ROLES
 from semivit_jax.inference.grade import PROTOCOLS, Grades, grade
 from semivit_jax.ops.scores import NUM_BINS, Scores
+from semivit_jax.words import printable
 
 TOP = 5  # guesses that acc5 counts
 MOST_ROWS = 20  # classes in a printed table; the JSON has all of them
@@ -24,7 +26,7 @@ def eval_weights(argv: Sequence[str]) -> int:
     parser = source_parser("eval", "Grade weights on a split.", with_use=False)
     parser.add_argument("--split", default="", help=f"default: what training evaluates on; {', '.join(ROLES)}, or any")
     parser.add_argument("--protocol", choices=tuple(PROTOCOLS), default="head")
-    parser.add_argument("--out", metavar="JSON", help="file to write everything to; replaced if it exists")
+    parser.add_argument("--out", type=output_file, metavar="JSON", help="file for everything; replaced if it exists")
     try:
         given = read_flags(parser, argv, required=())
         config, notes = read_config("eval", given.config, None) if given.config else (None, [])
@@ -45,7 +47,7 @@ def eval_weights(argv: Sequence[str]) -> int:
         if jax.process_index() == 0:
             show(found)
             if asked.out is not None:
-                write(files.path(asked.out), found)
+                write(files.Path(asked.out), found)
 
     return guarded(action, also=WEIGHTS_ERRORS)
 
@@ -120,7 +122,7 @@ def _summary(grades: Grades) -> Table:
 
 def _per_class(grades: Grades, tree: str, found: Scores) -> tuple[str, Table]:
     """Title, and the confusion matrix where it can be read, and else each class with what it is mostly taken for."""
-    names, num_classes = [escape(name) for name in grades.class_names], len(grades.class_names)
+    names, num_classes = [escape(printable(name)) for name in grades.class_names], len(grades.class_names)
     graded = [i for i in range(num_classes) if found.class_acc[i] is not None]
     whole = num_classes <= MOST_ROWS
     worst = sorted(graded, key=lambda i: found.class_acc[i] or 0.0)[:MOST_ROWS]

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 import rich.console
 
 from semivit_jax.checkpoints.reading import CheckpointError
+from semivit_jax.cli.paths import output_folder
 from semivit_jax.inference.import_own import import_own, is_own
 from semivit_jax.models import families
 from semivit_jax.weights import importing
 from semivit_jax.weights.exchange import POOLS
-from semivit_jax.weights.folder import save_imported
-from semivit_jax.weights.preprocessing import Preprocessing
+from semivit_jax.weights.folder import require_no_import, save_imported
+from semivit_jax.weights.preprocessing import IMAGENET_224, Preprocessing
 
 EXIT_ERROR = 1
 
@@ -26,6 +27,7 @@ def import_weights(argv: Sequence[str]) -> int:
     console = rich.console.Console()
     read = import_own if is_own(arguments.source) else importing.import_weights
     try:
+        require_no_import(arguments.out)  # before the source is read
         imported = read(
             arguments.source,
             variant=arguments.model,
@@ -43,6 +45,8 @@ def import_weights(argv: Sequence[str]) -> int:
         console.print(table)
     console.print(f"model: {families.told(imported.weights.spec)}", markup=False, soft_wrap=True)
     console.print(f"preprocessing: {_preprocessing(imported.weights.preprocessing)}", markup=False, soft_wrap=True)
+    for note in imported.report.notes:
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
     console.print(f"written to {arguments.out}", markup=False, soft_wrap=True)
     return 0
 
@@ -50,7 +54,8 @@ def import_weights(argv: Sequence[str]) -> int:
 def _preprocessing(view: Preprocessing) -> str:
     mean, std = (" ".join(f"{value:g}" for value in values) for values in (view.mean, view.std))
     size = f"short side to {view.resize_size} pixels ({view.interpolation}), centre {view.image_size}"
-    return f"{size}; mean {mean}, std {std} of values in 0..1"
+    turned = "photos turned as their EXIF asks; " if view.exif_rotation else ""
+    return f"{turned}{size}; mean {mean}, std {std} of values in 0..1"
 
 
 def _offered() -> str:
@@ -68,12 +73,19 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="semivit import", description="Import published weights.")
     parser.add_argument(
         "source",
-        help="file (.safetensors, .pth, .pt, .bin), folder in Hugging Face layout, hf://org/name, or a run of ours",
+        help="file (.safetensors, .pth, .pt, .bin, .ckpt, .pth.tar, .npz), folder in Hugging Face layout, "
+        "hf://org/name, or a run of ours",
     )
     parser.add_argument("--model", required=True, type=_variant, metavar="VARIANT", help=_offered())
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder to write")
+    parser.add_argument("--out", required=True, type=output_folder, metavar="DIR", help="folder to write")
     parser.add_argument("--pool", choices=POOLS, help="what the head reads (default: as in the source)")
-    parser.add_argument("--image_size", type=int, metavar="PIXELS", help="default: as in the source")
+    parser.add_argument(
+        "--image_size",
+        type=int,
+        metavar="PIXELS",
+        help="default: as the config beside the weights says, else as their position embedding is for, else "
+        f"{IMAGENET_224.image_size}, with a note; position embeddings of another size are resized",
+    )
     parser.add_argument(
         "--decoder", action="store_true", help="import an MAE's decoder too, to continue its pre-training"
     )

@@ -6,6 +6,7 @@ from absl import flags
 
 from semivit_jax.cli.exits import USAGE_ERRORS, usage_error
 from semivit_jax.cli.flags import boolean, config_parser, help_asked, read_config, read_flags
+from semivit_jax.cli.paths import output_file
 from semivit_jax.config import Config, ConfigError
 from semivit_jax.files import write_json
 
@@ -58,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = config_parser("plan")
     parser.add_argument("--topology")  # slice or host: v5e:16x16, v4:4x4x4, gpu:8xH100
     parser.add_argument("--stage")  # one; all of the config's by default
-    parser.add_argument("--out")  # JSON file to write; replaced if it exists
+    parser.add_argument("--out", type=output_file)  # JSON file to write; replaced if it exists
     parser.add_argument("--compile", nargs="?", const=True, default=True, type=boolean)  # where that is possible
     parser.add_argument("--nocompile", dest="compile", action="store_false")
     parser.add_argument("--tries", type=int, default=4)  # settings compiled at most when the step does not fit

@@ -1,11 +1,11 @@
 """Label every image of a folder in a CSV file: `semivit predict`."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from semivit_jax.cli.exits import usage_error
 from semivit_jax.cli.flags import source_parser
 from semivit_jax.cli.guarded import WEIGHTS_ERRORS, guarded
+from semivit_jax.cli.paths import output_file, place
 from semivit_jax.inference.predict import load
 from semivit_jax.inference.predict_folder import predict_folder, tell
 
@@ -13,8 +13,8 @@ from semivit_jax.inference.predict_folder import predict_folder, tell
 def predict(argv: Sequence[str]) -> int:
     """Predicts a folder of images into a CSV file."""
     parser = source_parser("predict", "Predict every image of a folder.")
-    parser.add_argument("--images", required=True, type=Path, metavar="FOLDER")
-    parser.add_argument("--out", required=True, metavar="CSV", help="file to write; replaced if it exists")
+    parser.add_argument("--images", required=True, type=place, metavar="FOLDER")
+    parser.add_argument("--out", required=True, type=output_file, metavar="CSV", help="replaced if it exists")
     parser.add_argument("--batch_size", type=int, default=64, help="images per forward pass")
     flags = parser.parse_args(argv)
     if flags.batch_size < 1:

@@ -5,8 +5,9 @@ import re
 import sys
 from pathlib import Path
 
-from semivit_jax.data.dataset import cache_dir
+from semivit_jax.cli.paths import place
 from semivit_jax.data.sources.errors import DatasetError
+from semivit_jax.data.sources.kept import cache_dir
 
 BAD_USAGE, INTERRUPTED = 2, 130
 _TAKEN = ("digits", "own_folder")  # values of config.data.dataset with a meaning of their own
@@ -19,10 +20,10 @@ on when the same command is given again."""
 def prepare(argv: list[str]) -> int:
     """Parses the flags, builds the dataset, and returns the exit code (0 built, 1 error, 2 bad usage, 130 Ctrl-C)."""
     parser = argparse.ArgumentParser(prog="semivit prepare", description=_DESCRIPTION)
-    parser.add_argument("source", metavar="SOURCE", type=Path, help="folder of the tars or the images")
+    parser.add_argument("source", metavar="SOURCE", type=place, help="folder of the tars or the images")
     parser.add_argument("--name", type=_name, required=True, help="of the new dataset; letters a-z, digits and _")
-    parser.add_argument("--data_dir", type=Path, help="existing folder of datasets; default: the user's cache folder")
-    parser.add_argument("--labels", type=Path, help="CSV file of path,label for a folder without class sub-folders")
+    parser.add_argument("--data_dir", type=place, help="existing folder of datasets; default: the user's cache folder")
+    parser.add_argument("--labels", type=place, help="CSV file of path,label for a folder without class sub-folders")
     parser.add_argument(
         "--allow_partial", action="store_true", help="accept ImageNet tars with fewer images than were published"
     )
@@ -34,10 +35,10 @@ def prepare(argv: list[str]) -> int:
 
     try:
         build.prepare(
-            flags.source.expanduser(),
+            flags.source,
             name=flags.name,
             data_dir=_data_dir(flags.data_dir),
-            labels_csv=flags.labels.expanduser() if flags.labels else None,
+            labels_csv=flags.labels,
             allow_partial=flags.allow_partial,
         )
     except (DatasetError, OSError) as error:
@@ -53,9 +54,9 @@ def _data_dir(given: Path | None) -> Path:
     """A folder that is named must be there: on a disk that is not mounted, it would fill another one."""
     if given is None:
         return cache_dir() / "tfds"
-    if not given.expanduser().is_dir():
+    if not given.is_dir():
         raise DatasetError(f"--data_dir {str(given)!r} is not a folder; create it, or mount the disk it is on")
-    return given.expanduser()
+    return given
 
 
 def _name(text: str) -> str:

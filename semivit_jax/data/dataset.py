@@ -1,25 +1,24 @@
 """Open what a config names: training set, evaluation set, and the labeled/unlabeled split."""
 
 import dataclasses
-import hashlib
-import json
 import logging
-import os
 import pathlib
-from collections.abc import Sequence
 
 import numpy as np
 
 from semivit_jax.config import Config, DataConfig
-from semivit_jax.data import label_lists, splits
-from semivit_jax.data.sources import folder, folder_labels
+from semivit_jax.data import label_lists, record, splits
+from semivit_jax.data.opening import Opened, open_images, open_split_of
+from semivit_jax.data.record import Record
+from semivit_jax.data.seen import Seen
+from semivit_jax.data.sources import folder_labels
 from semivit_jax.data.sources.errors import DatasetError, NoSplitError
 from semivit_jax.data.sources.image_set import ImageSet, Subset
 from semivit_jax.data.sources.listing import Listing
-from semivit_jax.data.splits import Split
-from semivit_jax.files import Path, read_json, writing
+from semivit_jax.data.splits import NONE, Split
+from semivit_jax.files import Path, expanded
 from semivit_jax.plan import ImageCounts
-from semivit_jax.words import counted
+from semivit_jax.words import counted, printable
 
 _log = logging.getLogger(__name__)
 
@@ -49,53 +48,110 @@ class TaskData:
         return isinstance(records, Subset) and records.records is self.train.records
 
 
-def open_task(config: Config, *, workdir: Path | None, label_free: tuple[str, ...]) -> TaskData:
-    """Opens the images of a config and draws its split.
-
-    Writes `split.csv` and `listing.json` into `workdir`, or checks that listing and split there are these; with
-    workdir None nothing is written.
+def open_task(
+    config: Config,
+    *,
+    workdir: Path | None,
+    label_free: tuple[str, ...],
+    first_host: bool = True,
+    seen: Seen | None = None,
+) -> TaskData:
+    """Opens the images of a config and draws its split; a run that has begun keeps the one it began with.
 
     Args:
       config: names the images.
-      workdir: of the run.
+      workdir: of the run, which keeps images and split (`record`) or is compared with them; None for neither.
       label_free: stages that need no labels: where the config has no others, images without any will do.
+      first_host: whether this host is the one that writes.
+      seen: images that the weights to start from were trained on with a label; none of them is kept back.
 
     Raises:
       DatasetError: if the data set is not there (the message says where it was looked for and how to prepare
         it) or cannot be used, has no image to evaluate on, or is another one than the workdir's.
       SplitError: if the split cannot be made, or the workdir holds another one.
     """
-    needs_labels = not set(config.stages) <= set(label_free)
-    data = dataclasses.replace(config.data, validation_share=_validation_share(config.data, workdir))
-    train, train_listing = _open(data, data.train_split, class_names=None)
-    if len(train_listing.class_names) < 2 and needs_labels:
-        raise DatasetError(_too_few_classes(train_listing, data, label_free))
-    split = _choose_split(train_listing, data, seed=config.seed)
-    hashes = [train_listing.content_hash()]
-    if data.eval_split:
-        evaluation, eval_listing = _open(data, data.eval_split, class_names=train_listing.class_names)
-        hashes.append(eval_listing.content_hash())
-    else:
+    data = dataclasses.replace(config.data, validation_share=splits.validation_share(config.data))
+    opened = open_images(data)
+    begun = record.read(workdir) if workdir is not None else None
+    if begun is not None:
+        split = _split_of(begun, opened, data)
+        return _task(config, opened, split, label_free=label_free)
+    if len(opened.class_names) < 2 and not set(config.stages) <= set(label_free):
+        raise DatasetError(_too_few_classes(opened.listings.train, data, label_free))
+    held = seen.positions(opened.train, data, data.train_split) if seen is not None else NONE
+    split = _choose_split(opened.listings.train, data, seed=config.seed, seen=held)
+    task = _task(config, opened, split, label_free=label_free)
+    if workdir is not None and first_host:
+        before = [opened.train.names[int(position)] for position in held]
+        record.write(workdir, opened.listings, split, num_eval=len(task.eval), labeled_before=before)
+    return task
+
+
+def open_as_begun(config: Config, *, workdir: Path, label_free: tuple[str, ...]) -> TaskData:
+    """The images that a run began with, in the roles that it gave them, as far as they are still there.
+
+    What has changed since is said in a line. An image that has another label now has that one.
+    """
+    begun = record.read(workdir)
+    if begun is None:
+        return open_task(config, workdir=None, label_free=label_free)
+    opened = open_images(config.data)
+    changes = begun.changes(opened.listings)
+    if not changes:
+        return _task(config, opened, begun.split(), label_free=label_free)
+    _log.warning("the images have changed since %s began: %s. Those that are new take no part", workdir, changes)
+    opened, split = begun.restored(opened)
+    return _task(config, opened, split, label_free=label_free)
+
+
+def changes_since(config: Config, workdir: Path) -> str:
+    """What has changed in the images since a run began, in a line; '' where nothing has."""
+    begun = record.read(workdir)
+    return "" if begun is None else begun.changes(open_images(config.data).listings)
+
+
+def _split_of(begun: Record, opened: Opened, data: DataConfig) -> Split:
+    """The split that a run began with. With other images, places in its streams would belong to others than before."""
+    changes = begun.changes(opened.listings)
+    if changes:
+        raise DatasetError(
+            f"{begun.workdir} was begun with other files, names or labels: {changes}. Put back what has changed, or "
+            "use another workdir"
+        )
+    split = begun.split()
+    per_class = np.bincount(opened.train.labels[split.labeled], minlength=len(opened.class_names))
+    asked = label_lists.read(pathlib.Path(expanded(data.label_list)), opened.train.names) if data.label_list else None
+    if (data.labels_per_class and set(per_class.tolist()) != {data.labels_per_class}) or (
+        asked is not None and not np.array_equal(asked, split.labeled)
+    ):
+        raise splits.SplitError(
+            f"{begun.workdir / 'split.csv'} holds another split than the config asks for: the label counts, or the "
+            "list of labeled images, have changed. Use another workdir, or the old settings"
+        )
+    return split
+
+
+def _task(config: Config, opened: Opened, split: Split, *, label_free: tuple[str, ...]) -> TaskData:
+    train, evaluation = opened.train, opened.evaluation
+    if evaluation is None:
         evaluation = train.subset(split.validation)
-    if needs_labels:  # the others evaluate nothing
-        evaluation = _with_labels(evaluation, data, known=int((train.labels >= 0).sum()), label_free=label_free)
-    listing_hash = hashlib.sha256("\n".join(hashes).encode()).hexdigest()
-    task = TaskData(
+    if not set(config.stages) <= set(label_free):  # the others evaluate nothing
+        known = int((train.labels >= 0).sum())
+        evaluation = _with_labels(evaluation, config.data, known=known, label_free=label_free)
+        missing = "" if config.data.eval_split else splits.not_validated(split, train.labels, opened.class_names)
+        if missing:
+            _log.warning("%s", missing)
+    listing_hash = record.listing_hash(opened.listings)
+    return TaskData(
         train=train,
         eval=evaluation,
-        class_names=train_listing.class_names,
+        class_names=opened.class_names,
         split=split,
         listing_hash=listing_hash,
         split_hash=splits.split_hash(split, listing_hash),
     )
-    if workdir is not None:
-        _check_listing(workdir / "listing.json", task)
-        splits.write_or_compare(workdir / "split.csv", split, names=train.names, labels=train.labels)
-        _write_summary(workdir / "listing.json", task)
-    return task
 
 
-_MOST_FOLDERS = 20  # in a message
 ROLES = ("labeled", "unlabeled", "validation", "train")
 
 
@@ -117,7 +173,7 @@ def open_split(config: Config, task: TaskData, name: str) -> ImageSet:
         images = task.train.subset(task.split.training if name == "train" else getattr(task.split, name))
     else:
         try:
-            images = _open(config.data, name, class_names=task.class_names)[0]
+            images = open_split_of(config.data, name, class_names=task.class_names)[0]
         except NoSplitError as error:
             raise DatasetError(f"{error}; roles in training: {', '.join(ROLES)}") from error
     known = np.flatnonzero(images.labels >= 0)
@@ -128,7 +184,7 @@ def open_split(config: Config, task: TaskData, name: str) -> ImageSet:
 
 def describe(task: TaskData) -> str:
     """One paragraph for people: sizes of the split, number of classes and their names."""
-    names = ", ".join(task.class_names[:20]) + (", ..." if len(task.class_names) > 20 else "")
+    names = ", ".join(map(printable, task.class_names[:20])) + (", ..." if len(task.class_names) > 20 else "")
     split, classes = task.split, counted(len(task.class_names), "class", "classes")
     sizes = [f"{len(split.labeled)} labeled", f"{len(split.unlabeled)} unlabeled"]
     if task.evaluates_on_validation:
@@ -139,66 +195,11 @@ def describe(task: TaskData) -> str:
     return f"{', '.join(sizes)} and {last}; {classes}: {names}"
 
 
-def cache_dir() -> pathlib.Path:
-    """The user's cache folder of this project."""
-    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "semivit_jax"
-
-
-def _open(data: DataConfig, split: str, *, class_names: Sequence[str] | None) -> tuple[ImageSet, Listing]:
-    """Images and listing of one split; `class_names` are those of training, None for training."""
-    if data.dataset == "own_folder":
-        return _open_own_folder(data, split, class_names=class_names)
-    from semivit_jax.data.sources import digits, tfds_source  # load tensorflow_datasets, which folders do without
-
-    data_dir = pathlib.Path(data.data_dir).expanduser() if data.data_dir else cache_dir() / "tfds"
-    if data.dataset == "digits":
-        digits.prepare(data_dir)
-    source = tfds_source.open_split(data.dataset, split, data_dir=data_dir, cache_dir=cache_dir())
-    if class_names is not None and source.listing.class_names != tuple(class_names):
-        raise DatasetError(f"the splits {data.train_split!r} and {split!r} of {data.dataset!r} have different classes")
-    return ImageSet(source.records, source.listing.names, source.listing.labels), source.listing
-
-
-def _open_own_folder(data: DataConfig, split: str, *, class_names: Sequence[str] | None) -> tuple[ImageSet, Listing]:
-    """`split` is a sub-folder of the root, '' the root itself; evaluation folders have class sub-folders."""
-    if not data.root:
-        raise DatasetError("config.data.root is empty; give the folder of images")
-    top = pathlib.Path(data.root).expanduser()
-    root = top / split
-    if top.is_dir() and not root.is_dir():
-        raise NoSplitError(
-            f"config.data.root {str(top)!r} has no split {split!r}, which would be a sub-folder with one "
-            f"sub-folder per class; there are: {', '.join(_split_folders(top)) or 'none'}"
-        )
-    for_training = class_names is None
-    opened = folder.open_folder(
-        root,
-        labels_csv=pathlib.Path(data.labels).expanduser() if data.labels and for_training else None,
-        class_names=class_names,
-        cache_dir=cache_dir(),
-    )
-    return ImageSet(opened.records, opened.listing.names, opened.listing.labels), opened.listing
-
-
-def _split_folders(root: pathlib.Path) -> list[str]:
-    """Sub-folders that could be splits, for a message: those with sub-folders."""
-    inside = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    return [path.name for path in inside if any(below.is_dir() for below in path.iterdir())][:_MOST_FOLDERS]
-
-
 def _too_few_classes(listing: Listing, data: DataConfig, label_free: tuple[str, ...]) -> str:
     by_folder = data.dataset == "own_folder" and not data.labels
     why = folder_labels.too_few_classes(listing.class_names, listing.names, by_folder=by_folder)
     give = " Give such a file as config.data.labels." if by_folder else ""
     return f"{why}.{give} With fewer than two classes only config.stages = {label_free} can run"
-
-
-def _validation_share(data: DataConfig, workdir: Path | None) -> float:
-    """`splits.validation_share`, but for runs of earlier versions: those go on with the images that they kept back."""
-    listing = workdir / "listing.json" if workdir is not None else None
-    if listing is not None and listing.exists() and read_json(listing)["num_validation"]:
-        return data.validation_share
-    return splits.validation_share(data)
 
 
 def _with_labels(evaluation: ImageSet, data: DataConfig, *, known: int, label_free: tuple[str, ...]) -> ImageSet:
@@ -234,10 +235,10 @@ def _with_labels(evaluation: ImageSet, data: DataConfig, *, known: int, label_fr
     return evaluation.subset(labeled)
 
 
-def _choose_split(listing: Listing, data: DataConfig, *, seed: int) -> Split:
+def _choose_split(listing: Listing, data: DataConfig, *, seed: int, seen: np.ndarray) -> Split:
     """The split of the config; an own folder with no rule of its own uses every label there is."""
     if data.label_list:
-        return _listed_split(listing, data, seed=seed)
+        return _listed_split(listing, data, seed=seed, seen=seen)
     takes_all = data.dataset == "own_folder" and not (data.labels_per_class or data.label_fraction)
     return splits.choose_split(
         listing.labels,
@@ -246,50 +247,24 @@ def _choose_split(listing: Listing, data: DataConfig, *, seed: int) -> Split:
         validation_share=data.validation_share,
         seed=seed,
         class_names=listing.class_names,
+        seen=seen,
     )
 
 
-def _listed_split(listing: Listing, data: DataConfig, *, seed: int) -> Split:
+def _listed_split(listing: Listing, data: DataConfig, *, seed: int, seen: np.ndarray) -> Split:
     """The labeled images that a list names, and validation images among the others."""
-    labeled = label_lists.read(pathlib.Path(data.label_list).expanduser(), listing.names)
+    labeled = label_lists.read(pathlib.Path(expanded(data.label_list)), listing.names)
     unknown = [listing.names[int(i)] for i in labeled if listing.labels[i] < 0]
     if unknown:
         raise splits.SplitError(f"{data.label_list}: {unknown[0]!r} has no label in the training set")
-    return splits.listed_split(
+    split = splits.listed_split(
         listing.labels,
         labeled=labeled,
         validation_share=data.validation_share,
         seed=seed,
         class_names=listing.class_names,
+        seen=seen,
     )
-
-
-def _check_listing(path: Path, task: TaskData) -> None:
-    """Refuses to go on with other files or labels: places in the streams would belong to other images."""
-    if not path.exists():
-        return
-    stored = read_json(path)
-    if stored["listing_hash"] != task.listing_hash:
-        then, now = (
-            f"{counted(train, 'training image')} and {counted(evaluation, 'evaluation image')}"
-            for train, evaluation in ((stored["num_train"], stored["num_eval"]), (len(task.train), len(task.eval)))
-        )
-        raise DatasetError(
-            f"{path.parent} was begun with other files, names or labels: {then} then, {now} now. Put back what has "
-            "changed, or use another workdir"
-        )
-
-
-def _write_summary(path: Path, task: TaskData) -> None:
-    summary = {
-        "listing_hash": task.listing_hash,
-        "split_hash": task.split_hash,
-        "class_names": list(task.class_names),
-        "num_train": len(task.train),
-        "num_labeled": len(task.split.labeled),
-        "num_unlabeled": len(task.split.unlabeled),
-        "num_validation": len(task.split.validation),
-        "num_eval": len(task.eval),
-    }
-    with writing(path) as file:
-        file.write((json.dumps(summary, indent=2) + "\n").encode())
+    if line := splits.not_labeled(split, listing.labels, listing.class_names):
+        _log.warning("%s", line)
+    return split

@@ -13,12 +13,14 @@ published ones) is accepted when every entry is found exactly once.
 import csv
 import hashlib
 import io
+import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from semivit_jax import files
 from semivit_jax.data.sources.listing import NameTable
 from semivit_jax.data.splits import SplitError
 from semivit_jax.words import counted
@@ -78,7 +80,9 @@ def write(path: Path, positions: np.ndarray, names: Sequence[str]) -> None:
         content = buffer.getvalue()
     else:
         content = "".join(f"{line}\n" for line in [_COMMENT + listing, *chosen])
-    path.write_bytes(content.encode(errors="surrogateescape"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with files.writing(path) as file:
+        file.write(content.encode(errors="surrogateescape"))
 
 
 def _is_csv(text: str) -> bool:
@@ -131,10 +135,14 @@ def _from_names(path: Path, text: str, names: Sequence[str]) -> list[int]:
     if lines[0].startswith("#") and lines[0] not in by_name and lines[0] not in by_file:
         lines[0] = ""
     positions, unknown = [], []
+    composed: dict[str, list[int]] | None = None  # made when the first name is not found as it is written
     for line in lines:
         if not line:
             continue
         found = [by_name[line]] if line in by_name else by_file.get(line, [])
+        if not found and not line.isascii():
+            composed = composed or _composed(by_name)
+            found = composed.get(unicodedata.normalize("NFC", line), [])
         if len(found) > 1:
             raise SplitError(f"{path}: {line!r} stands in {len(found)} folders; write it with its folder")
         if found:
@@ -146,6 +154,14 @@ def _from_names(path: Path, text: str, names: Sequence[str]) -> list[int]:
             f"{path}: {counted(len(unknown), 'entry', 'entries')} not in the training set, {unknown[0]!r} first"
         )
     return positions
+
+
+def _composed(by_name: Mapping[str, int]) -> dict[str, list[int]]:
+    """Positions by the composed name: macOS and many tools write accents apart."""
+    found: dict[str, list[int]] = {}
+    for name, position in by_name.items():
+        found.setdefault(unicodedata.normalize("NFC", name), []).append(position)
+    return found
 
 
 def _check_listing(path: Path, stored: str | None, names: Sequence[str]) -> None:

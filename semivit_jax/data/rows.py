@@ -14,6 +14,7 @@ import numpy as np
 from semivit_jax.config import DataConfig
 from semivit_jax.data.bad_records import BadRecord, TooManyBadRecords
 from semivit_jax.data.images.decode import BadImage, decode
+from semivit_jax.data.images.remarks import remark_on
 from semivit_jax.data.images.types import ImagePath
 from semivit_jax.data.images.views import RandomViews, unchanged
 from semivit_jax.data.order import StreamOrder
@@ -173,7 +174,13 @@ def read_image(images: ImageSet, index: int, data: DataConfig, *, path: ImagePat
     """The decoded image, uint8 [height, width, 3], or why it cannot be had."""
     try:
         encoded = images.records[index]
-        return decode(encoded, path=path, exif_rotation=data.exif_rotation, max_pixels=data.max_pixels)
+        return decode(
+            encoded,
+            path=path,
+            exif_rotation=data.exif_rotation,
+            max_pixels=data.max_pixels,
+            tell=lambda remark: remark_on(images.names[index], remark),
+        )
     except BadImage as error:
         return BadRecord(index, str(error))
     except OSError as error:  # whose text would name the file a second time

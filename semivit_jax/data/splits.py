@@ -6,20 +6,17 @@ end. Hence 4 labels per class include the 1 label per class of the same seed, an
 move them.
 """
 
-import csv
 import dataclasses
 import hashlib
-import io
 import itertools
 from collections.abc import Sequence
 
 import numpy as np
 
 from semivit_jax.config import DataConfig
-from semivit_jax.files import Path, writing
-from semivit_jax.words import counted
+from semivit_jax.words import counted, few
 
-_COLUMNS = ["role", "index", "name", "label"]
+NONE = np.empty(0, np.int64)  # positions
 
 
 class SplitError(ValueError):
@@ -56,6 +53,7 @@ def choose_split(
     validation_share: float,
     seed: int,
     class_names: Sequence[str],
+    seen: np.ndarray = NONE,
 ) -> Split:
     """Draws a class-balanced split.
 
@@ -65,9 +63,12 @@ def choose_split(
       label_fraction: share of a class's images, after validation images are taken, that is labeled; at least
         one image.
       validation_share: share of the images with known labels that is kept back, spread over the classes as
-        evenly as whole images allow. A class always keeps one image for training.
+        evenly as whole images allow; the seed draws the classes that one more falls to. A class always keeps one
+        image for training.
       seed: of the draw.
       class_names: name of every class, for messages.
+      seen: positions that are not for validation, since earlier weights were trained on them with a label. A class
+        of which images are kept back labels these first.
 
     Raises:
       SplitError: if a class has fewer images than `labels_per_class`, naming the class and its size.
@@ -77,9 +78,14 @@ def choose_split(
             f"labels_per_class is {labels_per_class} and label_fraction {label_fraction}; exactly one must be above 0"
         )
     members = _members_by_class(labels, len(class_names))
-    num_validation = _apportion(validation_share, [len(indices) for indices in members])
+    num_validation = _apportion(validation_share, [len(indices) for indices in members], seed)
     labeled, validation = [], []
-    for class_id, (indices, kept_back) in enumerate(zip(members, num_validation, strict=True)):
+    for class_id, (indices, wanted) in enumerate(zip(members, num_validation, strict=True)):
+        order = np.random.default_rng((seed, class_id)).permutation(indices)
+        known = np.isin(order, seen)
+        kept_back = min(wanted, int((~known).sum()))
+        if kept_back:
+            order = np.concatenate([order[known], order[~known]])
         available = len(indices) - kept_back
         if labels_per_class > available:
             rest = f" ({kept_back} of them kept back for validation)" if kept_back else ""
@@ -88,25 +94,30 @@ def choose_split(
                 f"{counted(len(indices), 'image')} with a known label{rest}; at most {available} are possible"
             )
         count = labels_per_class or max(1, round(label_fraction * available)) if available else 0
-        order = np.random.default_rng((seed, class_id)).permutation(indices)
         labeled.append(order[:count])
         validation.append(order[available:])
     return split_from_roles(len(labels), labeled=_join(labeled), validation=_join(validation))
 
 
 def listed_split(
-    labels: np.ndarray, *, labeled: np.ndarray, validation_share: float, seed: int, class_names: Sequence[str]
+    labels: np.ndarray,
+    *,
+    labeled: np.ndarray,
+    validation_share: float,
+    seed: int,
+    class_names: Sequence[str],
+    seen: np.ndarray = NONE,
 ) -> Split:
     """Split with the given labeled positions; validation images are drawn as `choose_split` draws them.
 
     They are the last images of a class's order that are not in `labeled`. So a list that `choose_split` drew gives,
-    with the same seed, the same split again.
+    with the same seed, the same split again. None of those `seen` by earlier weights is taken; they may leave fewer.
 
     Raises:
       SplitError: if a class has too few images beside those listed.
     """
     members = _members_by_class(labels, len(class_names))
-    num_validation = _apportion(validation_share, [len(indices) for indices in members])
+    num_validation = _apportion(validation_share, [len(indices) for indices in members], seed)
     validation = []
     for class_id, (indices, kept_back) in enumerate(zip(members, num_validation, strict=True)):
         order = np.random.default_rng((seed, class_id)).permutation(indices)
@@ -117,8 +128,34 @@ def listed_split(
                 f"of class {class_names[class_id]!r}, but the list of labeled images leaves {len(rest)} of its "
                 f"{len(indices)}; give a smaller share or config.data.eval_split"
             )
-        validation.append(rest[len(rest) - kept_back :])
+        rest = rest[~np.isin(rest, seen)]
+        validation.append(rest[max(0, len(rest) - kept_back) :])
     return split_from_roles(len(labels), labeled=labeled, validation=_join(validation))
+
+
+def not_labeled(split: Split, labels: np.ndarray, class_names: Sequence[str]) -> str:
+    """Which classes have images and no labeled one, in a line; '' where there is no such class."""
+    missing = sorted(set(labels[labels >= 0].tolist()) - set(labels[split.labeled].tolist()))
+    if not missing:
+        return ""
+    names = few([class_names[label] for label in missing])
+    return (
+        f"the list of labeled images names none of {len(missing)} of {counted(len(class_names), 'class', 'classes')}, "
+        f"which cannot be learned: {names}; add images of them to the list, or take their folders or labels away"
+    )
+
+
+def not_validated(split: Split, labels: np.ndarray, class_names: Sequence[str]) -> str:
+    """Which classes have labeled images and none for validation, in a line; '' where there is no such class."""
+    missing = sorted(set(labels[split.labeled].tolist()) - set(labels[split.validation].tolist()))
+    if not missing:
+        return ""
+    names = few([class_names[label] for label in missing])
+    return (
+        f"{len(missing)} of {counted(len(class_names), 'class', 'classes')} without a validation image, so accuracy "
+        f"says nothing of {names}; label more images of them, raise config.data.validation_share, or name evaluation "
+        "images with config.data.eval_split"
+    )
 
 
 def split_from_roles(num_images: int, *, labeled: np.ndarray, validation: np.ndarray) -> Split:
@@ -142,58 +179,6 @@ def split_hash(split: Split, listing_hash: str) -> str:
     return digest.hexdigest()
 
 
-def write_or_compare(path: Path, split: Split, *, names: Sequence[str], labels: np.ndarray) -> None:
-    """Writes `split.csv`, or checks that the one already there holds the same split.
-
-    The columns are role, index, name and label, one row per labeled and validation image; every image not
-    listed is unlabeled. The file appears whole, by rename, so hosts that share a file system may all call
-    this.
-
-    Raises:
-      SplitError: if the file there holds another split; it is left as it is.
-    """
-    if path.exists():
-        found = _read_rows(path)
-        wanted = _rows(split, names, labels)
-        if found != wanted:
-            raise SplitError(_difference(path, found, wanted))
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(_COLUMNS)
-    writer.writerows(_rows(split, names, labels))
-    with writing(path) as file:
-        file.write(text.getvalue().encode(errors="surrogateescape"))
-
-
-def _rows(split: Split, names: Sequence[str], labels: np.ndarray) -> list[list[str]]:
-    return [
-        [role, str(index), names[int(index)], str(labels[index])]
-        for role, indices in (("labeled", split.labeled), ("validation", split.validation))
-        for index in indices
-    ]
-
-
-def _read_rows(path: Path) -> list[list[str]]:
-    rows = list(csv.reader(io.StringIO(path.read_bytes().decode(errors="surrogateescape"), newline="")))
-    if not rows or rows[0] != _COLUMNS:
-        raise SplitError(f"{path} is not a split file: its first line must be {','.join(_COLUMNS)}")
-    return rows[1:]
-
-
-def _difference(path: Path, found: list[list[str]], wanted: list[list[str]]) -> str:
-    found_rows, wanted_rows = {tuple(row) for row in found}, {tuple(row) for row in wanted}
-    only_found, only_wanted = sorted(found_rows - wanted_rows), sorted(wanted_rows - found_rows)
-    examples = [f"only in the file: {row}" for row in only_found[:3]]
-    examples += [f"only in this run: {row}" for row in only_wanted[:3]]
-    return (
-        f"{path} holds another split ({len(found)} rows) than this run draws ({len(wanted)} rows), so the "
-        f"seed, the data set or the label counts have changed. Use another workdir, or the old settings. "
-        f"{'; '.join(examples)}"
-    )
-
-
 def _members_by_class(labels: np.ndarray, num_classes: int) -> list[np.ndarray]:
     """Sorted positions of each class; one stable sort, so a thousand classes cost no thousand passes."""
     order = np.argsort(labels, kind="stable")
@@ -205,12 +190,18 @@ def _join(parts: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate([np.empty(0, np.int64), *parts])  # there may be no class at all
 
 
-def _apportion(share: float, sizes: Sequence[int]) -> list[int]:
-    """Whole numbers near share * size that sum to round(share * total), each below its size."""
+def _apportion(share: float, sizes: Sequence[int], seed: int) -> np.ndarray:
+    """Whole numbers near share * size that sum to round(share * total), each below its size.
+
+    Largest remainders first. Equal ones (often most of them: classes of one size) go by a draw, so that no class is
+    left out on every seed. A class that can spare no image leaves its turn to the next.
+    """
     exact = share * np.asarray(sizes)
     counts = np.floor(exact).astype(int)
     missing = round(share * sum(sizes)) - int(counts.sum())
-    # Largest remainders first; equal ones go to the earlier class.
-    by_remainder = np.argsort(counts - exact, kind="stable")
-    counts[by_remainder[:missing]] += 1
-    return [min(int(count), max(size - 1, 0)) for count, size in zip(counts, sizes, strict=True)]
+    drawn = np.random.default_rng((seed, len(sizes))).permutation(len(sizes))  # number of the first class that is none
+    remainders = np.round(exact - counts, 9)  # 0.2 * 3 and 0.2 * 8 leave the same, but for rounding
+    by_remainder = drawn[np.argsort(-remainders[drawn], kind="stable")]
+    spared = by_remainder[counts[by_remainder] < np.asarray(sizes)[by_remainder] - 1]
+    counts[spared[:missing]] += 1
+    return np.minimum(counts, np.maximum(np.asarray(sizes) - 1, 0))

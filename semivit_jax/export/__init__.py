@@ -3,6 +3,7 @@
 import pathlib
 from collections.abc import Callable
 
+from semivit_jax import files
 from semivit_jax.export.hugging_face import export_hugging_face
 from semivit_jax.export.onnx_model import export_onnx
 from semivit_jax.export.stablehlo import export_stablehlo
@@ -36,9 +37,15 @@ def export(out: str | pathlib.Path, format: str, weights: Weights) -> None:
     if format not in FORMATS:
         raise ValueError(f"format {format!r}: must be one of {', '.join(FORMATS)}")
     out = pathlib.Path(out)
+    require_empty(out)
+    with files.appearing(out) as folder:
+        FORMATS[format](pathlib.Path(folder), weights)
+
+
+def require_empty(out: pathlib.Path) -> None:
+    """Raises FileExistsError where a folder holds anything."""
     if out.exists() and any(out.iterdir()):
         raise FileExistsError(f"{out}: not empty, give another folder")
-    FORMATS[format](out, weights)
 
 
 def _check(weights: Weights) -> None:

@@ -16,6 +16,7 @@ from semivit_jax.export.timm import timm_config, timm_tensors, write, write_json
 from semivit_jax.weights import layout
 from semivit_jax.weights.exchange import HuggingFace
 from semivit_jax.weights.exchanges import EXCHANGES, arrays_of
+from semivit_jax.weights.preprocessors import READING
 from semivit_jax.weights.weights import Weights
 
 _PREPROCESSOR = {"image_processor_type": "TimmWrapperImageProcessor"}
@@ -30,11 +31,12 @@ def export_hugging_face(folder: pathlib.Path, weights: Weights) -> None:
 
 
 def _shared_config(weights: Weights) -> dict[str, Any]:
-    names = weights.output_names
+    names, theirs = weights.output_names, timm_config(weights)
     return {
         "dtype": "float32",
         **_PREPROCESSOR,  # looked for here in local folders, in preprocessor_config.json on the hub
-        "pretrained_cfg": timm_config(weights)["pretrained_cfg"],
+        "pretrained_cfg": theirs["pretrained_cfg"],
+        READING: theirs[READING],
         "id2label": {str(label): name for label, name in enumerate(names)},
         "label2id": {name: label for label, name in enumerate(names)},
     }

@@ -1,24 +1,31 @@
-"""Write preprocessing.json: how an image becomes the input of an exported program, and the classes."""
+"""Say in exports how a photo becomes the model's input: preprocessing.json of programs, a key in others' configs."""
 
 import json
 import pathlib
 
 from semivit_jax.weights.graph import PIXELS
+from semivit_jax.weights.preprocessing import COLOURS, Preprocessing
 from semivit_jax.weights.weights import Weights
 
 RECORD_FILE = "preprocessing.json"
 
 
+def reading(view: Preprocessing) -> dict:
+    """What is done to a photo before it is resized, which the configs of timm and Hugging Face have no word for."""
+    return {"exif_rotation": view.exif_rotation, "colours": COLOURS}
+
+
 def write_record(folder: pathlib.Path, weights: Weights) -> None:
     """Writes preprocessing.json. The program takes the view's pixels and normalises them itself."""
     size, view = weights.spec.image_size, weights.preprocessing
+    turned = "turned as the EXIF orientation asks" if view.exif_rotation else "not turned, whatever EXIF asks"
     record = {
         "input": {
             "name": PIXELS,
             "dtype": "uint8",
             "shape": ["batch", size, size, 3],
             "meaning": (
-                f"RGB pixels: short side resized to {view.resize_size} "
+                f"RGB pixels: {turned}; {COLOURS}; short side resized to {view.resize_size} "
                 f"({view.interpolation}, antialiased), centre crop of {size}; "
                 "the graph divides by 255, subtracts the mean and divides by the std"
             ),

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
+from semivit_jax.export.record import reading
 from semivit_jax.models.layers import LAYER_NORM_EPS
 from semivit_jax.weights import layout
 from semivit_jax.weights.exchanges import EXCHANGES, arrays_of
+from semivit_jax.weights.preprocessors import READING
 from semivit_jax.weights.weights import Weights
 
 
@@ -59,6 +61,7 @@ def timm_config(weights: Weights) -> dict[str, Any]:
         "global_pool": theirs.global_pool,
         "model_args": theirs.model_args,
         "label_names": list(weights.output_names),
+        READING: reading(view),
         "pretrained_cfg": {
             "architecture": theirs.architecture,
             "input_size": [3, spec.image_size, spec.image_size],

@@ -1,4 +1,4 @@
-"""Note requests to stop (SIGTERM, Ctrl-C), so that the loop can save before it leaves."""
+"""Note requests to stop (SIGTERM, Ctrl-C, a terminal that closes), so that the loop can save before it leaves."""
 
 import contextlib
 import os
@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 PREEMPTED, INTERRUPTED = 75, 130  # exit codes; launchers start a run again after 75
 SAID_AT_ONCE = {
     signal.SIGTERM: "told to end (SIGTERM): stopping once this update is done and saved",
+    signal.SIGHUP: "the terminal has closed (SIGHUP): stopping once this update is done and saved",
     signal.SIGINT: "stopping once this update is done and saved; Ctrl-C again leaves at once, without saving",
 }
 SAID_AGAIN = "leaving at once; the same command goes on from the last checkpoint"
@@ -37,7 +38,7 @@ class StopRequest:
 
 @contextlib.contextmanager
 def listening() -> Iterator[StopRequest]:
-    """Listens for both signals while the block runs. Only the main thread may call it."""
+    """Listens for the signals while the block runs. Only the main thread may call it."""
     request = StopRequest()
     with _answering(), _handling(request._receive):
         yield request
@@ -45,7 +46,7 @@ def listening() -> Iterator[StopRequest]:
 
 @contextlib.contextmanager
 def leaving_at_once() -> Iterator[None]:
-    """Both signals raise Stopped while the block runs, where there is nothing to save. `listening` may run inside."""
+    """The signals raise Stopped while the block runs, where there is nothing to save. `listening` may run inside."""
 
     def leave(signum: int, frame: object) -> None:
         code = INTERRUPTED if signum == signal.SIGINT else PREEMPTED
@@ -67,7 +68,9 @@ def leave_at_once(line: str) -> Callable[[int, object], None]:
 
 @contextlib.contextmanager
 def _handling(handler: Callable[[int, object], None]) -> Iterator[None]:
-    before = {s: signal.signal(s, handler) for s in (signal.SIGTERM, signal.SIGINT)}
+    # Who starts a run with nohup wants it to outlive the terminal.
+    heard = [s for s in SAID_AT_ONCE if s != signal.SIGHUP or signal.getsignal(s) != signal.SIG_IGN]
+    before = {s: signal.signal(s, handler) for s in heard}
     try:
         yield
     finally:
@@ -110,4 +113,5 @@ def _answer(received: int) -> None:
 
 def _say(line: str) -> None:
     """Straight to stderr: a print could meet another one half done. Below a bar, where one is drawn."""
-    os.write(2, f"{chr(10) if os.isatty(2) else ''}semivit: {line}\n".encode())
+    with contextlib.suppress(OSError):  # the terminal may be what has gone
+        os.write(2, f"{chr(10) if os.isatty(2) else ''}semivit: {line}\n".encode())

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from semivit_jax import console
-from semivit_jax.checkpoints import reading, warm_start, workdir
+from semivit_jax.checkpoints import init_from, reading, warm_start, workdir
 from semivit_jax.config import Config, ConfigError, DataConfig
-from semivit_jax.data.dataset import TaskData, open_split, open_task
+from semivit_jax.data.dataset import ROLES, TaskData, open_as_begun, open_split, open_task
 from semivit_jax.data.sources.image_set import ImageSet
 from semivit_jax.files import Path
 from semivit_jax.inference import features, probes
@@ -27,6 +27,7 @@ from semivit_jax.training.evaluate import batches_of, sums
 from semivit_jax.training.process import prepare_process
 from semivit_jax.weights.folder import is_import
 from semivit_jax.weights.preprocessing import Preprocessing
+from semivit_jax.words import counted, few
 
 PROTOCOLS = {
     "head": "the classifier's own head",
@@ -65,8 +66,8 @@ def grade(
 
     Args:
       folder: workdir, checkpoint, or import.
-      config: names the data; None takes the run's own, which imports do not have. Size and normalisation of the
-        images are always those of the weights.
+      config: names the data; None takes the run's own, which imports do not have. Size, normalisation and EXIF
+        rotation of the images are always those of the weights.
       split: see `dataset.open_split`.
       protocol: a key of PROTOCOLS.
       kept: of a workdir, "latest" or "best".
@@ -77,6 +78,7 @@ def grade(
       ConfigError: no data named, or the protocol cannot grade these weights on this split.
     """
     source = folder if is_import(folder) else find_checkpoint(folder, kept=kept, stage=stage)
+    own = config is None
     if config is None:
         config = _own_config(folder, source)
     if protocol != "head" and split in FITTED_ON:
@@ -86,8 +88,13 @@ def grade(
         console.say(line)
     first = load_trained(source, kept=kept, tree="params", stage=None)
     config = dataclasses.replace(config, data=_seen_as(config.data, first.weights.preprocessing))
-    task = open_task(config, workdir=None, label_free=label_free())
-    images = open_split(config, task, split)
+    run = init_from.run_of(source)
+    if own and run is not None:
+        task = open_as_begun(config, workdir=run, label_free=label_free())
+        images = open_split(config, task, split)
+    else:
+        task = open_task(config, workdir=None, label_free=label_free())
+        images = _unseen(open_split(config, task, split), source, config, split)
     grade_one = _grade_head if protocol == "head" else _grade_probe
     found = {}
     for tree in trees_of(source):
@@ -95,6 +102,22 @@ def grade(
         found[tree] = grade_one(trained, Set(config, task, images), protocol)
     shown = split or config.data.eval_split or "validation"
     return Grades(str(source), config.data.dataset, shown, PROTOCOLS[protocol], task.class_names, found)
+
+
+def _unseen(images: ImageSet, source: Path, config: Config, split: str) -> ImageSet:
+    """The images without those that the weights were trained on with a label, unless these were asked for."""
+    seen = init_from.seen(source, label_free())
+    if seen is None or split in FITTED_ON:
+        return images
+    inside = config.data.train_split if split in ROLES else split
+    positions = seen.positions(images, config.data, inside or config.data.eval_split or config.data.train_split)
+    if not len(positions):
+        return images
+    console.say(
+        f"warning: {counted(len(positions), 'image')} left out, which {seen.source} was trained on with a label "
+        f"({few([images.names[int(i)] for i in positions])})"
+    )
+    return images.subset(np.setdiff1d(np.arange(len(images)), positions))
 
 
 def _own_config(folder: Path, source: Path) -> Config:
@@ -163,4 +186,5 @@ def _seen_as(data: DataConfig, view: Preprocessing) -> DataConfig:
         interpolation=view.interpolation,
         mean=view.mean,
         std=view.std,
+        exif_rotation=view.exif_rotation,
     )

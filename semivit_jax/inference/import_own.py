@@ -42,6 +42,7 @@ def import_own(source: str, *, variant: str, pool: str | None, image_size: int |
         pool=pool,
         image_size=image_size,
         decoder=decoder,
+        notes=(),
     )
 
 
@@ -58,5 +59,6 @@ def _source(weights: Weights) -> Source:
         decoder_num_heads=None if spec.decoder is None else spec.decoder.num_heads,
         pool=spec.pool,
         size=dataclasses.asdict(spec.size),
-        beside=Beside(spec.layer_norm_eps, weights.preprocessing, weights.class_names),
+        image_size=spec.image_size,
+        beside=Beside(spec.layer_norm_eps, weights.preprocessing, (), weights.class_names, ()),
     )

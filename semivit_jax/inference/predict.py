@@ -5,14 +5,15 @@ import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple, TypeGuard
 
 import jax
 import numpy as np
 from PIL import Image
 
 from semivit_jax import files
-from semivit_jax.data.images.decode import BadImage, decode, from_pillow
+from semivit_jax.data.images.decode import BadImage, TooLarge, decode, from_pillow
+from semivit_jax.data.images.remarks import remark_on
 from semivit_jax.inference.trained import Trained, check_classes, load_trained
 from semivit_jax.models import families
 from semivit_jax.models.spec import PLAIN
@@ -20,9 +21,10 @@ from semivit_jax.weights.preprocessing import normalise
 from semivit_jax.words import counted
 
 TOP = 5
+_LIMIT = "the limit that the weights were trained with (Pillow's own for imports)"
 
-AnyImage = str | os.PathLike | bytes | Image.Image | np.ndarray
-"""A file, its content, a Pillow image, or uint8 pixels [height, width, 3] (red, green, blue)."""
+AnyImage = str | os.PathLike | bytes | BinaryIO | Image.Image | np.ndarray
+"""A path, a file's content, an open file, a Pillow image, or uint8 pixels [height, width, 3] (red, green, blue)."""
 
 
 class Guess(NamedTuple):
@@ -121,28 +123,29 @@ class Predictor:
 
     def _view_or_reason(self, image: AnyImage) -> np.ndarray | BadImage:
         try:
-            pixels = self._pixels(image)
+            return self.view(self._pixels(image))
+        except TooLarge as error:
+            return BadImage(f"{error.what} {error.max_pixels} pixels, {_LIMIT}; make the image smaller")
         except BadImage as error:
             return error
         except OSError as error:
             return BadImage(f"cannot be read: {error}")
-        try:
-            return self.view(pixels)
-        except ValueError as error:
-            return BadImage(str(error))
 
     def _pixels(self, image: AnyImage) -> np.ndarray:
         if isinstance(image, Image.Image):
-            return from_pillow(image, exif_rotation=self.view.exif_rotation)
+            return from_pillow(image, exif_rotation=self.view.preprocessing.exif_rotation)
         if isinstance(image, np.ndarray):
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
                 raise BadImage(f"an array of {image.dtype} {image.shape}; expected uint8 [height, width, 3]")
             return image
-        if not isinstance(image, bytes | str | os.PathLike):
-            raise TypeError(f"an image is a path, bytes, a Pillow image or an array; got {type(image).__name__}")
-        data = image if isinstance(image, bytes) else files.path(image).read_bytes()
         view = self.view
-        return decode(data, path="pillow", exif_rotation=view.exif_rotation, max_pixels=view.max_pixels)
+        return decode(
+            _content(image),
+            path="pillow",
+            exif_rotation=view.preprocessing.exif_rotation,
+            max_pixels=view.max_pixels,
+            tell=lambda remark: remark_on(_name(image), remark),
+        )
 
     def _start(self, views: list[np.ndarray | BadImage]) -> jax.Array:
         """Probabilities of a batch, padded to the compiled size; returns before they are there."""
@@ -186,4 +189,31 @@ def load(
 def _as_several(images: AnyImage | Sequence[AnyImage]) -> Iterable[AnyImage]:
     if isinstance(images, np.ndarray):
         return images if images.ndim == 4 else [images]
-    return [images] if isinstance(images, str | bytes | os.PathLike | Image.Image) else images
+    return [images] if isinstance(images, str | bytes | os.PathLike | Image.Image) or _is_open(images) else images
+
+
+def _is_open(image: object) -> TypeGuard[BinaryIO]:
+    """Whether it is an open file, whose lines are no images."""
+    return hasattr(image, "read")
+
+
+def _name(image: str | os.PathLike | bytes | BinaryIO) -> str:
+    """What to call an image in a remark on it."""
+    if isinstance(image, str | os.PathLike):
+        return os.fspath(image)
+    return "an image given as bytes" if isinstance(image, bytes) else str(getattr(image, "name", "an open file"))
+
+
+def _content(image: str | os.PathLike | bytes | BinaryIO) -> bytes:
+    """The bytes of a path, or of an open file from where it stands.
+
+    Raises:
+      TypeError: neither, or a file that was opened as text.
+    """
+    data = image.read() if _is_open(image) else image
+    if _is_open(image) and not isinstance(data, bytes):
+        raise TypeError(f"{image!r} gives {type(data).__name__}: open it in binary mode ('rb')")
+    if not isinstance(data, bytes | str | os.PathLike):
+        kinds = "a path, bytes, an open file, a Pillow image or an array"
+        raise TypeError(f"an image is {kinds}; got {type(image).__name__}")
+    return data if isinstance(data, bytes) else files.path(data).read_bytes()

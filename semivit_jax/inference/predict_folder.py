@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from semivit_jax import console, files
-from semivit_jax.data.dataset import cache_dir
 from semivit_jax.data.images.decode import BadImage
 from semivit_jax.data.sources.errors import DatasetError
 from semivit_jax.data.sources.folder_scan import scan, unread_photos
+from semivit_jax.data.sources.kept import cache_dir
 from semivit_jax.inference.predict import TOP, Predictor
 from semivit_jax.words import counted
 

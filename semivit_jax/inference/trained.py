@@ -12,7 +12,7 @@ from semivit_jax.checkpoints import manifest, reading, workdir
 from semivit_jax.checkpoints.reading import CheckpointError
 from semivit_jax.config import Config, ConfigError
 from semivit_jax.data.images.crop_resize import resize_short_side_and_crop
-from semivit_jax.data.images.views import unchanged
+from semivit_jax.data.images.decode import BadImage
 from semivit_jax.files import Path
 from semivit_jax.plan import graded_by
 from semivit_jax.recipes import stored
@@ -32,27 +32,28 @@ class ModelInput:
     """How an image is decoded and becomes the model's input.
 
     Attributes:
-      preprocessing: size, crop, interpolation, mean and std.
+      preprocessing: rotation, size, crop, interpolation, mean and std.
       keeps_size: images are taken as they are and must have the model's size (`config.data.affine_views`).
-      exif_rotation: turn images as their EXIF orientation asks.
       max_pixels: larger images are refused before they are decoded, and those that would be larger once resized.
     """
 
     preprocessing: Preprocessing
     keeps_size: bool
-    exif_rotation: bool
     max_pixels: int
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """The evaluation view of a decoded image, uint8 [height, width, 3] -> [size, size, 3].
 
         Raises:
-          ValueError: `keeps_size`, and the image has another size.
-          BadImage: the image is too long, see `resize_short_side_and_crop`.
+          BadImage: `keeps_size`, and the image has another size; or it is too long, see `resize_short_side_and_crop`.
         """
-        view = self.preprocessing
+        view, size = self.preprocessing, self.preprocessing.image_size
         if self.keeps_size:
-            return unchanged(image, view.image_size)
+            if image.shape != (size, size, 3):
+                raise BadImage(
+                    f"an image has the shape {image.shape}; the model takes {size} x {size} pixels as they are"
+                )
+            return image
         return resize_short_side_and_crop(
             image,
             image_size=view.image_size,
@@ -108,9 +109,9 @@ def load_trained(folder: Path, *, kept: str, tree: str | None, stage: str | None
         spec=STAGES[facts["stage"]].model(config, len(names)),
         params=_read_tree(source, chosen),
         class_names=names if label in ("", CLASS) else None,
-        preprocessing=Preprocessing.from_json(facts["preprocessing"]),
+        preprocessing=Preprocessing.from_json({**facts["preprocessing"], "exif_rotation": data.exif_rotation}),
     )
-    view = ModelInput(weights.preprocessing, data.affine_views is not None, data.exif_rotation, data.max_pixels)
+    view = ModelInput(weights.preprocessing, data.affine_views is not None, data.max_pixels)
     return Trained(f"{source} ({chosen})", weights, view, config, label)
 
 
@@ -118,10 +119,7 @@ def find_checkpoint(folder: Path, *, kept: str, stage: str | None) -> Path:
     """The good checkpoint that `load_trained` reads; `folder` may be that checkpoint itself."""
     folder = files.absolute(folder)
     if manifest.is_sealed(folder):
-        found = manifest.problems(folder)
-        if found:
-            raise CheckpointError(f"{folder} is damaged: {'; '.join(found[:3])}")
-        return folder
+        return reading.undamaged(folder)
     if not (folder / "config.json").exists():
         raise ConfigError(f"{folder} is neither a run folder, nor a checkpoint, nor written by `semivit import`")
     holder = folder / (stage or workdir.latest_stage(folder)) / KEPT[kept]
@@ -176,6 +174,5 @@ def _from_import(folder: Path, tree: str | None) -> Trained:
         raise CheckpointError(f"{folder} has no ema_params; it has params")
     if imported.ema_params is not None and chosen == "ema_params":
         weights = dataclasses.replace(weights, params=imported.ema_params)
-    # Published models were evaluated on files as they are, under Pillow's own limit.
-    view = ModelInput(weights.preprocessing, False, False, Image.MAX_IMAGE_PIXELS or 0)
+    view = ModelInput(weights.preprocessing, False, Image.MAX_IMAGE_PIXELS or 0)  # under Pillow's own limit
     return Trained(f"{folder} ({chosen})", weights, view, None, CLASS)

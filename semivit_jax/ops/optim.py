@@ -4,6 +4,7 @@ The learning rate is not part of the transformation: the step passes it in, so t
 `TrainState.step` also where an update was dropped.
 """
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -45,7 +46,7 @@ def adamw(
       weight_decays, lr_scales: (path pattern, value) tables; see `by_path`.
       lr: step -> learning rate.
     """
-    adam = optax.scale_by_adam(b1=betas[0], b2=betas[1], eps=eps)
+    adam = scale_by_adam(betas=betas, eps=eps)
 
     def direction(grads: Params, opt_state: Any, params: Params) -> tuple[Params, Any]:
         if clip_norm:
@@ -56,6 +57,36 @@ def adamw(
         return updates, opt_state
 
     return Optimizer(adam.init, direction, lr)
+
+
+def scale_by_adam(*, betas: tuple[float, float], eps: float) -> optax.GradientTransformation:
+    """Adam's direction (Kingma & Ba 2015, algorithm 1), with optax's state and moments.
+
+    optax rounds beta2 to the precision of the moments before it takes 1 - beta2^t, which in float32 is off by 1.3e-5
+    of itself at first (beta2 0.999). Here the logarithm of beta2 is rounded, which is off by 6e-8.
+    """
+    adam = optax.scale_by_adam(b1=betas[0], b2=betas[1], eps=eps)
+
+    def update(grads: Params, opt_state: Any, params: Params | None = None) -> tuple[Params, Any]:
+        del params
+        moments = (
+            optax.tree.update_moment(grads, opt_state.mu, betas[0], 1),
+            optax.tree.update_moment_per_elem_norm(grads, opt_state.nu, betas[1], 2),
+        )
+        step = optax.safe_increment(opt_state.count)
+        mean, square = (_without_bias(*pair, step) for pair in zip(moments, betas, strict=True))
+        updates = jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + eps), mean, square)
+        return updates, optax.ScaleByAdamState(step, *moments)
+
+    return optax.GradientTransformation(adam.init, update)
+
+
+def _without_bias(moment: Params, decay: float, step: jax.Array) -> Params:
+    """moment / (1 - decay^step); a decay of 0 remembers nothing and has no bias."""
+    if not decay:
+        return moment
+    unbiased = -jnp.expm1(step.astype(float) * math.log(decay))  # the logarithm is Python's, float64
+    return jax.tree.map(lambda leaf: leaf / unbiased.astype(leaf.dtype), moment)
 
 
 def clip_by_norm(grads: Params, clip_norm: float) -> Params:

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from pathlib import Path
 
+from semivit_jax import files
 from semivit_jax.config import Config, ConfigError
 from semivit_jax.data.splits import validation_share
 from semivit_jax.plan import ImageCounts, equal_shares
@@ -60,7 +61,7 @@ def _num_labeled(config: Config, images: int, classes: int) -> int:
         return data.labels_per_class * classes
     if data.label_fraction:
         return round(data.label_fraction * images)
-    path = Path(data.label_list).expanduser()
+    path = Path(files.expanded(data.label_list))
     if path.exists():
         return sum(bool(line.strip()) for line in path.read_text().splitlines())
     if path.name not in KNOWN_LISTS:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -20,7 +21,7 @@ def installed() -> dict[str, Path]:
 
 
 def with_paths(argv: Sequence[str]) -> list[str]:
-    """--config=digits, --config digits and --config=configs/digits.py all find a recipe installed with the package."""
+    """The arguments, with --config=NAME and --config NAME as --config=FILE; see `recipe_file`."""
     rest, found = iter(argv), []
     for argument in rest:
         if argument == FLAG.removesuffix("="):
@@ -28,18 +29,38 @@ def with_paths(argv: Sequence[str]) -> list[str]:
             if not value or value.startswith("-"):
                 raise flags.Error("--config needs a recipe, as in --config=digits")
             argument = FLAG + value
-        found.append(_with_path(argument) if argument.startswith(FLAG) else argument)
+        if argument.startswith(FLAG):
+            name, colon, args = argument.removeprefix(FLAG).partition(":")
+            argument = f"{FLAG}{recipe_file(name)}{colon}{args}"
+        found.append(argument)
     return found
 
 
-def _with_path(argument: str) -> str:
-    name, colon, args = argument.removeprefix(FLAG).partition(":")
-    if os.path.exists(name):
-        return argument
-    found = installed().get(Path(name).name.removesuffix(".py"))
+def recipe_file(name: str) -> Path:
+    """The file that a name means: an installed recipe by its bare name, else a path.
+
+    The path `configs/NAME.py`, as it stands in the documentation, means the installed recipe where there is no such
+    file, and that is said.
+
+    Raises:
+      FileNotFoundError: there is no such file; an installed recipe that is called alike is named, not taken.
+      IsADirectoryError: it is a folder.
+    """
+    recipes, path = installed(), Path(os.path.expanduser(name))
+    told = ", ".join(recipes)
+    if name in recipes:
+        return recipes[name]
+    if path.is_dir():
+        raise IsADirectoryError(f"--config={name} is a folder; a config is a Python file, or one of: {told}")
+    if path.exists():
+        return path
+    found = recipes.get(path.stem)
     if found is None:
-        raise FileNotFoundError(f"there is no config {name!r}; a path, or one of: {', '.join(installed())}")
-    return f"{FLAG}{found}{colon}{args}"
+        raise FileNotFoundError(f"there is no config {name!r}; a path, or one of: {told}")
+    if path != Path("configs", f"{path.stem}.py"):
+        raise FileNotFoundError(f"there is no config {name!r}; for the installed recipe give --config={path.stem}")
+    print(f"semivit: {name} is not in {os.getcwd()}; taking the installed recipe {path.stem}", file=sys.stderr)
+    return found
 
 
 def asks_for_help(argv: Sequence[str]) -> bool:

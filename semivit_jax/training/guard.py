@@ -4,6 +4,7 @@ Pure functions on a small JSON-ready history, which travels in every checkpoint.
 """
 
 import dataclasses
+import math
 
 from semivit_jax.config import TrainConfig
 from semivit_jax.stages.spec import Health
@@ -45,6 +46,12 @@ class History:
     healthy_evaluation_step: int = 0
 
 
+def highest_plausible_share(share: float, images: int) -> float:
+    """Upper end of Wilson's interval for a share of so many images, at three standard deviations (99.7 %)."""
+    z2 = 9.0 / images
+    return (share + z2 / 2 + math.sqrt(z2 * share * (1 - share) + z2 * z2 / 4)) / (1 + z2)
+
+
 def load(stored: dict) -> History:
     """History from a checkpoint's facts."""
     return History(**{**stored, "mask_rates": tuple(stored["mask_rates"])})
@@ -82,7 +89,8 @@ def after_step(
         if history.dropped_in_a_row >= config.max_nonfinite_in_a_row:
             row = f"{counted(history.dropped_in_a_row, 'update')} in a row, since step {first}"
             # Dropped updates left the weights as they were.
-            return history, Complaint(f"loss or gradient was not finite in {row}", healthy_until=step)
+            limit = f"(config.train.max_nonfinite_in_a_row = {config.max_nonfinite_in_a_row})"
+            return history, Complaint(f"loss or gradient was not finite in {row} {limit}", healthy_until=step)
         return history, None
     history = dataclasses.replace(history, dropped_in_a_row=0, first_dropped_step=-1)
     if rate is None or health is None or not armed:
@@ -97,20 +105,33 @@ def after_step(
         since = step - len(window)
         return history, Complaint(
             f"{health.step} collapsed: its mean over the last {len(window)} steps is {mean:.4f}, "
-            f"its best was {history.best_mask_rate:.4f}; it fell since about step {since}",
+            f"its best was {history.best_mask_rate:.4f}; it fell since about step {since} "
+            f"(config.train.collapse_mask_rate_share = {config.collapse_mask_rate_share})",
             healthy_until=since,
         )
     return history, None
 
 
 def after_evaluation(
-    history: History, *, step: int, score: float, health: Health, armed: bool, config: TrainConfig
+    history: History, *, step: int, score: float, images: int, health: Health, armed: bool, config: TrainConfig
 ) -> tuple[History, Complaint | None]:
-    """Takes in what the stage's health names of an evaluation; returns (history, complaint or None)."""
+    """Takes in what the stage's health names of an evaluation; returns (history, complaint or None).
+
+    A score counts as low where chance does not explain it: of few images, half the best score says nothing.
+
+    Args:
+      history: before the evaluation.
+      step: that was evaluated.
+      score: a share of the images, or about as uncertain as one.
+      images: that it is of.
+      health: of the stage.
+      armed: see `after_step`.
+      config: limits.
+    """
     if not armed:
         return history, None
     best = max(history.best_teacher_acc1, score)
-    low = score < config.collapse_accuracy_share * best
+    low = highest_plausible_share(score, images) < config.collapse_accuracy_share * best
     history = dataclasses.replace(
         history,
         best_teacher_acc1=best,
@@ -120,7 +141,8 @@ def after_evaluation(
     )
     if history.low_evaluations >= 2:
         return history, Complaint(
-            f"{health.told} collapsed: {score:.4f}, its best was {best:.4f}; low since step {history.low_since_step}",
+            f"{health.told} collapsed: {score:.4f}, its best was {best:.4f}; low since step {history.low_since_step} "
+            f"(config.train.collapse_accuracy_share = {config.collapse_accuracy_share})",
             healthy_until=history.healthy_evaluation_step,
         )
     return history, None

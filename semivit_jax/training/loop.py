@@ -1,7 +1,7 @@
 """Run one stage from its last good checkpoint to its end."""
 
 import time
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -94,6 +94,7 @@ class Loop:
         make_key = jax.jit(lambda: stage_key(run.config, self.plan.stage), out_shardings=sharding.replicated(run.mesh))
         self.key = make_key()
         self.log_failure: OSError | None = None
+        self.unwritten: dict[str, float] = {}  # logged of the present step
         self.pace = Pace(images_per_update=self.plan.batch_size * (1 + self.plan.unlabeled_ratio))
 
     def train(self, state: TrainState, laps: Laps, *, compiles: bool) -> None:
@@ -131,7 +132,7 @@ class Loop:
                 exit_code = self._agreed_stop(step)
                 if evaluate_now or save_now or exit_code:
                     # A checkpoint holds everything up to its step, so what is still in flight is read first.
-                    self._consume(*pending)
+                    self._consume(*pending, evaluated_next=evaluate_now)
                     pending = None
                 if evaluate_now:
                     self._evaluate(step, state)
@@ -167,8 +168,11 @@ class Loop:
             return 0
         return INTERRUPTED if any_host(code == INTERRUPTED) else PREEMPTED
 
-    def _consume(self, step: int, found: Any) -> None:
-        """Adds one update's metrics to the windows, shows them to the guard, and logs when due."""
+    def _consume(self, step: int, found: Any, *, evaluated_next: bool = False) -> None:
+        """Adds one update's metrics to the windows, shows them to the guard, and logs when due.
+
+        What is logged of a step that is `evaluated_next` waits for the evaluation: a step has one line.
+        """
         found = jax.device_get(found)
         self.progress.window.add(found)
         if step > self.plan.total_steps - self.plan.steps_per_epoch:
@@ -186,6 +190,8 @@ class Loop:
         )
         if complaint or step % self.run.config.log.every_steps == 0 or step == self.plan.total_steps:
             self._log(step)
+            if complaint or not evaluated_next:
+                self._write(step)
         if complaint:
             raise Collapsed(complaint.text, healthy_until=complaint.healthy_until)
 
@@ -202,14 +208,16 @@ class Loop:
             **self.pace.values(),
             "perf/bad_records": float(self.batches.bad_records),  # of this host since this start
         }
-        self._write(step, values, undefined={f"train/{k}" for k in self.progress.window.empty()})
+        self.unwritten = values
+        self.line.show(step, values, undefined={f"train/{k}" for k in self.progress.window.empty()})
         self.progress.window.reset()
         self.pace.restart()
 
-    def _write(self, step: int, values: Mapping[str, float], *, undefined: Set[str] = frozenset()) -> None:
-        """To all writers, and but for the undefined ones to the console."""
-        self._keep_log(lambda: self.writer.write(step, values))
-        self.line.show(step, values, undefined=undefined)
+    def _write(self, step: int) -> None:
+        """Gives all writers what has been logged of a step."""
+        values, self.unwritten = self.unwritten, {}
+        if values:
+            self._keep_log(lambda: self.writer.write(step, values))
 
     def _keep_log(self, call: Callable[[], None]) -> None:
         """Where a writer fails, the others hear of it before this process leaves."""
@@ -229,10 +237,12 @@ class Loop:
                     self.compiled.eval_step, params, self.evaluation, grade=stage.grade, mesh=self.run.mesh
                 )
                 values |= {f"{prefix}/{k}": v for k, v in found.items()}
+        self.unwritten |= values
+        self._write(step)
         if not values:
             return
         self.progress.evaluation = values
-        self._write(step, values)
+        self.line.show(step, values)
         score = self.spec.score
         reached = values.get(f"val_ema/{score}", values[f"val/{score}"])
         if reached > self.progress.best_score:
@@ -245,6 +255,7 @@ class Loop:
                 self.progress.history,
                 step=step,
                 score=values[self.spec.health.evaluation],
+                images=len(self.run.task.eval),
                 health=self.spec.health,
                 armed=self._armed(step),
                 config=self.run.config.train,

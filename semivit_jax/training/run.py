@@ -10,20 +10,24 @@ import jax
 
 from semivit_jax import console, files
 from semivit_jax.checkpoints import init_from, workdir
+from semivit_jax.checkpoints.reading import CheckpointError
 from semivit_jax.config import HOST, Config, ConfigError
-from semivit_jax.data.dataset import describe, open_task
+from semivit_jax.data import duplicates
+from semivit_jax.data.dataset import TaskData, changes_since, describe, open_task
 from semivit_jax.data.sources.errors import DatasetError
 from semivit_jax.data.splits import SplitError
 from semivit_jax.files import Path, read_json
 from semivit_jax.hosts import agreement, stopping
+from semivit_jax.plan import Plan
 from semivit_jax.recipes import label
 from semivit_jax.recipes.keys import unmarked
 from semivit_jax.stages import STAGES, label_free
-from semivit_jax.training import sharding, summary
+from semivit_jax.training import lease, sharding, summary
 from semivit_jax.training.claim import claim
 from semivit_jax.training.loop import run_stage
 from semivit_jax.training.process import prepare_process
 from semivit_jax.training.setup import Run, check_stage, plan_stage
+from semivit_jax.training.start import check_source
 
 FEW_FOR_PRE_TRAINING = 10_000  # images; below, pre-training on own photos alone rarely pays
 
@@ -48,32 +52,50 @@ def train(config: Config, folder: Path, *, notes: Sequence[str] = ()) -> None:
     if agreement.from_first_host(workdir.is_done(folder)):
         workdir.claim(folder, config, first_host=False, say=console.say)
         if first_host:
-            summary.print_summary(read_json(folder / "summary.json"))
+            show_finished(config, folder)
         return
     if config.init_from and not agreement.from_first_host(workdir.has_checkpoint(folder / config.stages[0])):
         agreement.together(lambda: init_from.check(config.init_from), errors=(ConfigError, OSError))
+    with lease.held(folder):
+        _train_held(config, folder)
+
+
+def show_finished(config: Config, folder: Path) -> None:
+    """Prints the table of a finished run, and before it what has changed in its images since."""
+    try:
+        changes = changes_since(config, folder)
+    except (DatasetError, OSError) as error:
+        console.say(f"{folder} is finished; its images cannot be compared with those of now: {error}")
+    else:
+        if changes:
+            console.say(
+                f"warning: {folder} is finished, and its table is that of the images it began with. Since then: "
+                f"{changes}. To train on those of now, give another --workdir"
+            )
+    summary.print_summary(read_json(folder / "summary.json"))
+
+
+def _train_held(config: Config, folder: Path) -> None:
+    """Trains in a workdir that no other run holds."""
+    first_host = jax.process_index() == 0
     with contextlib.ExitStack() as on_error:
         if first_host and not (folder / "config.json").exists():
-            # What is wrong with data or batches is mended with other values, which a claimed folder would refuse.
+            # What is wrong with data, batches or weights is mended with other values, which a claimed folder would
+            # refuse.
             on_error.callback(workdir.release, folder)
         claim(folder, config, first_host=first_host)
-        task = agreement.together(
-            lambda: open_task(config, workdir=folder if first_host else None, label_free=label_free()),
-            errors=(DatasetError, SplitError, OSError),
-        )
+        task = agreement.together(lambda: _open(config, folder), errors=(DatasetError, SplitError, OSError))
         console.say(describe(task))
+        if first_host:
+            for line in duplicates.warnings(task):
+                console.say(f"warning: {line}")
         agreement.same_on_every_host({"data listing": task.listing_hash, "split": task.split_hash})
         pre_trains = any(STAGES[stage].pre_training for stage in config.stages)
         if config.data.dataset == "own_folder" and pre_trains and not config.init_from:
             warn_of_few(len(task.split.training))
         with stopping.listening() as stop:
             one = Run(config, folder, task, sharding.make_mesh(config.mesh.fsdp), stop)
-            # All of them before the first one starts: what a stage refuses is told at once, not hours later.
-            plans = [plan_stage(one, stage) for stage in config.stages]
-            agreement.same_on_every_host({f"plan of {plan.stage}": str(plan) for plan in plans})
-            for plan in plans:
-                if not workdir.is_done(folder / plan.stage):
-                    check_stage(one, plan)
+            plans = plan_stages(one)
             on_error.pop_all()
             one = dataclasses.replace(one, config=label.label_plans(config, plans))
             for plan in plans:
@@ -84,6 +106,30 @@ def train(config: Config, folder: Path, *, notes: Sequence[str] = ()) -> None:
         workdir.mark_done(folder)
 
     agreement.on_first_host(finish)  # the others wait: a host that left earlier would take them along
+
+
+def _open(config: Config, folder: Path) -> TaskData:
+    """The images of a run; one that begins keeps none back that its first weights were trained on with a label."""
+    seen = init_from.seen(files.path(config.init_from), label_free()) if config.init_from else None
+    task = open_task(config, workdir=folder, label_free=label_free(), first_host=jax.process_index() == 0, seen=seen)
+    return task
+
+
+def plan_stages(run: Run) -> list[Plan]:
+    """Plans of all stages, each checked before the first one starts.
+
+    What a stage refuses, also of the weights to start from, is told at once, not hours later.
+    """
+    plans = [plan_stage(run, stage) for stage in run.config.stages]
+    agreement.same_on_every_host({f"plan of {plan.stage}": str(plan) for plan in plans})
+
+    def check() -> None:
+        for plan in plans:
+            if not workdir.is_done(run.workdir / plan.stage):
+                check_source(run, plan.stage, check_stage(run, plan))
+
+    agreement.together(check, errors=(ConfigError, CheckpointError))
+    return plans
 
 
 def warn_of_few(num_images: int) -> None:

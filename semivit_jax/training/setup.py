@@ -1,6 +1,7 @@
 """Set up a stage before its first step: the Run it belongs to, and its plan."""
 
 import dataclasses
+from typing import Any
 
 import jax
 
@@ -14,6 +15,8 @@ from semivit_jax.plan import Plan, to_dict
 from semivit_jax.recipes.planning import fit_batch, make_plan
 from semivit_jax.stages import make_stage
 from semivit_jax.words import counted
+
+PyTree = Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,16 +44,19 @@ def plan_stage(run: Run, name: str) -> Plan:
     return dataclasses.replace(plan, deviations=(*lowered, *plan.deviations))
 
 
-def check_stage(run: Run, plan: Plan) -> None:
+def check_stage(run: Run, plan: Plan) -> PyTree:
     """Makes the stage and describes its state, so that what a model refuses is told before any stage has begun.
 
     Nothing is compiled, and no array of the state is made.
+
+    Returns:
+      Its parameters, as shapes.
 
     Raises:
       ConfigError: names the key.
     """
     stage = make_stage(run.config, plan, backend=run.mesh.devices.flat[0].platform)
-    jax.eval_shape(stage.init, jax.random.key(0))
+    return jax.eval_shape(stage.init, jax.random.key(0)).params
 
 
 def keep_plan(run: Run, plan: Plan) -> None:

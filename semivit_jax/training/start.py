@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from semivit_jax import console
-from semivit_jax.checkpoints import init_from, reading, recovery, warm_start
+from semivit_jax.checkpoints import init_from, reading, recovery, warm_start, workdir
 from semivit_jax.checkpoints.warm_start import Crossing, Transfer
 from semivit_jax.files import Path, write_json
 from semivit_jax.hosts import agreement
@@ -20,8 +20,8 @@ from semivit_jax.stages.state import TrainState
 from semivit_jax.training import guard, rollback, writers
 from semivit_jax.training.compiled import Compiled, stage_key
 from semivit_jax.training.progress import Progress, best_key, fresh_progress
-from semivit_jax.training.setup import Run
-from semivit_jax.weights.folder import is_import, load_imported
+from semivit_jax.training.setup import PyTree, Run
+from semivit_jax.weights.folder import is_import, load_imported, load_spec, stored_shapes
 
 
 class Inherited(NamedTuple):
@@ -79,11 +79,44 @@ def inherit(run: Run, compiled: Compiled, state: TrainState) -> TrainState:
     return state
 
 
+def check_source(run: Run, stage: str, params: PyTree) -> None:
+    """Raises where a stage could not start from what config.init_from names; reads names and shapes alone.
+
+    Args:
+      run: with its config.
+      stage: of the run. One that goes on, or starts from a stage of this run, reads nothing else.
+      params: of the stage, as shapes.
+
+    Raises:
+      ConfigError, CheckpointError: as `inherit` would.
+    """
+    goes_on = workdir.has_checkpoint(run.workdir / stage)
+    if goes_on or not run.config.init_from or earlier_stages(run, stage):
+        return
+    source = init_from.find(run.config.init_from)
+    if is_import(source):
+        origin, theirs, available = IMPORT, load_spec(source), stored_shapes(source)
+    else:
+        origin, theirs = _stage_of(source), _model_of(source)
+        shapes = {n: s for n, s in reading.array_shapes(source).items() if n.startswith("params.")}
+        available = {n.removeprefix("params."): jax.ShapeDtypeStruct(s, "float32") for n, s in shapes.items()}
+    way = crossing(run, stage, origin, theirs)
+    named = {way.name(n): a for n, a in available.items()}
+    warm_start.plan_transfer(str(source), named, reading.flat(params), way)
+
+
+def _stage_of(checkpoint: Path) -> str:
+    return checkpoint.parent.parent.name
+
+
+def _model_of(checkpoint: Path) -> ModelSpec:
+    facts = reading.read_facts(checkpoint)
+    return STAGES[_stage_of(checkpoint)].model(stored.check_stored(facts["config"]), len(facts["class_names"]))
+
+
 def inherit_checkpoint(source: Path, run: Run, compiled: Compiled, state: TrainState) -> Inherited:
     """Weights of an earlier stage; the teacher starts from their average where they have one."""
-    from_stage, facts = source.parent.parent.name, reading.read_facts(source)
-    theirs = STAGES[from_stage].model(stored.check_stored(facts["config"]), len(facts["class_names"]))
-    way = crossing(run, compiled.stage.name, from_stage, theirs)
+    way = crossing(run, compiled.stage.name, _stage_of(source), _model_of(source))
     places = jax.tree.map(lambda leaf: leaf.sharding, compiled.target.params)
     params, transfer = warm_start.from_checkpoint(source, state.params, places, crossing=way, tree="params")
     state = dataclasses.replace(state, params=params)
@@ -95,7 +128,7 @@ def inherit_checkpoint(source: Path, run: Run, compiled: Compiled, state: TrainS
         else:
             ema_params = jax.tree.map(jnp.copy, params)
         state = dataclasses.replace(state, ema_params=ema_params)
-    return Inherited(state, transfer, facts["class_names"])
+    return Inherited(state, transfer, reading.read_facts(source)["class_names"])
 
 
 def inherit_import(folder: Path, run: Run, compiled: Compiled, state: TrainState) -> Inherited:

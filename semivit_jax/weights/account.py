@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 from rich.table import Table
 
+_BLOCK_NUMBER = re.compile(r"(?<=\.)\d+(?=\..*\.)|(?<=block_)\d+(?=/)")
+
 
 class Status(enum.StrEnum):
     LOADED = "loaded"
@@ -38,12 +40,13 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class ImportReport:
-    """Rows of the weights and, where the source has one, of their moving average."""
+    """Rows of the weights and, where the source has one, of their moving average; notes say what was assumed."""
 
     source: str
     kind: str
     params: tuple[Row, ...]
     ema_params: tuple[Row, ...] | None
+    notes: tuple[str, ...]
 
     def to_json(self) -> dict:
         """Plain dict, read back by `from_json`."""
@@ -51,13 +54,14 @@ class ImportReport:
 
     @classmethod
     def from_json(cls, record: Mapping) -> "ImportReport":
-        """Inverse of `to_json`."""
+        """Inverse of `to_json`; earlier records have no notes."""
         ema = record["ema_params"]
         return cls(
             source=record["source"],
             kind=record["kind"],
             params=tuple(map(_row_from_json, record["params"])),
             ema_params=None if ema is None else tuple(map(_row_from_json, ema)),
+            notes=tuple(record.get("notes", ())),
         )
 
     def tables(self) -> list[Table]:
@@ -100,4 +104,4 @@ def _shapes(row: Row) -> str:
 
 def _summary(names: tuple[str, ...]) -> str:
     """Names of all blocks as one, the block number starred."""
-    return ", ".join(dict.fromkeys(re.sub(r"\.\d+\.(?=.*\.)", ".*.", name) for name in names))
+    return ", ".join(dict.fromkeys(_BLOCK_NUMBER.sub("*", name) for name in names))

@@ -101,6 +101,7 @@ def recognise(tensors: Tensors, configs: Configs) -> Source | None:
         decoder_num_heads=None,
         pool="mean",
         size={},
+        image_size=None,
         beside=beside_hugging_face(configs) if kind else beside_timm(configs),
     )
 

@@ -74,7 +74,7 @@ class Exchange:
     Attributes:
       known: layouts that are recognised, for people.
       model_types: the same as Hugging Face's config.json calls them.
-      recognise: (tensors without the prefix of timm's wrapper, configs) -> the source; None where it is not of this
+      recognise: (tensors without prefixes of wrappers, configs) -> the source; None where it is not of this
         family. Raises ValueError for one that looks alike and computes otherwise, by name.
       spec: (source, wanted) -> the model that takes as much of the source as possible. Raises ValueError for what
         the family does not have.

@@ -18,14 +18,12 @@ def recognise(tensors: Tensors, configs: Configs) -> Source:
     """Recognises whose weights a state dict holds: by the config beside it, else by the names of its tensors.
 
     Args:
-      tensors: the state dict as stored.
+      tensors: the state dict without prefixes of wrappers.
       configs: parsed config.json and preprocessor_config.json, where they lie beside it.
 
     Raises:
       ValueError: a layout that is not known, or a variant the models here cannot represent, by name.
     """
-    if not model_type(configs):
-        tensors = tensors.without_prefix("timm_model.")  # of timm's models inside Hugging Face's
     for exchange in EXCHANGES.values():
         source = exchange.recognise(tensors, configs)
         if source is not None:

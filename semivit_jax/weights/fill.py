@@ -9,8 +9,11 @@ import numpy as np
 from semivit_jax.weights import layout
 from semivit_jax.weights.account import Row, Status
 from semivit_jax.weights.layout import Table
+from semivit_jax.weights.prefixes import COUNTERS
 from semivit_jax.weights.tensors import Tensors
 from semivit_jax.words import counted
+
+_NO_WEIGHTS = (COUNTERS, "counter of the training, no weight")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,8 +67,8 @@ def fill(tensors: Tensors, target: Target) -> Filled:
     """Reads every parameter of `target` from the source.
 
     Raises:
-      ValueError: shapes that do not fit (both are named), parameters the source lacks, or tensors the
-        model has no place for.
+      ValueError: shapes that do not fit (both are named), parameters the source lacks, tensors the model has no
+        place for, or one with numbers that are not finite.
     """
     found, lacking = _find(tensors, target)
     shapes = {path: layout.our_shape(slot, tensors.shapes.__getitem__) for path, slot in found.items()}
@@ -73,7 +76,7 @@ def fill(tensors: Tensors, target: Target) -> Filled:
     params, rows = {}, []
     for path, shape in target.shapes.items():
         if path in found:
-            array = layout.join(found[path], tensors.read)
+            array = layout.join(found[path], lambda name: _read_sound(tensors, name))
             fits = array.shape == shape
             params[path] = array if fits else target.resizers[path].apply(array, shape)
             status = Status.LOADED if fits else Status.RESIZED
@@ -85,6 +88,14 @@ def fill(tensors: Tensors, target: Target) -> Filled:
     for path in target.drawn:
         rows.append(Row(Status.REINITIALISED, path, (), None, None, "drawn by the run that starts from here"))
     return Filled(params=params, rows=(*rows, *_left_over(tensors, found, target)))
+
+
+def _read_sound(tensors: Tensors, name: str) -> np.ndarray:
+    array = tensors.read(name)
+    if not np.isfinite(array).all():
+        number = array[~np.isfinite(array)].flat[0]
+        raise ValueError(f"{name}: holds {number}, so the source is damaged, or its training had diverged")
+    return array
 
 
 def _find(tensors: Tensors, target: Target) -> tuple[dict[str, layout.Slot], list[str]]:
@@ -143,7 +154,8 @@ def _left_over(tensors: Tensors, found: Mapping[str, layout.Slot], target: Targe
     for name, shape in tensors.shapes.items():
         if name in used:
             continue
-        reason = next((reason for pattern, reason in target.expendable if re.match(pattern, name)), None)
+        known = (*target.expendable, _NO_WEIGHTS)
+        reason = next((reason for pattern, reason in known if re.match(pattern, name)), None)
         if reason is None:
             homeless.append(f"{name} {shape}")
         else:

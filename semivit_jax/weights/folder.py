@@ -3,6 +3,8 @@
 import json
 import pathlib
 
+import jax
+import safetensors
 import safetensors.numpy
 
 from semivit_jax.files import AnyPath
@@ -26,8 +28,7 @@ def save_imported(folder: AnyPath, imported: Imported) -> None:
       FileExistsError: the folder already holds an import.
     """
     folder = pathlib.Path(folder)
-    if (folder / RECORD_FILE).exists():
-        raise FileExistsError(f"{folder}: already holds an import, give another folder")
+    require_no_import(folder)
     folder.mkdir(parents=True, exist_ok=True)
     weights = imported.weights
     safetensors.numpy.save_file(layout.flatten(weights.params), folder / PARAMS_FILE)
@@ -43,6 +44,12 @@ def save_imported(folder: AnyPath, imported: Imported) -> None:
     (folder / RECORD_FILE).write_text(json.dumps(record, indent=1) + "\n")
 
 
+def require_no_import(folder: AnyPath) -> None:
+    """Raises FileExistsError where a folder already holds an import."""
+    if is_import(folder):
+        raise FileExistsError(f"{folder}: already holds an import, give another folder")
+
+
 def is_import(folder: AnyPath) -> bool:
     """Whether a folder holds a finished import."""
     return (pathlib.Path(folder) / RECORD_FILE).is_file()
@@ -56,6 +63,13 @@ def load_preprocessing(folder: AnyPath) -> Preprocessing:
 def load_spec(folder: AnyPath) -> ModelSpec:
     """The model that the weights of an import fit."""
     return from_record(json.loads((pathlib.Path(folder) / RECORD_FILE).read_text())["facts"])
+
+
+def stored_shapes(folder: AnyPath) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes of the weights of an import under dotted names; no array is read."""
+    with safetensors.safe_open(pathlib.Path(folder) / PARAMS_FILE, "numpy") as file:
+        shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - no mapping
+    return {name.replace("/", "."): jax.ShapeDtypeStruct(tuple(shape), "float32") for name, shape in shapes.items()}
 
 
 def load_imported(folder: AnyPath) -> Imported:

@@ -9,8 +9,9 @@ from semivit_jax.weights.account import ImportReport
 from semivit_jax.weights.exchange import Wanted
 from semivit_jax.weights.fill import Filled, fill
 from semivit_jax.weights.locate import locate
+from semivit_jax.weights.preprocessing import Preprocessing
 from semivit_jax.weights.sources import Source
-from semivit_jax.weights.tensors import open_weights
+from semivit_jax.weights.state_dicts import open_weights
 from semivit_jax.weights.weights import Weights
 from semivit_jax.words import counted
 
@@ -37,18 +38,28 @@ def import_weights(source: str, *, variant: str, pool: str | None, image_size: i
       source: a file, a folder, or "hf://org/name".
       variant: a row of the model tables, such as "vit_b16" or "convnext_tiny".
       pool: "mean" or "cls"; None keeps the source's own.
-      image_size: pixels; None keeps the source's own. Position embeddings are resized to fit.
+      image_size: pixels; None keeps the source's own, told by its config or by its position embedding. Position
+        embeddings are resized to fit.
       decoder: import encoder and decoder of an MAE, to continue its pre-training.
 
     Raises:
-      FileNotFoundError, ImportError: the source cannot be read (see `locate` and `tensors`).
+      FileNotFoundError, ImportError: the source cannot be read (see `locate` and `state_dicts`).
       ValueError: the source is not known, not representable, or does not fit the variant.
     """
     files = locate(source)
     state_dicts = open_weights(files.weights)
     found = exchanges.recognise(state_dicts.params, files.configs)
     ema = None if state_dicts.ema_params is None else exchanges.recognise(state_dicts.ema_params, files.configs)
-    return import_sources(source, found, ema, variant=variant, pool=pool, image_size=image_size, decoder=decoder)
+    return import_sources(
+        source,
+        found,
+        ema,
+        variant=variant,
+        pool=pool,
+        image_size=image_size,
+        decoder=decoder,
+        notes=state_dicts.notes,
+    )
 
 
 def import_sources(
@@ -60,6 +71,7 @@ def import_sources(
     pool: str | None,
     image_size: int | None,
     decoder: bool,
+    notes: tuple[str, ...],
 ) -> Imported:
     """What `import_weights` does once the weights, and their moving average where there is one, are recognised.
 
@@ -68,10 +80,9 @@ def import_sources(
       found: the weights.
       ema: their moving average.
       variant, pool, image_size, decoder: as in `import_weights`.
+      notes: what people should know of the choice of these weights.
     """
-    preprocessing = found.beside.preprocessing
-    if image_size is not None:
-        preprocessing = dataclasses.replace(preprocessing, image_size=image_size)
+    preprocessing, assumed = _view(found, image_size)
     spec = _spec(found, Wanted(variant, pool, preprocessing.image_size, decoder))
     filled = _fill(found, spec)
     names = found.beside.class_names if "head/kernel" in filled.params else None
@@ -84,8 +95,45 @@ def import_sources(
     return Imported(
         weights=Weights(spec, layout.unflatten(filled.params), names, preprocessing),
         ema_params=None if filled_ema is None else layout.unflatten(filled_ema.params),
-        report=ImportReport(name, found.kind, filled.rows, None if filled_ema is None else filled_ema.rows),
+        report=ImportReport(
+            name,
+            found.kind,
+            filled.rows,
+            None if filled_ema is None else filled_ema.rows,
+            notes=(*notes, *found.beside.notes, *assumed),
+        ),
     )
+
+
+def _view(source: Source, image_size: int | None) -> tuple[Preprocessing, tuple[str, ...]]:
+    """The preprocessing, and a note on what of it is assumed.
+
+    The image size is the one asked for, else the config's, else that of the position embedding, else the authors'.
+
+    Raises:
+      ValueError: config and position embedding contradict each other, and no size is asked for.
+    """
+    view, assumed = source.beside.preprocessing, source.beside.assumed
+    size = view.image_size
+    if image_size is not None:
+        size = image_size
+    elif source.image_size is not None and "image_size" in assumed:
+        size = source.image_size
+    elif source.image_size not in (None, size):
+        raise ValueError(
+            f"the config beside the weights says {size} pixels, and their position embedding is for "
+            f"{source.image_size}: --image_size says which"
+        )
+    view = dataclasses.replace(view, image_size=size)
+    if not assumed:
+        return view, ()
+    known = image_size is not None or source.image_size is not None
+    guessed = [f"{name} {_told(getattr(view, name))}" for name in assumed if name != "image_size" or not known]
+    return view, (f"nothing in the source tells {', '.join(guessed)}: assumed, as the authors of such weights have it",)
+
+
+def _told(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _spec(source: Source, wanted: Wanted) -> ModelSpec:

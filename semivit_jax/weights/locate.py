@@ -6,6 +6,9 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from semivit_jax import files
+from semivit_jax.weights.preprocessors import get, is_section
+
 HUB_PREFIX = "hf://"
 CONFIG_FILES = ("config.json", "preprocessor_config.json")
 SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")  # in order of preference
@@ -39,7 +42,7 @@ def locate(source: str) -> SourceFiles:
     """
     if source.startswith(HUB_PREFIX):
         return _locate_in(source, _download(source))
-    path = pathlib.Path(source).expanduser()
+    path = pathlib.Path(files.expanded(source))
     if path.is_dir():
         return _locate_in(source, path)
     if not path.is_file():
@@ -65,7 +68,11 @@ def _weights_in(source: str, folder: pathlib.Path) -> tuple[pathlib.Path, ...]:
 
 def _parts(folder: pathlib.Path) -> tuple[str, ...]:
     """Names of the files over which a state dict is split."""
-    return tuple(sorted(set(json.loads((folder / SHARD_INDEX).read_text())["weight_map"].values())))
+    index = _read_config(folder / SHARD_INDEX)
+    parts = get(index, "weight_map", is_section, "an object", {}).values()
+    if not parts or not all(isinstance(part, str) for part in parts):
+        raise ValueError(f"{folder / SHARD_INDEX}: expected the names of files under 'weight_map'")
+    return tuple(sorted(set(parts)))
 
 
 def _read_configs(folder: pathlib.Path) -> dict[str, Mapping]:
@@ -80,9 +87,12 @@ def _read_config(path: pathlib.Path) -> Mapping:
             raise ValueError(f"{path}: lacks the key {key!r}")
 
     try:
-        return json.loads(path.read_text(), object_hook=Section)
-    except json.JSONDecodeError as error:
+        config = json.loads(path.read_bytes(), object_hook=Section)
+    except (ValueError, RecursionError) as error:  # of its syntax, its encoding, or brackets without end
         raise ValueError(f"{path}: is no JSON ({error})") from error
+    if not isinstance(config, Section):
+        raise ValueError(f"{path}: holds no JSON object, but {type(config).__name__}")
+    return config
 
 
 def _download(source: str) -> pathlib.Path:

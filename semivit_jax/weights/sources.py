@@ -7,11 +7,15 @@ from typing import Any
 from semivit_jax.models.layers import LAYER_NORM_EPS
 from semivit_jax.weights.account import Row
 from semivit_jax.weights.layout import Table
-from semivit_jax.weights.preprocessing import IMAGENET_224, Preprocessing, from_hugging_face, from_timm
+from semivit_jax.weights.preprocessing import IMAGENET_224, Preprocessing
+from semivit_jax.weights.preprocessors import from_hugging_face, from_timm, get, is_number, is_pixels, is_section
 from semivit_jax.weights.tensors import Tensors
 
 Configs = Mapping[str, Mapping]
 """Parsed config.json and preprocessor_config.json, where they lie beside the weights."""
+
+UNSAID = ("image_size", "crop_fraction", "interpolation", "mean", "std")
+"""Of Preprocessing, what a file of tensors alone does not tell."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,12 +25,16 @@ class Beside:
     Attributes:
       layer_norm_eps: read from its config, or what its authors compute with.
       preprocessing: read from its config, or what its authors evaluate with.
+      assumed: fields of `preprocessing` that nothing beside the tensors tells.
       class_names: None where they are not stored.
+      notes: what people should know.
     """
 
     layer_norm_eps: float
     preprocessing: Preprocessing
+    assumed: tuple[str, ...]
     class_names: tuple[str, ...] | None
+    notes: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +51,7 @@ class Source:
       decoder_num_heads: of the decoder; None where there is none.
       pool: what its head reads, "mean" or "cls"; encoders without a head count as "cls".
       size: what is known of the family's size beside the shapes, by the size's own names.
+      image_size: pixels that its position embedding is for; None where it has none, or fits other sizes itself.
       beside: what is known of any model beside its tensors.
     """
 
@@ -55,6 +64,7 @@ class Source:
     decoder_num_heads: int | None
     pool: str
     size: Mapping[str, Any]
+    image_size: int | None
     beside: Beside
 
     @property
@@ -65,13 +75,15 @@ class Source:
 
 def model_type(configs: Configs) -> str:
     """Hugging Face's word for the model; "" in timm's layout, where the names of the tensors tell."""
-    kind = configs.get("config.json", {}).get("model_type", "timm_wrapper")
-    return "" if kind == "timm_wrapper" else kind
+    kind = configs.get("config.json", {}).get("model_type") or "timm_wrapper"
+    return "" if kind == "timm_wrapper" else str(kind)
 
 
 def timm_config(configs: Configs) -> Mapping:
-    """timm's config.json; empty where none lies there."""
+    """timm's config.json; empty where none lies there. Early ones hold `pretrained_cfg` alone, without its name."""
     config = configs.get("config.json", {})
+    if "pretrained_cfg" not in config and "architecture" in config:
+        return {"pretrained_cfg": config}
     return config if "pretrained_cfg" in config else {}
 
 
@@ -79,9 +91,10 @@ def beside_timm(configs: Configs) -> Beside:
     """What timm's config.json says, or the authors of weights without one."""
     config = timm_config(configs)
     if not config:
-        return Beside(LAYER_NORM_EPS, IMAGENET_224, None)
+        return Beside(LAYER_NORM_EPS, IMAGENET_224, UNSAID, None, ())
+    said = from_timm(config)
     labels = config.get("label_names") or config["pretrained_cfg"].get("label_names")
-    return Beside(LAYER_NORM_EPS, from_timm(config["pretrained_cfg"]), tuple(labels) if labels else None)
+    return Beside(LAYER_NORM_EPS, said.preprocessing, (), _names(labels, "label_names"), said.notes)
 
 
 def beside_hugging_face(configs: Configs) -> Beside:
@@ -90,19 +103,28 @@ def beside_hugging_face(configs: Configs) -> Beside:
     Raises:
       ValueError: another activation than the exact GELU.
     """
-    config = configs["config.json"]
+    config, preprocessor = configs["config.json"], configs.get("preprocessor_config.json")
     if config["hidden_act"] != "gelu":
         raise ValueError(f"hidden_act {config['hidden_act']!r}: the models here use the exact 'gelu'")
-    labels = config.get("id2label")
-    class_names = tuple(labels[str(i)] for i in range(len(labels))) if labels else None
-    return Beside(config["layer_norm_eps"], _hugging_face_preprocessing(configs), class_names)
-
-
-def _hugging_face_preprocessing(configs: Configs) -> Preprocessing:
-    """From the preprocessor beside the weights, or from timm's part of the config where that is the one."""
-    config, preprocessor = configs["config.json"], configs.get("preprocessor_config.json")
+    eps = get(config, "layer_norm_eps", is_number, "a number", None)
+    if eps is None or eps <= 0:
+        raise ValueError(f"layer_norm_eps {config['layer_norm_eps']!r}: must be a number above 0")
+    labels = get(config, "id2label", is_section, "an object", {})
+    names = _names([labels[str(number)] for number in range(len(labels))], "id2label")
     if "pretrained_cfg" in config:
-        return from_timm(config["pretrained_cfg"])
-    if preprocessor is not None:
-        return from_hugging_face(preprocessor)
-    return dataclasses.replace(IMAGENET_224, image_size=config["image_size"])
+        said = from_timm(config)
+    elif preprocessor is not None:
+        said = from_hugging_face(preprocessor)
+    else:
+        size = get(config, "image_size", is_pixels, "pixels", IMAGENET_224.image_size)
+        view = dataclasses.replace(IMAGENET_224, image_size=size)
+        return Beside(eps, view, UNSAID[1:] if config.get("image_size") else UNSAID, names, ())
+    return Beside(eps, said.preprocessing, (), names, said.notes)
+
+
+def _names(labels: Any, key: str) -> tuple[str, ...] | None:
+    if not labels:
+        return None
+    if not (isinstance(labels, list) and all(isinstance(name, str) for name in labels)):
+        raise ValueError(f"{key}: expected a list of names")
+    return tuple(labels)

@@ -1,7 +1,10 @@
 """Translate ViTs and masked autoencoders from and to other libraries."""
 
+import dataclasses
+import re
+
 from semivit_jax.models.spec import ModelSpec
-from semivit_jax.weights import vit_names, vit_onnx, vit_target
+from semivit_jax.weights import vit_google, vit_grid, vit_names, vit_onnx, vit_target
 from semivit_jax.weights.account import Row, Status
 from semivit_jax.weights.exchange import Exchange, HuggingFace, Timm
 from semivit_jax.weights.fold import fold_layer_scale
@@ -22,10 +25,23 @@ _TIMM_ARCHITECTURES = {
 
 
 def recognise(tensors: Tensors, configs: Configs) -> Source | None:
-    """timm's names, which MAE, DINO, DINOv2 and Semi-ViT share, and Hugging Face's of `MODEL_TYPES`."""
+    """timm's names, which MAE, DINO, DINOv2 and Semi-ViT share, Hugging Face's of `MODEL_TYPES`, and Google's."""
     if model_type(configs):
-        return _hugging_face_source(tensors, configs) if model_type(configs) in MODEL_TYPES else None
-    return _timm_source(tensors, configs) if "patch_embed.proj.weight" in tensors.shapes else None
+        source = _hugging_face_source(tensors, configs) if model_type(configs) in MODEL_TYPES else None
+    elif "patch_embed.proj.weight" in tensors.shapes:
+        source = _timm_source(tensors.renamed(_without_chunk), configs)
+    else:
+        source = vit_google.recognise(tensors)
+    if source is None:
+        return None
+    source = vit_grid.with_image_size(source)
+    # Hugging Face's DINOv2 resizes its embedding to each image: its preprocessor rightly says another size.
+    return dataclasses.replace(source, image_size=None) if model_type(configs) == "dinov2" else source
+
+
+def _without_chunk(name: str) -> str:
+    """DINOv2 trains its blocks in chunks, `blocks.CHUNK.BLOCK.`, where the blocks are numbered throughout."""
+    return re.sub(r"^blocks\.\d+\.(\d+)\.", r"blocks.\1.", name)
 
 
 def _timm_source(tensors: Tensors, configs: Configs) -> Source:
@@ -50,6 +66,7 @@ def _timm_source(tensors: Tensors, configs: Configs) -> Source:
         decoder_num_heads=PUBLISHED_DECODER_HEADS if has_decoder else None,
         pool=pool,
         size={},
+        image_size=None,
         beside=beside_timm(configs),
     )
 
@@ -70,6 +87,7 @@ def _hugging_face_source(tensors: Tensors, configs: Configs) -> Source:
         decoder_num_heads=config["decoder_num_attention_heads"] if has_decoder else None,
         pool="cls",
         size={"num_heads": config["num_attention_heads"]},
+        image_size=None,
         beside=beside,
     )
 
@@ -87,6 +105,8 @@ def _refuse_unrepresentable(tensors: Tensors) -> None:
             raise ValueError(
                 f"{name}: register tokens (DINOv2 with registers) are not supported, take the plain variant"
             )
+        if name in ("dist_token", "embeddings.distillation_token"):
+            raise ValueError(f"{name}: models with a distillation token (DeiT) are not supported, take the plain one")
         if any(part in name for part in ("mlp.w12", "mlp.weights_in", "mlp.fc1_g")):
             raise ValueError(f"{name}: SwiGLU MLPs (DINOv2 giant) are not supported, take the S, B or L variant")
     fc1, fc2 = (tensors.shapes.get(f"blocks.0.mlp.{layer}.weight") for layer in ("fc1", "fc2"))
@@ -144,7 +164,7 @@ def hugging_face(spec: ModelSpec) -> HuggingFace | None:
 
 
 EXCHANGE = Exchange(
-    known=("timm", "MAE", "DINO", "DINOv2", "Semi-ViT", "Hugging Face ViT", "ViTMAE", "Dinov2"),
+    known=("timm", "MAE", "DINO", "DINOv2", "Semi-ViT", "Google's .npz", "Hugging Face ViT", "ViTMAE", "Dinov2"),
     model_types=MODEL_TYPES,
     recognise=recognise,
     spec=vit_target.spec,

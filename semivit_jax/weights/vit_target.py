@@ -24,7 +24,10 @@ _FRESH_NORMS = {
 _EXPENDABLE = (
     (r"(layer|fc_)?norm\.", "final norm of the other pooling"),
     (r"(head|classifier)\.(weight|bias)$", "head on the other pooling"),
-    (r"head\.", "projection head of the pre-training"),
+    (r"((dino|ibot)_)?head\.", "projection head of the pre-training"),
+    (r"Transformer/encoder_norm/", "final norm of the other pooling"),
+    (r"pre_logits/", "a layer before the head: left out, and the head with it"),
+    (r"head/", "head on the other pooling, or behind pre_logits"),
     (r"pooler\.", "made for a pre-training task, not read by classifiers"),
     (r"(embeddings\.)?mask_token$", "used in pre-training only"),
     (r"decoder(_|\.)", "decoder of the pre-training: imported with --decoder"),

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import xla_flags
+from benchmarks import cases, step, xla_flags
+from semivit_jax.models import families
 from tests.compiled import QUICK_FLAGS
 
 ROOT = Path(__file__).parents[2]
@@ -48,6 +49,16 @@ def test_step_prints_one_json_line(tmp_path):
     assert found["model_flops"] > 0
     assert found["labeled_per_second"] == pytest.approx(2 / found["step_seconds"])
     assert 0 < found["input_wait_share"] < 1
+
+
+@pytest.mark.parametrize("model", families.variants())
+def test_a_step_has_images_of_its_models_own_size(model):
+    """Tokens by the thousand would take memory by the terabyte."""
+    found, family = step.parse([f"--model={model}"]), families.of(model)
+    side, rest = divmod(found.image_size, family.stride(family.sizes[model]))
+    assert (rest, side <= 16) == (0, True)
+    assert cases.full("vit_digits", "semi", 2).image_size == 8
+    assert step.parse([f"--model={model}", "--image-size=64"]).image_size == 64
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,8 @@ BREAKS = {
     ),
     "the step before a checkpoint is not logged": Break(
         "training/loop.py",
-        "                    self._consume(*pending)\n                    pending = None\n",
-        "                    pending = None\n",
+        "self._consume(*pending, evaluated_next=evaluate_now)\n",
+        "pass\n",
         (LOOP + "test_dropped_updates_are_counted_and_training_goes_on",),
     ),
     "a restart reads skipped batches again": Break(

@@ -50,15 +50,17 @@ def start(machine, monkeypatch, capsys, tmp_path, source):
     """`semivit train` from the source, ending before an update's metrics are read; returns exit code and output."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(machine.cache))
     monkeypatch.setattr(summary, "baselines", lambda task, data: {})
-    monkeypatch.setattr("semivit_jax.training.compiled.make_stage", lambda *args, **kwargs: stage_with(Trouble()))
+    for module in ("compiled", "setup"):  # its parameters are compared with the source's before it begins
+        patched = f"semivit_jax.training.{module}.make_stage"
+        monkeypatch.setattr(patched, lambda *args, **kwargs: stage_with(Trouble()))
     consume = loop.Loop._consume
 
     def go(*, until=TOTAL, init_from=source):
-        def consume_or_end(self, step, found):
+        def consume_or_end(self, step, found, **options):
             if step > until:
                 self.wait()
                 raise OSError("ended here")
-            consume(self, step, found)
+            consume(self, step, found, **options)
 
         monkeypatch.setattr(loop.Loop, "_consume", consume_or_end)
         values = PLANNED | {"stages": ("semi",), "init_from": init_from, "train.compilation_cache": False}

@@ -29,8 +29,8 @@ def ended(run_semi, monkeypatch, tmp_path):
     """The folder of a stage whose process ended at once, at step 14 of 20."""
     consume = loop.Loop._consume
 
-    def consume_and_end(self, step, found):
-        consume(self, step, found)
+    def consume_and_end(self, step, found, **options):
+        consume(self, step, found, **options)
         if step == 14:
             self.wait()  # a process that ends takes its saves along; here they would go on
             raise SystemExit("killed")

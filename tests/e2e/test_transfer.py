@@ -22,7 +22,12 @@ pytestmark = pytest.mark.xdist_group("transfer")
 COLORS = {"apple": (200, 40, 40), "leaf": (40, 180, 60), "sea": (30, 60, 200)}
 PER_CLASS = {"train": 40, "test": 4}
 VIEW = Preprocessing(
-    image_size=32, crop_fraction=0.9, interpolation="bilinear", mean=(0.5, 0.5, 0.5), std=(0.4, 0.5, 0.6)
+    image_size=32,
+    crop_fraction=0.9,
+    interpolation="bilinear",
+    mean=(0.5, 0.5, 0.5),
+    std=(0.4, 0.5, 0.6),
+    exif_rotation=False,
 )
 QUICK = {key: value for key, value in SMALL.items() if not key.startswith(("mae.", "data."))}
 

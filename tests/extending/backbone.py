@@ -182,6 +182,7 @@ def recognise(tensors: Tensors, configs: Configs) -> Source | None:
         decoder_num_heads=None,
         pool="mean",
         size={},
+        image_size=None,
         beside=beside_timm(configs),
     )
 

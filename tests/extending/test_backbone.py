@@ -27,7 +27,7 @@ from tests.models import spec_of
 pytestmark = pytest.mark.usefixtures("mixer")
 
 VARIANT = "mixer_digits"
-VIEW = Preprocessing(8, 0.8, "bicubic", (0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
+VIEW = Preprocessing(8, 0.8, "bicubic", (0.5, 0.4, 0.3), (0.2, 0.25, 0.3), False)
 
 
 def weights_of(**changes) -> Weights:

@@ -10,12 +10,14 @@ import sklearn.datasets
 from PIL import Image
 
 from semivit_jax.data.images.crop_resize import resize_short_side_and_crop
+from semivit_jax.data.images.decode import decode
 from semivit_jax.export import export
 from semivit_jax.models import families
 from semivit_jax.models.spec import PLAIN, ModelSpec
 from semivit_jax.weights import layout
 from semivit_jax.weights.preprocessing import Preprocessing, normalise
 from semivit_jax.weights.weights import Weights
+from tests import photo_kinds
 from tests.interop.conftest import torch_output
 from tests.models import spec_of
 
@@ -25,7 +27,12 @@ TOLERANCE = 1e-4
 IMAGE_SIZE = 64
 CLASS_NAMES = ("cat", "dog", "owl", "fox", "newt")
 VIEW = Preprocessing(
-    image_size=IMAGE_SIZE, crop_fraction=0.875, interpolation="bicubic", mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3)
+    image_size=IMAGE_SIZE,
+    crop_fraction=0.875,
+    interpolation="bicubic",
+    mean=(0.5, 0.4, 0.3),
+    std=(0.2, 0.25, 0.3),
+    exif_rotation=False,
 )
 _MODEL = {"image_size": IMAGE_SIZE, "num_classes": 5}
 MODELS = {
@@ -138,6 +145,38 @@ def test_onnxruntime_reads_its_file(tmp_path, weights, photos):
     metadata = session.get_modelmeta().custom_metadata_map
     assert tuple(json.loads(metadata["class_names"])) == CLASS_NAMES
     assert Preprocessing.from_json(json.loads(metadata["preprocessing"])) == VIEW
+
+
+def test_consumers_see_photos_of_every_kind_as_training_does(tmp_path):
+    """Their own loaders, on photos that are opened as the docs say, beside our own decoding."""
+    import timm
+    import torch
+    from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
+
+    weights = random_weights(MODELS["cls"])
+    weights = dataclasses.replace(weights, preprocessing=dataclasses.replace(VIEW, exif_rotation=True))
+    (tmp_path / "photos").mkdir()
+    paths = photo_kinds.write(tmp_path / "photos").values()
+    decoded = [decode(path.read_bytes(), path="pillow", exif_rotation=True, max_pixels=10**6) for path in paths]
+    pixels = np.stack([evaluation_view(Image.fromarray(image)) for image in decoded])
+    expected = expected_logits(weights, pixels)
+
+    export(tmp_path / "timm", "timm", weights)
+    reading = json.loads((tmp_path / "timm" / "config.json").read_text())["reading"]
+    photos = [photo_kinds.opened(path, reading["exif_rotation"]) for path in paths]
+    model = timm.create_model(f"local-dir:{tmp_path / 'timm'}", pretrained=True).eval()
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)
+    with torch.no_grad():
+        logits = model(torch.stack([transform(photo) for photo in photos])).numpy()
+    np.testing.assert_allclose(logits, expected, atol=TOLERANCE)
+
+    export(tmp_path / "hugging_face", "hugging_face", weights)
+    assert AutoConfig.from_pretrained(tmp_path / "hugging_face").reading == reading
+    model = AutoModelForImageClassification.from_pretrained(tmp_path / "hugging_face").eval()
+    processor = AutoImageProcessor.from_pretrained(tmp_path / "hugging_face")
+    with torch.no_grad():
+        logits = model(**processor(photos, return_tensors="pt")).logits.numpy()
+    np.testing.assert_allclose(logits, expected, atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("name", ["cls", "convnext"])

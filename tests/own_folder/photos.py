@@ -5,7 +5,9 @@ from PIL import Image
 
 def put(path, number=0):
     path.parent.mkdir(parents=True, exist_ok=True)
-    kind = {".jpg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".bmp": "BMP", ".gif": "GIF"}[path.suffix.lower()]
+    kind = {".jpg": "JPEG", ".jfif": "JPEG", ".png": "PNG", ".webp": "WEBP", ".bmp": "BMP", ".gif": "GIF"}[
+        path.suffix.lower()
+    ]
     Image.new("RGB", (8, 8), (number, number, number)).save(path, format=kind)
 
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 import os
+import pwd
+import tempfile
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from semivit_jax.data import pipeline, splits
 from semivit_jax.data.bad_records import BadRecord
 from semivit_jax.data.dataset import describe, open_split, open_task
 from semivit_jax.data.rows import read_image
+from semivit_jax.data.sources import kept
 from semivit_jax.data.sources.errors import DatasetError
 from semivit_jax.data.splits import SplitError
 from semivit_jax.recipes.check import check
@@ -38,7 +41,7 @@ def test_task_of_a_folder(root, tmp_path):
     np.testing.assert_array_equal(task.eval.labels, task.train.labels[task.split.validation])
     sizes = "7 labeled, 4 unlabeled and 2 validation images"  # which are the evaluation images as well
     assert describe(task) == f"{sizes}; 3 classes: ant, bee, cat"
-    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["listing.json", "split.csv"]
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["images.npz", "listing.json", "split.csv"]
     again = open_task(config_for(root), workdir=tmp_path / "run", label_free=("mae",))
     assert (again.split_hash, again.listing_hash) == (task.split_hash, task.listing_hash)
     with pytest.raises(SplitError, match="holds another split"):
@@ -50,11 +53,28 @@ def test_a_run_is_not_continued_with_other_files(root, tmp_path):
     open_task(config_for(root), workdir=tmp_path / "run", label_free=("mae",))
     before = (tmp_path / "run" / "listing.json").read_bytes()
     (root / "unlabeled" / "x.png").rename(tmp_path / "x.png")
-    with pytest.raises(DatasetError, match=r"begun with other files.* 13 training images and 2 .* then, 12 training"):
+    with pytest.raises(
+        DatasetError, match=r"begun with other files.*images: 1 removed \('unlabeled/x\.png'\)\. Put back"
+    ):
         open_task(config_for(root), workdir=tmp_path / "run", label_free=("mae",))
     assert (tmp_path / "run" / "listing.json").read_bytes() == before
     (tmp_path / "x.png").rename(root / "unlabeled" / "x.png")
     open_task(config_for(root), workdir=tmp_path / "run", label_free=("mae",))
+
+
+def test_a_user_without_a_home_is_served(root, tmp_path, monkeypatch, caplog):
+    """A container's user whom its system does not know."""
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: {}[uid])
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    kept._cache_without_home.cache_clear()
+    for _ in range(2):
+        assert len(open_task(config_for(root), workdir=None, label_free=("mae",)).train) == 13
+    place = tmp_path / f"cache_of_user_{os.getuid()}"
+    assert list((place / "semivit_jax").iterdir())
+    told = [r.getMessage() for r in caplog.records if "no home" in r.getMessage()]
+    assert told == [f"no home folder, so {place} serves as cache; set XDG_CACHE_HOME to a folder that stays"]
 
 
 def test_train_and_test_sub_folders(root, tmp_path):

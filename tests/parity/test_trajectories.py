@@ -12,7 +12,8 @@ from tests.compiled import quick_jit
 from tests.configs import small_config, small_plan
 from tests.parity import recorded
 
-TOLERANCE = {np.float64: 1e-8, np.float32: 1e-5}
+TOLERANCE = {np.float64: 1e-10, np.float32: 1e-5}
+GRAD_NORM_TOLERANCE = {np.float64: 1e-10, np.float32: 2e-6}  # where an error of the bias correction shows most
 SIDE = 32
 
 
@@ -83,8 +84,8 @@ def run(data, variant, *, accum, make, batch_at, draws_at, params, keep_ema, dty
 
 
 def compare(data, variant, logged, names, *, accum, dtype):
-    rtol = TOLERANCE[dtype]
     for ours, theirs in names.items():
+        rtol = (GRAD_NORM_TOLERANCE if ours == "grad_norm" else TOLERANCE)[dtype]
         want, got = data[f"{variant}_{theirs}_f64"], logged[ours]
         if len(got) < len(want):  # logged per update here, per iteration there
             want = want[accum - 1 :: accum] if theirs != "lr" else want[::accum]

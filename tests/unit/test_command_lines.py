@@ -1,13 +1,16 @@
 """Command lines that lack a flag, or name a file where a folder belongs."""
 
+import argparse
+import contextlib
 import importlib
+import os
 import subprocess
 import sys
 
 import pytest
 
 from semivit_jax import main
-from semivit_jax.cli import exits, flags
+from semivit_jax.cli import exits, flags, paths
 from semivit_jax.cli.split import split
 from semivit_jax.cli.train import train
 
@@ -152,3 +155,46 @@ def test_a_mistyped_flag_waits_for_no_library_that_training_needs():
 def test_training_on_photos_waits_for_no_library_of_other_data_or_logs():
     found = loaded_by("import semivit_jax.training.run")
     assert not found & {"sklearn", "tensorflow_datasets", "tensorboardX"}
+
+
+# ---- paths
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "home"
+
+
+@pytest.mark.parametrize("kind", [paths.place, paths.output_file, paths.output_folder])
+def test_a_tilde_is_the_home_wherever_it_stands(kind, home):
+    assert kind("~/runs/a") == home / "runs" / "a"
+    with pytest.raises(argparse.ArgumentTypeError, match="there is no home folder ~nobody_here"):
+        kind("~nobody_here/a")
+
+
+COMMANDS_WITH_OUT = {
+    "split": ["--config=digits"],
+    "plan": ["--config=digits", "--topology=v5e:2x2"],
+    "eval": ["--workdir=absent"],
+    "predict": ["--workdir=absent", "--images=absent"],
+    "export": ["--workdir=absent", "--format=timm"],
+    "import": ["absent.safetensors", "--model=vit_test2"],
+}
+
+
+@pytest.mark.parametrize("out", ["here/file/below", "read_only/x"])
+@pytest.mark.parametrize("command", COMMANDS_WITH_OUT)
+def test_an_output_that_cannot_be_written_is_told_before_anything_else(command, out, home, monkeypatch, capsys):
+    (home.parent / "here" / "file").touch()
+    (home.parent / "read_only").mkdir()
+    allowed = os.access  # root may write everywhere
+    monkeypatch.setattr(os, "access", lambda path, mode: "read_only" not in str(path) and allowed(path, mode))
+    with contextlib.suppress(SystemExit):  # as argparse leaves
+        assert main.main(["semivit", command, *COMMANDS_WITH_OUT[command], f"--out={home.parent / out}"]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert f"{home.parent / out} cannot be written: " in last
+    assert {path.name for path in home.parent.iterdir()} == {"home", "here", "read_only"}

@@ -1,11 +1,14 @@
-"""The cache of compiled programs that tests share cannot break a test (`tests/conftest.py`)."""
+"""Keep compiled programs: a convenience that stops nothing, for a user and for the tests (`tests/conftest.py`)."""
 
+import os
 import re
 import shutil
 
 import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
+
+from semivit_jax.training import process
 
 
 @pytest.fixture
@@ -48,3 +51,36 @@ def test_a_program_is_found_under_another_path(cache, tmp_path):
     use(other)
     assert compiled()(2.0) == 12
     assert {entry.name for entry in other.glob("*-cache")} == {entry.name for entry in cache.glob("*-cache")}
+
+
+@pytest.fixture
+def kept_in(cache, tmp_path, monkeypatch):
+    """The folder that a start keeps programs in, with a user's cache at tmp_path / 'user'."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+
+    def start():
+        jax.config.update("jax_compilation_cache_dir", None)
+        process.keep_programs()
+        return jax.config.jax_compilation_cache_dir
+
+    return start
+
+
+def test_programs_are_kept_in_the_users_cache(kept_in, tmp_path):
+    assert kept_in() == str(tmp_path / "user" / "semivit_jax" / "compiled")
+
+
+def test_a_place_that_the_user_has_named_is_left_to_jax(kept_in, monkeypatch):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/mine")
+    assert kept_in() is None
+
+
+@pytest.mark.parametrize("unfit", ["a file", "read-only"])
+def test_a_cache_that_cannot_be_written_to_is_named_and_done_without(kept_in, tmp_path, monkeypatch, caplog, unfit):
+    if unfit == "a file":
+        (tmp_path / "user").touch()
+    else:
+        monkeypatch.setattr(os, "access", lambda *_: False)
+    assert kept_in() is None
+    assert re.search(r"not kept for the next start, since /.*; set XDG_CACHE_HOME or JAX_COMPILATION", caplog.text)

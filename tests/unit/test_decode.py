@@ -1,13 +1,22 @@
 """Decoding: every kind of image gives RGB, everything else one exception that says why."""
 
+import dataclasses
 import io
+import struct
 import time
+import warnings
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from semivit_jax.data import rows
 from semivit_jax.data.images.decode import BadImage, decode
+from semivit_jax.data.images.remarks import Remarks
+from semivit_jax.data.sources.image_set import ImageSet
+from tests.configs import small_config
 
 PATHS = ["pillow", "fast"]
 PHOTO = np.random.default_rng(0).integers(0, 256, (6, 8, 3)).astype(np.uint8).repeat(6, 0).repeat(6, 1)
@@ -188,6 +197,99 @@ def test_a_bad_image_is_a_value_error_with_its_cause():
     with pytest.raises(ValueError, match="damaged image") as caught:
         read(GOOD["png"][:-40], "pillow")
     assert caught.value.__cause__ is not None
+
+
+# --- odd, and read all the same
+
+CUT_OFF_EXIF = exif(6)[:-6]
+
+
+def told_of(data, path):
+    remarks = []
+    image = decode(data, path=path, exif_rotation=True, max_pixels=10**6, tell=remarks.append)
+    return image, remarks
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("action", ["error", "ignore", "default"])
+def test_what_python_does_with_warnings_changes_no_photo(kind, action, path):
+    """Tests make errors of warnings, as PYTHONWARNINGS=error does."""
+    data = encoded(photo(), kind, exif=CUT_OFF_EXIF)
+    with warnings.catch_warnings(record=True) as printed:
+        warnings.simplefilter(action)
+        image, remarks = told_of(data, path)
+    assert image.shape == PHOTO.shape
+    assert not printed
+    assert remarks
+    assert all("EXIF" in remark and "\n" not in remark for remark in remarks)
+
+
+@pytest.mark.parametrize("action", ["error", "ignore"])
+def test_a_photo_that_pillow_warns_of_for_its_size_is_read(action, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", WIDTH * HEIGHT - 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter(action)
+        image, remarks = told_of(GOOD["png"], "pillow")
+    assert image.shape == PHOTO.shape
+    assert not remarks
+
+
+def test_threads_hear_of_their_own_photos():
+    odd = encoded(photo(), "JPEG", exif=CUT_OFF_EXIF)
+    photos = [odd, GOOD["jpeg"], encoded(photo(), "JPEG", exif=exif(6))] * 40
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda data: told_of(data, "fast")[1], photos))
+    assert [bool(remarks) for remarks in found] == [True, False, False] * 40
+
+
+def chunk(kind, content):
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+LARGE = zlib.compress(bytes(5 * 2**20))
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [chunk(b"iCCP", b"icc\0\0" + LARGE)],
+        [chunk(b"zTXt", b"a\0\0" + LARGE)],
+        [chunk(b"iTXt", b"a\0\1\0\0\0" + LARGE)],
+        [chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(2**20 - 1)))] * 65,
+    ],
+)
+@pytest.mark.parametrize("at_the_end", [False, True])
+def test_png_with_large_texts_and_profiles(chunks, at_the_end):
+    """Of scanners and editors; Pillow refuses to unpack them."""
+    place = GOOD["png"].index(b"IEND") - 4 if at_the_end else 33  # after the header
+    data = GOOD["png"][:place] + b"".join(chunks) + GOOD["png"][place:]
+    np.testing.assert_array_equal(read(data, "pillow", exif_rotation=True), PHOTO)
+
+
+@pytest.mark.parametrize(("top", "told"), [(4095, True), (4096, False), (65535, False), (0, False)])
+def test_grey_of_12_bits_in_16_is_told(top, told):
+    levels = np.linspace(0, top, 64).astype(np.uint16).reshape(8, 8)
+    _, remarks = told_of(encoded(Image.fromarray(levels), "PNG"), "fast")
+    assert [line.startswith("grey in 16 bits with no value above 4095, as") for line in remarks] == [True] * told
+
+
+def test_a_remark_is_told_once_and_few_photos_are_named(caplog):
+    remark_on = Remarks()
+    for name in [*"aab", *map(str, range(100))]:
+        remark_on(name, "odd")
+    lines = [r.getMessage() for r in caplog.records]
+    assert lines[:3] == ["'a': odd", "'b': odd", "'0': odd"]
+    assert len(lines) == Remarks.MOST_PHOTOS + 1
+    assert lines[-1] == "more photos with such faults are not named"
+
+
+def test_the_photo_is_named_where_it_is_read(caplog, monkeypatch):
+    monkeypatch.setattr(rows, "remark_on", Remarks())
+    images = ImageSet([encoded(photo(), "JPEG", exif=CUT_OFF_EXIF)], ["cat/0.jpg"], np.zeros(1, np.int32))
+    data = dataclasses.replace(small_config().data, exif_rotation=True, max_pixels=10**6)
+    assert isinstance(rows.read_image(images, 0, data, path="fast"), np.ndarray)
+    assert [r.getMessage().partition(": ")[0] for r in caplog.records] == ["'cat/0.jpg'"]
 
 
 # --- mutated bytes

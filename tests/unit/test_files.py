@@ -191,3 +191,39 @@ def test_what_is_set_aside_keeps_its_content(tmp_path):
     files.set_aside(files.path(tmp_path / "300"), files.path(tmp_path / "aside"))
     assert (tmp_path / "aside" / "array").read_text() == "numbers"
     assert not (tmp_path / "300").exists()
+
+
+# ---- whole folders, and places that are tried
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_folder_appears_whole_or_not_at_all(there, tmp_path):
+    target = tmp_path / "out"
+    if there:
+        target.mkdir()
+
+    def fail_half_way():
+        with files.appearing(target) as growing:
+            growing.mkdir()
+            (growing / "half").touch()
+            assert not list(tmp_path.glob("out/*"))
+            raise Killed
+
+    with pytest.raises(Killed):
+        fail_half_way()
+    assert list(tmp_path.iterdir()) == [target] * there
+    with files.appearing(target) as growing:
+        growing.mkdir()
+        (growing / "whole").touch()
+    assert [path.name for path in target.iterdir()] == ["whole"]
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_place_is_tried_without_leaving_anything(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    assert files.why_not_writable(tmp_path / "new" / "x") == ""
+    assert files.why_not_writable(tmp_path / "file") == ""
+    assert files.why_not_writable(tmp_path / "file" / "x") == f"{tmp_path / 'file'} is no folder"
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert files.why_not_writable(tmp_path / "new" / "x") == f"{tmp_path} cannot be written to"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

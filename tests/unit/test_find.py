@@ -86,3 +86,47 @@ def test_a_config_that_cannot_be_read_is_told_in_one_line(command, capsys, tmp_p
     said = capsys.readouterr().err
     assert str(tmp_path) in said
     assert said.count("\n") == 1
+
+
+# ---- what a name means
+
+
+@pytest.fixture
+def somewhere(tmp_path, monkeypatch):
+    """An empty current folder, and a home beside it."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "home").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    return tmp_path / "here"
+
+
+@pytest.mark.parametrize("name", ["digits", "own_folder", "cifar10"])
+def test_a_bare_name_is_the_recipe_whatever_lies_here(name, somewhere):
+    (somewhere / name).mkdir()
+    assert find.recipe_file(name) == find.CONFIGS / f"{name}.py"
+
+
+def test_a_file_of_ones_own_is_taken_before_an_installed_one(somewhere):
+    for path in (somewhere / "configs" / "digits.py", somewhere.parent / "home" / "digits.py"):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    assert find.recipe_file("configs/digits.py").resolve() == somewhere / "configs" / "digits.py"
+    assert find.recipe_file("~/digits.py") == somewhere.parent / "home" / "digits.py"
+
+
+@pytest.mark.parametrize("name", ["tuned/own_folder.py", "own_folder.py", "a/configs/own_folder.py", "~/own_folder.py"])
+def test_a_file_that_is_not_there_is_never_another_of_its_name(name, somewhere):
+    with pytest.raises(FileNotFoundError, match=f"there is no config '{name}'; .* --config=own_folder$"):
+        find.recipe_file(name)
+
+
+def test_the_documented_path_is_the_installed_recipe_and_says_so(somewhere, capsys):
+    assert find.recipe_file("configs/digits.py") == find.CONFIGS / "digits.py"
+    assert f"configs/digits.py is not in {somewhere}; taking the installed recipe" in capsys.readouterr().err
+
+
+def test_a_folder_is_no_config(somewhere):
+    (somewhere / "tuned.py").mkdir()
+    with pytest.raises(IsADirectoryError, match=r"--config=tuned\.py is a folder"):
+        find.recipe_file("tuned.py")

@@ -34,11 +34,11 @@ def steps(rates, history=History(), *, first=1, armed=True):  # noqa: B008 - fro
     return history, complaints
 
 
-def evaluations(accuracies, *, armed=True):
+def evaluations(accuracies, *, armed=True, images=10_000):
     history, complaints = History(), {}
     for step, accuracy in enumerate(accuracies, 1):
         history, complaint = guard.after_evaluation(
-            history, step=10 * step, score=accuracy, health=HEALTH, armed=armed, config=CONFIG
+            history, step=10 * step, score=accuracy, images=images, health=HEALTH, armed=armed, config=CONFIG
         )
         if complaint:
             complaints[10 * step] = complaint
@@ -99,8 +99,26 @@ def test_a_stage_without_health_drops_updates_and_collapses_never():
 def test_teacher_accuracy_collapses_at_two_evaluations_in_a_row():
     _, complaints = evaluations([0.5, 0.8, 0.3, 0.9, 0.4, 0.3])
     assert list(complaints) == [60]
-    assert complaints[60].text == "the teacher's accuracy collapsed: 0.3000, its best was 0.9000; low since step 50"
+    assert complaints[60].text == (
+        "the teacher's accuracy collapsed: 0.3000, its best was 0.9000; low since step 50 "
+        "(config.train.collapse_accuracy_share = 0.5)"
+    )
     assert complaints[60].healthy_until == 40
+
+
+@pytest.mark.parametrize(
+    ("images", "low", "stops"),
+    [
+        (6, 2, False),  # of six at chance among three classes, with five right at best
+        (6, 0, False),
+        (60, 20, False),
+        (60, 10, True),
+        (600, 200, True),
+    ],
+)
+def test_of_few_images_a_low_score_may_be_chance(images, low, stops):
+    """Wilson's interval at three standard deviations; for 10 of 60 it ends at 0.36, below half of 0.83."""
+    assert bool(evaluations([5 / 6, low / images, low / images], images=images)[1]) == stops
 
 
 def test_half_of_the_best_accuracy_is_still_enough():

@@ -26,7 +26,8 @@ TOP = {"__init__", "main", "config", "plan", "files", "console", "words"}
 
 STAGE = re.compile(r"\b(mae|finetune|semi)\b|\b(Mae|Finetune|Semi)(Config|Facts)\b")
 FAMILY = re.compile(r"(?<![a-z])(vit|convnext)|(?<!Semi-)\b(ViT|Vit[A-Z]|ConvNe[Xx]t|VIT_|CONVNEXT_)|\bblocks/")
-RUN_FOLDERS = ("checkpoints/", "training/", "inference/", "cli/flags", "cli/overrides", "data/dataset", "data/splits")
+RUN_FOLDERS = ("checkpoints/", "training/", "inference/", "cli/flags", "cli/overrides", "data/dataset", "data/record",
+               "data/splits")  # fmt: skip
 
 
 def told(path):

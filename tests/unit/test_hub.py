@@ -15,7 +15,7 @@ from huggingface_hub import constants
 from semivit_jax.weights import vit_names
 from semivit_jax.weights.folder import load_imported
 from semivit_jax.weights.locate import locate
-from semivit_jax.weights.tensors import open_weights
+from semivit_jax.weights.state_dicts import open_weights
 from tests.unit.hub_server import COMMIT, serve
 from tests.unit.test_weight_import import hugging_face_config, state_dict
 

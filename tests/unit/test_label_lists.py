@@ -1,6 +1,7 @@
 """Lists of labeled images: both conventions round-trip, and a wrong list is refused."""
 
 import csv
+import unicodedata
 
 import numpy as np
 import pytest
@@ -32,6 +33,11 @@ def test_a_list_for_other_files_is_refused(tmp_path, name):
     label_lists.write(tmp_path / name, np.array([0]), NAMES)
     with pytest.raises(SplitError, match="another set of files"):
         label_lists.read(tmp_path / name, [*NAMES, "c/1.jpg"])
+
+
+def test_a_name_is_found_whatever_its_composition(tmp_path):
+    (tmp_path / "list.txt").write_text(f"{unicodedata.normalize('NFD', NAMES[2])}\na/9.jpg\n", encoding="utf-8")
+    np.testing.assert_array_equal(label_lists.read(tmp_path / "list.txt", NAMES), [2, 4])
 
 
 def test_index_counts_in_the_sorted_listing(tmp_path):

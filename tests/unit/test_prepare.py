@@ -232,6 +232,19 @@ def test_an_unfinished_build_of_other_images_is_refused(tmp_path, data_dir, monk
     assert "unfinished build of other images" in capsys.readouterr().err
 
 
+def test_an_unfinished_build_is_not_finished_with_other_photos_in_the_same_files(
+    tmp_path, data_dir, monkeypatch, capsys
+):
+    """Its first shards would hold the old ones."""
+    write_tree(tmp_path / "photos", ["cat/1.jpg", "dog/2.jpg"])
+    stop_at_writing(monkeypatch, tmp_path / "photos", data_dir)
+    changed = tmp_path / "photos" / "dog" / "2.jpg"
+    changed.write_bytes((tmp_path / "photos" / "cat" / "1.jpg").read_bytes())
+    os.utime(changed, (1577836800, 1577836800))
+    assert prepare(tmp_path / "photos", data_dir) == 1
+    assert "unfinished build of other images, of others in the same files" in capsys.readouterr().err
+
+
 def test_lost_records_are_noticed(tmp_path, data_dir, monkeypatch, capsys):
     write_tree(tmp_path / "photos", ["cat/1.jpg", "dog/2.jpg"])
     monkeypatch.setattr(prepare_shards, "_to_disk", lambda path: path.write_bytes(b""))

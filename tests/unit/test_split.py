@@ -46,7 +46,7 @@ def photos(tmp_path):
 def split(photos, out, *, seed=0, duplicates=True, **data):
     values = {"dataset": "own_folder", "root": str(photos), "train_split": "train", "eval_split": "test"} | data
     config = small_config(seed=seed, **{f"data.{key}": value for key, value in values.items()})
-    split_report.draw(config, photos / out, duplicates=duplicates)
+    split_report.draw(config, photos / out, compare=duplicates)
 
 
 def names(photos):
@@ -218,16 +218,16 @@ def test_content_in_each_pair_of_roles_is_reported(photos, told):
     }
 
 
-def test_names_that_cannot_be_printed_as_they_are(photos, told, monkeypatch):
-    monkeypatch.setattr(console.console, "_file", io.TextIOWrapper(io.BytesIO(), "utf-8"))  # strict, as a terminal is
+def test_names_that_cannot_be_printed_as_they_are(photos, monkeypatch):
+    monkeypatch.setattr("sys.stdout", out := io.TextIOWrapper(io.BytesIO(), "utf-8"))  # strict, as a terminal is
     odd = os.fsdecode(b"n\xf8t utf-8")
     for folder in ("train", "test"):
         (photos / folder / "cat").rename(photos / folder / odd)
     for source, target in ((f"train/{odd}/0.png", f"test/{odd}/0.png"), ("train/owl/0.png", "test/owl/a\nb.png")):
         copy(photos, source, target)
     split(photos, "list.csv", labels_per_class=8)
-    console.console.file.seek(0)
-    lines = console.console.file.read().splitlines()
+    out.seek(0)
+    lines = out.read().splitlines()
     found = sorted(re.sub("unlabeled|labeled", "train", line) for line in lines if line.startswith("same content"))
     assert found == [
         r"same content: 'n\udcf8t utf-8/0.png' (train), 'n\udcf8t utf-8/0.png' (evaluation)",

@@ -13,7 +13,7 @@ CLASSES = ("ant", "bee", "cat")
 LABELS = np.repeat(np.array([0, 1, 2, -1], np.int32), [10, 20, 30, 40])[np.random.default_rng(0).permutation(100)]
 
 
-def choose(labels=LABELS, *, seed=0, validation_share=0.0, labels_per_class=0, label_fraction=0.0):
+def choose(labels=LABELS, *, seed=0, validation_share=0.0, labels_per_class=0, label_fraction=0.0, seen=()):
     return splits.choose_split(
         labels,
         labels_per_class=labels_per_class,
@@ -21,6 +21,7 @@ def choose(labels=LABELS, *, seed=0, validation_share=0.0, labels_per_class=0, l
         validation_share=validation_share,
         seed=seed,
         class_names=CLASSES,
+        seen=np.asarray(seen, np.int64),
     )
 
 
@@ -63,7 +64,11 @@ def test_the_whole_fraction_labels_all_that_is_not_kept_back():
 def test_a_list_leaves_its_images_out_of_validation():
     labeled = np.flatnonzero(LABELS >= 0)[::2]
     split = splits.listed_split(
-        LABELS, labeled=labeled, validation_share=0.2, seed=3, class_names=[str(i) for i in range(LABELS.max() + 1)]
+        LABELS,
+        labeled=labeled,
+        validation_share=0.2,
+        seed=3,
+        class_names=[str(i) for i in range(LABELS.max() + 1)],
     )
     np.testing.assert_array_equal(split.labeled, labeled)
     assert len(split.validation) == round(0.2 * np.sum(LABELS >= 0))
@@ -73,13 +78,74 @@ def test_a_list_leaves_its_images_out_of_validation():
 def test_a_list_of_everything_leaves_nothing_for_validation():
     with pytest.raises(splits.SplitError, match=r"validation_share is 0.5.*'1'.*leaves 0 of its 4"):
         splits.listed_split(
-            np.repeat([0, 1], 4), labeled=np.arange(2, 8), validation_share=0.5, seed=0, class_names=["0", "1"]
+            np.repeat([0, 1], 4),
+            labeled=np.arange(2, 8),
+            validation_share=0.5,
+            seed=0,
+            class_names=["0", "1"],
         )
 
 
 def test_validation_share_is_met_in_total():
     labels = np.repeat(np.arange(3), 7)
     assert len(choose(labels, labels_per_class=1, validation_share=0.25).validation) == round(21 * 0.25)
+
+
+def test_what_is_left_over_falls_to_classes_by_the_seed():
+    """Three images per class: a fifth is one image of 24 classes in 40, and the alphabet has no say in which."""
+    labels = np.repeat(np.arange(40), 3)
+
+    def validated(seed):
+        split = splits.choose_split(labels, label_fraction=1.0, validation_share=0.2, seed=seed, class_names=["x"] * 40)
+        assert len(split.validation) == 24
+        np.testing.assert_array_equal(np.unique(labels[split.validation], return_counts=True)[1], 1)
+        return set(labels[split.validation].tolist())
+
+    chosen = [validated(seed) for seed in range(200)]
+    assert validated(0) == chosen[0] != chosen[1]
+    times = [sum(label in one for one in chosen) for label in range(40)]
+    assert min(times) > 85  # 120 of 200 on average, give or take 7
+    assert max(times) < 155
+
+
+def test_equal_remainders_are_equal_whatever_the_rounding():
+    """0.2 * 3 is a bit more than 0.6, 0.2 * 8 - 1 a bit less."""
+    labels = np.repeat(np.arange(20), [3, 8] * 10)
+    larger = set()
+    for seed in range(20):
+        split = splits.choose_split(labels, label_fraction=1.0, validation_share=0.2, seed=seed, class_names=["x"] * 20)
+        counts = np.bincount(labels[split.validation], minlength=20)
+        assert counts.sum() == 22
+        larger |= {int(np.sum(counts[::2])), int(np.sum(counts[1::2]) - 10)}
+    assert len(larger) > 3
+
+
+def test_a_class_of_one_image_leaves_its_turn_to_another():
+    labels = np.repeat(np.arange(8), [1, 1, 1, 1, 6, 6, 6, 6])
+    split = splits.choose_split(labels, label_fraction=1.0, validation_share=0.2, seed=0, class_names=["x"] * 8)
+    assert sorted(np.bincount(labels[split.validation])) == [0, 0, 0, 0, 1, 1, 2, 2]
+
+
+def test_classes_without_a_validation_image_are_told():
+    labels = np.repeat(np.arange(40), 3)
+    names = [f"class {number}" for number in range(40)]
+    split = splits.choose_split(labels, label_fraction=1.0, validation_share=0.2, seed=0, class_names=names)
+    first = names[min(set(range(40)) - set(labels[split.validation].tolist()))]
+    line = splits.not_validated(split, labels, names)
+    assert line.startswith(f"16 of 40 classes without a validation image, so accuracy says nothing of {first!r}, ")
+    assert "and 11 more; label more images" in line
+    assert not splits.not_validated(choose(label_fraction=1.0, validation_share=0.2), LABELS, CLASSES)
+
+
+def test_classes_that_a_list_leaves_out_are_told():
+    split = splits.listed_split(
+        LABELS, labeled=np.flatnonzero(LABELS == 1), validation_share=0.0, seed=0, class_names=CLASSES
+    )
+    line = splits.not_labeled(split, LABELS, CLASSES)
+    assert line.startswith(
+        "the list of labeled images names none of 2 of 3 classes, which cannot be learned: 'ant', 'cat'"
+    )
+    assert not splits.not_labeled(choose(labels_per_class=1), LABELS, CLASSES)
 
 
 def test_seeds_differ_and_repeat():
@@ -123,26 +189,37 @@ def test_exactly_one_rule_must_be_given(count, fraction):
         choose(labels_per_class=count, label_fraction=fraction)
 
 
-def test_file_is_written_once_and_compared_afterwards(tmp_path):
-    path = tmp_path / "run" / "split.csv"
-    names = [f"a b,\n\udcff{i}" for i in range(len(LABELS))]  # comma, newline, and a byte that is not UTF-8
-    split = choose(labels_per_class=4, validation_share=0.1)
-    splits.write_or_compare(path, split, names=names, labels=LABELS)
-    written = path.read_bytes()
-    splits.write_or_compare(path, split, names=names, labels=LABELS)
-    with pytest.raises(splits.SplitError, match=r"another split .*only in the file: .*only in this run"):
-        splits.write_or_compare(
-            path, choose(labels_per_class=4, validation_share=0.1, seed=1), names=names, labels=LABELS
-        )
-    assert path.read_bytes() == written
-    assert [p.name for p in path.parent.iterdir()] == ["split.csv"]
+def test_what_earlier_weights_saw_with_a_label_is_never_for_validation():
+    """However the draw falls: otherwise they would be graded on what they know."""
+    before = choose(labels_per_class=4, validation_share=0.2, seed=1)
+    for seed in range(20):
+        split = choose(label_fraction=1.0, validation_share=0.2, seed=seed, seen=before.labeled)
+        assert not set(split.validation) & set(before.labeled)
+        assert len(split.validation) == len(choose(label_fraction=1.0, validation_share=0.2, seed=seed).validation)
+        assert set(before.labeled) <= set(split.labeled)
+    chance = [set(choose(label_fraction=1.0, validation_share=0.2, seed=s).validation) for s in range(20)]
+    assert any(drawn & set(before.labeled) for drawn in chance)
 
 
-def test_a_file_that_is_no_split_is_refused(tmp_path):
-    path = tmp_path / "split.csv"
-    path.write_text("hello\n")
-    with pytest.raises(splits.SplitError, match=r"is not a split file.*role,index,name,label"):
-        splits.write_or_compare(path, choose(labels_per_class=1), names=["x"] * 100, labels=LABELS)
+def test_where_all_was_seen_nothing_is_left_for_validation():
+    known = np.flatnonzero(LABELS >= 0)
+    split = choose(label_fraction=1.0, validation_share=0.2, seen=known)
+    assert len(split.validation) == 0
+    np.testing.assert_array_equal(split.labeled, known)
+
+
+def test_without_validation_images_labels_are_drawn_as_if_nothing_had_been_seen():
+    seen = choose(labels_per_class=4, seed=1).labeled
+    np.testing.assert_array_equal(choose(labels_per_class=2, seen=seen).labeled, choose(labels_per_class=2).labeled)
+
+
+def test_a_list_leaves_what_was_seen_out_of_validation_too():
+    seen = choose(labels_per_class=6, seed=1).labeled
+    split = splits.listed_split(
+        LABELS, labeled=choose(labels_per_class=1).labeled, validation_share=0.3, seed=0, class_names=CLASSES, seen=seen
+    )
+    assert len(split.validation)
+    assert not set(split.validation) & set(seen)
 
 
 def test_hash_tells_roles_and_listings_apart():

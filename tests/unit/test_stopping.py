@@ -20,13 +20,26 @@ pytestmark = pytest.mark.filterwarnings(
 )  # how ml_collections reads a config
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 75), (signal.SIGHUP, 75), (signal.SIGINT, 130)])
 def test_a_signal_while_data_are_opened_ends_the_command_as_training_would(signum, code, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(run, "open_task", lambda *_, **__: os.kill(os.getpid(), signum))
     assert train.train(["--config=digits", f"--workdir={tmp_path / 'run'}"]) == code
     said = capsys.readouterr().out
     assert "nothing to save; start the same command again" in said
     assert not (tmp_path / "run" / "config.json").exists()  # another config may have the folder
+
+
+def test_a_terminal_that_closes_is_heard_unless_nohup_says_otherwise():
+    with listening() as request:
+        os.kill(os.getpid(), signal.SIGHUP)
+    assert request.exit_code == 75
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with listening() as request:
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert request.exit_code == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_training_listens_inside_and_handlers_come_back():

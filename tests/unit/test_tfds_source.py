@@ -101,6 +101,41 @@ def test_sub_splits_have_their_own_listing(built, tmp_path):
     assert not set(first.listing.names) & set(rest.listing.names)
 
 
+def test_other_names_of_the_classes_are_noticed(tmp_path):
+    """They lie in a file beside the records."""
+    build(Unnamed, tmp_path)
+    open_split("unnamed", "train", data_dir=tmp_path, cache_dir=tmp_path)
+    (names,) = (tmp_path / "unnamed").rglob("*.labels.txt")
+    names.write_text("a\nc\n")
+    assert open_split("unnamed", "train", data_dir=tmp_path, cache_dir=tmp_path).listing.class_names == ("a", "c")
+
+
+def test_names_that_cannot_be_kept_are_read_again(tmp_path, monkeypatch, caplog):
+    """Of a read-only data set, with a user's cache folder that is a file."""
+    build(Unnamed, tmp_path / "data")
+    (tmp_path / "cache").write_text("no folder")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    for _ in range(2):
+        caplog.clear()
+        opened = open_split("unnamed", "train", data_dir=tmp_path / "data", cache_dir=tmp_path / "cache")
+        assert sorted(opened.listing.labels) == [0, 0, 1, 1]
+        (told,) = [r.getMessage() for r in caplog.records if "cache" in r.getMessage()]
+        assert "cannot be written (File exists)" in told
+
+
+def test_kept_names_that_were_changed_are_read_again(tmp_path, caplog):
+    build(Unnamed, tmp_path)
+    open_split("unnamed", "train", data_dir=tmp_path, cache_dir=tmp_path)
+    (kept,) = (tmp_path / "unnamed").rglob(".semivit_listing_*.npz")
+    with np.load(kept) as saved:
+        arrays = dict(saved)
+    np.savez(kept, **(arrays | {"labels": 1 - arrays["labels"]}))
+    assert list(open_split("unnamed", "train", data_dir=tmp_path, cache_dir=tmp_path).listing.labels) == list(
+        arrays["labels"]
+    )
+    assert f"{kept} is damaged or cannot be read (it does not hold what was written)" in caplog.text
+
+
 def test_labels_are_read_once_and_again_after_a_change(built, tmp_path, monkeypatch):
     data_dir = tmp_path / "copy"
     shutil.copytree(built, data_dir)

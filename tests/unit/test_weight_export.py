@@ -22,7 +22,12 @@ from tests.compiled import quick_jit
 from tests.models import spec_of
 
 VIEW = Preprocessing(
-    image_size=32, crop_fraction=0.8, interpolation="bilinear", mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3)
+    image_size=32,
+    crop_fraction=0.8,
+    interpolation="bilinear",
+    mean=(0.5, 0.4, 0.3),
+    std=(0.2, 0.25, 0.3),
+    exif_rotation=True,
 )
 MODELS = {
     "mean": spec_of("vit_test", num_classes=3),

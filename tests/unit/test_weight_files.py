@@ -9,8 +9,8 @@ import safetensors.numpy
 
 from semivit_jax.weights.importing import import_weights
 from semivit_jax.weights.locate import locate
-from semivit_jax.weights.preprocessing import Preprocessing, from_hugging_face, from_timm
-from semivit_jax.weights.tensors import open_weights
+from semivit_jax.weights.preprocessing import Preprocessing
+from semivit_jax.weights.state_dicts import open_weights
 
 
 def write(path: pathlib.Path, **tensors) -> None:
@@ -38,9 +38,9 @@ def test_a_folder_without_weights_says_what_it_looked_for(tmp_path):
 
 
 def test_another_suffix_is_refused(tmp_path):
-    (tmp_path / "weights.npz").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"weights\.npz: expected \.safetensors files or one \.pth"):
-        open_weights(locate(str(tmp_path / "weights.npz")).weights)
+    (tmp_path / "weights.h5").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"weights\.h5: expected \.safetensors files, or one of \.pth"):
+        open_weights(locate(str(tmp_path / "weights.h5")).weights)
 
 
 def test_a_damaged_file_is_named(tmp_path):
@@ -50,59 +50,33 @@ def test_a_damaged_file_is_named(tmp_path):
         open_weights(locate(str(tmp_path / "x.safetensors")).weights)
 
 
+@pytest.mark.parametrize("index", [{}, {"weight_map": None}, {"weight_map": {"a": 1}}, {"weight_map": ["a"]}])
+def test_an_index_that_names_no_files_is_refused(tmp_path, index):
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match="weight_map"):
+        locate(str(tmp_path))
+
+
 @pytest.mark.parametrize("source", ["hf://name", "hf://org/name/more", "hf:///name"])
 def test_a_hub_name_is_org_and_name(source):
     with pytest.raises(ValueError, match="hf://org/name"):
         locate(source)
 
 
-def test_a_timm_config_is_read():
-    config = {
-        "input_size": [3, 384, 384],
-        "crop_pct": 1.0,
-        "interpolation": "bicubic",
-        "mean": [0.5, 0.5, 0.5],
-        "std": [0.4, 0.5, 0.6],
-    }
-    assert from_timm(config) == Preprocessing(384, 1.0, "bicubic", (0.5, 0.5, 0.5), (0.4, 0.5, 0.6))
-
-
-@pytest.mark.parametrize(
-    ("config", "size", "fraction"),
-    [
-        ({"size": 224}, 224, 1.0),
-        ({"size": {"height": 96, "width": 96}}, 96, 1.0),
-        (
-            {"size": {"shortest_edge": 256}, "do_center_crop": True, "crop_size": {"height": 224, "width": 224}},
-            224,
-            0.875,
-        ),
-        ({"size": {"shortest_edge": 224}, "crop_pct": 0.875}, 224, 0.875),
-        ({"size": {"shortest_edge": 384}, "crop_pct": 0.875}, 384, 1.0),
-    ],
-)
-def test_a_hugging_face_preprocessor_is_read(config, size, fraction):
-    rest = {"resample": 3, "image_mean": [0.1, 0.2, 0.3], "image_std": [1, 1, 1]}
-    view = from_hugging_face(config | rest)
-    assert (view.image_size, view.crop_fraction, view.interpolation) == (size, fraction, "bicubic")
-    assert view.mean == (0.1, 0.2, 0.3)
-
-
-def test_a_hugging_face_preprocessor_need_not_normalise():
-    config = {"size": 224, "resample": 2, "do_normalize": False, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
-    view = from_hugging_face(config)
-    assert (view.mean, view.std) == ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-    with pytest.raises(ValueError, match=r"rescale_factor 0\.5"):
-        from_hugging_face(config | {"rescale_factor": 0.5})
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
-    [('{"model_type": "vit"}', r"config\.json: lacks the key 'hidden_act'"), ("{", r"config\.json: is no JSON")],
+    [
+        ('{"model_type": "vit"}', r"config\.json: lacks the key 'hidden_act'"),
+        ("{", r"config\.json: is no JSON"),
+        ("\udcff", r"config\.json: is no JSON"),
+        ("[" * 100_000, r"config\.json: is no JSON"),
+        ("[1]", r"config\.json: holds no JSON object, but list"),
+    ],
+    ids=["key", "syntax", "bytes", "depth", "kind"],
 )
 def test_a_config_that_cannot_be_used_is_named(tmp_path, text, message):
     write(tmp_path / "model.safetensors", a=1)
-    (tmp_path / "config.json").write_text(text)
+    (tmp_path / "config.json").write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(ValueError, match=message):
         import_weights(str(tmp_path), variant="vit_test", pool=None, image_size=None, decoder=False)
 
@@ -117,6 +91,7 @@ def test_a_config_that_cannot_be_used_is_named(tmp_path, text, message):
     ],
 )
 def test_preprocessing_checks_itself(change, message):
-    legal = {"image_size": 8, "crop_fraction": 1.0, "interpolation": "bicubic", "mean": (0.0,) * 3, "std": (1.0,) * 3}
+    legal = {"image_size": 8, "crop_fraction": 1.0, "interpolation": "bicubic", "mean": (0.0,) * 3, "std": (1.0,) * 3,
+             "exif_rotation": False}  # fmt: skip
     with pytest.raises(ValueError, match=message):
         Preprocessing(**(legal | change))

@@ -15,7 +15,6 @@ import safetensors.numpy
 from semivit_jax.cli.import_weights import import_weights as command
 from semivit_jax.export import export
 from semivit_jax.models import families
-from semivit_jax.models.vit import VIT_SIZES
 from semivit_jax.weights import convnext, layout, vit_names
 from semivit_jax.weights.account import Status
 from semivit_jax.weights.folder import load_imported, save_imported
@@ -23,20 +22,7 @@ from semivit_jax.weights.importing import Imported, import_weights
 from semivit_jax.weights.layout import Table
 from semivit_jax.weights.preprocessing import IMAGENET_224
 from tests.models import spec_of
-
-PIXELS, SIZE = 32, VIT_SIZES["vit_test"]
-
-
-def state_dict(table: Table, **changes) -> dict[str, np.ndarray]:
-    """Random tensors of the small ViT under the names of a layout."""
-    spec = spec_of("vit_test", **{"image_size": PIXELS, "pool": "cls", "num_classes": 5, **changes})
-    shapes, generator = families.shapes(spec), np.random.default_rng(0)
-    tensors = {}
-    for slot in layout.slots(table, depth=lambda path: spec.size.depth):
-        if slot.path in shapes:
-            array = generator.standard_normal(shapes[slot.path]).astype(np.float32)
-            tensors |= layout.split(slot, array)
-    return {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+from tests.state_dicts import PIXELS, SIZE, state_dict
 
 
 @pytest.fixture
@@ -241,6 +227,7 @@ def test_preprocessing_and_class_names_travel(run):
         "interpolation": "bilinear",
         "mean": (0.5, 0.5, 0.5),
         "std": (0.5, 0.5, 0.5),
+        "exif_rotation": False,
     }
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from semivit_jax.words import counted
+from semivit_jax.words import counted, few, printable
 
 
 @pytest.mark.parametrize(
@@ -18,3 +18,13 @@ from semivit_jax.words import counted
 )
 def test_a_number_and_its_noun_agree(number, noun, plural, told):
     assert counted(number, noun, plural) == told
+
+
+def test_the_first_names_of_a_list():
+    assert few(["a"]) == "'a'"
+    assert few(list("abcde")) == "'a', 'b', 'c', 'd', 'e'"
+    assert few(["it's", "b", "c"], most=1) == '"it\'s" and 2 more'
+
+
+def test_names_that_can_be_printed():
+    assert [printable(name) for name in ("Caf\xe9 1", "a\nb", "\udce9")] == ["Caf\xe9 1", "'a\\nb'", "'\\udce9'"]

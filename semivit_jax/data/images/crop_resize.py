@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from semivit_jax.data.images import fast_resize
-from semivit_jax.data.images.decode import BadImage
+from semivit_jax.data.images.decode import TooLarge
 from semivit_jax.data.images.types import ImagePath, Interpolation
 
 PILLOW_INTERPOLATION = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
@@ -87,9 +87,10 @@ def resize_short_side_and_crop(
     else:
         new_width, new_height = int(short_side * width / height), short_side
     if new_width * new_height > max_pixels:
-        raise BadImage(
+        raise TooLarge(
             f"image of {width} x {height} pixels, resized to a shorter side of {short_side}, would have {new_width} x "
-            f"{new_height} = {new_width * new_height}, over config.data.max_pixels = {max_pixels}"
+            f"{new_height} = {new_width * new_height}, over",
+            max_pixels,
         )
     resized = Image.fromarray(image).resize((new_width, new_height), PILLOW_INTERPOLATION[interpolation])
     top, left = round((new_height - image_size) / 2), round((new_width - image_size) / 2)

@@ -6,11 +6,11 @@ The same command again goes on after a kill; the dataset appears under its name 
 from pathlib import Path
 
 from semivit_jax import console
-from semivit_jax.data.dataset import cache_dir
 from semivit_jax.data.prepare import folder, imagenet, shards
 from semivit_jax.data.prepare.shards import RawSet
 from semivit_jax.data.sources.errors import DatasetError
 from semivit_jax.data.sources.image_set import ImageSet
+from semivit_jax.data.sources.kept import cache_dir
 from semivit_jax.words import counted
 
 

@@ -36,7 +36,8 @@ def open_images(root: Path, *, labels_csv: Path | None, cache_dir: Path) -> RawS
             "with config.data.dataset=own_folder"
         )
     _check_class_names(class_names)
-    return RawSet(kind, {split: _images(folder) for split, folder in opened.items()}, class_names)
+    images = {split: _images(folder) for split, folder in opened.items()}
+    return RawSet(kind, images, class_names, "\n".join(folder.fingerprint for folder in opened.values()))
 
 
 def _split_folders(root: Path) -> dict[str, Path]:

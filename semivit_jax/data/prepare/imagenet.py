@@ -16,6 +16,7 @@ import tensorflow_datasets as tfds
 
 from semivit_jax import console
 from semivit_jax.data.prepare.shards import RawSet
+from semivit_jax.data.sources import kept
 from semivit_jax.data.sources.errors import DatasetError
 from semivit_jax.data.sources.image_set import ImageSet
 from semivit_jax.data.sources.listing import NameTable
@@ -24,6 +25,7 @@ from semivit_jax.words import counted
 TRAIN_TAR, VALIDATION_TAR = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 NUM_TRAIN, NUM_VALIDATION = 1_281_167, 50_000  # Russakovsky et al. 2015, table 2
 _SYNSETS, _VALIDATION_LABELS = "datasets/imagenet2012/labels.txt", "datasets/imagenet2012/validation_labels.txt"
+_INDEX = {"block": "uint8", "ends": "int64", "offsets": "int64", "sizes": "int64", "labels": "int32"}
 _VALIDATION_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
 
 
@@ -87,37 +89,31 @@ def open_imagenet(folder: Path, *, keep: Path, allow_partial: bool) -> RawSet:
                 f"the tar of {split} images holds {counted(count, 'image')}; ImageNet has {expected:,}. Is "
                 "the download complete? (--allow_partial accepts fewer)"
             )
-    return RawSet("ImageNet tars", splits, tuple(synsets))
+    state = "\n".join(_state(folder / name) for name in (TRAIN_TAR, VALIDATION_TAR))
+    return RawSet("ImageNet tars", splits, tuple(synsets), state)
 
 
 def _images(path: Path, split: str, synsets: list[str], keep: Path) -> ImageSet:
     """The images of one tar, from the index of an earlier start when the tar is the same."""
-    status = path.stat()
-    fingerprint = f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"
-    saved = keep / f"{split}_index.npz"
-    if saved.exists():
-        with np.load(saved, allow_pickle=False) as stored:
-            if str(stored["fingerprint"]) == fingerprint:
-                names = NameTable(stored["block"], stored["ends"])
-                return ImageSet(TarRecords(path, stored["offsets"], stored["sizes"]), names, stored["labels"])
+    saved, fingerprint = keep / f"{split}_index.npz", f"{path.resolve()} {_state(path)}"
+    found = kept.recall(saved, _INDEX, fingerprint=fingerprint)
+    if found is not None:
+        names = NameTable(found["block"], found["ends"])
+        return ImageSet(TarRecords(path, found["offsets"], found["sizes"]), names, found["labels"])
     scan = _train_entries if split == "train" else _validation_entries
     try:
         with tarfile.open(path, "r:") as tar:
             names, offsets, sizes, labels = _columns(scan(tar, synsets))
     except tarfile.TarError as error:
         raise DatasetError(f"{str(path)!r} is damaged or not a tar: {error}") from error
-    building = keep / f"{split}_index.part.npz"
-    np.savez(
-        building,
-        block=names.block,
-        ends=names.ends,
-        offsets=offsets,
-        sizes=sizes,
-        labels=labels,
-        fingerprint=np.array(fingerprint),
-    )
-    building.replace(saved)
+    arrays = {"block": names.block, "ends": names.ends, "offsets": offsets, "sizes": sizes, "labels": labels}
+    kept.keep(saved, arrays, fingerprint=fingerprint)
     return ImageSet(TarRecords(path, offsets, sizes), names, labels)
+
+
+def _state(path: Path) -> str:
+    status = path.stat()
+    return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def _columns(entries: Iterator[_Entry]) -> tuple[NameTable, np.ndarray, np.ndarray, np.ndarray]:

@@ -44,6 +44,7 @@ class RawSet:
     kind: str  # what SOURCE was taken for, for people
     splits: Mapping[str, ImageSet]  # `train` first
     class_names: tuple[str, ...]
+    fingerprint: str  # of names, sizes and times of the files that the images are read from
 
 
 @contextlib.contextmanager
@@ -188,7 +189,7 @@ def _num_records(path: Path) -> int:
 
 
 def _check_same_source(source: RawSet, building: Path) -> None:
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(source.fingerprint.encode())
     for split, images in source.splits.items():
         listed = Listing(images.names, images.labels, source.class_names).content_hash()
         digest.update(f"{split} {listed} {RECORDS_PER_SHARD}\n".encode())
@@ -197,7 +198,8 @@ def _check_same_source(source: RawSet, building: Path) -> None:
         write_json(path, wanted)
     elif json.loads(path.read_text()) != wanted:
         raise DatasetError(
-            f"{building} holds an unfinished build of other images, or of other labels; remove it to begin anew"
+            f"{building} holds an unfinished build of other images, of others in the same files, or of other labels; "
+            "remove it to begin anew"
         )
 
 

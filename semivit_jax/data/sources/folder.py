@@ -5,6 +5,8 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from semivit_jax.data.sources import folder_labels
 from semivit_jax.data.sources.errors import DatasetError
 from semivit_jax.data.sources.folder_scan import Scan, scan, unread_photos
@@ -21,6 +23,7 @@ class FolderRecords:
 
     root: Path
     names: Sequence[str]
+    sizes: np.ndarray  # int64 [names], bytes, when they were listed
 
     def __len__(self) -> int:
         return len(self.names)
@@ -33,6 +36,7 @@ class FolderRecords:
 class FolderSet:
     records: FolderRecords
     listing: Listing
+    fingerprint: str  # of names, sizes and times of all image files
 
 
 def open_folder(
@@ -59,17 +63,18 @@ def open_folder(
         labels = folder_labels.from_csv(labels_csv, root=root, names=found.names, left_out=found.problems)
     if class_names is not None:
         labels = folder_labels.renumber(labels, class_names)
-    for line in _report(root, found, labels.warnings):
+    for line in (*_report(root, found), *_cut(labels.warnings), *labels.doubts):
         _log.warning("%s", line)
     if labels.errors:
         raise DatasetError(
             f"{counted(len(labels.errors), 'problem')} with the labels of {str(root)!r}:\n"
             + "\n".join(_cut(labels.errors))
         )
-    return FolderSet(FolderRecords(root, found.names), Listing(found.names, labels.labels, labels.class_names))
+    records = FolderRecords(root, found.names, found.sizes)
+    return FolderSet(records, Listing(found.names, labels.labels, labels.class_names), found.fingerprint)
 
 
-def _report(root: Path, found: Scan, warnings: Sequence[str]) -> list[str]:
+def _report(root: Path, found: Scan) -> list[str]:
     lines = []
     if len(found.problems):
         lines.append(f"{counted(len(found.problems), 'file or folder', 'files or folders')} left out of {str(root)!r}:")
@@ -77,7 +82,16 @@ def _report(root: Path, found: Scan, warnings: Sequence[str]) -> list[str]:
     lines += unread_photos(root, found)
     if found.ignored:
         lines.append(f"{counted(found.ignored, 'file')} in {str(root)!r} passed over, without the ending of an image")
-    return lines + _cut(warnings)
+    if found.passed_over:
+        lines.append(_hidden(root, found.passed_over))
+    return lines
+
+
+def _hidden(root: Path, passed_over: Sequence[str]) -> str:
+    these = counted(len(passed_over), "hidden file or folder", "hidden files and folders")
+    return (
+        f"{these}, or of programs, in {str(root)!r} passed over, {passed_over[0]!r} first; rename what is to take part"
+    )
 
 
 def _cut(lines: Sequence[str]) -> list[str]:

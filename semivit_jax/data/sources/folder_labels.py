@@ -1,20 +1,18 @@
 """Label the images of a folder: from a CSV file, or by class sub-folders."""
 
-import csv
 import dataclasses
-import os
-import posixpath
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
-from semivit_jax.data.sources.folder_scan import UNREAD
+from semivit_jax.data.sources import class_names as names_of_classes
+from semivit_jax.data.sources import label_table
+from semivit_jax.data.sources.class_names import UNLABELED_FOLDER
+from semivit_jax.data.sources.label_paths import Images, Miss, relative
+from semivit_jax.data.sources.label_table import Row
 from semivit_jax.words import counted
-
-UNLABELED_FOLDER = "unlabeled"  # a sub-folder of this name is no class
-_COLUMNS = ("path", "label")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,46 +23,48 @@ class FolderLabels:
     class_names: tuple[str, ...]  # sorted
     errors: tuple[str, ...]  # one line each; training must not begin
     warnings: tuple[str, ...]
+    doubts: tuple[str, ...]  # about names of classes
 
 
 def from_csv(path: Path, *, root: Path, names: Sequence[str], left_out: Sequence[str]) -> FolderLabels:
-    """Reads a CSV file with the columns `path` (relative to `root`) and `label`, in any order.
+    """Reads a file with the columns `path` (relative to `root`) and `label`; a row with an empty label gives none.
 
     Args:
-      path: the file, UTF-8.
+      path: the file.
       root: folder of the images.
       names: the images.
       left_out: what the scan says about files and folders that it left out, to explain why a path is not among
         the images.
     """
-    errors: list[str] = []
-    rows = _read_csv(path, errors)
-    positions = {name: index for index, name in enumerate(names)} if rows else {}
-    label_of: dict[int, str] = {}
-    line_of: dict[int, int] = {}
-    for line, given, label in rows:
-        where = f"{path.name} line {line}"
-        name = _relative(given, root)
-        if name is None:
-            errors.append(f"{where}: {given!r} is outside the folder {str(root)!r}")
-        elif not label:
-            errors.append(f"{where}: {given!r} has an empty label")
-        elif name not in positions:
-            reason = _left_out(name, left_out)
-            errors.append(f"{where}: {reason or _no_image(given, root)}")
-        elif positions[name] in label_of:
-            errors.append(f"{where}: {given!r} is already in line {line_of[positions[name]]}")
+    table = label_table.read(path)
+    images, misses, doubled = Images(root, names), [], []
+    row_of: dict[int, Row] = {}
+    for row in table.rows:
+        position = images.find(row.path)
+        if position is None:
+            misses.append(Miss(row, outside=relative(row.path, root) is None))
+        elif position in row_of:
+            first = row_of[position].line
+            doubled.append(f"{path.name} line {row.line}: {row.path!r} is already in line {first}")
         else:
-            label_of[positions[name]] = label
-            line_of[positions[name]] = line
-    class_names = tuple(sorted(set(label_of.values())))
-    labels = np.full(len(names), -1, np.int32)
-    number = {name: index for index, name in enumerate(class_names)}
-    for index, label in label_of.items():
-        labels[index] = number[label]
-    if not rows and not errors:
+            row_of[position] = row
+    errors = [
+        *table.errors,
+        *images.causes(misses, file=path.name, num_rows=len(table.rows), left_out=left_out),
+        *doubled,
+    ]
+    errors += _nulls(path.name, table.rows)
+    if not table.rows and not errors:
         errors.append(f"{path.name} has no rows")
-    return FolderLabels(labels, class_names, tuple(errors), _used_once(labels, class_names))
+    labeled = {position: row.label for position, row in row_of.items() if row.label}
+    class_names = tuple(sorted(set(labeled.values())))
+    number = {name: index for index, name in enumerate(class_names)}
+    labels = np.full(len(names), -1, np.int32)
+    for position, label in labeled.items():
+        labels[position] = number[label]
+    doubts = names_of_classes.remarks(Counter(labeled.values()), by_folder=False)
+    warnings = (*table.remarks, *_without_label(path.name, table.rows))
+    return FolderLabels(labels, class_names, tuple(errors), warnings, tuple(doubts))
 
 
 def from_class_folders(*, names: Sequence[str], directories: Sequence[str]) -> FolderLabels:
@@ -83,8 +83,9 @@ def from_class_folders(*, names: Sequence[str], directories: Sequence[str]) -> F
     empty = sorted(top - {folder.partition("/")[0] for folder in folders})
     errors = [f"the class folder {name!r} has no image" for name in empty if name != UNLABELED_FOLDER]
     deeper = deeper_images(names) if class_names else ""
-    warnings = (*((deeper,) if deeper else ()), *_used_once(labels, class_names))
-    return FolderLabels(labels, class_names, tuple(errors), warnings)
+    counts = np.bincount(labels[labels >= 0], minlength=len(class_names)).tolist()
+    doubts = names_of_classes.remarks(dict(zip(class_names, counts, strict=True)), by_folder=True)
+    return FolderLabels(labels, class_names, tuple(errors), (deeper,) if deeper else (), tuple(doubts))
 
 
 def deeper_images(names: Sequence[str]) -> str:
@@ -122,84 +123,39 @@ def too_few_classes(class_names: Sequence[str], names: Sequence[str], *, by_fold
 
 
 def renumber(found: FolderLabels, class_names: Sequence[str]) -> FolderLabels:
-    """The same labels numbered as in another list of classes; a class that is not in it is an error."""
-    unknown = [name for name in found.class_names if name not in class_names]
-    errors = [f"the class {name!r} is not among those of the training images" for name in unknown]
+    """The same labels numbered as in another list of classes; a class that is not in it is an error.
+
+    What is doubtful about the names was said with the other list.
+    """
+    errors = [_unknown(name, class_names) for name in found.class_names if name not in class_names]
     number = {name: index for index, name in enumerate(class_names)}
     table = np.array([number.get(name, -1) for name in found.class_names] + [-1], np.int32)
-    return FolderLabels(table[found.labels], tuple(class_names), (*found.errors, *errors), found.warnings)
+    return FolderLabels(table[found.labels], tuple(class_names), (*found.errors, *errors), found.warnings, ())
 
 
-def _read_csv(path: Path, errors: list[str]) -> list[tuple[int, str, str]]:
-    """(line number, path, label) of every row."""
-    rows: list[tuple[int, str, str]] = []
-    read = 0  # lines
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, strict=True)  # else a quote left open takes the rest of the file
-            columns = reader.fieldnames or []
-            if sorted(columns) != sorted(_COLUMNS):
-                errors.append(f"{path.name} has the columns {', '.join(columns)}; it must have path,label")
-                return []
-            read = reader.line_num
-            for row in reader:
-                read = reader.line_num
-                if None in row or None in row.values():
-                    errors.append(f"{path.name} line {read}: it must have two values")
-                else:
-                    rows.append((read, row["path"], row["label"].strip()))
-    except csv.Error as error:
-        errors.append(
-            f"{path.name} line {read + 1}: the row that begins here cannot be read ({error}); is a quotation mark left "
-            'open? One inside a value is written twice, and the value in quotation marks: "a 3"" disk.jpg"'
-        )
-    except (OSError, UnicodeDecodeError) as error:
-        errors.append(f"the labels {str(path)!r} cannot be read: {getattr(error, 'strerror', None) or error}")
-        return []
-    return rows
-
-
-def _relative(given: str, root: Path) -> str | None:
-    """The path relative to the root, in its simplest form; None if it leads out of it."""
-    if given.startswith("/"):
-        top = _root_of(Path(given), root)
-        if top is None:
-            return None
-        given = Path(given).relative_to(top).as_posix()
-    simple = posixpath.normpath(given)
-    return None if simple == ".." or simple.startswith("../") else simple
-
-
-def _root_of(path: Path, root: Path) -> Path | None:
-    """The beginning of an absolute path that is the root, by its name or by another: through a link or `..`."""
-    if ".." not in path.parts and path.is_relative_to(root.absolute()):
-        return root.absolute()
-    return next((above for above in path.parents if _is_same(above, root)), None)
-
-
-def _is_same(path: Path, root: Path) -> bool:
-    try:
-        return os.path.samefile(path, root)
-    except OSError:  # not there
-        return False
-
-
-def _left_out(name: str, left_out: Sequence[str]) -> str | None:
-    """What the scan says of a file, or of a folder above it; None if nothing."""
-    above = [f"{folder.as_posix()!r} " for folder in PurePosixPath(name).parents]
-    return next((text for text in left_out if text.startswith((f"{name!r} ", *above))), None)
-
-
-def _no_image(given: str, root: Path) -> str:
-    if given.lower().endswith(UNREAD):
-        return f"{given!r} is of a format that is not read; convert it to JPEG or PNG"
-    return f"there is no image {given!r} in {str(root)!r}"
-
-
-def _used_once(labels: np.ndarray, class_names: Sequence[str]) -> tuple[str, ...]:
-    counts = Counter(labels[labels >= 0].tolist())
-    return tuple(
-        f"the label {name!r} is used once; is it spelled as meant?"
-        for index, name in enumerate(class_names)
-        if counts[index] == 1
+def _unknown(name: str, class_names: Sequence[str]) -> str:
+    line, twin = (
+        f"the class {name!r} is not among those of the training images",
+        names_of_classes.twin_of(name, class_names),
     )
+    return f"{line}; it {twin}" if twin else line
+
+
+def _nulls(file: str, rows: Sequence[Row]) -> list[str]:
+    """Labels that are none, together; a class of them would be made out of nothing."""
+    found = [row for row in rows if row.label and names_of_classes.is_null(row.label)]
+    if not found:
+        return []
+    more = f", and {counted(len(found) - 1, 'further row')} with such a one" if len(found) > 1 else ""
+    return [
+        f"{file} line {found[0].line}: the label {found[0].label!r} is what programs write for no value{more}; leave "
+        "the label empty where there is none, or give the class another name"
+    ]
+
+
+def _without_label(file: str, rows: Sequence[Row]) -> list[str]:
+    found = [row for row in rows if not row.label]
+    if not found:
+        return []
+    rows_with = counted(len(found), "row has an empty label", "rows have an empty label")
+    return [f"{file}: {rows_with}, line {found[0].line} first; such images count as unlabeled"]

@@ -13,9 +13,11 @@ from typing import overload
 
 import numpy as np
 
-from semivit_jax import files
+from semivit_jax.data.sources import kept
 
-_FORMAT = 1  # raised when the file or the hash changes its meaning
+_FORMAT = 1  # raised when the hash changes its meaning
+_KEPT_FORMAT = 2  # raised when the file does
+_KEPT = {"block": "uint8", "ends": "int64", "labels": "int32", "class_names": "str_", "content": "str_"}
 
 
 class NameTable(Sequence[str]):
@@ -82,40 +84,37 @@ def with_made_up_names(listing: Listing) -> Listing:
 
 
 def save(path: Path, listing: Listing, *, fingerprint: str) -> None:
-    """Writes a listing; the file appears whole, by rename.
+    """Keeps a listing, with a warning where that cannot be.
 
     `fingerprint` describes what the listing was made from; `load` ignores a file with another one.
     """
     table = listing.names if isinstance(listing.names, NameTable) else NameTable.pack(listing.names)
-    with files.writing(path) as file:
-        np.savez(
-            file,
-            block=table.block,
-            ends=table.ends,
-            labels=listing.labels,
-            class_names=np.array(listing.class_names, np.str_),
-            fingerprint=np.array(fingerprint),
-        )
+    arrays = {
+        "block": table.block,
+        "ends": table.ends,
+        "labels": listing.labels,
+        "class_names": np.array(listing.class_names, np.str_),
+        "content": np.array([listing.content_hash()]),
+    }
+    kept.keep(path, arrays, fingerprint=f"{_KEPT_FORMAT} {fingerprint}")
 
 
 def load(path: Path, *, fingerprint: str) -> Listing | None:
     """The saved listing, or None where there is none with this fingerprint."""
-    if not path.exists():
+    found = kept.recall(path, _KEPT, fingerprint=f"{_KEPT_FORMAT} {fingerprint}")
+    if found is None:
         return None
-    with np.load(path, allow_pickle=False) as saved:
-        if str(saved["fingerprint"]) != fingerprint:
-            return None
-        return Listing(
-            names=NameTable(saved["block"], saved["ends"]),
-            labels=saved["labels"],
-            class_names=tuple(str(name) for name in saved["class_names"]),
-        )
+    names = NameTable(found["block"], found["ends"])
+    listing = Listing(names, found["labels"], tuple(str(name) for name in found["class_names"]))
+    if found["content"].tolist() != [listing.content_hash()]:
+        kept.damaged(path, "it does not hold what was written")
+        return None
+    return listing
 
 
 def cache_file(beside: Path, *, name: str, cache_dir: Path) -> Path:
     """Where to keep the listing of the folder `beside`: in it, or in the user's cache if it is read-only."""
     if os.access(beside, os.W_OK):
         return beside / f".semivit_listing_{name}.npz"
-    cache_dir.mkdir(parents=True, exist_ok=True)
     place = hashlib.sha256(os.fsencode(beside.resolve())).hexdigest()[:16]
     return cache_dir / f"listing_{place}_{name}.npz"

@@ -78,7 +78,7 @@ def open_split(name: str, split: str, *, data_dir: Path, cache_dir: Path) -> Tfd
     """Opens one split (tfds notation, such as `train` or `train[:80%]`) of a prepared dataset.
 
     Labels and names are read once from all records, then kept beside the data, or in `cache_dir` when the
-    data cannot be written.
+    data cannot be written, as long as names, sizes and times of its files and its class names are the same.
 
     Raises:
       DatasetError: if the dataset or split is not there or cannot be used.
@@ -94,7 +94,7 @@ def open_split(name: str, split: str, *, data_dir: Path, cache_dir: Path) -> Tfd
     keep_in = listing.cache_file(
         Path(builder.data_dir), name=hashlib.sha256(split.encode()).hexdigest()[:8], cache_dir=cache_dir
     )
-    fingerprint = _fingerprint(builder, split)
+    fingerprint = _fingerprint(builder, split, label_key)
     found = listing.load(keep_in, fingerprint=fingerprint)
     if found is None:
         found = _read_listing(builder, split, source, label_key)
@@ -166,10 +166,12 @@ def _keys(name: str, builder: Any) -> tuple[str, str]:
     return image[0], label[0]
 
 
-def _fingerprint(builder: Any, split: str) -> str:
+def _fingerprint(builder: Any, split: str, label_key: str) -> str:
+    """Tells the split from one with other records, or with other names of its classes, which lie in a file apart."""
     files = [Path(path) for info in builder.info.splits.values() for path in info.filepaths]
     described = [f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files]
-    return hashlib.sha256("\n".join([split, *described]).encode()).hexdigest()
+    read = [split, label_key, str(_name_key(builder)), *builder.info.features[label_key].names]
+    return hashlib.sha256("\n".join([*read, *described]).encode(errors="surrogateescape")).hexdigest()
 
 
 def _read_listing(builder: Any, split: str, source: Any, label_key: str) -> Listing:

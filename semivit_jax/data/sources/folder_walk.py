@@ -1,0 +1,160 @@
+"""Look through a folder: every file that is called an image, with its size and the time it was last changed."""
+
+import dataclasses
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from semivit_jax.data.sources.listing import NameTable
+
+ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp")
+UNREAD = (".heic", ".heif", ".tif", ".tiff", ".avif")  # photos that no decoder here reads
+# Folders that programs put beside photos, in small letters: copies of them, and what was thrown away.
+OF_PROGRAMS = frozenset(
+    (
+        "__macosx",
+        "@eadir",
+        "thumbs",
+        "thumbnails",
+        "#recycle",
+        "$recycle.bin",
+        "system volume information",
+        "lost+found",
+    )
+)
+THREADS = 16  # asking for files waits for the disk or the network, not for the processor: more threads than cores
+_CHUNK = 1000  # files per task of a thread
+_GONE = (-1, -1)  # size and time of a file that does not tell them
+
+
+@dataclasses.dataclass(frozen=True)
+class Tree:
+    """What lies below a folder; all paths are relative to it, with `/`."""
+
+    files: NameTable  # with an ending of ENDINGS, sorted
+    sizes: np.ndarray  # int64 [files], bytes, -1 where not known
+    times: np.ndarray  # int64 [files], when the content was last changed, nanoseconds, -1 where not known
+    directories: NameTable  # all of them, the folder itself as ''
+    problems: tuple[str, ...]  # one line per folder or link that was left out, and why
+    unread: int  # files with the endings UNREAD
+    ignored: int  # files with other endings
+    passed_over: tuple[str, ...]  # hidden files and folders, and folders of programs
+
+    def fingerprint(self) -> str:
+        """Tells this tree from one where any image file has another name, size or time."""
+        digest = hashlib.sha256()
+        for part in (self.files.block, self.files.ends, self.sizes, self.times):
+            digest.update(np.ascontiguousarray(part).tobytes() + b"|")
+        return digest.hexdigest()
+
+
+@dataclasses.dataclass
+class _Found:
+    """What a walk has met so far, but for the files."""
+
+    directories: list[str] = dataclasses.field(default_factory=list)
+    problems: list[str] = dataclasses.field(default_factory=list)
+    passed_over: list[str] = dataclasses.field(default_factory=list)
+
+
+def walk(root: Path) -> Tree:
+    """Looks through the whole tree, every folder once.
+
+    Links are followed after all real folders, so that an image has the name of the place where it lies wherever it
+    lies below the root. Hidden files and folders are passed over: tools keep thumbnails and locks there.
+    """
+    found, endings = _Found(), Counter()
+    files: list[str] = []
+    for directory, names in _folders(root, found):
+        images = [name for name in names if name.lower().endswith(ENDINGS)]
+        unread = sum(name.lower().endswith(UNREAD) for name in names)
+        endings.update(unread=unread, ignored=len(names) - len(images) - unread)
+        files += [_join(directory, name) for name in images]
+    files.sort(key=os.fsencode)
+    with ThreadPoolExecutor(THREADS) as threads:
+        told = threads.map(lambda chunk: [_size_and_time(root, name) for name in chunk], chunks(files))
+        sizes_and_times = np.array([pair for part in told for pair in part], np.int64).reshape(-1, 2)
+    return Tree(
+        files=NameTable.pack(files),
+        sizes=sizes_and_times[:, 0].copy(),
+        times=sizes_and_times[:, 1].copy(),
+        directories=NameTable.pack(found.directories),
+        problems=tuple(found.problems),
+        unread=endings["unread"],
+        ignored=endings["ignored"],
+        passed_over=tuple(found.passed_over),
+    )
+
+
+def chunks(names: Sequence[str]) -> list[Sequence[str]]:
+    """The names in parts, one for each task of a thread."""
+    return [names[start : start + _CHUNK] for start in range(0, len(names), _CHUNK)]
+
+
+def _folders(root: Path, found: _Found) -> Iterator[tuple[str, list[str]]]:
+    """(directory, names of its files) of the whole tree."""
+    visited: dict[tuple[int, int], str] = {}
+    waiting, links = [""], []  # the next one last
+    while waiting or links:
+        if not waiting:
+            waiting, links = links[::-1], []
+        directory = waiting.pop()
+        try:
+            status = (root / directory).stat()
+            identity = (status.st_dev, status.st_ino)
+            if identity in visited:
+                found.problems.append(_met_again(directory, visited[identity]))
+                continue
+            entries = _shown(root, directory, found.passed_over)
+        except OSError as error:
+            found.problems.append(f"{directory!r} cannot be listed: {error.strerror}")
+            continue
+        visited[identity] = directory
+        found.directories.append(directory)
+        inside = [entry for entry in entries if _is_directory(entry)]
+        yield directory, [entry.name for entry in entries if not _is_directory(entry)]
+        waiting += [_join(directory, entry.name) for entry in reversed(inside) if not entry.is_symlink()]
+        links += [_join(directory, entry.name) for entry in inside if entry.is_symlink()]
+
+
+def _shown(root: Path, directory: str, passed_over: list[str]) -> list[os.DirEntry[str]]:
+    """What a directory shows, sorted; what it hides is added to `passed_over`."""
+    shown = []
+    with os.scandir(root / directory) as listed:
+        for entry in sorted(listed, key=lambda entry: os.fsencode(entry.name)):
+            hidden = entry.name.startswith(".")
+            if hidden or (entry.name.lower() in OF_PROGRAMS and _is_directory(entry)):
+                passed_over.append(_join(directory, entry.name))
+            else:
+                shown.append(entry)
+    return shown
+
+
+def _join(directory: str, name: str) -> str:
+    return f"{directory}/{name}" if directory else name
+
+
+def _met_again(directory: str, first: str) -> str:
+    if not first or directory.startswith(f"{first}/"):
+        return f"{directory!r} is a link to a folder that contains it; not followed"
+    return f"{directory!r} is the same folder as {first!r}; its images are listed there"
+
+
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself; as a file, it cannot be read and is reported with the others
+        return False
+
+
+def _size_and_time(root: Path, name: str) -> tuple[int, int]:
+    try:
+        status = os.stat(os.path.join(root, name))  # `root / name` takes as long as the question
+    except OSError:  # a link to nowhere; opening it tells what is wrong
+        return _GONE
+    return status.st_size, status.st_mtime_ns

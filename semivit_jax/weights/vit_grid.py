@@ -1,0 +1,44 @@
+"""Read from a ViT's position embedding which image size it is for, and whether it has a row for the class token."""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from semivit_jax.weights.sources import Source
+
+
+def with_image_size(source: Source) -> Source:
+    """The source with its image size; an embedding of patches alone gets a row of zeros for the class token.
+
+    Models such as DeiT III add the embedding before the class token, which is the same as zeros for its row.
+
+    Raises:
+      ValueError: there is no class token, or the rows form no square.
+    """
+    tensors, cls_token = source.tensors, str(source.table["cls_token"])
+    posemb, kernel = (str(source.table[path]) for path in ("posemb", "patch_embed/kernel"))
+    shape, patch = tensors.shapes.get(posemb), tensors.shapes.get(kernel, ())[-1:]
+    if shape is None or len(shape) != 3 or not patch:
+        return source  # what is lacking is told with all that is
+    rows, width = shape[1:]
+    if cls_token not in tensors.shapes:
+        raise ValueError(
+            f"no class token ({cls_token}), and {posemb} has {rows} rows: the models here compute with a class token, "
+            "also where they take the mean over the patches; take weights with one"
+        )
+    if not _side(rows - 1) and not _side(rows):
+        raise ValueError(f"{posemb} has {rows} rows: neither a square of patches nor one with a class token before it")
+    if not _side(rows - 1):
+        tensors = tensors.replaced(posemb, (1, rows + 1, width), lambda: _with_class_row(source.tensors.read(posemb)))
+    side = _side(rows - 1) or _side(rows)
+    return dataclasses.replace(source, tensors=tensors, image_size=side * patch[0])
+
+
+def _side(rows: int) -> int:
+    """Side of the square that the rows form; 0 where they form none."""
+    return side if (side := math.isqrt(rows)) ** 2 == rows else 0
+
+
+def _with_class_row(posemb: np.ndarray) -> np.ndarray:
+    return np.pad(posemb, ((0, 0), (1, 0), (0, 0)))
