@@ -12,6 +12,7 @@ def photo_data(**varies: Any) -> dict[str, Any]:
         data_dir="",
         root="",
         labels="",
+        renamed="",
         labels_per_class=0,
         label_fraction=0.0,
         label_list="",

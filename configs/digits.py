@@ -43,6 +43,7 @@ def get_config(text: str = "") -> ConfigDict:
                 data_dir="",
                 root="",
                 labels="",
+                renamed="",
                 train_split="train",
                 eval_split="test",
                 labels_per_class=args.labels_per_class,

@@ -96,6 +96,8 @@ class DataConfig:
     data_dir: Annotated[str, RUNTIME, HOST]  # prepared TFDS datasets; '' is the user's cache folder
     root: Annotated[str, RUNTIME, HOST]  # own_folder: folder of images
     labels: Annotated[str, RUNTIME, HOST]  # own_folder: CSV of path,label; '' reads class sub-folders
+    # OLD:NEW, several with commas between: classes that the weights to start from know by another name; '' is none.
+    renamed: Annotated[str, RUNTIME]
     train_split: str
     eval_split: str  # '' evaluates on the validation images kept back from the training split
     labels_per_class: Annotated[int, NOT_NEGATIVE]  # 0 when label_fraction or label_list says which images are labeled

@@ -2,12 +2,14 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
+from jax.sharding import NamedSharding, PartitionSpec
 
-from semivit_jax.checkpoints import reading
+from semivit_jax.checkpoints import class_rows, reading
+from semivit_jax.checkpoints.class_rows import Rows
 from semivit_jax.checkpoints.reading import CheckpointError
 from semivit_jax.files import Path
 from semivit_jax.models.spec import ModelSpec
@@ -18,15 +20,15 @@ PyTree = Any
 
 # A head for another number of classes starts anew, its last axis alone may differ; so does one on the other pooling.
 REPLACED = (r"^head\.",)
-_MOST_OUTPUTS = 3  # differing outputs of a head that are spelled out
 
 
 class Crossing(NamedTuple):
-    """From which model to which, and what the new stage declares about the way."""
+    """From which model to which, what the new stage declares about the way, and which outputs of the heads match."""
 
     handover: Handover
     theirs: ModelSpec
     ours: ModelSpec
+    rows: Rows | None = None
 
     def name(self, theirs: str) -> str:
         """What an array of theirs is called here: an encoder that leaves its autoencoder loses its prefix."""
@@ -36,18 +38,31 @@ class Crossing(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Transfer:
-    """Which tensors were loaded, which start afresh, which were left behind; dotted names."""
+    """Which tensors were loaded, which start afresh, which were left behind; dotted names.
+
+    Attributes:
+      source: where they come from.
+      loaded: that are theirs.
+      reinitialised: that are fresh.
+      dropped: of theirs, that have no place here.
+      by_class: of a head, that are theirs for the classes of the same names, and fresh for the others.
+      classes: which classes these are, for people.
+    """
 
     source: str
     loaded: tuple[str, ...]
     reinitialised: tuple[str, ...]
     dropped: tuple[str, ...]
+    by_class: tuple[str, ...] = ()
+    classes: str = ""
 
     def lines(self) -> list[str]:
-        """Three lines for people."""
+        """A few lines for people."""
+        by_class = f"  by class name ({len(self.by_class)}): {_short(self.by_class)}: {self.classes}"
         return [
             f"warm start from {self.source}",
             f"  loaded ({len(self.loaded)}): {_short(self.loaded)}",
+            *([by_class] if self.by_class else []),
             f"  re-initialised ({len(self.reinitialised)}): {_short(self.reinitialised)}",
             f"  dropped ({len(self.dropped)}): {_short(self.dropped)}",
         ]
@@ -56,7 +71,8 @@ class Transfer:
 def plan_transfer(source: str, available: Mapping[str, Any], wanted: Mapping[str, Any], crossing: Crossing) -> Transfer:
     """Decides what is carried over, before anything is read.
 
-    A head with another number of classes, or on the other pooling, counts as dropped and re-initialised.
+    A head on the other pooling counts as dropped and re-initialised, and so does one with another number of classes,
+    unless some have the same names.
 
     Args:
       source: where the tensors come from, for messages.
@@ -68,12 +84,13 @@ def plan_transfer(source: str, available: Mapping[str, Any], wanted: Mapping[str
       CheckpointError: a tensor is missing, left over or of another shape without being declared.
     """
     handover, other_pooling = crossing.handover, crossing.theirs.pool != crossing.ours.pool
-    replaced = {
-        n
-        for n in wanted
-        if n in available and _declared(n, REPLACED) and (other_pooling or _other_classes(available[n], wanted[n]))
-    }
-    loaded = tuple(n for n in wanted if n in available and n not in replaced)
+    heads = [n for n in wanted if n in available and _declared(n, REPLACED)]
+    replaced = {n for n in heads if other_pooling or _other_classes(available[n], wanted[n])}
+    by_class = (
+        () if crossing.rows is None or other_pooling else tuple(n for n in heads if _same_width(n, available, wanted))
+    )
+    replaced -= set(by_class)
+    loaded = tuple(n for n in wanted if n in available and n not in replaced and n not in by_class)
     lacking = [n for n in wanted if n not in available]
     homeless = [n for n in available if n not in wanted]
     complaints = [f"{n} is not in {source}" for n in lacking if not _declared(n, handover.fresh)]
@@ -87,9 +104,9 @@ def plan_transfer(source: str, available: Mapping[str, Any], wanted: Mapping[str
     ]
     if complaints:
         raise CheckpointError("cannot start from earlier weights: " + "; ".join(complaints))
-    reinitialised = tuple(n for n in wanted if n not in loaded)
-    dropped = tuple(n for n in available if n not in loaded)
-    return Transfer(source, loaded, reinitialised, dropped)
+    reinitialised = tuple(n for n in wanted if n not in loaded and n not in by_class)
+    dropped = tuple(n for n in available if n not in loaded and n not in by_class)
+    return Transfer(source, loaded, reinitialised, dropped, by_class, str(crossing.rows) if by_class else "")
 
 
 def from_checkpoint(directory: Path, params: PyTree, shardings: PyTree, *, crossing: Crossing, tree: str):
@@ -115,9 +132,13 @@ def from_checkpoint(directory: Path, params: PyTree, shardings: PyTree, *, cross
     targets = {
         original[n]: jax.ShapeDtypeStruct(wanted[n].shape, wanted[n].dtype, sharding=places[n]) for n in transfer.loaded
     }
+    whole = {n: NamedSharding(places[n].mesh, PartitionSpec()) for n in transfer.by_class}
+    targets |= {
+        original[n]: jax.ShapeDtypeStruct(available[n].shape, wanted[n].dtype, sharding=whole[n]) for n in whole
+    }
     arrays = reading.restore_arrays(directory, targets)
-    leaves = [arrays[original[n]] if n in transfer.loaded else leaf for n, leaf in wanted.items()]
-    return jax.tree.unflatten(jax.tree.structure(params), leaves), transfer
+    theirs = {n: arrays[original[n]] for n in (*transfer.loaded, *transfer.by_class)}
+    return _taken(params, theirs, crossing, transfer), transfer
 
 
 def from_arrays(arrays: PyTree, params: PyTree, shardings: PyTree, *, crossing: Crossing, source: str):
@@ -125,12 +146,23 @@ def from_arrays(arrays: PyTree, params: PyTree, shardings: PyTree, *, crossing: 
     wanted, places = reading.flat(params), reading.flat(shardings)
     available = {crossing.name(n): a for n, a in reading.flat(arrays).items()}
     transfer = plan_transfer(source, available, wanted, crossing)
-    loaded = set(transfer.loaded)
-    leaves = [
-        jax.device_put(available[n].astype(leaf.dtype), places[n]) if n in loaded else leaf
-        for n, leaf in wanted.items()
-    ]
-    return jax.tree.unflatten(jax.tree.structure(params), leaves), transfer
+    theirs = {n: jax.device_put(available[n].astype(wanted[n].dtype), places[n]) for n in transfer.loaded}
+    theirs |= {n: available[n] for n in transfer.by_class}
+    return _taken(params, theirs, crossing, transfer), transfer
+
+
+def _taken(params: PyTree, theirs: Mapping[str, Any], crossing: Crossing, transfer: Transfer) -> PyTree:
+    """The fresh params with what is theirs in its place."""
+    leaves = []
+    for name, leaf in reading.flat(params).items():
+        if name in transfer.by_class and crossing.rows is not None:
+            leaf = class_rows.fill(leaf, theirs[name], crossing.rows)
+        leaves.append(theirs[name] if name in transfer.loaded else leaf)
+    return jax.tree.unflatten(jax.tree.structure(params), leaves)
+
+
+def _same_width(name: str, available: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    return tuple(available[name].shape)[:-1] == tuple(wanted[name].shape)[:-1]
 
 
 def _other_classes(theirs: Any, ours: Any) -> bool:
@@ -151,25 +183,3 @@ def _short(names: tuple[str, ...]) -> str:
         if number := sum(n.startswith(prefix) for n in names):
             told.append(f"{counted(number, 'tensor')} of {whose}")
     return ", ".join(told) or "none"
-
-
-def class_mismatch(theirs: Sequence[str] | None, ours: Sequence[str]) -> str:
-    """Says how the class names of a head differ from those of the data.
-
-    Args:
-      theirs: one name per output of the head, in order; None where nobody stored them.
-      ours: names of the data's classes, in order.
-
-    Returns:
-      Such as "output 0 is 'cat' there and 'dog' here (1 of 3 class names differ)"; "" where all agree.
-    """
-    if theirs is None:
-        return "no class names are stored with it, so its outputs are taken for the data's classes in their order"
-    if len(theirs) != len(ours):  # imports of earlier versions did not count them
-        return f"it stores {counted(len(theirs), 'class name')}, the data have {counted(len(ours), 'class', 'classes')}"
-    differing = [(i, a, b) for i, (a, b) in enumerate(zip(theirs, ours, strict=True)) if a != b]
-    if not differing:
-        return ""
-    told = ", ".join(f"output {i} is {a!r} there and {b!r} here" for i, a, b in differing[:_MOST_OUTPUTS])
-    rest = ", ..." if len(differing) > _MOST_OUTPUTS else ""
-    return f"{told}{rest} ({len(differing)} of {len(ours)} class names differ)"

@@ -4,17 +4,21 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+from absl import flags
 from rich.markup import escape
 from rich.table import Table
 
 from semivit_jax import console, files
 from semivit_jax.cli.exits import USAGE_ERRORS, usage_error
-from semivit_jax.cli.flags import read_config, read_flags, source_parser
+from semivit_jax.cli.flags import Given, read_config, read_flags, source_parser
 from semivit_jax.cli.guarded import WEIGHTS_ERRORS, guarded
-from semivit_jax.cli.paths import output_file
+from semivit_jax.cli.paths import output_file, place
 from semivit_jax.data.dataset import ROLES
+from semivit_jax.data.opening import Photos
 from semivit_jax.inference.grade import PROTOCOLS, Grades, grade
 from semivit_jax.ops.scores import NUM_BINS, Scores
+from semivit_jax.recipes.find import FLAG, with_paths
+from semivit_jax.weights.folder import is_import
 from semivit_jax.words import printable
 
 TOP = 5  # guesses that acc5 counts
@@ -26,10 +30,14 @@ def eval_weights(argv: Sequence[str]) -> int:
     parser = source_parser("eval", "Grade weights on a split.", with_use=False)
     parser.add_argument("--split", default="", help=f"default: what training evaluates on; {', '.join(ROLES)}, or any")
     parser.add_argument("--protocol", choices=tuple(PROTOCOLS), default="head")
+    parser.add_argument("--images", type=place, metavar="FOLDER", help="labeled photos to grade on, all of them")
+    parser.add_argument("--labels", type=place, metavar="CSV", help="their labels; without it, class sub-folders")
     parser.add_argument("--out", type=output_file, metavar="JSON", help="file for everything; replaced if it exists")
     try:
         given = read_flags(parser, argv, required=())
-        config, notes = read_config("eval", given.config, None) if given.config else (None, [])
+        _check(given)
+        recipe = given.config or _recipe_of_photos(given)
+        config, notes = read_config("eval", recipe, None) if recipe else (None, [])
     except USAGE_ERRORS as error:
         return usage_error("eval", error)
 
@@ -42,6 +50,7 @@ def eval_weights(argv: Sequence[str]) -> int:
             protocol=asked.protocol,
             kept=asked.weights,
             stage=asked.stage,
+            photos=Photos(asked.images, asked.labels) if asked.images else None,
             notes=notes,
         )
         if jax.process_index() == 0:
@@ -50,6 +59,22 @@ def eval_weights(argv: Sequence[str]) -> int:
                 write(files.Path(asked.out), found)
 
     return guarded(action, also=WEIGHTS_ERRORS)
+
+
+def _check(given: Given) -> None:
+    """Raises flags.Error where flags contradict each other."""
+    asked = given.flags
+    if asked.labels and not asked.images:
+        raise flags.Error("--labels needs --images=FOLDER, whose labels they are")
+    if asked.images and (asked.split or given.config):
+        other = "--split" if asked.split else "--config"
+        raise flags.Error(f"--images names the photos to grade on, all of them; leave out {other}")
+
+
+def _recipe_of_photos(given: Given) -> list[str]:
+    """How photos are read where the weights are an import, which has no config of its own."""
+    asked = given.flags
+    return with_paths([f"{FLAG}own_folder"]) if asked.images and is_import(files.path(asked.workdir)) else []
 
 
 def write(path: files.Path, grades: Grades) -> None:

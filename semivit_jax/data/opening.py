@@ -16,10 +16,17 @@ from semivit_jax.data.sources.errors import DatasetError, NoSplitError
 from semivit_jax.data.sources.image_set import ImageSet
 from semivit_jax.data.sources.kept import cache_dir
 from semivit_jax.data.sources.listing import Listing
-from semivit_jax.files import expanded, why_not_writable
+from semivit_jax.files import expanded, why_no_folder
 
 _log = logging.getLogger(__name__)
 _MOST_FOLDERS = 20  # in a message
+
+
+class Photos(NamedTuple):
+    """A folder of labeled photos: class sub-folders, or a CSV file of path,label."""
+
+    folder: pathlib.Path
+    labels: pathlib.Path | None
 
 
 class Listings(NamedTuple):
@@ -77,7 +84,7 @@ def open_split_of(data: DataConfig, split: str, *, class_names: Sequence[str] | 
 @functools.cache  # made and said once
 def _place_of_digits(folder: pathlib.Path) -> pathlib.Path:
     """Where the digits are, or can be made: they are small, so a cache that cannot be written to stops nobody."""
-    why = "" if (folder / "digits").is_dir() else why_not_writable(folder)
+    why = "" if (folder / "digits").is_dir() else why_no_folder(folder)
     if not why:
         return folder
     instead = pathlib.Path(tempfile.mkdtemp(prefix="digits_"))
@@ -110,6 +117,17 @@ def _open_own_folder(data: DataConfig, split: str, *, class_names: Sequence[str]
         cache_dir=cache_dir(),
     )
     return ImageSet(opened.records, opened.listing.names, opened.listing.labels), opened.listing
+
+
+def open_photos(photos: Photos) -> tuple[ImageSet, tuple[str, ...]]:
+    """All photos of a folder, with the classes that their labels name.
+
+    Raises:
+      DatasetError: see `dataset.open_task`.
+    """
+    opened = folder.open_folder(photos.folder, labels_csv=photos.labels, class_names=None, cache_dir=cache_dir())
+    listing = opened.listing
+    return ImageSet(opened.records, listing.names, listing.labels), listing.class_names
 
 
 def _split_folders(root: pathlib.Path) -> list[str]:

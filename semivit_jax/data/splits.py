@@ -138,7 +138,7 @@ def not_labeled(split: Split, labels: np.ndarray, class_names: Sequence[str]) ->
     missing = sorted(set(labels[labels >= 0].tolist()) - set(labels[split.labeled].tolist()))
     if not missing:
         return ""
-    names = few([class_names[label] for label in missing])
+    names = few([class_names[int(label)] for label in missing])
     return (
         f"the list of labeled images names none of {len(missing)} of {counted(len(class_names), 'class', 'classes')}, "
         f"which cannot be learned: {names}; add images of them to the list, or take their folders or labels away"
@@ -150,7 +150,7 @@ def not_validated(split: Split, labels: np.ndarray, class_names: Sequence[str]) 
     missing = sorted(set(labels[split.labeled].tolist()) - set(labels[split.validation].tolist()))
     if not missing:
         return ""
-    names = few([class_names[label] for label in missing])
+    names = few([class_names[int(label)] for label in missing])
     return (
         f"{len(missing)} of {counted(len(class_names), 'class', 'classes')} without a validation image, so accuracy "
         f"says nothing of {names}; label more images of them, raise config.data.validation_share, or name evaluation "
@@ -200,7 +200,7 @@ def _apportion(share: float, sizes: Sequence[int], seed: int) -> np.ndarray:
     counts = np.floor(exact).astype(int)
     missing = round(share * sum(sizes)) - int(counts.sum())
     drawn = np.random.default_rng((seed, len(sizes))).permutation(len(sizes))  # number of the first class that is none
-    remainders = np.round(exact - counts, 9)  # 0.2 * 3 and 0.2 * 8 leave the same, but for rounding
+    remainders = np.round(exact - counts, 9)  # 0.2 * 9 and 0.2 * 14 leave the same, but for rounding
     by_remainder = drawn[np.argsort(-remainders[drawn], kind="stable")]
     spared = by_remainder[counts[by_remainder] < np.asarray(sizes)[by_remainder] - 1]
     counts[spared[:missing]] += 1

@@ -2,32 +2,30 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from semivit_jax import console
-from semivit_jax.checkpoints import init_from, reading, warm_start, workdir
+from semivit_jax.checkpoints import class_rows, init_from, reading, workdir
 from semivit_jax.config import Config, ConfigError, DataConfig
-from semivit_jax.data.dataset import ROLES, TaskData, open_as_begun, open_split, open_task
-from semivit_jax.data.sources.image_set import ImageSet
+from semivit_jax.data.opening import Photos
 from semivit_jax.files import Path
 from semivit_jax.inference import features, probes
+from semivit_jax.inference.graded_images import FITTED_ON, Graded, of_config, of_photos, of_run
 from semivit_jax.inference.trained import CLASS, Trained, check_classes, find_checkpoint, load_trained, trees_of
 from semivit_jax.ops import metrics, scores
 from semivit_jax.ops.metrics import Metrics
 from semivit_jax.ops.scores import Scores
 from semivit_jax.recipes import stored
-from semivit_jax.stages import label_free
 from semivit_jax.stages.stage import ImageDraws, see
 from semivit_jax.training import sharding
 from semivit_jax.training.evaluate import batches_of, sums
 from semivit_jax.training.process import prepare_process
 from semivit_jax.weights.folder import is_import
 from semivit_jax.weights.preprocessing import Preprocessing
-from semivit_jax.words import counted, few
 
 PROTOCOLS = {
     "head": "the classifier's own head",
@@ -37,7 +35,6 @@ PROTOCOLS = {
     ),
     "linear": "logistic regression (scikit-learn, C = 1) on standardised frozen features of the labeled images",
 }
-FITTED_ON = ("labeled", "train")  # splits that hold the images a probe is fitted on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +57,7 @@ def grade(
     protocol: str,
     kept: str,
     stage: str | None,
+    photos: Photos | None = None,
     notes: Sequence[str] = (),
 ) -> Grades:
     """Grades params and, where they exist, ema_params.
@@ -72,6 +70,7 @@ def grade(
       protocol: a key of PROTOCOLS.
       kept: of a workdir, "latest" or "best".
       stage: of a workdir; None is the latest.
+      photos: to grade on in the place of a split.
       notes: lines to print first, once it is known which host prints.
 
     Raises:
@@ -88,36 +87,25 @@ def grade(
         console.say(line)
     first = load_trained(source, kept=kept, tree="params", stage=None)
     config = dataclasses.replace(config, data=_seen_as(config.data, first.weights.preprocessing))
-    run = init_from.run_of(source)
-    if own and run is not None:
-        task = open_as_begun(config, workdir=run, label_free=label_free())
-        images = open_split(config, task, split)
-    else:
-        task = open_task(config, workdir=None, label_free=label_free())
-        images = _unseen(open_split(config, task, split), source, config, split)
+    graded = _choose(first, source, config, own=own, split=split, photos=photos, fits=protocol != "head")
     grade_one = _grade_head if protocol == "head" else _grade_probe
     found = {}
     for tree in trees_of(source):
         trained = load_trained(source, kept=kept, tree=tree, stage=None)
-        found[tree] = grade_one(trained, Set(config, task, images), protocol)
-    shown = split or config.data.eval_split or "validation"
-    return Grades(str(source), config.data.dataset, shown, PROTOCOLS[protocol], task.class_names, found)
+        found[tree] = grade_one(trained, config, graded, protocol)
+    return Grades(str(source), graded.dataset, graded.split, PROTOCOLS[protocol], graded.class_names, found)
 
 
-def _unseen(images: ImageSet, source: Path, config: Config, split: str) -> ImageSet:
-    """The images without those that the weights were trained on with a label, unless these were asked for."""
-    seen = init_from.seen(source, label_free())
-    if seen is None or split in FITTED_ON:
-        return images
-    inside = config.data.train_split if split in ROLES else split
-    positions = seen.positions(images, config.data, inside or config.data.eval_split or config.data.train_split)
-    if not len(positions):
-        return images
-    console.say(
-        f"warning: {counted(len(positions), 'image')} left out, which {seen.source} was trained on with a label "
-        f"({few([images.names[int(i)] for i in positions])})"
-    )
-    return images.subset(np.setdiff1d(np.arange(len(images)), positions))
+def _choose(
+    trained: Trained, source: Path, config: Config, *, own: bool, split: str, photos: Photos | None, fits: bool
+) -> Graded:
+    """The images to grade; `own` where the config is the run's, `fits` where a probe is fitted first."""
+    run = init_from.run_of(source) if own else None
+    if photos is None:
+        return of_config(config, source, split) if run is None else of_run(config, run, split)
+    labeled = of_run(config, run, "").labeled if fits and run is not None else None
+    names = trained.weights.class_names or trained.weights.output_names
+    return of_photos(config, photos, source, names, labeled)
 
 
 def _own_config(folder: Path, source: Path) -> Config:
@@ -129,27 +117,19 @@ def _own_config(folder: Path, source: Path) -> Config:
     return stored.check_stored(reading.read_facts(source)["config"])
 
 
-class Set(NamedTuple):
-    """Images to grade, of a task, and the config that both were opened with."""
-
-    config: Config
-    task: TaskData
-    images: ImageSet
-
-
-def _grade_head(trained: Trained, graded: Set, protocol: str) -> Scores:
+def _grade_head(trained: Trained, config: Config, graded: Graded, protocol: str) -> Scores:
     del protocol
     if not trained.weights.spec.num_classes:
         raise ConfigError(f"{trained.source} has no classifier; give --protocol=knn or --protocol=linear")
     check_classes(trained)
-    if trained.weights.spec.num_classes != len(graded.task.class_names):
+    if trained.weights.spec.num_classes != len(graded.class_names):
         raise ConfigError(
             f"{trained.source} tells {trained.weights.spec.num_classes} classes apart, the data has "
-            f"{len(graded.task.class_names)}; its features can be graded with --protocol=knn or linear"
+            f"{len(graded.class_names)}; its features can be graded with --protocol=knn or linear"
         )
-    if difference := warm_start.class_mismatch(trained.weights.class_names, graded.task.class_names):
+    if difference := class_rows.mismatch(trained.weights.class_names, graded.class_names):
         console.say(f"warning: the head of {trained.source} is graded, but {difference}")
-    logits, view = features.network(trained).logits, features.device_view(graded.config.data)
+    logits, view = features.network(trained).logits, features.device_view(config.data)
 
     def step(params: Any, batch: Any) -> Metrics:
         found = logits(params, see(batch["image"], ImageDraws(), view), None)
@@ -158,20 +138,22 @@ def _grade_head(trained: Trained, graded: Set, protocol: str) -> Scores:
             **scores.detail_sums(found, batch["label"], batch["mask"]),
         }
 
-    mesh = sharding.make_mesh(graded.config.mesh.fsdp)
+    mesh = sharding.make_mesh(config.mesh.fsdp)
     compiled = jax.jit(step, out_shardings=sharding.replicated(mesh))
-    batches = batches_of(graded.images, graded.config, label=CLASS, num_devices=mesh.size)
+    batches = batches_of(graded.images, config, label=CLASS, num_devices=mesh.size)
     return scores.scores(sums(compiled, features.spread(trained.weights.params, mesh), batches, mesh=mesh))
 
 
-def _grade_probe(trained: Trained, graded: Set, protocol: str) -> Scores:
+def _grade_probe(trained: Trained, config: Config, graded: Graded, protocol: str) -> Scores:
     if jax.process_count() > 1:
         raise ConfigError(f"--protocol={protocol} runs in one process, this is one of {jax.process_count()}")
-    task, extract = graded.task, features.extractor(trained, graded.config)
-    labeled, labels = extract(task.train.subset(task.split.labeled))
+    if graded.labeled is None:
+        raise ConfigError(f"--protocol={protocol} is fitted on labeled images, and {trained.source} names none")
+    extract = features.extractor(trained, config)
+    labeled, labels = extract(graded.labeled)
     graded_features, expected = extract(graded.images)
     fit = probes.knn_logits if protocol == "knn" else probes.linear_logits
-    logits = fit(labeled, labels, graded_features, num_classes=len(task.class_names))
+    logits = fit(labeled, labels, graded_features, num_classes=len(graded.class_names))
     answers = (jnp.asarray(logits, jnp.float32), jnp.asarray(expected), jnp.ones(len(expected)))
     found = {**scores.base_sums(*answers), **scores.detail_sums(*answers)}
     return scores.scores({name: metrics.Mean(np.asarray(m.total), np.asarray(m.count)) for name, m in found.items()})

@@ -9,7 +9,7 @@ from typing import BinaryIO
 from semivit_jax import console, files
 from semivit_jax.data.images.decode import BadImage
 from semivit_jax.data.sources.errors import DatasetError
-from semivit_jax.data.sources.folder_scan import scan, unread_photos
+from semivit_jax.data.sources.folder_scan import not_looked_at, scan
 from semivit_jax.data.sources.kept import cache_dir
 from semivit_jax.inference.predict import TOP, Predictor
 from semivit_jax.words import counted
@@ -37,7 +37,7 @@ def predict_folder(predictor: Predictor, images: Path, out: files.AnyPath) -> li
     if not images.is_dir():
         raise DatasetError(f"--images {str(images)!r} is not a folder")
     found = scan(images, cache_dir=cache_dir())
-    for warning in unread_photos(images, found):
+    for warning in not_looked_at(images, found):
         console.say(warning)
     skipped = list(found.problems)
     out = files.path(out)

@@ -46,12 +46,12 @@ def adamw(
       weight_decays, lr_scales: (path pattern, value) tables; see `by_path`.
       lr: step -> learning rate.
     """
-    adam = scale_by_adam(betas=betas, eps=eps)
+    adam = optax.scale_by_adam(b1=betas[0], b2=betas[1], eps=eps)
 
     def direction(grads: Params, opt_state: Any, params: Params) -> tuple[Params, Any]:
         if clip_norm:
             grads = clip_by_norm(grads, clip_norm)
-        updates, opt_state = adam.update(grads, opt_state)
+        updates, opt_state = adam_direction(grads, opt_state, betas=betas, eps=eps)
         decay, scale = by_path(weight_decays, params), by_path(lr_scales, params)
         updates = jax.tree.map(lambda u, p, wd, s: (u + wd * p) * s, updates, params, decay, scale)
         return updates, opt_state
@@ -59,26 +59,23 @@ def adamw(
     return Optimizer(adam.init, direction, lr)
 
 
-def scale_by_adam(*, betas: tuple[float, float], eps: float) -> optax.GradientTransformation:
-    """Adam's direction (Kingma & Ba 2015, algorithm 1), with optax's state and moments.
+def adam_direction(
+    grads: Params, opt_state: optax.ScaleByAdamState, *, betas: tuple[float, float], eps: float
+) -> tuple[Params, optax.ScaleByAdamState]:
+    """Adam's direction (Kingma & Ba 2015, algorithm 1) from optax's state, with moments as optax has them.
 
-    optax rounds beta2 to the precision of the moments before it takes 1 - beta2^t, which in float32 is off by 1.3e-5
-    of itself at first (beta2 0.999). Here the logarithm of beta2 is rounded, which is off by 6e-8.
+    optax rounds beta2 to float32 before it takes 1 - beta2^t, which is off by 1.3e-5 of itself at first (beta2 0.999).
+    Here the logarithm of beta2 is rounded, which is off by 6e-8.
+
+    Returns:
+      mean / (sqrt(square) + eps), both without bias, and the next state.
     """
-    adam = optax.scale_by_adam(b1=betas[0], b2=betas[1], eps=eps)
-
-    def update(grads: Params, opt_state: Any, params: Params | None = None) -> tuple[Params, Any]:
-        del params
-        moments = (
-            optax.tree.update_moment(grads, opt_state.mu, betas[0], 1),
-            optax.tree.update_moment_per_elem_norm(grads, opt_state.nu, betas[1], 2),
-        )
-        step = optax.safe_increment(opt_state.count)
-        mean, square = (_without_bias(*pair, step) for pair in zip(moments, betas, strict=True))
-        updates = jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + eps), mean, square)
-        return updates, optax.ScaleByAdamState(step, *moments)
-
-    return optax.GradientTransformation(adam.init, update)
+    mu = optax.tree.update_moment(grads, opt_state.mu, betas[0], 1)
+    nu = optax.tree.update_moment_per_elem_norm(grads, opt_state.nu, betas[1], 2)
+    step = jnp.asarray(optax.safe_increment(opt_state.count))
+    mean, square = _without_bias(mu, betas[0], step), _without_bias(nu, betas[1], step)
+    updates = jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + eps), mean, square)
+    return updates, optax.ScaleByAdamState(step, mu, nu)
 
 
 def _without_bias(moment: Params, decay: float, step: jax.Array) -> Params:

@@ -161,22 +161,44 @@ def _unfilled(config: Config, stage: str, counts: ImageCounts, devices: int) -> 
 
 
 def _fit(config: Config, stage: str, devices: int, wanted: int, *, exact_group: bool) -> tuple[int, int]:
-    """Fewest micro-steps, the recipe's or more, whose images fit; with the largest group that divides a share.
+    """Micro-steps and mixing group on so many devices.
 
-    Fewer than the recipe's are the last resort, where there are more devices than its micro-batch has groups.
+    Raises:
+      ConfigError: there are none; names batches and device counts that have some.
     """
     section, limit = config.stage(stage), config.train.max_images_per_device
     images_per_row = _images_per_row(_streams(config, stage))
-    more = range(section.accum, section.batch_size + 1, section.accum)
-    fewer = [a for a in range(section.accum - 1, 0, -1) if section.accum % a == 0]  # many devices need fewer
+    most_rows = limit // images_per_row if limit else section.batch_size
+
+    def spread(devices: int) -> tuple[int, int] | None:
+        return _spread(section.batch_size, section.accum, devices, wanted, most_rows, exact_group=exact_group)
+
+    found = spread(devices)
+    if found is None:
+        legal = [d for d in range(1, section.batch_size + 1) if spread(d)]
+        limited = f" and at most {limit} // {images_per_row} (config.train.max_images_per_device)" if limit else ""
+        misfit = _misfit_of_run if exact_group else _misfit
+        raise ConfigError(f"{misfit(stage, section, devices, wanted, limited)}; legal device counts: {legal or 'none'}")
+    return found
+
+
+def _spread(
+    batch: int, recipe_accum: int, devices: int, wanted: int, most_rows: int, *, exact_group: bool
+) -> tuple[int, int] | None:
+    """Fewest micro-steps, the recipe's or more, whose rows fit; with the largest group that divides a share.
+
+    Fewer than the recipe's are the last resort, where there are more devices than its micro-batch has groups.
+    """
+    more = range(recipe_accum, batch + 1, recipe_accum)
+    fewer = [a for a in range(recipe_accum - 1, 0, -1) if recipe_accum % a == 0]  # many devices need fewer
     for accum in (*more, *fewer):
-        if section.batch_size % (accum * devices):
+        if batch % (accum * devices):
             continue
-        share = section.batch_size // accum // devices
+        share = batch // accum // devices
         group = _largest_group(wanted, share, exact=exact_group)
-        if group and (not limit or share * images_per_row <= limit):
+        if group and share <= most_rows:
             return accum, group
-    raise ConfigError(_misfit(stage, section, devices, wanted, limit, images_per_row))
+    return None
 
 
 def _largest_group(wanted: int, share: int, *, exact: bool) -> int:
@@ -191,21 +213,21 @@ def _divisors(group: int) -> list[int]:
     return [g for g in range(group, 1, -1) if group % g == 0 and g % 2 == 0] or [1]
 
 
-def _misfit(stage: str, section: StageConfig, devices: int, wanted: int, limit: int, images_per_row: int) -> str:
+def _misfit(stage: str, section: StageConfig, devices: int, wanted: int, limited: str) -> str:
     least = min(wanted, 2)
     unit = devices * least * section.accum
-    legal_devices = [
-        d for d in range(1, section.batch_size + 1) if section.batch_size % (d * least * section.accum) == 0
-    ]
     below, above = section.batch_size // unit * unit, -(-section.batch_size // unit) * unit
     batches = " or ".join(str(b) for b in sorted({below, above}) if b)
-    message = (
-        f"config.{stage}.batch_size {section.batch_size} (accum {section.accum}) cannot be spread over "
-        f"{counted(devices, 'device')} with at least {counted(least, 'image')} per device and micro-step"
-    )
-    if limit:
-        message += f" and at most {limit} // {images_per_row} (config.train.max_images_per_device)"
     return (
-        f"{message}; nearest legal batches on {counted(devices, 'device')}: {batches}; "
-        f"legal device counts: {legal_devices or 'none'}"
+        f"config.{stage}.batch_size {section.batch_size} (accum {section.accum}) cannot be spread over "
+        f"{counted(devices, 'device')} with at least {counted(least, 'image')} per device and micro-step{limited}; "
+        f"nearest legal batches on {counted(devices, 'device')}: {batches}"
+    )
+
+
+def _misfit_of_run(stage: str, section: StageConfig, devices: int, group: int, limited: str) -> str:
+    """The same of a run that goes on: batch and group stay what they were, since draws depend on them."""
+    return (
+        f"config.{stage}.batch_size {section.batch_size} (accum {section.accum}) and mixing groups of {group}, with "
+        f"which this run began, cannot be spread over {counted(devices, 'device')} in whole groups{limited}"
     )

@@ -18,6 +18,9 @@ def check_stored(raw: Mapping[str, Any]) -> Config:
     if isinstance(model, Mapping) and model.get("variant") in CONVNEXT_SIZES:  # which read neither
         attention = "auto" if model.get("attention") == "cudnn" else model.get("attention")
         raw = {**raw, "model": {**model, "pool": "mean", "attention": attention}}
+    data = raw.get("data")
+    if isinstance(data, Mapping):  # no class had another name
+        raw = {**raw, "data": {"renamed": "", **data}}
     train = raw.get("train")
     if isinstance(train, Mapping):  # batches that images do not fill were refused
         raw = {**raw, "train": {"lower_batch_to_fit": False, **train}}

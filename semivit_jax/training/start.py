@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from semivit_jax import console
-from semivit_jax.checkpoints import init_from, reading, recovery, warm_start, workdir
+from semivit_jax.checkpoints import class_rows, init_from, reading, recovery, warm_start, workdir
 from semivit_jax.checkpoints.warm_start import Crossing, Transfer
 from semivit_jax.files import Path, write_json
 from semivit_jax.hosts import agreement
@@ -21,7 +21,7 @@ from semivit_jax.training import guard, rollback, writers
 from semivit_jax.training.compiled import Compiled, stage_key
 from semivit_jax.training.progress import Progress, best_key, fresh_progress
 from semivit_jax.training.setup import PyTree, Run
-from semivit_jax.weights.folder import is_import, load_imported, load_spec, stored_shapes
+from semivit_jax.weights.folder import is_import, load_class_names, load_imported, load_spec, stored_shapes
 
 
 class Inherited(NamedTuple):
@@ -71,7 +71,7 @@ def inherit(run: Run, compiled: Compiled, state: TrainState) -> TrainState:
     state, transfer, names = load(source, run, compiled, state)
     for text in transfer.lines():
         console.say(text)
-    if "head.kernel" in transfer.loaded and (difference := warm_start.class_mismatch(names, run.task.class_names)):
+    if "head.kernel" in transfer.loaded and (difference := class_rows.mismatch(names, run.task.class_names)):
         console.say(f"warning: the head of {transfer.source} is kept, but {difference}")
     path = run.workdir / compiled.stage.name / "started_from.json"
     record = dataclasses.asdict(transfer)
@@ -95,12 +95,12 @@ def check_source(run: Run, stage: str, params: PyTree) -> None:
         return
     source = init_from.find(run.config.init_from)
     if is_import(source):
-        origin, theirs, available = IMPORT, load_spec(source), stored_shapes(source)
+        origin, theirs, names, available = IMPORT, load_spec(source), load_class_names(source), stored_shapes(source)
     else:
-        origin, theirs = _stage_of(source), _model_of(source)
+        origin, theirs, names = _stage_of(source), _model_of(source), reading.read_facts(source)["class_names"]
         shapes = {n: s for n, s in reading.array_shapes(source).items() if n.startswith("params.")}
         available = {n.removeprefix("params."): jax.ShapeDtypeStruct(s, "float32") for n, s in shapes.items()}
-    way = crossing(run, stage, origin, theirs)
+    way = crossing(run, stage, origin, theirs, names)
     named = {way.name(n): a for n, a in available.items()}
     warm_start.plan_transfer(str(source), named, reading.flat(params), way)
 
@@ -116,7 +116,8 @@ def _model_of(checkpoint: Path) -> ModelSpec:
 
 def inherit_checkpoint(source: Path, run: Run, compiled: Compiled, state: TrainState) -> Inherited:
     """Weights of an earlier stage; the teacher starts from their average where they have one."""
-    way = crossing(run, compiled.stage.name, _stage_of(source), _model_of(source))
+    names = reading.read_facts(source)["class_names"]
+    way = crossing(run, compiled.stage.name, _stage_of(source), _model_of(source), names)
     places = jax.tree.map(lambda leaf: leaf.sharding, compiled.target.params)
     params, transfer = warm_start.from_checkpoint(source, state.params, places, crossing=way, tree="params")
     state = dataclasses.replace(state, params=params)
@@ -128,13 +129,13 @@ def inherit_checkpoint(source: Path, run: Run, compiled: Compiled, state: TrainS
         else:
             ema_params = jax.tree.map(jnp.copy, params)
         state = dataclasses.replace(state, ema_params=ema_params)
-    return Inherited(state, transfer, reading.read_facts(source)["class_names"])
+    return Inherited(state, transfer, names)
 
 
 def inherit_import(folder: Path, run: Run, compiled: Compiled, state: TrainState) -> Inherited:
     """Weights that `semivit import` wrote; the teacher as in `inherit_checkpoint`."""
     imported = load_imported(folder)
-    way = crossing(run, compiled.stage.name, IMPORT, imported.weights.spec)
+    way = crossing(run, compiled.stage.name, IMPORT, imported.weights.spec, imported.weights.class_names)
     places = jax.tree.map(lambda leaf: leaf.sharding, compiled.target.params)
     source, theirs = f"{folder} ({imported.weights.spec.variant})", imported.weights.params
     params, transfer = warm_start.from_arrays(theirs, state.params, places, crossing=way, source=source)
@@ -150,11 +151,11 @@ def inherit_import(folder: Path, run: Run, compiled: Compiled, state: TrainState
     return Inherited(state, transfer, imported.weights.class_names)
 
 
-def crossing(run: Run, stage: str, origin: str, theirs: ModelSpec) -> Crossing:
-    """The way from a model of `origin`, a stage or an import, to that of a stage.
+def crossing(run: Run, stage: str, origin: str, theirs: ModelSpec, names: Sequence[str] | None) -> Crossing:
+    """The way from a model of `origin`, a stage or an import, whose outputs have these names, to that of a stage.
 
     Raises:
-      CheckpointError: the stage does not start from there.
+      CheckpointError: the stage does not start from there. ConfigError: config.data.renamed does not fit the names.
     """
     spec = STAGES[stage]
     if origin not in spec.starts_from:
@@ -162,7 +163,9 @@ def crossing(run: Run, stage: str, origin: str, theirs: ModelSpec) -> Crossing:
         raise reading.CheckpointError(
             f"cannot start from earlier weights: stage {stage} does not start from {origin}, but from {legal}"
         )
-    return Crossing(spec.starts_from[origin], theirs, spec.model(run.config, len(run.task.class_names)))
+    ours = run.task.class_names
+    rows = class_rows.match(names, ours, run.config.data.renamed) if theirs.num_classes else None
+    return Crossing(spec.starts_from[origin], theirs, spec.model(run.config, len(ours)), rows)
 
 
 def earlier_stages(run: Run, stage: str) -> list[str]:

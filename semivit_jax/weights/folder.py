@@ -65,6 +65,12 @@ def load_spec(folder: AnyPath) -> ModelSpec:
     return from_record(json.loads((pathlib.Path(folder) / RECORD_FILE).read_text())["facts"])
 
 
+def load_class_names(folder: AnyPath) -> tuple[str, ...] | None:
+    """Names of the outputs of an import's head; None where nobody stored them."""
+    names = json.loads((pathlib.Path(folder) / RECORD_FILE).read_text())["class_names"]
+    return None if names is None else tuple(names)
+
+
 def stored_shapes(folder: AnyPath) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes of the weights of an import under dotted names; no array is read."""
     with safetensors.safe_open(pathlib.Path(folder) / PARAMS_FILE, "numpy") as file:

@@ -93,7 +93,7 @@ def our_shape(slot: Slot, shape_of: Callable[[str], tuple[int, ...]]) -> tuple[i
     """Shape `join` will give; `shape_of` maps a state-dict name to its shape.
 
     Raises:
-      ValueError: blocks of one stack differ in shape, naming both.
+      ValueError: blocks of one stack, or parts that are joined, differ in shape, naming both.
     """
     shapes = [_shape_of_parts(slot, parts, shape_of) for parts in slot.names]
     for block, shape in enumerate(shapes):
@@ -152,10 +152,10 @@ def _join_parts(slot: Slot, parts: tuple[str, ...], read: Callable[[str], np.nda
 
 def _shape_of_parts(slot: Slot, parts: tuple[str, ...], shape_of: Callable[[str], tuple[int, ...]]) -> tuple[int, ...]:
     # Zero-stride stand-ins take the same path as the tensors themselves, without their memory.
-    return _join_shape([_to_ours(slot.path, np.broadcast_to(0, shape_of(name))).shape for name in parts])
-
-
-def _join_shape(shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
+    shapes = [_to_ours(slot.path, np.broadcast_to(0, shape_of(name))).shape for name in parts]
+    for name, shape in zip(parts, shapes, strict=True):
+        if not shape or shape[:-1] != shapes[0][:-1]:
+            raise ValueError(f"{name} has shape {shape} in our layout, and {parts[0]} {shapes[0]}: no array of ours")
     return (*shapes[0][:-1], sum(shape[-1] for shape in shapes))
 
 

@@ -48,7 +48,7 @@ def from_timm(config: Mapping) -> Said:
 
 def _timm_size(config: Mapping) -> int:
     size = config.get("input_size") or [3, IMAGENET_224.image_size, IMAGENET_224.image_size]
-    if not (isinstance(size, list) and len(size) == 3 and all(map(is_pixels, size))):
+    if not (isinstance(size, list) and len(size) == 3 and all(map(is_count, size))):
         raise ValueError(f"input_size {size!r}: expected channels, height and width")
     channels, height, width = size
     if channels != 3 or height != width:
@@ -72,7 +72,7 @@ def from_hugging_face(config: Mapping) -> Said:
     crops = _flag(config, "do_center_crop", False)
     image_size, crop_fraction = _hugging_face_size(config, crops=crops)
     code = config["resample"]
-    if not is_pixels(code) or code not in _RESAMPLE_CODES:
+    if not is_count(code) or code not in _RESAMPLE_CODES:
         raise ValueError(f"resample {code!r}: only 2 (bilinear) and 3 (bicubic) are supported")
     squashes = not crops and isinstance(config["size"], Mapping) and "height" in config["size"]
     return Said(
@@ -133,14 +133,13 @@ def _normalisation(config: Mapping, mean_key: str, std_key: str, *, top: float, 
 
 
 def _triple(config: Mapping, key: str, default: tuple | None) -> tuple[float, float, float]:
-    value = config.get(key, default)
+    value = config.get(key)
     if value is None:
         value = default
-    if is_number(value):
-        value = (value,) * 3
-    if not (isinstance(value, list | tuple) and len(value) == 3 and all(map(is_number, value))):
+    numbers: list[Any] = list(value) if isinstance(value, list | tuple) else [value] * 3
+    if len(numbers) != 3 or not all(map(is_number, numbers)):
         raise ValueError(f"{key} {value!r}: expected a number for each of three channels")
-    red, green, blue = map(float, value)
+    red, green, blue = (float(number) for number in numbers)
     return red, green, blue
 
 
@@ -151,7 +150,7 @@ def _square(size: Any, key: str) -> int:
         sides = size
     elif isinstance(size, Mapping):
         sides = [size["shortest_edge"]] * 2 if size.get("shortest_edge") else [size["height"], size["width"]]
-    if len(sides) != 2 or not all(map(is_pixels, sides)):
+    if len(sides) != 2 or not all(map(is_count, sides)):
         raise ValueError(f"{key} {size!r}: expected pixels, a whole number of at least 1")
     if sides[0] != sides[1]:
         raise ValueError(f"{key} {size!r}: only square images are supported")
@@ -189,6 +188,6 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not is_flag(value) and -1e9 < value < 1e9
 
 
-def is_pixels(value: Any) -> bool:
-    """Whether it can be the side of an image."""
+def is_count(value: Any) -> bool:
+    """Whether it is a whole number of at least 1, as the side of an image in pixels."""
     return isinstance(value, int) and is_number(value) and value >= 1

@@ -21,7 +21,7 @@ def open_safetensors(paths: Sequence[pathlib.Path]) -> Tensors:
     file_of = {name: file for file in files for name in file.keys()}  # noqa: SIM118  not a mapping
 
     def read(name: str) -> np.ndarray:
-        dtype = file_of[name].get_slice(name).get_dtype()
+        dtype = str(file_of[name].get_slice(name).get_dtype())
         check_readable(name, _DTYPES.get(dtype, dtype))
         return as_float32(file_of[name].get_tensor(name))
 

@@ -8,7 +8,7 @@ from semivit_jax.models.layers import LAYER_NORM_EPS
 from semivit_jax.weights.account import Row
 from semivit_jax.weights.layout import Table
 from semivit_jax.weights.preprocessing import IMAGENET_224, Preprocessing
-from semivit_jax.weights.preprocessors import from_hugging_face, from_timm, get, is_number, is_pixels, is_section
+from semivit_jax.weights.preprocessors import from_hugging_face, from_timm, get, is_count, is_number, is_section
 from semivit_jax.weights.tensors import Tensors
 
 Configs = Mapping[str, Mapping]
@@ -70,7 +70,7 @@ class Source:
     @property
     def num_classes(self) -> int:
         """Outputs of its head, 0 where it has none."""
-        return self.tensors.shapes.get(str(self.table.get("head/kernel")), (0,))[0]
+        return (self.tensors.shapes.get(str(self.table.get("head/kernel"))) or (0,))[0]
 
 
 def model_type(configs: Configs) -> str:
@@ -116,7 +116,7 @@ def beside_hugging_face(configs: Configs) -> Beside:
     elif preprocessor is not None:
         said = from_hugging_face(preprocessor)
     else:
-        size = get(config, "image_size", is_pixels, "pixels", IMAGENET_224.image_size)
+        size = get(config, "image_size", is_count, "pixels", IMAGENET_224.image_size)
         view = dataclasses.replace(IMAGENET_224, image_size=size)
         return Beside(eps, view, UNSAID[1:] if config.get("image_size") else UNSAID, names, ())
     return Beside(eps, said.preprocessing, (), names, said.notes)

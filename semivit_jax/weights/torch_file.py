@@ -28,15 +28,15 @@ def open_torch(path: pathlib.Path) -> StateDicts:
     """
     content = _load_torch(path)
     weights, average = (
-        next((key for key in keys if isinstance(content.get(key), Mapping)), None) for keys in (_WEIGHTS, _AVERAGES)
+        next((content[key] for key in keys if isinstance(content.get(key), Mapping)), None)
+        for keys in (_WEIGHTS, _AVERAGES)
     )
-    if weights is None and average is None:
-        return StateDicts(_tensors(path, content), None, ())
-    if weights is None:
-        note = f"the file holds a moving average alone ({average!r}): it is taken as the weights"
-        return StateDicts(_tensors(path, content[average]), None, (note,))
-    ema = None if average is None else _tensors(path, content[average])
-    return StateDicts(_tensors(path, content[weights]), ema, ())
+    if weights is not None:
+        return StateDicts(_tensors(path, weights), None if average is None else _tensors(path, average), ())
+    if average is not None:
+        note = "the file holds a moving average alone: it is taken as the weights"
+        return StateDicts(_tensors(path, average), None, (note,))
+    return StateDicts(_tensors(path, content), None, ())
 
 
 def _tensors(path: pathlib.Path, state_dict: Mapping[str, Any]) -> Tensors:

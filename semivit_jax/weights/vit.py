@@ -2,12 +2,15 @@
 
 import dataclasses
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from semivit_jax.models.spec import ModelSpec
 from semivit_jax.weights import vit_google, vit_grid, vit_names, vit_onnx, vit_target
 from semivit_jax.weights.account import Row, Status
 from semivit_jax.weights.exchange import Exchange, HuggingFace, Timm
 from semivit_jax.weights.fold import fold_layer_scale
+from semivit_jax.weights.preprocessors import is_count
 from semivit_jax.weights.sources import Configs, Source, beside_hugging_face, beside_timm, model_type, timm_config
 from semivit_jax.weights.tensors import Tensors
 
@@ -50,10 +53,10 @@ def _timm_source(tensors: Tensors, configs: Configs) -> Source:
     has_decoder = "decoder_embed.weight" in tensors.shapes
     pool = "mean" if "fc_norm.weight" in tensors.shapes else "cls"
     config = timm_config(configs)
-    stored_pool = {"avg": "mean", "token": "cls"}.get(config.get("global_pool", "token"))
-    if config and stored_pool != pool:
+    told = config.get("global_pool")
+    if told is not None and told != _TIMM_POOLS[pool]:
         raise ValueError(
-            f"global_pool {config['global_pool']!r} with {'fc_norm' if pool == 'mean' else 'norm'}: "
+            f"global_pool {told!r} with {'fc_norm' if pool == 'mean' else 'norm'}: "
             "the models here pool 'avg' before fc_norm, or 'token' after norm"
         )
     return Source(
@@ -84,12 +87,18 @@ def _hugging_face_source(tensors: Tensors, configs: Configs) -> Source:
         folded=_folded(tensors, folded),
         table=vit_names.HUGGING_FACE_DINOV2 if kind == "dinov2" else vit_names.HUGGING_FACE,
         decoder=vit_names.HUGGING_FACE_DECODER if has_decoder else None,
-        decoder_num_heads=config["decoder_num_attention_heads"] if has_decoder else None,
+        decoder_num_heads=_heads(config, "decoder_num_attention_heads") if has_decoder else None,
         pool="cls",
-        size={"num_heads": config["num_attention_heads"]},
+        size={"num_heads": _heads(config, "num_attention_heads")},
         image_size=None,
         beside=beside,
     )
+
+
+def _heads(config: Mapping[str, Any], key: str) -> int:
+    if not is_count(heads := config[key]):
+        raise ValueError(f"{key} {heads!r}: expected a whole number of at least 1")
+    return heads
 
 
 def _folded(tensors: Tensors, folded: Tensors) -> tuple[Row, ...]:
@@ -110,9 +119,9 @@ def _refuse_unrepresentable(tensors: Tensors) -> None:
         if any(part in name for part in ("mlp.w12", "mlp.weights_in", "mlp.fc1_g")):
             raise ValueError(f"{name}: SwiGLU MLPs (DINOv2 giant) are not supported, take the S, B or L variant")
     fc1, fc2 = (tensors.shapes.get(f"blocks.0.mlp.{layer}.weight") for layer in ("fc1", "fc2"))
-    if fc1 and fc2 and fc1[0] != fc2[1]:
+    if fc1 and fc2 and fc1[:1] != fc2[1:]:
         raise ValueError(
-            f"blocks.0.mlp: fc1 gives {fc1[0]} values and fc2 takes {fc2[1]}: gated MLPs such as SwiGLU "
+            f"blocks.0.mlp: fc1 gives {fc1[0]} values and fc2 takes {fc2[-1]}: gated MLPs such as SwiGLU "
             "(DINOv2 giant) are not supported, take the S, B or L variant"
         )
 

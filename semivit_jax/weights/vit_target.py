@@ -68,8 +68,11 @@ def _decoder(source: Source) -> Decoder:
     if source.decoder is None or source.decoder_num_heads is None:
         raise ValueError(f"{source.kind}: has no decoder to continue pre-training with")
     stored, norm = source.tensors.shapes, str(source.decoder["blocks/norm1/scale"])
+    bias = str(source.decoder["embed/bias"])
+    if not stored.get(bias):
+        raise ValueError(f"the source lacks {bias}, or it is a single number: the width of its decoder is not known")
     return Decoder(
-        width=stored[str(source.decoder["embed/bias"])][0],
+        width=stored[bias][0],
         depth=sum(norm.replace(layout.BLOCK, str(block)) in stored for block in range(len(stored))),
         num_heads=source.decoder_num_heads,
     )
@@ -120,6 +123,8 @@ def constants(spec: ModelSpec) -> dict[str, np.ndarray]:
 
 def _check_fixed_table(tensors: Tensors, name: str, *, width: int) -> None:
     """Of the image size that is stored: the model computes its own."""
+    if len(tensors.shapes.get(name, ())) != 3:
+        raise ValueError(f"the source lacks {name}, or it is no (1, rows, width): pre-training cannot be continued")
     stored = tensors.read(name)
     table = posemb.sincos(width, round((stored.shape[1] - 1) ** 0.5))[None]
     if stored.shape != table.shape or np.abs(stored - table).max() > FIXED_TABLE_TOLERANCE:

@@ -59,7 +59,7 @@ def test_an_average_alone_is_taken_as_the_weights_and_told(tmp_path, images, key
     result = imported(tmp_path / "ema.pth")
     np.testing.assert_allclose(our_logits(result, images), torch_output(model, images), atol=TOLERANCE)
     assert result.ema_params is None
-    assert f"a moving average alone ({key!r})" in result.report.notes[0]
+    assert "a moving average alone" in result.report.notes[0]
 
 
 def test_numbers_that_torch_files_may_hold(tmp_path):

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from configs import transfer
-from semivit_jax.checkpoints import reading, warm_start
+from semivit_jax.checkpoints import class_rows, reading, warm_start
+from semivit_jax.checkpoints.class_rows import mismatch
 from semivit_jax.checkpoints.reading import CheckpointError
-from semivit_jax.checkpoints.warm_start import Crossing, class_mismatch
+from semivit_jax.checkpoints.warm_start import Crossing
 from semivit_jax.cli.overrides import adopt_preprocessing
 from semivit_jax.config import ConfigError
 from semivit_jax.main import main
@@ -126,15 +127,81 @@ def stored_import(finished, folder: Path, class_names) -> Path:
 DIGITS = tuple("0123456789")
 
 
+def origin_of(finished, tmp_path, kind, class_names=DIGITS):
+    return finished[0] if kind == "run" else stored_import(finished, tmp_path, class_names)
+
+
 @pytest.mark.parametrize("kind", ["run", "import"])
 def test_a_head_for_classes_of_other_names_is_told(finished, tmp_path, capsys, kind):
-    origin = finished[0] if kind == "run" else stored_import(finished, tmp_path, DIGITS)
-    params = inherited(finished, tmp_path, origin, ("1", "0", *DIGITS[2:]))
+    origin = origin_of(finished, tmp_path, kind)
+    params = inherited(finished, tmp_path, origin, tuple("abcdefghij"))
     np.testing.assert_array_equal(params["head"]["bias"], finished[2]["head"]["bias"])
     said = " ".join(capsys.readouterr().out.split())
     assert "warning: the head of" in said
-    assert "is kept, but output 0 is '0' there and '1' here, output 1 is '1' there and '0' here" in said
-    assert "(2 of 10 class names differ)" in said
+    assert "is kept, but output 0 is '0' there and 'a' here, output 1 is '1' there and 'b' here" in said
+    assert "(10 of 10 class names differ)" in said
+
+
+@pytest.mark.parametrize("kind", ["run", "import"])
+def test_outputs_of_a_head_follow_the_names_of_their_classes(finished, tmp_path, capsys, kind):
+    """Two are exchanged, one is gone, and one is new, which starts as it was drawn."""
+    origin = origin_of(finished, tmp_path, kind)
+    params = inherited(finished, tmp_path, origin, ("1", "0", *DIGITS[2:9], "ten"))
+    fresh = fresh_params(finished[1], "finetune", num_classes=10, seed=9)["head"]
+    for name, theirs in finished[2]["head"].items():
+        np.testing.assert_array_equal(params["head"][name][..., [1, 0, *range(2, 9)]], theirs[..., :9])
+        np.testing.assert_array_equal(params["head"][name][..., 9], fresh[name][..., 9])
+    said = capsys.readouterr().out
+    assert "by class name (2): head.bias, head.kernel: 9 of 10 classes; new: 'ten'; left behind: '9'" in said
+    assert "re-initialised (0): none" in said
+    assert "warning" not in said
+
+
+@pytest.mark.parametrize("tree", ["params", "ema_params"])
+def test_a_class_that_is_added_leaves_the_others_what_they_were(finished, tree):
+    ours = ("seven", "7", *DIGITS[:7], "8", "9")
+    fresh = jax.tree.map(jax.numpy.asarray, fresh_params(finished[1], "finetune", num_classes=11, seed=9))
+    places = jax.tree.map(lambda _: sharding.replicated(sharding.make_mesh(1)), fresh)
+    way = AS_BEFORE._replace(rows=class_rows.match(DIGITS, ours, ""))
+    source = reading.newest_good(finished[0] / "finetune" / "checkpoints")
+    params, transfer = warm_start.from_checkpoint(source, fresh, places, crossing=way, tree=tree)
+    theirs = finished[2 if tree == "params" else 3]
+    for name in ("kernel", "bias"):
+        expected = np.array(fresh["head"][name])
+        for number, label in enumerate(ours[1:], 1):
+            expected[..., number] = theirs["head"][name][..., int(label)]
+        np.testing.assert_array_equal(params["head"][name], expected)
+    assert transfer.by_class == HEAD
+    assert not transfer.dropped
+
+
+# ---- which outputs belong together
+
+
+def test_a_renamed_class_keeps_its_output():
+    rows = class_rows.match(("cat", "dog", "ox"), ("dog", "kitten", "yak"), "cat:kitten")
+    assert (rows.ours, rows.theirs, rows.new, rows.left) == ((0, 1), (1, 0), ("yak",), ("ox",))
+    assert class_rows.match(("cat", "dog"), ("kitten", "dog"), "cat:kitten").theirs == (0, 1)
+
+
+@pytest.mark.parametrize("theirs", [None, ("a", "b"), ("x", "y"), ("x", "y", "z")])
+def test_without_a_common_name_or_a_difference_a_head_is_taken_or_left_as_a_whole(theirs):
+    assert class_rows.match(theirs, ("a", "b"), "") is None
+
+
+@pytest.mark.parametrize(
+    ("theirs", "renamed", "said"),
+    [
+        (("a", "b"), "a", "it must be OLD:NEW"),
+        (("a", "b"), "a:x,b", "it must be OLD:NEW"),
+        (("a", "b"), "c:x", "the earlier weights have no class 'c'; they have 'a', 'b'"),
+        (("a", "b"), "a:y", "the data have no class 'y'; they have 'x', 'b'"),
+        (None, "a:x", "store no class names"),
+    ],
+)
+def test_a_name_that_nobody_has_is_refused(theirs, renamed, said):
+    with pytest.raises(ConfigError, match=rf"config\.data\.renamed is '{renamed}'.*{said}"):
+        class_rows.match(theirs, ("x", "b"), renamed)
 
 
 @pytest.mark.parametrize("kind", ["run", "import"])
@@ -149,11 +216,11 @@ def test_a_head_without_class_names_is_told(finished, tmp_path, capsys):
 
 
 def test_class_names_of_another_number_are_told():
-    assert class_mismatch(("a", "b"), ("a", "b", "c")) == "it stores 2 class names, the data have 3 classes"
+    assert mismatch(("a", "b"), ("a", "b", "c")) == "it stores 2 class names, the data have 3 classes"
 
 
 def test_of_many_names_three_are_spelled_out():
-    told = class_mismatch(("a", "b", "c", "d", "e"), ("a", "B", "C", "D", "E"))
+    told = mismatch(("a", "b", "c", "d", "e"), ("a", "B", "C", "D", "E"))
     assert told.endswith("output 3 is 'd' there and 'D' here, ... (4 of 5 class names differ)")
 
 

@@ -62,6 +62,14 @@ def test_a_restart_keeps_the_stored_group():
         plan(devices=2, stored=16, batch_size=16, mixup_group_size=16)
 
 
+def test_a_restart_that_cannot_keep_its_group_is_told_where_it_can():
+    """The device counts on which a new run would go are no advice: it would have another group there."""
+    message = r"batch_size 24 \(accum 1\) and mixing groups of 8, with which this run began.* 2 devices.*: \[1, 3\]$"
+    with pytest.raises(ConfigError, match=message):
+        plan(devices=2, stored=8, batch_size=24, mixup_group_size=16)
+    assert plan(devices=3, stored=8, batch_size=24, mixup_group_size=16).group_size == 8
+
+
 def test_nothing_mixes_in_mae_and_without_labeled_mixup():
     assert plan("mae", batch_size=64).group_size == 1
     assert plan("finetune", batch_size=40, labeled_mixup=False).group_size == 1

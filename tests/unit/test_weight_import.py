@@ -205,6 +205,34 @@ def test_hugging_face_names_need_their_config(run):
         run(state_dict(vit_names.HUGGING_FACE))
 
 
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("head.weight", (), r"head\.weight has shape \(\)"),
+        ("blocks.0.mlp.fc2.weight", (48,), "fc1 gives 192 values and fc2 takes 48"),
+        ("cls_token", (3,), r"cls_token: the source has \(3,\), the model \(1, 1, 48\)"),
+        ("decoder_embed.weight", (48, 48), r"lacks decoder_embed\.bias"),
+    ],
+)
+def test_tensors_of_absurd_shapes_are_refused(run, name, shape, message):
+    with pytest.raises(ValueError, match=message):
+        run(state_dict(vit_names.TIMM) | {name: np.zeros(shape, np.float32)}, decoder="decoder" in name)
+
+
+def test_parts_that_cannot_be_joined_are_named(run):
+    tensors = state_dict(vit_names.HUGGING_FACE)
+    key = "encoder.layer.1.attention.attention.key.weight"
+    with pytest.raises(ValueError, match=r"attention\.key\.weight has shape \(47, 48\).*query\.weight \(48, 48\)"):
+        run(tensors | {key: np.zeros((48, 47), np.float32)}, {"config.json": hugging_face_config()})
+
+
+def test_a_pool_that_contradicts_the_norm_is_refused(run):
+    config = {"pretrained_cfg": {"input_size": [3, PIXELS, PIXELS]}}
+    with pytest.raises(ValueError, match="global_pool 'avg' with norm"):
+        run(state_dict(vit_names.TIMM), {"config.json": {**config, "global_pool": "avg"}})
+    assert run(state_dict(vit_names.TIMM), {"config.json": {**config, "global_pool": None}}).weights.spec.pool == "cls"
+
+
 def test_an_unknown_layout_lists_names(run):
     with pytest.raises(ValueError, match=r"not a layout known here.*conv1\.weight"):
         run({"conv1.weight": np.zeros(3, np.float32)})

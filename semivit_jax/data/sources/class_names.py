@@ -71,7 +71,7 @@ def _key(name: str, without: Collection[str] = ()) -> str:
 def _differences(names: Sequence[str]) -> str:
     """What the names differ in: the steps that it takes to make them one, the nearest ones."""
     needless: set[str] = set()
-    for what in reversed(_STEPS):
+    for what in reversed(list(_STEPS)):
         if len({_key(name, needless | {what}) for name in names}) == 1:
             needless.add(what)
     return " and ".join(what for what in _STEPS if what not in needless)

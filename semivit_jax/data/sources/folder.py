@@ -9,7 +9,7 @@ import numpy as np
 
 from semivit_jax.data.sources import folder_labels
 from semivit_jax.data.sources.errors import DatasetError
-from semivit_jax.data.sources.folder_scan import Scan, scan, unread_photos
+from semivit_jax.data.sources.folder_scan import Scan, not_looked_at, scan
 from semivit_jax.data.sources.listing import Listing
 from semivit_jax.words import counted
 
@@ -79,19 +79,10 @@ def _report(root: Path, found: Scan) -> list[str]:
     if len(found.problems):
         lines.append(f"{counted(len(found.problems), 'file or folder', 'files or folders')} left out of {str(root)!r}:")
         lines += _cut(found.problems)
-    lines += unread_photos(root, found)
+    lines += not_looked_at(root, found)
     if found.ignored:
         lines.append(f"{counted(found.ignored, 'file')} in {str(root)!r} passed over, without the ending of an image")
-    if found.passed_over:
-        lines.append(_hidden(root, found.passed_over))
     return lines
-
-
-def _hidden(root: Path, passed_over: Sequence[str]) -> str:
-    these = counted(len(passed_over), "hidden file or folder", "hidden files and folders")
-    return (
-        f"{these}, or of programs, in {str(root)!r} passed over, {passed_over[0]!r} first; rename what is to take part"
-    )
 
 
 def _cut(lines: Sequence[str]) -> list[str]:

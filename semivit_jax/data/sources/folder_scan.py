@@ -68,16 +68,22 @@ def scan(root: Path, *, cache_dir: Path) -> Scan:
     found = _usable(tree, complaints)
     if not len(found.names):
         endings = f"no images in {str(root)!r} (endings {', '.join(ENDINGS)})"
-        raise DatasetError("\n".join([endings, *unread_photos(root, found), *found.problems[:10]]))
+        raise DatasetError("\n".join([endings, *not_looked_at(root, found), *found.problems[:10]]))
     return found
 
 
-def unread_photos(root: Path, found: Scan) -> list[str]:
-    """What to do about photos whose format is not read, in a line or none."""
-    if not found.unread:
-        return []
-    these = counted(found.unread, "file")
-    return [f"{these} in {str(root)!r} not read ({', '.join(UNREAD)}): convert to JPEG or PNG, or they take no part"]
+def not_looked_at(root: Path, found: Scan) -> list[str]:
+    """What takes no part without having been opened, and what to do for it to take part: a line for each kind."""
+    lines = []
+    if found.unread:
+        these = counted(found.unread, "file")
+        kinds = ", ".join(UNREAD)
+        lines.append(f"{these} in {str(root)!r} not read ({kinds}): convert to JPEG or PNG, or they take no part")
+    if found.passed_over:
+        these = counted(len(found.passed_over), "hidden file or folder", "hidden files and folders")
+        first = f"{found.passed_over[0]!r} first; rename what is to take part"
+        lines.append(f"{these}, or of programs, in {str(root)!r} passed over, {first}")
+    return lines
 
 
 def _usable(tree: Tree, complaints: dict[int, str]) -> Scan:
@@ -114,8 +120,8 @@ def _recall(file: Path, tree: Tree) -> np.ndarray | None:
 
 def _complaints(root: Path, tree: Tree, places: np.ndarray) -> dict[int, str]:
     """Place -> why the file there is not usable, of those among `places` that are not."""
-    names = list(tree.files)
-    told = zip(places.tolist(), _each_complaint(root, [names[place] for place in places]), strict=True)
+    names = list(tree.files) if len(places) == len(tree.files) else [tree.files[int(place)] for place in places]
+    told = zip(places.tolist(), _each_complaint(root, names), strict=True)
     return {place: complaint for place, complaint in told if complaint}
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -29,6 +30,7 @@ OF_PROGRAMS = frozenset(
 )
 THREADS = 16  # asking for files waits for the disk or the network, not for the processor: more threads than cores
 _CHUNK = 1000  # files per task of a thread
+_Name = TypeVar("_Name", str, bytes)
 _GONE = (-1, -1)  # size and time of a file that does not tell them
 
 
@@ -69,18 +71,22 @@ def walk(root: Path) -> Tree:
     lies below the root. Hidden files and folders are passed over: tools keep thumbnails and locks there.
     """
     found, endings = _Found(), Counter()
-    files: list[str] = []
+    files: list[bytes] = []  # as the system has them: encoded once, for sorting, asking and keeping
     for directory, names in _folders(root, found):
-        images = [name for name in names if name.lower().endswith(ENDINGS)]
-        unread = sum(name.lower().endswith(UNREAD) for name in names)
+        small = [(name.lower(), name) for name in names]
+        images = [name for low, name in small if low.endswith(ENDINGS)]
+        unread = sum(low.endswith(UNREAD) for low, _ in small)
         endings.update(unread=unread, ignored=len(names) - len(images) - unread)
-        files += [_join(directory, name) for name in images]
-    files.sort(key=os.fsencode)
+        if images:
+            prefix = os.fsencode(_join(directory, ""))
+            files += [prefix + name for name in os.fsencode("\0".join(images)).split(b"\0")]
+    files.sort()
+    top = os.path.join(os.fsencode(root), b"")
     with ThreadPoolExecutor(THREADS) as threads:
-        told = threads.map(lambda chunk: [_size_and_time(root, name) for name in chunk], chunks(files))
-        sizes_and_times = np.array([pair for part in told for pair in part], np.int64).reshape(-1, 2)
+        told = threads.map(lambda chunk: [_size_and_time(top + name) for name in chunk], chunks(files))
+        sizes_and_times = np.concatenate([np.empty((0, 2), np.int64), *(np.array(part, np.int64) for part in told)])
     return Tree(
-        files=NameTable.pack(files),
+        files=NameTable.of_bytes(files),
         sizes=sizes_and_times[:, 0].copy(),
         times=sizes_and_times[:, 1].copy(),
         directories=NameTable.pack(found.directories),
@@ -91,7 +97,7 @@ def walk(root: Path) -> Tree:
     )
 
 
-def chunks(names: Sequence[str]) -> list[Sequence[str]]:
+def chunks(names: Sequence[_Name]) -> list[Sequence[_Name]]:
     """The names in parts, one for each task of a thread."""
     return [names[start : start + _CHUNK] for start in range(0, len(names), _CHUNK)]
 
@@ -110,29 +116,31 @@ def _folders(root: Path, found: _Found) -> Iterator[tuple[str, list[str]]]:
             if identity in visited:
                 found.problems.append(_met_again(directory, visited[identity]))
                 continue
-            entries = _shown(root, directory, found.passed_over)
+            inside, names = _list(root, directory, found.passed_over)
         except OSError as error:
             found.problems.append(f"{directory!r} cannot be listed: {error.strerror}")
             continue
         visited[identity] = directory
         found.directories.append(directory)
-        inside = [entry for entry in entries if _is_directory(entry)]
-        yield directory, [entry.name for entry in entries if not _is_directory(entry)]
+        yield directory, names
         waiting += [_join(directory, entry.name) for entry in reversed(inside) if not entry.is_symlink()]
         links += [_join(directory, entry.name) for entry in inside if entry.is_symlink()]
 
 
-def _shown(root: Path, directory: str, passed_over: list[str]) -> list[os.DirEntry[str]]:
-    """What a directory shows, sorted; what it hides is added to `passed_over`."""
-    shown = []
+def _list(root: Path, directory: str, passed_over: list[str]) -> tuple[list[os.DirEntry[str]], list[str]]:
+    """The folders in a directory, sorted, and the names of its files; what it hides is added to `passed_over`."""
+    inside, names, hidden = [], [], []
     with os.scandir(root / directory) as listed:
-        for entry in sorted(listed, key=lambda entry: os.fsencode(entry.name)):
-            hidden = entry.name.startswith(".")
-            if hidden or (entry.name.lower() in OF_PROGRAMS and _is_directory(entry)):
-                passed_over.append(_join(directory, entry.name))
+        for entry in listed:
+            is_directory = _is_directory(entry)
+            if entry.name.startswith(".") or (is_directory and entry.name.lower() in OF_PROGRAMS):
+                hidden.append(_join(directory, entry.name))
+            elif is_directory:
+                inside.append(entry)
             else:
-                shown.append(entry)
-    return shown
+                names.append(entry.name)
+    passed_over += sorted(hidden, key=os.fsencode)
+    return sorted(inside, key=lambda entry: os.fsencode(entry.name)), names
 
 
 def _join(directory: str, name: str) -> str:
@@ -152,9 +160,9 @@ def _is_directory(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _size_and_time(root: Path, name: str) -> tuple[int, int]:
+def _size_and_time(path: bytes) -> tuple[int, int]:
     try:
-        status = os.stat(os.path.join(root, name))  # `root / name` takes as long as the question
+        status = os.stat(path)
     except OSError:  # a link to nowhere; opening it tells what is wrong
         return _GONE
     return status.st_size, status.st_mtime_ns

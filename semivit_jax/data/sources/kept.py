@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from semivit_jax.files import writing
+from semivit_jax.files import AnyPath, writing
 
 _log = logging.getLogger(__name__)
 _MADE_FROM = "fingerprint"  # key of what tells which state of the data the arrays belong to
@@ -33,12 +33,22 @@ def _cache_without_home() -> Path:
     return folder
 
 
+def write(file: AnyPath, arrays: Mapping[str, np.ndarray], *, fingerprint: str) -> None:
+    """Writes the arrays, which `recall` gives back for the same fingerprint; the file appears whole.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    with writing(file) as opened:
+        # allow_pickle is np.savez's only key of its own; pyright takes every array for it.
+        np.savez(opened, **{**arrays, _MADE_FROM: np.array(fingerprint)})  # pyright: ignore[reportArgumentType]
+
+
 def keep(file: Path, arrays: Mapping[str, np.ndarray], *, fingerprint: str) -> None:
-    """Writes the arrays, which `recall` gives back for the same fingerprint; warns where that cannot be."""
+    """Writes the arrays as `write` does, and warns where that cannot be."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with writing(file) as opened:
-            np.savez(opened, **arrays, **{_MADE_FROM: np.array(fingerprint)})
+        write(file, arrays, fingerprint=fingerprint)
     except OSError as error:
         _log.warning(
             "%s cannot be written (%s), so the next start does the same work again; make room there, or set "
@@ -48,7 +58,7 @@ def keep(file: Path, arrays: Mapping[str, np.ndarray], *, fingerprint: str) -> N
         )
 
 
-def recall(file: Path, dtypes: Mapping[str, str], *, fingerprint: str) -> dict[str, np.ndarray] | None:
+def recall(file: AnyPath, dtypes: Mapping[str, str], *, fingerprint: str) -> dict[str, np.ndarray] | None:
     """The arrays kept with that fingerprint, or None where there are none.
 
     Args:
@@ -73,7 +83,7 @@ def recall(file: Path, dtypes: Mapping[str, str], *, fingerprint: str) -> dict[s
     return arrays
 
 
-def damaged(file: Path, reason: object) -> None:
+def damaged(file: AnyPath, reason: object) -> None:
     """Says that what a file keeps is found out again."""
     _log.warning(
         "%s is damaged or cannot be read (%s): what it kept is found out again; remove it if this is said once more",

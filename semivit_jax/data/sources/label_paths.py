@@ -73,12 +73,13 @@ class Images:
         """
         for written in dict.fromkeys((given, given.strip(), _slashed(given))):
             name = relative(written, self.root)
-            if name in self._positions:
-                return self._positions[name]
-            if name is not None and not name.isascii():
+            if name is None:
+                continue
+            found = self._positions.get(name)
+            if found is None and not name.isascii():
                 found = self._composed.get(unicodedata.normalize("NFC", name))
-                if found is not None:
-                    return found
+            if found is not None:
+                return found
         return None
 
     def causes(self, misses: Sequence[Miss], *, file: str, num_rows: int, left_out: Sequence[str]) -> list[str]:

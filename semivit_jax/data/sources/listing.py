@@ -14,6 +14,7 @@ from typing import overload
 import numpy as np
 
 from semivit_jax.data.sources import kept
+from semivit_jax.files import AnyPath
 
 _FORMAT = 1  # raised when the hash changes its meaning
 _KEPT_FORMAT = 2  # raised when the file does
@@ -32,7 +33,11 @@ class NameTable(Sequence[str]):
 
     @classmethod
     def pack(cls, names: Iterable[str]) -> "NameTable":
-        encoded = [os.fsencode(name) for name in names]
+        return cls.of_bytes([os.fsencode(name) for name in names])
+
+    @classmethod
+    def of_bytes(cls, encoded: Sequence[bytes]) -> "NameTable":
+        """The same from names as the system has them."""
         lengths = np.fromiter(map(len, encoded), np.int64, count=len(encoded))
         return cls(np.frombuffer(b"".join(encoded), np.uint8), np.cumsum(lengths))
 
@@ -83,23 +88,34 @@ def with_made_up_names(listing: Listing) -> Listing:
     return dataclasses.replace(listing, names=names)
 
 
-def save(path: Path, listing: Listing, *, fingerprint: str) -> None:
-    """Keeps a listing, with a warning where that cannot be.
+def save(path: AnyPath, listing: Listing, *, fingerprint: str) -> None:
+    """Writes a listing; the file appears whole, by rename.
 
     `fingerprint` describes what the listing was made from; `load` ignores a file with another one.
+
+    Raises:
+      OSError: it cannot be written.
     """
+    kept.write(path, _arrays(listing), fingerprint=f"{_KEPT_FORMAT} {fingerprint}")
+
+
+def keep(path: Path, listing: Listing, *, fingerprint: str) -> None:
+    """Writes a listing that may be made again; warns where it cannot be written."""
+    kept.keep(path, _arrays(listing), fingerprint=f"{_KEPT_FORMAT} {fingerprint}")
+
+
+def _arrays(listing: Listing) -> dict[str, np.ndarray]:
     table = listing.names if isinstance(listing.names, NameTable) else NameTable.pack(listing.names)
-    arrays = {
+    return {
         "block": table.block,
         "ends": table.ends,
         "labels": listing.labels,
         "class_names": np.array(listing.class_names, np.str_),
         "content": np.array([listing.content_hash()]),
     }
-    kept.keep(path, arrays, fingerprint=f"{_KEPT_FORMAT} {fingerprint}")
 
 
-def load(path: Path, *, fingerprint: str) -> Listing | None:
+def load(path: AnyPath, *, fingerprint: str) -> Listing | None:
     """The saved listing, or None where there is none with this fingerprint."""
     found = kept.recall(path, _KEPT, fingerprint=f"{_KEPT_FORMAT} {fingerprint}")
     if found is None:

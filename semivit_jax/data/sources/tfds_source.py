@@ -98,7 +98,7 @@ def open_split(name: str, split: str, *, data_dir: Path, cache_dir: Path) -> Tfd
     found = listing.load(keep_in, fingerprint=fingerprint)
     if found is None:
         found = _read_listing(builder, split, source, label_key)
-        listing.save(keep_in, found, fingerprint=fingerprint)
+        listing.keep(keep_in, found, fingerprint=fingerprint)
     if _name_key(builder) not in _FILE_NAME_FEATURES:
         found = listing.with_made_up_names(found)
     return TfdsSplit(TfdsRecords(source, image_key), found)
