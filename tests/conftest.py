@@ -10,6 +10,8 @@ import os
 import time
 from pathlib import Path
 
+from tests.caching import KEEPS_EVERYTHING
+
 KEPT_SECONDS = 30 * 24 * 3600.0  # since an entry was last read
 
 
@@ -25,8 +27,8 @@ def cache_folder() -> Path:
 
 # Read when jax is imported, here and in the processes that tests start.
 os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(cache_folder())
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+for variable, value in KEEPS_EVERYTHING.items():
+    os.environ.setdefault(variable, value)
 
 
 def pytest_sessionstart(session) -> None:

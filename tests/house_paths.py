@@ -72,10 +72,11 @@ class Followed:
                 self.image_files.add(name)
 
     def __enter__(self) -> "Followed":
-        threading.setprofile(self._called)
-        sys.setprofile(self._called)
+        # Of the two hooks this one is not told of C functions and returns, which are most of what happens.
+        threading.settrace(self._called)
+        sys.settrace(self._called)
         return self
 
     def __exit__(self, *_: object) -> None:
-        sys.setprofile(None)
-        threading.setprofile(None)
+        sys.settrace(None)
+        threading.settrace(None)

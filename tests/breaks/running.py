@@ -27,7 +27,7 @@ BREAKS = {
         "training/loop.py",
         "position=position,",
         "position=position + bool(position),",
-        (LOOP + "test_a_run_that_ends_right_after_a_rollback_goes_on_behind_the_span",),
+        ("tests/e2e/test_storage.py::test_a_run_goes_on_from_the_last_good_checkpoint[none]",),
     ),
     "the step before a checkpoint is not logged": Break(
         "training/loop.py",

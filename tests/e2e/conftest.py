@@ -1,8 +1,8 @@
 """Runs that several tests look at."""
 
-import contextlib
 import dataclasses
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -11,21 +11,16 @@ import pytest
 from semivit_jax.checkpoints import workdir as workdirs
 from semivit_jax.training import run, summary
 from tests.configs import small_config
+from tests.decoded import keep_decoded
 from tests.e2e.planned import TOTAL, Trouble, stage_with
-from tests.e2e.runs import Machine, Started
+from tests.e2e.runs import Machine, Started, common_machine
 
 
 @pytest.fixture(scope="session")
 def machine(tmp_path_factory) -> Machine:
     """One for all workers: what it keeps may be written by several processes at once."""
     base = tmp_path_factory.getbasetemp()
-    found = Machine((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "machine")
-    compiled = Path(os.environ["JAX_COMPILATION_CACHE_DIR"]).absolute()
-    for folder in (compiled, found.compiled.parent):
-        folder.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(FileExistsError):
-        found.compiled.symlink_to(compiled)
-    return found
+    return common_machine((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "machine")
 
 
 @pytest.fixture(scope="session")
@@ -37,10 +32,19 @@ def untouched(machine, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def untouched_pair(machine, tmp_path_factory) -> Path:
-    """The same in two processes."""
-    workdir = tmp_path_factory.mktemp("runs") / "pair"
+def untouched_pair(machine, untouched, tmp_path_factory) -> Path:
+    """The same, its last stage in two processes."""
+    workdir = without_semi(untouched, tmp_path_factory.mktemp("runs") / "pair")
     machine.finish(workdir, processes=2)
+    return workdir
+
+
+def without_semi(finished: Path, workdir: Path) -> Path:
+    """A copy of a run as it was before its last stage began."""
+    shutil.copytree(finished, workdir)
+    shutil.rmtree(workdir / "semi")
+    for path in (workdir / "DONE", workdir / "summary.json"):
+        path.unlink()
     return workdir
 
 
@@ -49,6 +53,7 @@ def run_semi(machine, tmp_path, monkeypatch):
     """Runs the semi stage with trouble; returns the folder of the stage."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(machine.cache))
     monkeypatch.setattr(summary, "baselines", lambda task, data: {})
+    keep_decoded(monkeypatch)
 
     def go(trouble, folder=tmp_path, **changes):
         monkeypatch.setattr("semivit_jax.training.compiled.make_stage", lambda *args, **kwargs: stage_with(trouble))
@@ -69,6 +74,7 @@ def go_on_here(machine, monkeypatch, capsys):
     """Goes on with a run of the stand-in in this process, which is quicker; returns what it said."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(machine.cache))
     monkeypatch.setattr(summary, "baselines", lambda task, data: {})
+    keep_decoded(monkeypatch)
     monkeypatch.setattr("semivit_jax.training.compiled.make_stage", lambda *args, **kwargs: stage_with(Trouble()))
 
     def go_on(workdir):

@@ -1,5 +1,6 @@
 """Real runs of `semivit train` in processes of their own, for tests that stop, kill and compare them."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -17,6 +18,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from semivit_jax.checkpoints import reading
+from tests.caching import KEEPS_EVERYTHING
 from tests.compiled import QUICK_FLAGS
 
 ROOT = Path(__file__).parents[2]
@@ -57,8 +59,7 @@ class Machine:
             "XLA_FLAGS": f"{QUICK_FLAGS} --xla_force_host_platform_device_count={devices}",
             "XDG_CACHE_HOME": str(self.cache),
             "JAX_COMPILATION_CACHE_DIR": str(self.compiled),  # where training has it too, unless told otherwise
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+            **KEEPS_EVERYTHING,
             "PYTHONPATH": str(ROOT),
         }
 
@@ -119,6 +120,17 @@ class Machine:
         codes = started.wait()
         assert set(codes) == {0}, started.output()
         return started.processes[0].text()
+
+
+def common_machine(cache: Path) -> Machine:
+    """A machine with the compiled programs of all tests (`tests/conftest.py`)."""
+    machine = Machine(cache)
+    compiled = Path(os.environ["JAX_COMPILATION_CACHE_DIR"]).absolute()
+    for folder in (compiled, machine.compiled.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):  # another worker was quicker
+        machine.compiled.symlink_to(compiled)
+    return machine
 
 
 class _Process:

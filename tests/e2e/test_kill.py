@@ -1,12 +1,11 @@
 """Stopped or killed at any moment, a run that is started again ends as if nothing had happened."""
 
 import random
-import shutil
 import signal
 
 import pytest
 
-from tests.e2e.conftest import stop
+from tests.e2e.conftest import stop, without_semi
 from tests.e2e.killing import kill_once
 from tests.e2e.planned import PLANNED
 from tests.e2e.runs import Machine, assert_same_run
@@ -16,12 +15,10 @@ pytestmark = pytest.mark.xdist_group("runs")
 
 @pytest.fixture(scope="module")
 def interrupted(machine, tmp_path_factory):
-    """A run that was preempted, interrupted and killed twice; its folder, exit codes, and what it said at last."""
+    """A run that was killed, preempted and interrupted; its folder, exit codes, and what it said at last."""
     workdir = tmp_path_factory.mktemp("runs") / "interrupted"
-    chance = random.Random(0)
-    assert kill_once(machine, workdir, chance, while_saving=True)
+    assert kill_once(machine, workdir, random.Random(0), while_saving=True)
     preempted = stop(machine.start(workdir), signal.SIGTERM, at="finetune: step")
-    assert kill_once(machine, workdir, chance, while_saving=False)
     interrupt = stop(machine.start(workdir), signal.SIGINT, at="semi: step")
     return workdir, preempted, interrupt, machine.finish(workdir)
 
@@ -58,10 +55,7 @@ def test_nothing_half_written_is_left(interrupted):
 
 def test_one_of_two_processes_killed(machine, untouched_pair, tmp_path):
     """In its last stage; what goes before it is taken from the untouched run."""
-    workdir = shutil.copytree(untouched_pair, tmp_path / "killed")
-    shutil.rmtree(workdir / "semi")
-    for path in (workdir / "DONE", workdir / "summary.json"):
-        path.unlink()
+    workdir = without_semi(untouched_pair, tmp_path / "killed")
     assert kill_once(machine, workdir, random.Random(1), while_saving=True, processes=2)
     preempted = stop(machine.start(workdir, processes=2), signal.SIGTERM, at="semi: step")
     assert preempted == [75, 75]

@@ -10,7 +10,7 @@ import pytest
 
 from semivit_jax.checkpoints.reading import newest_good
 from semivit_jax.main import main
-from tests.e2e.conftest import stop
+from tests.e2e.conftest import stop, without_semi
 from tests.e2e.runs import assert_close_run, assert_equal_in_float64
 
 pytestmark = pytest.mark.xdist_group("runs")
@@ -43,8 +43,11 @@ def begin(machine, workdir, **options):
 
 
 @pytest.fixture(scope="module")
-def begun(machine, tmp_path_factory):
-    return begin(machine, tmp_path_factory.mktemp("runs") / "begun")
+def begun(machine, untouched, tmp_path_factory):
+    """A run whose last stage began on 8 devices, behind stages on one."""
+    workdir = without_semi(untouched, tmp_path_factory.mktemp("runs") / "begun")
+    assert stop(machine.start(workdir, devices=8), signal.SIGTERM, at="semi: step") == [75]
+    return workdir
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,8 @@ ASKED = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for 
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("cache")
+def cache(machine) -> Path:
+    return machine.cache
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import pytest
 from semivit_jax.models.families import FAMILIES
 from semivit_jax.training import summary
 from semivit_jax.weights.exchanges import EXCHANGES
+from tests.decoded import keep_decoded
 from tests.extending import backbone
 
 
@@ -15,6 +16,7 @@ def mixer(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(summary, "baselines", lambda task, data: {})
+        keep_decoded(patch)
         patch.setitem(FAMILIES, "mixer", backbone.FAMILY)
         patch.setitem(EXCHANGES, "mixer", backbone.EXCHANGE)
         jax.config.update("jax_disable_most_optimizations", True)  # compiling is what takes the time

@@ -21,6 +21,7 @@ from tests.extending.test_backbone import VARIANT, logits_of, some_pixels, tenso
 
 pytestmark = [
     pytest.mark.usefixtures("mixer"),
+    pytest.mark.xdist_group("mixer"),
     pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning"),  # how ml_collections reads a config
 ]
 

@@ -14,7 +14,7 @@ from semivit_jax.stages import semi
 from semivit_jax.stages.pseudo_label import RULES, Evidence, Known, fixed
 from semivit_jax.stages.pseudo_mixup import mix_pseudo
 from tests.compiled import quick_jit
-from tests.e2e.runs import ROOT, Machine
+from tests.e2e.runs import ROOT, common_machine
 from tests.extending import rule
 from tests.stages import small
 from tests.stages.test_semi import CONFIDENT
@@ -281,6 +281,7 @@ def step_of(accum=1):
     return small.compiled_step("semi", accum=accum, pseudo_label_rule="counted")
 
 
+@pytest.mark.slow  # by default: eight devices with four micro-steps below
 def test_four_micro_steps_equal_one():
     one = four = state_of("counted")
     for _ in range(2):
@@ -337,12 +338,14 @@ def test_nothing_is_learned_through_the_teacher_or_the_rule():
 
 
 def test_eight_devices_equal_one(tmp_path_factory):
-    machine, path = Machine(tmp_path_factory.mktemp("cache")), tmp_path_factory.mktemp("devices") / "found.json"
+    machine = common_machine(tmp_path_factory.mktemp("machine"))
+    path = tmp_path_factory.mktemp("devices") / "found.json"
     command = [sys.executable, "-m", "tests.extending.rule_on_devices", str(path)]
     subprocess.run(command, env=machine.environ(devices=8), cwd=ROOT, check=True)
     found = json.loads(path.read_text())
     wanted = found.pop("1 device")
     assert len(found) == 2
+    assert 0 < wanted["mask_rate"] < 1
     for case, values in found.items():
         assert values.keys() == wanted.keys()
         for name in (n for n in wanted if "confidence_q" not in n):  # quantiles are of each micro-step

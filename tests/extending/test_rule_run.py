@@ -10,8 +10,11 @@ import pytest
 from semivit_jax.stages.pseudo_label import RULES
 from semivit_jax.training import run, summary
 from tests.configs import small_config
+from tests.decoded import keep_decoded
 from tests.e2e.runs import final_arrays, logged
 from tests.extending import rule
+
+pytestmark = pytest.mark.xdist_group("rule run")
 
 STEPS, BATCH, UNLABELED = 10, 20, 1397
 VALUES = {
@@ -29,6 +32,7 @@ def train(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(summary, "baselines", lambda task, data: {})
+        keep_decoded(patch)
         patch.setitem(RULES, "counted", rule.COUNTED)
         jax.config.update("jax_disable_most_optimizations", True)  # compiling is what takes the time
         yield lambda folder: run.train(small_config(**VALUES), folder)

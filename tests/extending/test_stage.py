@@ -23,12 +23,16 @@ from semivit_jax.stages import STAGES
 from semivit_jax.training import writers
 from semivit_jax.training.sharding import make_mesh
 from tests.compiled import quick_jit
+from tests.decoded import keep_decoded
 from tests.e2e.runs import final_arrays
 from tests.extending import logger, stage, stage_recipe
 from tests.serve.runs import write_run
 
 # ml-collections loads config files in a way that Python 3.12 drops; nothing of ours can change that.
-pytestmark = pytest.mark.filterwarnings("ignore:the load_module.. method is deprecated:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:the load_module.. method is deprecated:DeprecationWarning"),
+    pytest.mark.xdist_group("questions"),
+]
 
 RECIPE = f"--config={stage_recipe.__file__}"
 STEPS, STOP = 24, 13  # two updates are an epoch
@@ -52,6 +56,7 @@ def registered(tmp_path_factory):
         patch.setitem(STAGES, "questions", stage.SPEC)
         patch.setitem(LABELS, "questions", stage.ANSWERS)
         patch.setitem(writers.WRITERS, "loss_csv", logger.LOSS_CSV)
+        keep_decoded(patch)
         jax.config.update("jax_disable_most_optimizations", True)
         yield
         jax.config.update("jax_disable_most_optimizations", False)

@@ -14,7 +14,6 @@ from semivit_jax.models.convnext import CONVNEXT_SIZES
 from semivit_jax.models.spec import PLAIN
 from semivit_jax.weights import layout
 from semivit_jax.weights.convnext import PUBLISHED
-from tests.compiled import quick_jit
 from tests.models import spec_of
 from tests.parity import recorded
 
@@ -105,7 +104,7 @@ def test_outputs_loss_and_gradient_norms_of_the_tiny_model_are_the_published_one
 
     with jax.enable_x64(True):
         images = formula_images(64, float(numbers["image_offset"]))
-        gradient = quick_jit(jax.value_and_grad(loss, has_aux=True))
+        gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))
         (value, (features, logits)), gradients = gradient(formula_params("convnext_tiny"), images)
     assert_published_outputs("convnext_tiny", numbers, features, logits)
     flat = layout.flatten(jax.tree.map(np.asarray, gradients))

@@ -218,6 +218,7 @@ def test_going_back_sets_newer_ones_aside(folder, target):
 
 def test_reading_alone_moves_nothing(folder):
     folder.save(1, 2)
+    assert newest_good(folder.path) == folder.path / "2"
     flip(folder.largest_file(2))
     assert newest_good(folder.path) == folder.path / "1"
     assert folder.steps() == [1, 2]

@@ -119,6 +119,13 @@ def greet(argv):
     return 7
 
 
+def test_an_unknown_command_is_bad_usage_and_shows_the_others(capsys):
+    assert main.main(["semivit", "trian"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("semivit: unknown command 'trian'\n")
+    assert all(f"\n  {name} " in said for name in main.COMMANDS)
+
+
 def test_a_command_is_one_line_in_the_table(monkeypatch, capsys):
     monkeypatch.setitem(main.COMMANDS, "greet", (f"{__name__}:greet", "say hello: WHOM"))
     assert main.main(["semivit", "greet", "you"]) == 7

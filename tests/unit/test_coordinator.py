@@ -82,7 +82,8 @@ def test_an_answer_by_another_listener_is_not_taken_for_ones_own(closed_port):
         socket.create_server(("127.0.0.2", closed_port)),
     ):
         assert coordinator._reaches("127.0.0.1", closed_port, listener=own)
-        socket.create_connection(("127.0.0.1", closed_port)).close()  # another process knocks meanwhile
+        with socket.create_connection(("127.0.0.1", closed_port)) as another:  # process that knocks
+            another.sendall(b"the token of another run")
         assert not coordinator._reaches("127.0.0.2", closed_port, listener=own)
 
 

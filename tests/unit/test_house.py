@@ -21,6 +21,7 @@ pytestmark = pytest.mark.filterwarnings(
 PACKAGE = Path(semivit_jax.__file__).parent
 FILES = {p.relative_to(PACKAGE).with_suffix("").as_posix(): p for p in sorted(PACKAGE.rglob("*.py"))}
 FILES = {name: path for name, path in FILES.items() if not name.startswith("configs/")}
+FOLLOWED = pytest.mark.xdist_group("followed")  # one run for all of them
 TOP = {"__init__", "main", "config", "plan", "files", "console", "words"}
 
 STAGE = re.compile(r"\b(mae|finetune|semi)\b|\b(Mae|Finetune|Semi)(Config|Facts)\b")
@@ -117,15 +118,18 @@ CALLS = {
 KEY = "semi.confidence_threshold"
 
 
+@FOLLOWED
 def test_hops_from_main_to_the_loss(followed):
     found = followed.stacks["network"] | followed.stacks["loss"]
     assert len(found) <= 12, sorted(found)
 
 
+@FOLLOWED
 def test_files_that_an_image_passes(followed):
     assert len(followed.image_files) <= 17, sorted(followed.image_files)
 
 
+@FOLLOWED
 def test_files_that_a_config_value_passes(followed):
     naming_it = {name for name, path in FILES.items() if KEY.rpartition(".")[2] in set(told(path))}
     found = naming_it | followed.stacks["converted"] | followed.stacks["used"]
