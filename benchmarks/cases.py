@@ -141,8 +141,8 @@ def _data(case: Case) -> dict[str, Any]:
         "randaugment": randaugment, "path": "fast",
     }  # fmt: skip
     return {
-        "dataset": "synthetic", "data_dir": "", "root": "", "labels": "", "train_split": "train", "eval_split": "test",
-        "labels_per_class": 0, "label_fraction": 0.1, "label_list": "", "validation_share": 0.0,
+        "dataset": "synthetic", "data_dir": "", "root": "", "labels": "", "renamed": "", "train_split": "train",
+        "eval_split": "test", "labels_per_class": 0, "label_fraction": 0.1, "label_list": "", "validation_share": 0.0,
         "image_size": case.image_size, "eval_crop_fraction": 0.875, "interpolation": "bicubic",
         "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "photo_views": views, "affine_views": None,
         "exif_rotation": False, "max_pixels": 1, "max_bad_share": 0.0, "threads": 0, "workers": 0,
