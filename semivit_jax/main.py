@@ -29,6 +29,11 @@ def main(argv: list[str]) -> int:
     if len(argv) < 2 or argv[1] in ("-h", "--help", "help"):
         print(usage(), file=sys.stderr if len(argv) < 2 else sys.stdout)
         return BAD_USAGE if len(argv) < 2 else 0
+    if "--quiet" in argv:
+        from semivit_jax import console  # loads jax, which `semivit --help` need not wait for
+
+        console.hush()
+        argv = [argument for argument in argv if argument != "--quiet"]
     name = argv[1]
     if name not in COMMANDS:
         print(f"semivit: unknown command {name!r}\n{usage()}", file=sys.stderr)
@@ -48,7 +53,7 @@ def main(argv: list[str]) -> int:
 def usage() -> str:
     """The subcommands, one per line."""
     rows = "\n".join(f"  {name:<8} {text}" for name, (_, text) in COMMANDS.items())
-    return f"usage: semivit COMMAND [flags]\n{rows}"
+    return f"usage: semivit COMMAND [flags] [--quiet: no progress]\n{rows}"
 
 
 def run() -> None:

@@ -23,7 +23,8 @@ def export_weights(argv: Sequence[str]) -> int:
         if trained.weights.spec.decoder is not None:
             raise ValueError(f"{trained.source} is a masked autoencoder: it has no classifier to export")
         check_classes(trained)
-        export(flags.out, flags.format, trained.weights)
+        with console.working(f"writing {flags.format}"):
+            export(flags.out, flags.format, trained.weights)
         console.say(f"wrote {flags.out} ({flags.format}) from {trained.source}")
 
     return guarded(action, also=WEIGHTS_ERRORS)

@@ -8,6 +8,7 @@ import rich.console
 from semivit_jax.checkpoints import init_from
 from semivit_jax.checkpoints.reading import CheckpointError
 from semivit_jax.cli.paths import output_folder
+from semivit_jax.console import working
 from semivit_jax.inference.import_own import import_own, is_own
 from semivit_jax.models import families
 from semivit_jax.stages import label_free
@@ -31,14 +32,15 @@ def import_weights(argv: Sequence[str]) -> int:
     read = import_own if own else importing.import_weights
     try:
         require_no_import(arguments.out)  # before the source is read
-        imported = read(
-            arguments.source,
-            variant=arguments.model,
-            pool=arguments.pool,
-            image_size=arguments.image_size,
-            decoder=arguments.decoder,
-        )
-        save_imported(arguments.out, imported)
+        with working("importing"):
+            imported = read(
+                arguments.source,
+                variant=arguments.model,
+                pool=arguments.pool,
+                image_size=arguments.image_size,
+                decoder=arguments.decoder,
+            )
+            save_imported(arguments.out, imported)
         if own:
             init_from.keep_seen(arguments.out, arguments.source, label_free())
     except (OSError, ValueError, ImportError, CheckpointError) as error:

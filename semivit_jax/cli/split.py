@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 from rich.markup import escape
-from rich.progress import track
 from rich.table import Table
 
 from semivit_jax import console
@@ -86,11 +85,7 @@ def find_duplicates(task: TaskData) -> list[str]:
     validation, evaluation). Images that cannot be read, such as files that have gone since, are counted
     in a last line.
     """
-    hidden = not console.console.is_terminal  # where its bar would be empty lines
-    found = duplicates.find(
-        task,
-        shown=lambda images: track(images, "comparing", console=console.console, transient=True, disable=hidden),
-    )
+    found = duplicates.find(task, shown=lambda images: console.track(images, "comparing", total=len(images)))
     lines = duplicates.told(found)
     if not found.across:
         lines.append("no image stands in two of labeled, unlabeled, validation and evaluation")

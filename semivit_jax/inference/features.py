@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from semivit_jax import console
 from semivit_jax.config import Config, DataConfig
 from semivit_jax.data.sources.image_set import ImageSet
 from semivit_jax.inference.trained import CLASS, Trained, backbone
@@ -30,7 +31,8 @@ def extractor(trained: Trained, config: Config) -> Extract:
 
     def extract(images: ImageSet) -> tuple[np.ndarray, np.ndarray]:
         found, labels = [], []
-        for batch in batches_of(images, config, label=CLASS, num_devices=mesh.size):
+        batches = batches_of(images, config, label=CLASS, num_devices=mesh.size)
+        for batch in console.track(batches, "features", total=len(batches)):
             real = batch["mask"] > 0
             found.append(np.asarray(compiled(params, sharding.put(batch["image"], rows)))[real])
             labels.append(batch["label"][real])

@@ -141,7 +141,8 @@ def _grade_head(trained: Trained, config: Config, graded: Graded, protocol: str)
     mesh = sharding.make_mesh(config.mesh.fsdp)
     compiled = jax.jit(step, out_shardings=sharding.replicated(mesh))
     batches = batches_of(graded.images, config, label=CLASS, num_devices=mesh.size)
-    return scores.scores(sums(compiled, features.spread(trained.weights.params, mesh), batches, mesh=mesh))
+    tracked = console.track(batches, f"grading {trained.source}", total=len(batches))
+    return scores.scores(sums(compiled, features.spread(trained.weights.params, mesh), tracked, mesh=mesh))
 
 
 def _grade_probe(trained: Trained, config: Config, graded: Graded, protocol: str) -> Scores:

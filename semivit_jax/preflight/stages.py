@@ -4,6 +4,7 @@ import os
 
 import jax
 
+from semivit_jax import console
 from semivit_jax.config import Config
 from semivit_jax.preflight.answer import Answer, plan_one
 from semivit_jax.preflight.batch import GivenCounts, image_counts
@@ -18,7 +19,11 @@ def plan_stages(
     counts = image_counts(config, given)
     note = topology.why_not_compilable or ("" if compiling else "switched off with --nocompile; shape not checked")
     devices = None if note else describe_devices(topology)
-    return [plan_one(config, stage, topology, counts, devices=devices, note=note, tries=tries) for stage in stages]
+    found = []
+    for stage in stages:
+        with console.working(f"{stage}: planning"):
+            found.append(plan_one(config, stage, topology, counts, devices=devices, note=note, tries=tries))
+    return found
 
 
 def use_no_accelerator() -> None:

@@ -1,5 +1,6 @@
 """Run one stage from its last good checkpoint to its end."""
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -115,7 +116,8 @@ class Loop:
                         console.say(
                             f"{self.plan.stage}: compiling the step (once per start; minutes for a large model) ..."
                         )
-                state, found = self.compiled.train_step(state, batch, self.key)
+                with console.working("compiling") if first and compiles else contextlib.nullcontext():
+                    state, found = self.compiled.train_step(state, batch, self.key)
                 if first:  # the call compiles, and returns while the step runs
                     laps.lap("compile")
                     console.say(f"{self.plan.stage}: step {step + 1} began after {laps}")
@@ -231,7 +233,7 @@ class Loop:
     def _evaluate(self, step: int, state: TrainState) -> None:
         """Student and average on the whole evaluation set; remembers the best and asks the guard."""
         stage, values = self.compiled.stage, {}
-        with self.pace.time("evaluating"):
+        with self.pace.time("evaluating"), console.working(f"{self.plan.stage}: evaluating"):
             for prefix, params in stage.eval_params(state).items():
                 found = evaluate(
                     self.compiled.eval_step, params, self.evaluation, grade=stage.grade, mesh=self.run.mesh
@@ -273,7 +275,8 @@ class Loop:
             self._keep_log(self.writer.flush)
             self.checkpoints.save(step, state, self._facts(step))
         if step == self.plan.total_steps:
-            self.wait()
+            with console.working(f"{self.plan.stage}: saving"):
+                self.wait()
 
     def _poll(self) -> None:
         """Seals what has been written; a checkpoint only after the best weights that it knows of."""

@@ -41,7 +41,8 @@ def start_state(run: Run, compiled: Compiled, folder: Path):
     # The best weights are kept over all starts, so a step that is repeated does not save them again.
     best_facts = recovery.latest_facts(folder / "best", say=console.say)
     best_score = best_facts[best_key(compiled.stage.name)] if best_facts else 0.0
-    restored = recovery.restore_latest(folder / "checkpoints", compiled.target, say=console.say)
+    with console.working(f"{compiled.stage.name}: restoring"):
+        restored = recovery.restore_latest(folder / "checkpoints", compiled.target, say=console.say)
     if restored is None:
         state = compiled.init(stage_key(run.config, compiled.stage.name))
         return inherit(run, compiled, state), fresh_progress(best_score), None

@@ -157,7 +157,7 @@ def test_a_damaged_cache_is_named_and_made_again(listed, tmp_path, caplog, damag
 def test_a_cache_folder_that_is_a_file(listed, tmp_path, caplog):
     (tmp_path / "cache").write_text("no folder")
     assert len(listed().listing.names) == 13
-    (told,) = [r.getMessage() for r in caplog.records if "cache" in r.getMessage()]
+    (told,) = [r.getMessage() for r in caplog.records if "cannot be written" in r.getMessage()]
     assert "cannot be written (File exists), so the next start does the same work again; make room there, or" in told
 
 
@@ -167,6 +167,6 @@ def test_a_full_disk(listed, tmp_path, caplog, monkeypatch):
 
     monkeypatch.setattr(np, "savez", full)
     assert len(listed().listing.names) == 13
-    (told,) = [r.getMessage() for r in caplog.records if "cache" in r.getMessage()]
+    (told,) = [r.getMessage() for r in caplog.records if "cannot be written" in r.getMessage()]
     assert "cannot be written (No space left on device)" in told
     assert list((tmp_path / "cache").iterdir()) == []

@@ -121,7 +121,7 @@ def test_class_folders_in_splits(tmp_path, data_dir, capsys):
 
 
 def test_it_shows_how_far_it_is(tmp_path, data_dir, small_shards, monkeypatch, capsys):
-    monkeypatch.setattr(console.ProgressLine, "SECONDS_BETWEEN_PLAIN_LINES", 0.0)
+    monkeypatch.setattr(console, "SECONDS_BETWEEN_PLAIN_LINES", 0.0)
     write_tree(tmp_path / "photos", [f"{'cat' if i % 2 else 'dog'}/{i}.jpg" for i in range(10)])
     assert prepare(tmp_path / "photos", data_dir) == 0
     shown = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("writing train ")]

@@ -18,9 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
+from semivit_jax import console
 from semivit_jax.data.sources import kept
 from semivit_jax.data.sources.errors import DatasetError
 from semivit_jax.data.sources.folder_walk import ENDINGS, THREADS, UNREAD, Tree, chunks, walk
@@ -126,18 +125,11 @@ def _complaints(root: Path, tree: Tree, places: np.ndarray) -> dict[int, str]:
 
 
 def _each_complaint(root: Path, names: Sequence[str]) -> Iterator[str]:
-    console, parts = Console(stderr=True), chunks(names)
+    parts = chunks(names)
     with ThreadPoolExecutor(THREADS) as threads:
         checks = threads.map(lambda part: [_complaint(root, name) for name in part], parts)
-        progress = track(
-            checks,
-            f"checking {counted(len(names), 'file')}",
-            total=len(parts),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        for complaints in progress:
+        title = f"checking {counted(len(names), 'file')}, thousand by thousand"
+        for complaints in console.track(checks, title, total=len(parts)):
             yield from complaints
 
 

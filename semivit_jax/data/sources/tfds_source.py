@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from rich.console import Console
-from rich.progress import track
 from tensorflow_datasets.core import read_only_builder
 
+from semivit_jax import console
 from semivit_jax.data.sources import listing
 from semivit_jax.data.sources.errors import DatasetError, NoSplitError
 from semivit_jax.data.sources.listing import Listing
@@ -177,12 +176,10 @@ def _fingerprint(builder: Any, split: str, label_key: str) -> str:
 def _read_listing(builder: Any, split: str, source: Any, label_key: str) -> Listing:
     features = builder.info.features
     name_key = _name_key(builder)
-    console = Console(stderr=True)
     _log.info("reading names and labels of %d records of %s, once", len(source), builder.info.full_name)
     names, labels = [], np.empty(len(source), np.int32)
     starts = range(0, len(source), _READ_TOGETHER)
-    progress = track(starts, "reading labels", console=console, transient=True, disable=not console.is_terminal)
-    for start in progress:
+    for start in console.track(starts, f"reading labels, {_READ_TOGETHER} at a time", total=len(starts)):
         positions = range(start, min(start + _READ_TOGETHER, len(source)))
         for index, record in zip(positions, source.__getitems__(positions), strict=True):
             labels[index] = record[label_key]
