@@ -9,8 +9,44 @@ LOOP = "tests/e2e/test_guard.py::"
 LOGS = ("tests/unit/test_writers.py",)
 WORKDIR = ("tests/unit/test_workdir.py",)
 
+LEASE = ("tests/unit/test_lease.py",)
+
 BREAKS = {
     # Training
+    "a dead holder keeps the workdir": Break(
+        "hosts/identity.py",
+        "return _started(other.pid) != other.started",
+        "return not _started(other.pid)",
+        LEASE,
+    ),
+    "a holder that beats is taken for silent": Break("training/lease.py", "if found != first:", "if False:", LEASE),
+    "two starts replace a dead holder": Break(
+        "training/lease.py", "with files.one_at_a_time(folder):", "if True:", LEASE
+    ),
+    "few images are enough for a collapse": Break(
+        "training/guard.py",
+        "highest_plausible_share(score, images) < config.collapse_accuracy_share * best",
+        "score < config.collapse_accuracy_share * best",
+        GUARD,
+    ),
+    "weights that do not fit are noticed when training begins": Break(
+        "training/run.py",
+        "check_source(run, plan.stage, check_stage(run, plan))",
+        "check_stage(run, plan)",
+        ("tests/e2e/test_before_training.py",),
+    ),
+    "outputs of a head keep their order": Break(
+        "checkpoints/class_rows.py",
+        "theirs[..., taken]",
+        "theirs[..., : len(taken)]",
+        ("tests/serve/test_warm_start.py",),
+    ),
+    "the terminal closes unheard": Break(
+        "hosts/stopping.py",
+        "if s != signal.SIGHUP or signal.getsignal(s) != signal.SIG_IGN",
+        "if s != signal.SIGHUP",
+        ("tests/unit/test_stopping.py",),
+    ),
     "the state is not donated": Break(
         "training/compiled.py",
         "        donate_argnums=0,\n",
