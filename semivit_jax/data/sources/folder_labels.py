@@ -134,10 +134,8 @@ def renumber(found: FolderLabels, class_names: Sequence[str]) -> FolderLabels:
 
 
 def _unknown(name: str, class_names: Sequence[str]) -> str:
-    line, twin = (
-        f"the class {name!r} is not among those of the training images",
-        names_of_classes.twin_of(name, class_names),
-    )
+    line = f"the class {name!r} is not among those of the training images"
+    twin = names_of_classes.twin_of(name, class_names)
     return f"{line}; it {twin}" if twin else line
 
 
