@@ -51,7 +51,9 @@ def is_gone(other: Process, here: Process) -> bool:
     """Whether a process is known to have ended: a neighbour that is no more, or one of this machine's earlier boots."""
     if is_neighbour(other, here):
         return _started(other.pid) != other.started
-    return bool(other.machine and other.boot) and other.machine == here.machine and other.boot != here.boot
+    # Images of machines and containers are copied with what identifies an installation, but seldom with the name.
+    installed = (other.machine, other.host) == (here.machine, here.host)
+    return bool(other.machine and other.boot) and installed and other.boot != here.boot
 
 
 def _started(pid: int) -> str:

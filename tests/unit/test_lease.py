@@ -95,9 +95,10 @@ def test_a_dead_process_of_this_machine_is_replaced_at_once(folder, gone, monkey
     assert time.monotonic() - began < lease._LOOK_SECONDS
 
 
-@pytest.mark.parametrize(
-    "change", [{"namespace": "another container"}, {"boot": "b", "machine": ""}, {"boot": ""}], ids=str
-)
+OTHERS = ({"namespace": "another container"}, {"boot": "b", "machine": ""}, {"boot": "b", "host": "b"}, {"boot": ""})
+
+
+@pytest.mark.parametrize("change", OTHERS, ids=str)
 def test_what_may_be_another_machine_is_never_judged_by_its_number(change):
     other = dataclasses.replace(HERE, started="1", **change)
     assert not identity.is_gone(other, HERE)
