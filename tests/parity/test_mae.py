@@ -29,14 +29,6 @@ def tiny_run(dtype):
     return data, model, params, recorded.images(data["x_q"], dtype), data["noise"].astype(dtype)
 
 
-@pytest.fixture
-def recorded_tables(monkeypatch):
-    """Position tables rounded to float32, as the recorded float64 run held them (6e-8 in the latents)."""
-    data = recorded.load("mae_tiny")
-    tables = {48: data["pos_embed"][0], 32: data["decoder_pos_embed"][0]}
-    monkeypatch.setattr(posemb, "sincos", lambda width, grid_size: tables[width])
-
-
 @PRECISIONS
 @pytest.mark.usefixtures("recorded_tables")
 def test_latent_prediction_losses_and_gradient_norms(dtype, suffix, rtol):
