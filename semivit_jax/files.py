@@ -95,6 +95,13 @@ def writing(file: AnyPath) -> Iterator[BinaryIO]:
         raise
 
 
+def why_no_folder(target: AnyPath) -> str:
+    """Why a folder of that name can neither be made nor be written into; "" where nothing speaks against it."""
+    if os.path.lexists(target) and not os.path.isdir(target):
+        return f"{os.path.abspath(target)} is no folder"
+    return why_not_writable(target)
+
+
 @contextlib.contextmanager
 def appearing(folder: AnyPath) -> Iterator[Path]:
     """Names a folder to make that becomes `folder`, new or empty, when all is written; an error leaves nothing."""

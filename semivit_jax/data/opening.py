@@ -16,7 +16,7 @@ from semivit_jax.data.sources.errors import DatasetError, NoSplitError
 from semivit_jax.data.sources.image_set import ImageSet
 from semivit_jax.data.sources.kept import cache_dir
 from semivit_jax.data.sources.listing import Listing
-from semivit_jax.files import expanded, why_not_writable
+from semivit_jax.files import expanded, why_no_folder
 
 _log = logging.getLogger(__name__)
 _MOST_FOLDERS = 20  # in a message
@@ -84,7 +84,7 @@ def open_split_of(data: DataConfig, split: str, *, class_names: Sequence[str] | 
 @functools.cache  # made and said once
 def _place_of_digits(folder: pathlib.Path) -> pathlib.Path:
     """Where the digits are, or can be made: they are small, so a cache that cannot be written to stops nobody."""
-    why = "" if (folder / "digits").is_dir() else why_not_writable(folder)
+    why = "" if (folder / "digits").is_dir() else why_no_folder(folder)
     if not why:
         return folder
     instead = pathlib.Path(tempfile.mkdtemp(prefix="digits_"))

@@ -33,7 +33,7 @@ def keep_programs() -> None:
     if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         return
     folder = cache_dir() / "compiled"
-    if why := files.why_not_writable(folder):
+    if why := files.why_no_folder(folder):
         _log.warning(
             "compiled programs are not kept for the next start, since %s; set XDG_CACHE_HOME or "
             "JAX_COMPILATION_CACHE_DIR to a folder that can be written to, or --config.train.compilation_cache=False",

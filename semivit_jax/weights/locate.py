@@ -1,8 +1,14 @@
 """Find the files a user names: a local file, a folder, or a Hugging Face hub repository."""
 
+import atexit
 import dataclasses
+import functools
 import json
+import logging
+import os
 import pathlib
+import shutil
+import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +19,8 @@ HUB_PREFIX = "hf://"
 CONFIG_FILES = ("config.json", "preprocessor_config.json")
 SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")  # in order of preference
 SHARD_INDEX = "model.safetensors.index.json"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,10 +143,32 @@ def _fetch_weights(repository: str) -> pathlib.Path:
 
 
 def _snapshot(repository: str, names: tuple[str, ...]) -> pathlib.Path:
-    """Those of the named files that the repository has."""
+    """Those of the named files that the repository has; of a cache that cannot be written to, those that it holds."""
     import huggingface_hub
+    from huggingface_hub import constants
 
-    return pathlib.Path(huggingface_hub.snapshot_download(repository, allow_patterns=list(names)))
+    place, why = constants.HF_HUB_CACHE, files.why_no_folder(constants.HF_HUB_CACHE)
+    held = bool(why) and os.path.isdir(os.path.join(place, "models--" + repository.replace("/", "--")))
+    if why and not held:
+        place = _instead_of(place, why)
+    found = huggingface_hub.snapshot_download(
+        repository, allow_patterns=list(names), cache_dir=place, local_files_only=held
+    )
+    return pathlib.Path(found)
+
+
+@functools.cache  # made and said once
+def _instead_of(place: str, why: str) -> str:
+    """A folder for this start alone."""
+    folder = tempfile.mkdtemp(prefix="hub_")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    _log.warning(
+        "the hub's cache %s cannot be used (%s), so the download is not kept; set HF_HOME to a folder that can be "
+        "written to",
+        place,
+        why,
+    )
+    return folder
 
 
 def _first_line(error: Exception) -> str:

@@ -10,7 +10,7 @@ from semivit_jax.training.writers import Row
 
 
 class LossCsv:
-    """Writes the loss of every log line that has one; the values of an evaluation have none."""
+    """Writes the loss of every step that is logged; one that is evaluated alone has none."""
 
     def __init__(self, folder: Path, restored_step: int | None):
         self._lines = Lines(folder / "loss.csv", lambda old: up_to(restored_step or 0, old))

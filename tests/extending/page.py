@@ -51,7 +51,7 @@ A family of models says how its networks are made, cut into groups for the optim
 """
 
 LOGGER = """\
-A logger is given the numbers of every log line and every evaluation; its contract is `Writer` and `Row` in
+A logger is given the numbers of every step that is logged or evaluated, once; its contract is `Writer` and `Row` in
 `training/writers.py`. It is opened at every start, in the stage's folder, and removes what it wrote after the step
 that the run goes on from. Of several hosts the first alone has loggers.
 """

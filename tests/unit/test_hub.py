@@ -130,6 +130,30 @@ def test_without_a_network_an_earlier_download_serves(hub, use, repository):
     assert values(f"hf://{repository}") == online
 
 
+@pytest.mark.parametrize("unfit", ["a file", "read-only"])
+def test_a_cache_that_cannot_be_written_to_is_done_without(hub, use, monkeypatch, tmp_path, caplog, unfit):
+    use(hub[0])
+    place = tmp_path / "cache"
+    if unfit == "a file":
+        place.touch()
+    else:
+        place.mkdir()
+        monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK or str(place) not in str(path))
+    assert values("hf://org/split") == {"a": 1, "b": 2}
+    assert caplog.text.count("the hub's cache") == 1
+    assert str(place) in caplog.text
+    assert place.is_file() or not list(place.iterdir())
+
+
+def test_a_read_only_cache_gives_what_it_holds(hub, use, monkeypatch):
+    use(hub[0])
+    online = values("hf://org/one")
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    hub[1].clear()
+    assert values("hf://org/one") == online
+    assert not hub[1]
+
+
 def test_a_connection_that_breaks_off_is_one_message(hub, use, monkeypatch):
     from huggingface_hub.errors import HTTPError
 
