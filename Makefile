@@ -2,35 +2,32 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
 JOBS ?= 2
 
-# The first of these that is Python 3.11 or 3.12; PYTHON=... names another.
-SUPPORTED := import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))
-PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
-	if $$p -c '$(SUPPORTED)' 2>/dev/null; then echo $$p; break; fi; done)
+# The first of these that will do; PYTHON=... names another.
+PYTHON ?= $(shell for p in python3 python3.12 python3.13 python3.11 python3.14; do \
+	if $$p requirements/install.py --supported 2>/dev/null; then echo $$p; exit; fi; done; echo python3)
+# ACCELERATOR=cpu|cuda12|cuda13|tpu and EXTRAS=onnx,torch,plan are remembered until they are given again, be it empty.
+given = $(if $(filter undefined,$(origin $(1))),,$(2)='$($(1))')
 
-.PHONY: help install demo test test-slow test-interop test-breaks lint types check golden soak bench-gpu clean
+.PHONY: help install demo test test-slow test-interop test-breaks lint types check check-versions golden soak \
+	bench-gpu clean
 
 help:
-	@echo "make demo          train the three stages on handwritten digits and print the table (minutes)"
-	@echo "make test          the default tests"
-	@echo "make check         tests, ruff and pyright, as CI runs them"
-	@echo "make test-slow     large models, fuzzing, long runs"
-	@echo "make test-interop  against torch, timm, transformers and onnxruntime, in $(VENV)-interop"
-	@echo "make test-breaks   breaks the code on purpose, again and again, and shows that tests notice"
-	@echo "make soak          kill and resume, over and over"
-	@echo "make golden        rewrite the golden files (then read the diff)"
-	@echo "make bench-gpu     the accelerator benchmark beside its PyTorch twin"
+	@echo "make demo           train the three stages on handwritten digits and print the table (minutes)"
+	@echo "make install        for the accelerator it finds; ACCELERATOR=cpu|cuda12|cuda13|tpu EXTRAS=onnx,torch,plan decide"
+	@echo "make test           the default tests"
+	@echo "make check          tests, ruff and pyright, as CI runs them"
+	@echo "make check-versions resolves the requirements for every Python, jax and accelerator; installs none of them"
+	@echo "make test-slow      large models, fuzzing, long runs"
+	@echo "make test-interop   against torch, timm, transformers and onnxruntime, in $(VENV)-interop"
+	@echo "make test-breaks    breaks the code on purpose, again and again, and shows that tests notice"
+	@echo "make soak           kill and resume, over and over"
+	@echo "make golden         rewrite the golden files (then read the diff)"
+	@echo "make bench-gpu      the accelerator benchmark beside its PyTorch twin"
 
-install: $(STAMP)
-
-$(STAMP): setup.py pyproject.toml requirements/constraints.txt
-	@$(if $(PYTHON),:,echo "semivit_jax needs Python 3.11 or 3.12; found: $$(python3 --version 2>&1). Name one: make install PYTHON=/path/to/python3.12"; exit 1)
-	@$(PYTHON) -c '$(SUPPORTED)' || { echo "semivit_jax needs Python 3.11 or 3.12; $(PYTHON) is $$($(PYTHON) --version 2>&1)"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/constraints.txt -e '.[dev]'
-	@touch $@
+install:
+	@$(PYTHON) requirements/install.py --venv=$(VENV) $(call given,ACCELERATOR,--accelerator) $(call given,EXTRAS,--extras)
 
 demo: install
 	$(BIN)/semivit train --config=configs/digits.py --workdir=runs/digits
@@ -56,6 +53,10 @@ types: install
 	$(BIN)/pyright
 
 check: test lint types
+
+check-versions: install
+	$(BIN)/python -m pip install --quiet -c requirements/constraints.txt uv
+	$(BIN)/python requirements/check_versions.py
 
 golden: install
 	$(BIN)/python -m tests.golden.rewrite

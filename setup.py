@@ -11,9 +11,27 @@ setup(
     name="semivit_jax",
     version=VERSION,
     description="Vision Transformers trained from few labels and many unlabeled images, in JAX/Flax",
+    long_description=Path("README.md").read_text(),
+    long_description_content_type="text/markdown",
     license="Apache-2.0",
+    keywords="jax flax vision-transformer semi-supervised-learning pseudo-labels masked-autoencoder",
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Environment :: GPU :: NVIDIA CUDA :: 12",
+        "Environment :: GPU :: NVIDIA CUDA :: 13",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Programming Language :: Python :: 3.14",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
     packages=find_packages(include=["semivit_jax", "semivit_jax.*"]),
-    python_requires=">=3.11,<3.13",
+    python_requires=">=3.11,<3.15",
     install_requires=[
         "jax>=0.10",  # arrays, transforms, sharding
         "flax>=0.12",  # models (Linen)
@@ -41,7 +59,9 @@ setup(
         "huggingface_hub>=0.30",  # hf:// sources
     ],
     extras_require={
-        "cuda": ["jax[cuda13]"],
+        "cuda13": ["jax[cuda13]"],  # NVIDIA driver 580 or newer
+        "cuda12": ["jax[cuda12]"],  # NVIDIA driver 525 or newer
+        "cuda": ["jax[cuda13]"],  # the newest of them
         "tpu": ["jax[tpu]"],
         "plan": ["jax[tpu]"],  # compiles for TPU slices on a machine without one
         "torch": ["torch==2.13.0"],  # reads .pth files, weights only

@@ -17,7 +17,7 @@ from semivit_jax.data.dataset import TaskData, changes_since, describe, open_tas
 from semivit_jax.data.sources.errors import DatasetError
 from semivit_jax.data.splits import SplitError
 from semivit_jax.files import Path, read_json
-from semivit_jax.hosts import agreement, stopping
+from semivit_jax.hosts import agreement, devices, stopping
 from semivit_jax.plan import Plan
 from semivit_jax.recipes import label
 from semivit_jax.recipes.keys import unmarked
@@ -56,6 +56,9 @@ def train(config: Config, folder: Path, *, notes: Sequence[str] = ()) -> None:
         return
     if config.init_from and not agreement.from_first_host(workdir.has_checkpoint(folder / config.stages[0])):
         agreement.together(lambda: init_from.check(config.init_from), errors=(ConfigError, OSError))
+    console.say(f"Runs on {devices.running_on()}")
+    if unused := devices.left_unused():
+        console.say(f"warning: {unused}")
     with lease.held(folder):
         _train_held(config, folder)
 

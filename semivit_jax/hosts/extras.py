@@ -1,0 +1,37 @@
+"""Know the extras of this package: which are installed, and the line that installs one beside the Python that runs."""
+
+import importlib.metadata
+import importlib.util
+import shlex
+import sys
+from pathlib import Path
+
+EXTRAS = {  # name in setup.py: (module that it brings, what that is for)
+    "cuda13": ("jax_cuda13_plugin", "NVIDIA GPUs, driver 580 or newer"),
+    "cuda12": ("jax_cuda12_plugin", "NVIDIA GPUs, driver 525 or newer"),
+    "tpu": ("libtpu", "TPUs, and `semivit plan` for them"),
+    "torch": ("torch", "weights in .pth and .ckpt files"),
+    "onnx": ("onnx", "`semivit export --format=onnx`"),
+}
+
+
+def installed(extra: str) -> bool:
+    """Whether what an extra brings can be imported."""
+    return importlib.util.find_spec(EXTRAS[extra][0]) is not None
+
+
+def install_line(extra: str) -> str:
+    """The command that adds an extra to the Python that runs: from the checkout, or to an installed wheel."""
+    pip = f"{shlex.quote(sys.executable)} -m pip install"
+    checkout = Path(__file__).parents[2]
+    constraints = checkout / "requirements" / "constraints.txt"
+    if constraints.exists():
+        return f"{pip} -c {shlex.quote(str(constraints))} -e {shlex.quote(f'{checkout}[{extra}]')}"
+    # Nothing says where the wheel came from, so what the extra stands for is named.
+    return " ".join([pip, *map(shlex.quote, requirements(extra))])
+
+
+def requirements(extra: str) -> list[str]:
+    """What an extra of the installed package stands for, as pip takes it."""
+    rows = [row.partition(";") for row in importlib.metadata.requires("semivit_jax") or ()]
+    return [needed.strip() for needed, _, marker in rows if f'extra == "{extra}"' in marker]
