@@ -42,8 +42,9 @@ def track(items: Iterable[_Item], title: str, *, total: int) -> Iterator[_Item]:
 
 
 @contextlib.contextmanager
-def working(what: str) -> Iterator[None]:
+def working(what: str, *, active: bool = True) -> Iterator[None]:
     """Tells every few seconds how long the block has taken, for what has no steps to count."""
+    active = active and not _quiet
     ended, began = threading.Event(), time.monotonic()
 
     def tell() -> None:
@@ -51,13 +52,13 @@ def working(what: str) -> Iterator[None]:
             say(f"{what}: {time.monotonic() - began:.0f} s so far")
 
     teller = threading.Thread(target=tell, daemon=True)
-    if not _quiet:
+    if active:
         teller.start()
     try:
         yield
     finally:
         ended.set()
-        if not _quiet:
+        if active:
             teller.join()
 
 

@@ -1,6 +1,5 @@
 """Run one stage from its last good checkpoint to its end."""
 
-import contextlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -100,7 +99,7 @@ class Loop:
 
     def train(self, state: TrainState, laps: Laps, *, compiles: bool) -> None:
         """Runs to the last step; `laps` has timed the start so far, `compiles` where the first step is this stage's."""
-        config, total = self.run.config, self.plan.total_steps
+        config, total, name = self.run.config, self.plan.total_steps, self.plan.stage
         step, position = int(state.step), int(state.position)
         self.position, self.skipped = position, position - step  # skipped by rollbacks, constant from here on
         batches = self.batches = self._open_batches(position)
@@ -113,14 +112,12 @@ class Loop:
                 if first:
                     laps.lap("first batch")
                     if compiles:
-                        console.say(
-                            f"{self.plan.stage}: compiling the step (once per start; minutes for a large model) ..."
-                        )
-                with console.working("compiling") if first and compiles else contextlib.nullcontext():
+                        console.say(f"{name}: compiling the step (once per start; minutes for a large model) ...")
+                with console.working("compiling", active=first and compiles):
                     state, found = self.compiled.train_step(state, batch, self.key)
                 if first:  # the call compiles, and returns while the step runs
                     laps.lap("compile")
-                    console.say(f"{self.plan.stage}: step {step + 1} began after {laps}")
+                    console.say(f"{name}: step {step + 1} began after {laps}")
                     self.pace.restart()
                     first = False
                 step, self.position = step + 1, self.position + 1
@@ -143,7 +140,7 @@ class Loop:
                     self._save(step, state)
                 if exit_code:
                     self.wait()
-                    raise Stopped(exit_code, f"{self.plan.stage}: stopped and saved at step {step} of {total}")
+                    raise Stopped(exit_code, f"{name}: stopped and saved at step {step} of {total}")
         finally:
             batches.close()
 
@@ -232,12 +229,10 @@ class Loop:
 
     def _evaluate(self, step: int, state: TrainState) -> None:
         """Student and average on the whole evaluation set; remembers the best and asks the guard."""
-        stage, values = self.compiled.stage, {}
+        stage, eval_step, values = self.compiled.stage, self.compiled.eval_step, {}
         with self.pace.time("evaluating"), console.working(f"{self.plan.stage}: evaluating"):
             for prefix, params in stage.eval_params(state).items():
-                found = evaluate(
-                    self.compiled.eval_step, params, self.evaluation, grade=stage.grade, mesh=self.run.mesh
-                )
+                found = evaluate(eval_step, params, self.evaluation, grade=stage.grade, mesh=self.run.mesh)
                 values |= {f"{prefix}/{k}": v for k, v in found.items()}
         self.unwritten |= values
         self._write(step)

@@ -126,12 +126,14 @@ def plan_stages(run: Run) -> list[Plan]:
     plans = [plan_stage(run, stage) for stage in run.config.stages]
     agreement.same_on_every_host({f"plan of {plan.stage}": str(plan) for plan in plans})
 
-    def check() -> None:
-        for plan in plans:
-            if not workdir.is_done(run.workdir / plan.stage):
-                check_source(run, plan.stage, check_stage(run, plan))
+    left = [plan for plan in plans if not workdir.is_done(run.workdir / plan.stage)]
+    params = {plan.stage: check_stage(run, plan) for plan in left}
 
-    agreement.together(check, errors=(ConfigError, CheckpointError))
+    def check_sources() -> None:
+        for stage in params:
+            check_source(run, stage, params[stage])
+
+    agreement.together(check_sources, errors=(ConfigError, CheckpointError))
     return plans
 
 

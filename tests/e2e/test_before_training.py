@@ -2,12 +2,15 @@
 
 import pytest
 
+from semivit_jax.checkpoints.reading import CheckpointError
 from semivit_jax.config import ConfigError
 from semivit_jax.data import label_lists
 from semivit_jax.data.dataset import open_task
 from semivit_jax.data.splits import SplitError
+from semivit_jax.main import main
 from semivit_jax.training import run
 from tests.configs import small_config
+from tests.serve.runs import write_run
 
 CONVNEXT = {"model.variant": "convnext_tiny", "model.posemb": "none", "data.image_size": 32}
 
@@ -51,6 +54,20 @@ def test_what_a_model_refuses_is_told_before_any_stage_begins(begin, tmp_path, w
         begin(**wrong)
     assert not (tmp_path / "run").exists()
     begin(**right)  # the corrected command may have the folder
+
+
+@pytest.mark.parametrize("kind", ["run", "import"])
+def test_weights_that_do_not_fit_are_told_before_any_stage_begins(begin, tmp_path, kind):
+    """Of a model of another width: its workdir stays free for the corrected command."""
+    write_run(tmp_path / "source", stage="mae")
+    origin = tmp_path / "source"
+    if kind == "import":
+        origin = tmp_path / "import"
+        assert main(["semivit", "import", str(tmp_path / "source"), "--model=vit_test2", f"--out={origin}"]) == 0
+    with pytest.raises(CheckpointError, match=r"patch_embed.kernel has shape .* in .*, the model needs"):
+        begin(init_from=str(origin), stages=("finetune",))
+    assert not (tmp_path / "run").exists()
+    begin(stages=("finetune",))
 
 
 def test_a_stage_that_is_finished_is_not_checked(begin, tmp_path):

@@ -78,10 +78,10 @@ def test_the_weights_bring_how_they_see_and_compute(run):
     assert stored["model"]["layer_norm_eps"] == 1e-12
 
 
-def test_every_tensor_is_loaded_and_the_other_name_is_told(run):
+def test_every_tensor_is_loaded_and_the_outputs_by_name(run):
     said = " ".join(run[1].split())
     assert "re-initialised (0): none dropped (0): none" in said
-    assert "is kept, but output 2 is 'sky' there and 'sea' here (1 of 3 class names differ)" in said
+    assert "by class name (2): head.bias, head.kernel: 2 of 3 classes; new: 'sea'; left behind: 'sky'" in said
 
 
 def test_the_run_predicts_and_goes_out_again(run, photos, tmp_path, monkeypatch):
