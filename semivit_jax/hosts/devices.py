@@ -1,5 +1,6 @@
 """Tell on what jax runs here, and what of the machine it leaves alone."""
 
+import os
 import platform
 
 import jax
@@ -24,7 +25,7 @@ def left_unused() -> str:
 
     Where JAX_PLATFORMS has chosen the CPU, that is what was wanted.
     """
-    if jax.default_backend() != "cpu" or jax.config.jax_platforms:
+    if jax.default_backend() != "cpu" or os.environ.get("JAX_PLATFORMS"):
         return ""
     machine = accelerators.find()
     if machine.nvidia is None and not machine.tpu:

@@ -290,7 +290,8 @@ def test_tpu_worker_reports_the_exit_code_and_ends_a_run_that_was_left_behind(st
 
 
 def test_what_the_images_install_exists():
-    for accelerator, extra in (("gpu", "cuda"), ("tpu", "tpu")):
+    for accelerator, extra, written in (("gpu", "cuda13", '".[${CUDA}]"'), ("tpu", "tpu", "'.[tpu]'")):
         dockerfile = (LAUNCH / f"Dockerfile.{accelerator}").read_text()
-        assert f"'.[{extra}]'" in dockerfile
+        assert written in dockerfile
         assert f'"{extra}": [' in (LAUNCH.parent / "setup.py").read_text()
+    assert "ARG CUDA=cuda13\n" in (LAUNCH / "Dockerfile.gpu").read_text()

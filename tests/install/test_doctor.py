@@ -24,9 +24,9 @@ NOTHING = Machine(None, "")
 def on(monkeypatch):
     """Puts this process on a machine, where jax runs on a backend and some extras are installed."""
 
-    def put(machine, *, backend="cpu", platforms=None, installed=()):
-        facts = types.SimpleNamespace(jax_platforms=platforms)
-        monkeypatch.setattr(devices, "jax", types.SimpleNamespace(default_backend=lambda: backend, config=facts))
+    def put(machine, *, backend="cpu", platforms="", installed=()):
+        monkeypatch.setenv("JAX_PLATFORMS", platforms)
+        monkeypatch.setattr(devices, "jax", types.SimpleNamespace(default_backend=lambda: backend))
         monkeypatch.setattr(accelerators, "find", lambda: machine)
         monkeypatch.setattr(extras, "installed", lambda extra: extra in installed)
 
