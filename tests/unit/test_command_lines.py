@@ -144,7 +144,7 @@ def loaded_by(code):
     found = subprocess.run(
         [sys.executable, "-c", f"{code}\nimport sys\nprint(*sys.modules)"], capture_output=True, text=True, check=True
     )
-    return {name.partition(".")[0] for name in found.stdout.split()}
+    return {name.partition(".")[0] for name in found.stdout.splitlines()[-1].split()}
 
 
 def test_help_waits_for_no_library():
