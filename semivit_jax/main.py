@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from semivit_jax.hosts import stopping, streams
+from semivit_jax.hosts import printing, stopping
 
 COMMANDS = {  # name: (module:function that takes the arguments after the name and returns an exit code, what it does)
     "train": ("semivit_jax.cli.train:train", "run the stages of a config: --config=FILE[:ARGS] --workdir=DIR"),
@@ -59,7 +59,7 @@ def usage() -> str:
 
 def run() -> None:
     """Entry point of the console script, and of tests that need a whole process."""
-    streams.outlast()
+    printing.outlast()
     leave(main(sys.argv))
 
 
