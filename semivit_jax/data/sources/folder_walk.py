@@ -81,10 +81,9 @@ def walk(root: Path) -> Tree:
             prefix = os.fsencode(_join(directory, ""))
             files += [prefix + name for name in os.fsencode("\0".join(images)).split(b"\0")]
     files.sort()
-    top = os.path.join(os.fsencode(root), b"")
     with ThreadPoolExecutor(THREADS) as threads:
-        told = threads.map(lambda chunk: [_size_and_time(top + name) for name in chunk], chunks(files))
-        sizes_and_times = np.concatenate([np.empty((0, 2), np.int64), *(np.array(part, np.int64) for part in told)])
+        told = threads.map(lambda chunk: _sizes_and_times(root, chunk), chunks(files))
+        sizes_and_times = np.concatenate([np.empty((0, 2), np.int64), *told])
     return Tree(
         files=NameTable.of_bytes(files),
         sizes=sizes_and_times[:, 0].copy(),
@@ -160,9 +159,13 @@ def _is_directory(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _size_and_time(path: bytes) -> tuple[int, int]:
-    try:
-        status = os.stat(path)
-    except OSError:  # a link to nowhere; opening it tells what is wrong
-        return _GONE
-    return status.st_size, status.st_mtime_ns
+def _sizes_and_times(root: Path, names: Sequence[bytes]) -> np.ndarray:
+    """[names, 2] of int64: size and time of every file."""
+    top, told = os.path.join(os.fsencode(root), b""), []
+    for name in names:
+        try:
+            status = os.stat(top + name)
+            told.append((status.st_size, status.st_mtime_ns))
+        except OSError:  # a link to nowhere; opening it tells what is wrong
+            told.append(_GONE)
+    return np.array(told, np.int64)
