@@ -48,14 +48,15 @@ def match(theirs: Sequence[str] | None, ours: Sequence[str], renamed: str) -> Ro
     new_names = _pairs(renamed, theirs, ours)
     names = [new_names.get(name, name) for name in theirs]
     place = {name: number for number, name in enumerate(names)}
-    shared = [name for name in ours if name in place]
+    shared = [(number, place[name]) for number, name in enumerate(ours) if name in place]
     if not shared or list(theirs) == list(ours):
         return None
+    known = set(ours)
     return Rows(
-        ours=tuple(list(ours).index(name) for name in shared),
-        theirs=tuple(place[name] for name in shared),
+        ours=tuple(number for number, _ in shared),
+        theirs=tuple(number for _, number in shared),
         new=tuple(name for name in ours if name not in place),
-        left=tuple(name for name in names if name not in set(ours)),
+        left=tuple(name for name in names if name not in known),
     )
 
 

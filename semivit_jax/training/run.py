@@ -12,7 +12,7 @@ from semivit_jax import console, files
 from semivit_jax.checkpoints import init_from, workdir
 from semivit_jax.checkpoints.reading import CheckpointError
 from semivit_jax.config import HOST, Config, ConfigError
-from semivit_jax.data import duplicates
+from semivit_jax.data import duplicates, record
 from semivit_jax.data.dataset import TaskData, changes_since, describe, open_task
 from semivit_jax.data.sources.errors import DatasetError
 from semivit_jax.data.splits import SplitError
@@ -67,7 +67,7 @@ def show_finished(config: Config, folder: Path) -> None:
     """Prints the table of a finished run, and before it what has changed in its images since."""
     try:
         changes = changes_since(config, folder)
-    except (DatasetError, OSError) as error:
+    except (DatasetError, SplitError, OSError) as error:
         console.say(f"{folder} is finished; its images cannot be compared with those of now: {error}")
     else:
         if changes:
@@ -87,7 +87,9 @@ def _train_held(config: Config, folder: Path) -> None:
             # refuse.
             on_error.callback(workdir.release, folder)
         claim(folder, config, first_host=first_host)
-        task = agreement.together(lambda: _open(config, folder), errors=(DatasetError, SplitError, OSError))
+        task = agreement.together(
+            lambda: _open(config, folder), errors=(ConfigError, DatasetError, SplitError, OSError)
+        )
         console.say(describe(task))
         if first_host:
             for line in duplicates.warnings(task):
@@ -113,9 +115,9 @@ def _train_held(config: Config, folder: Path) -> None:
 
 def _open(config: Config, folder: Path) -> TaskData:
     """The images of a run; one that begins keeps none back that its first weights were trained on with a label."""
-    seen = init_from.seen(files.path(config.init_from), label_free()) if config.init_from else None
-    task = open_task(config, workdir=folder, label_free=label_free(), first_host=jax.process_index() == 0, seen=seen)
-    return task
+    begins = bool(config.init_from) and record.read(folder) is None  # one that goes on needs nothing of its source
+    seen = init_from.seen(files.path(config.init_from), label_free()) if begins else None
+    return open_task(config, workdir=folder, label_free=label_free(), first_host=jax.process_index() == 0, seen=seen)
 
 
 def plan_stages(run: Run) -> list[Plan]:

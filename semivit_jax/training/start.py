@@ -24,11 +24,17 @@ from semivit_jax.training.setup import PyTree, Run
 from semivit_jax.weights.folder import is_import, load_class_names, load_imported, load_spec, stored_shapes
 
 
-class Inherited(NamedTuple):
-    """A state with earlier weights, what became of every tensor, and the classes that their head was made for."""
+class Origin(NamedTuple):
+    """Where earlier weights come from.
 
-    state: TrainState
-    transfer: Transfer
+    Attributes:
+      kind: the stage that wrote them, or IMPORT.
+      model: whose weights they are.
+      class_names: of its outputs, in order; None where nobody stored them.
+    """
+
+    kind: str
+    model: ModelSpec
     class_names: Sequence[str] | None
 
 
@@ -68,11 +74,15 @@ def inherit(run: Run, compiled: Compiled, state: TrainState) -> TrainState:
     source = find_source(run, compiled.stage.name)
     if source is None:
         return state
-    load = inherit_import if is_import(source) else inherit_checkpoint
-    state, transfer, names = load(source, run, compiled, state)
+    origin = origin_of(source)
+    way = crossing(run, compiled.stage.name, origin)
+    load = inherit_import if origin.kind == IMPORT else inherit_checkpoint
+    state, transfer = load(source, way, compiled, state)
     for text in transfer.lines():
         console.say(text)
-    if "head.kernel" in transfer.loaded and (difference := class_rows.mismatch(names, run.task.class_names)):
+    if "head.kernel" in transfer.loaded and (
+        difference := class_rows.mismatch(origin.class_names, run.task.class_names)
+    ):
         console.say(f"warning: the head of {transfer.source} is kept, but {difference}")
     path = run.workdir / compiled.stage.name / "started_from.json"
     record = dataclasses.asdict(transfer)
@@ -95,30 +105,29 @@ def check_source(run: Run, stage: str, params: PyTree) -> None:
     if goes_on or not run.config.init_from or earlier_stages(run, stage):
         return
     source = init_from.find(run.config.init_from)
+    way = crossing(run, stage, origin_of(source))
     if is_import(source):
-        origin, theirs, names, available = IMPORT, load_spec(source), load_class_names(source), stored_shapes(source)
+        available = stored_shapes(source)
     else:
-        origin, theirs, names = _stage_of(source), _model_of(source), reading.read_facts(source)["class_names"]
         shapes = {n: s for n, s in reading.array_shapes(source).items() if n.startswith("params.")}
         available = {n.removeprefix("params."): jax.ShapeDtypeStruct(s, "float32") for n, s in shapes.items()}
-    way = crossing(run, stage, origin, theirs, names)
     named = {way.name(n): a for n, a in available.items()}
     warm_start.plan_transfer(str(source), named, reading.flat(params), way)
 
 
-def _stage_of(checkpoint: Path) -> str:
-    return checkpoint.parent.parent.name
+def origin_of(source: Path) -> Origin:
+    """What a checkpoint, or the folder of an import, says of its weights; no array is read."""
+    if is_import(source):
+        return Origin(IMPORT, load_spec(source), load_class_names(source))
+    stage, facts = source.parent.parent.name, reading.read_facts(source)
+    names = facts["class_names"]
+    return Origin(stage, STAGES[stage].model(stored.check_stored(facts["config"]), len(names)), names)
 
 
-def _model_of(checkpoint: Path) -> ModelSpec:
-    facts = reading.read_facts(checkpoint)
-    return STAGES[_stage_of(checkpoint)].model(stored.check_stored(facts["config"]), len(facts["class_names"]))
-
-
-def inherit_checkpoint(source: Path, run: Run, compiled: Compiled, state: TrainState) -> Inherited:
+def inherit_checkpoint(
+    source: Path, way: Crossing, compiled: Compiled, state: TrainState
+) -> tuple[TrainState, Transfer]:
     """Weights of an earlier stage; the teacher starts from their average where they have one."""
-    names = reading.read_facts(source)["class_names"]
-    way = crossing(run, compiled.stage.name, _stage_of(source), _model_of(source), names)
     places = jax.tree.map(lambda leaf: leaf.sharding, compiled.target.params)
     params, transfer = warm_start.from_checkpoint(source, state.params, places, crossing=way, tree="params")
     state = dataclasses.replace(state, params=params)
@@ -130,13 +139,12 @@ def inherit_checkpoint(source: Path, run: Run, compiled: Compiled, state: TrainS
         else:
             ema_params = jax.tree.map(jnp.copy, params)
         state = dataclasses.replace(state, ema_params=ema_params)
-    return Inherited(state, transfer, names)
+    return state, transfer
 
 
-def inherit_import(folder: Path, run: Run, compiled: Compiled, state: TrainState) -> Inherited:
+def inherit_import(folder: Path, way: Crossing, compiled: Compiled, state: TrainState) -> tuple[TrainState, Transfer]:
     """Weights that `semivit import` wrote; the teacher as in `inherit_checkpoint`."""
     imported = load_imported(folder)
-    way = crossing(run, compiled.stage.name, IMPORT, imported.weights.spec, imported.weights.class_names)
     places = jax.tree.map(lambda leaf: leaf.sharding, compiled.target.params)
     source, theirs = f"{folder} ({imported.weights.spec.variant})", imported.weights.params
     params, transfer = warm_start.from_arrays(theirs, state.params, places, crossing=way, source=source)
@@ -149,24 +157,25 @@ def inherit_import(folder: Path, run: Run, compiled: Compiled, state: TrainState
         else:
             ema_params = jax.tree.map(jnp.copy, params)
         state = dataclasses.replace(state, ema_params=ema_params)
-    return Inherited(state, transfer, imported.weights.class_names)
+    return state, transfer
 
 
-def crossing(run: Run, stage: str, origin: str, theirs: ModelSpec, names: Sequence[str] | None) -> Crossing:
-    """The way from a model of `origin`, a stage or an import, whose outputs have these names, to that of a stage.
+def crossing(run: Run, stage: str, origin: Origin) -> Crossing:
+    """The way from earlier weights to the model of a stage.
 
     Raises:
       CheckpointError: the stage does not start from there. ConfigError: config.data.renamed does not fit the names.
     """
-    spec = STAGES[stage]
-    if origin not in spec.starts_from:
+    spec, ours = STAGES[stage], run.task.class_names
+    if origin.kind not in spec.starts_from:
         legal = ", ".join(spec.starts_from)
         raise reading.CheckpointError(
-            f"cannot start from earlier weights: stage {stage} does not start from {origin}, but from {legal}"
+            f"cannot start from earlier weights: stage {stage} does not start from {origin.kind}, but from {legal}"
         )
-    ours = run.task.class_names
-    rows = class_rows.match(names, ours, run.config.data.renamed) if theirs.num_classes else None
-    return Crossing(spec.starts_from[origin], theirs, spec.model(run.config, len(ours)), rows)
+    # The stages of this run know the classes by the names of now.
+    renamed = "" if earlier_stages(run, stage) else run.config.data.renamed
+    rows = class_rows.match(origin.class_names, ours, renamed) if origin.model.num_classes else None
+    return Crossing(spec.starts_from[origin.kind], origin.model, spec.model(run.config, len(ours)), rows)
 
 
 def earlier_stages(run: Run, stage: str) -> list[str]:

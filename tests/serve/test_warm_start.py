@@ -184,6 +184,18 @@ def test_a_renamed_class_keeps_its_output():
     assert class_rows.match(("cat", "dog"), ("kitten", "dog"), "cat:kitten").theirs == (0, 1)
 
 
+def test_a_class_is_renamed_on_the_way_from_another_run_alone(finished, tmp_path):
+    """The later stages of this run start from one that knows it by its new name."""
+    names, settings = ("zero", *DIGITS[1:]), finished[1]
+    data = dataclasses.replace(settings.data, renamed="0:zero")
+    settings = dataclasses.replace(settings, data=data, init_from="elsewhere", stages=("finetune", "semi"))
+    run = Run(settings, tmp_path, dataclasses.replace(digits(), class_names=names), None, None)
+    model = AS_BEFORE.ours
+    first = start.crossing(run, "finetune", start.Origin("finetune", model, DIGITS))
+    assert (first.rows.theirs, first.rows.new) == (tuple(range(10)), ())
+    assert start.crossing(run, "semi", start.Origin("finetune", model, names)).rows is None
+
+
 @pytest.mark.parametrize("theirs", [None, ("a", "b"), ("x", "y"), ("x", "y", "z")])
 def test_without_a_common_name_or_a_difference_a_head_is_taken_or_left_as_a_whole(theirs):
     assert class_rows.match(theirs, ("a", "b"), "") is None

@@ -27,3 +27,14 @@ def test_few_images_for_pre_training_are_warned_of(capsys):
     assert "warning: 580 images are few" in capsys.readouterr().out
     run.warn_of_few(20_000)
     assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("begun", "asked"), [(None, 1), ("a record", 0)])
+def test_a_run_that_goes_on_does_not_ask_what_its_first_weights_saw(tmp_path, monkeypatch, begun, asked):
+    """Their run may have gone since, or have become another."""
+    calls = []
+    monkeypatch.setattr(run.record, "read", lambda folder: begun)
+    monkeypatch.setattr(run.init_from, "seen", lambda *_: calls.append("asked"))
+    monkeypatch.setattr(run, "open_task", lambda *_, **__: None)
+    run._open(small_config(init_from=str(tmp_path / "gone")), tmp_path)
+    assert len(calls) == asked
