@@ -15,10 +15,12 @@ pytestmark = pytest.mark.xdist_group("runs")
 
 @pytest.fixture(scope="module")
 def interrupted(machine, tmp_path_factory):
-    """A run that was killed, preempted and interrupted; its folder, exit codes, and what it said at last."""
+    """A run that was preempted, interrupted and killed twice; its folder, exit codes, and what it said at last."""
     workdir = tmp_path_factory.mktemp("runs") / "interrupted"
-    assert kill_once(machine, workdir, random.Random(0), while_saving=True)
+    chance = random.Random(0)
+    assert kill_once(machine, workdir, chance, while_saving=True)
     preempted = stop(machine.start(workdir), signal.SIGTERM, at="finetune: step")
+    assert kill_once(machine, workdir, chance, while_saving=False)
     interrupt = stop(machine.start(workdir), signal.SIGINT, at="semi: step")
     return workdir, preempted, interrupt, machine.finish(workdir)
 
