@@ -85,12 +85,10 @@ def plan_transfer(source: str, available: Mapping[str, Any], wanted: Mapping[str
     """
     handover, other_pooling = crossing.handover, crossing.theirs.pool != crossing.ours.pool
     heads = [n for n in wanted if n in available and _declared(n, REPLACED)]
-    replaced = {n for n in heads if other_pooling or _other_classes(available[n], wanted[n])}
-    by_class = (
-        () if crossing.rows is None or other_pooling else tuple(n for n in heads if _same_width(n, available, wanted))
-    )
-    replaced -= set(by_class)
-    loaded = tuple(n for n in wanted if n in available and n not in replaced and n not in by_class)
+    matched = crossing.rows is not None and not other_pooling
+    by_class = tuple(n for n in heads if matched and _same_width(available[n], wanted[n]))
+    replaced = {n for n in heads if other_pooling or _other_classes(available[n], wanted[n])}.union(by_class)
+    loaded = tuple(n for n in wanted if n in available and n not in replaced)
     lacking = [n for n in wanted if n not in available]
     homeless = [n for n in available if n not in wanted]
     complaints = [f"{n} is not in {source}" for n in lacking if not _declared(n, handover.fresh)]
@@ -161,14 +159,14 @@ def _taken(params: PyTree, theirs: Mapping[str, Any], crossing: Crossing, transf
     return jax.tree.unflatten(jax.tree.structure(params), leaves)
 
 
-def _same_width(name: str, available: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    return tuple(available[name].shape)[:-1] == tuple(wanted[name].shape)[:-1]
+def _same_width(theirs: Any, ours: Any) -> bool:
+    """Whether two tensors of heads read as many features."""
+    return tuple(theirs.shape)[:-1] == tuple(ours.shape)[:-1]
 
 
 def _other_classes(theirs: Any, ours: Any) -> bool:
     """Whether a tensor of a head has the right width, and another number of classes."""
-    theirs, ours = tuple(theirs.shape), tuple(ours.shape)
-    return theirs != ours and theirs[:-1] == ours[:-1]
+    return _same_width(theirs, ours) and tuple(theirs.shape) != tuple(ours.shape)
 
 
 def _declared(name: str, patterns: tuple[str, ...]) -> bool:

@@ -9,6 +9,7 @@ from types import ModuleType
 
 from absl import flags
 
+from semivit_jax import files
 from semivit_jax.config import flatten
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -44,9 +45,9 @@ def recipe_file(name: str) -> Path:
 
     Raises:
       FileNotFoundError: there is no such file; an installed recipe that is called alike is named, not taken.
-      IsADirectoryError: it is a folder.
+      IsADirectoryError: it is a folder. OSError: see `files.expanded`.
     """
-    recipes, path = installed(), Path(os.path.expanduser(name))
+    recipes, path = installed(), Path(files.expanded(name))
     told = ", ".join(recipes)
     if name in recipes:
         return recipes[name]

@@ -170,8 +170,8 @@ def _fit(config: Config, stage: str, devices: int, wanted: int, *, exact_group: 
     images_per_row = _images_per_row(_streams(config, stage))
     most_rows = limit // images_per_row if limit else section.batch_size
 
-    def spread(devices: int) -> tuple[int, int] | None:
-        return _spread(section.batch_size, section.accum, devices, wanted, most_rows, exact_group=exact_group)
+    def spread(over: int) -> tuple[int, int] | None:
+        return _spread(section.batch_size, section.accum, over, wanted, most_rows, exact_group=exact_group)
 
     found = spread(devices)
     if found is None:
