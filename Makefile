@@ -7,6 +7,8 @@ JOBS ?= 2
 # The first of these that will do; PYTHON=... names another.
 PYTHON ?= $(shell for p in python3 python3.12 python3.13 python3.11 python3.14; do \
 	if $$p requirements/install.py --supported 2>/dev/null; then echo $$p; exit; fi; done; echo python3)
+# A Python that was found is no wish: the environment keeps its own.
+named = $(if $(filter file,$(origin PYTHON)),,--python)
 # ACCELERATOR=cpu|cuda12|cuda13|tpu and EXTRAS=onnx,torch,plan are remembered until they are given again, be it empty.
 given = $(if $(filter undefined,$(origin $(1))),,$(2)='$($(1))')
 
@@ -27,7 +29,7 @@ help:
 	@echo "make bench-gpu      the accelerator benchmark beside its PyTorch twin"
 
 install:
-	@$(PYTHON) requirements/install.py --venv=$(VENV) $(call given,ACCELERATOR,--accelerator) $(call given,EXTRAS,--extras)
+	@$(PYTHON) requirements/install.py --venv=$(VENV) $(named) $(call given,ACCELERATOR,--accelerator) $(call given,EXTRAS,--extras)
 
 demo: install
 	$(BIN)/semivit train --config=configs/digits.py --workdir=runs/digits

@@ -28,21 +28,35 @@ def main(argv: list) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--supported", action="store_true", help="only tell whether this Python will do: exit code 0")
     parser.add_argument("--venv", type=Path, default=Path(".venv"), help="folder of the environment")
+    parser.add_argument("--python", action="store_true", help="this Python was named, so it is the one to use")
     parser.add_argument("--accelerator", help="one of {}".format(", ".join(ACCELERATORS)))
     parser.add_argument("--extras", help="some of {}, with commas between them".format(",".join(EXTRAS)))
     flags = parser.parse_args(argv)
     if flags.supported:
         return 0 if supported(sys.version_info) else UNFIT
-    for problem, code in ((unknown_words(flags.accelerator, flags.extras), BAD_USAGE), (unfitness(), UNFIT)):
+    before = read_stamp(flags.venv)
+    python = here() if flags.python else kept_python(before)
+    unfit = unfitness() if python == here() else ""
+    for problem, code in ((unknown_words(flags.accelerator, flags.extras), BAD_USAGE), (unfit, UNFIT)):
         if problem:
             print(problem, file=sys.stderr)
             return code
-    before = read_stamp(flags.venv)
-    wanted, why = wish(before, flags.accelerator, flags.extras)
+    wanted, why = wish(before, flags.accelerator, flags.extras, python)
     if wanted == before:
         return 0
     print("Installs {} into {}: {}".format(" with ".join(what(wanted)), flags.venv, why), flush=True)
     return install(flags.venv, wanted, fresh=must_start_anew(before, wanted))
+
+
+def here() -> list:
+    """The running Python: its version, and where it is; of an environment, the one that it was made with."""
+    return [*sys.version_info[:2], getattr(sys, "_base_executable", sys.executable)]
+
+
+def kept_python(before: dict) -> list:
+    """The Python of the environment, as long as it is there: whichever comes first on the path may be another."""
+    python = before.get("python") or here()
+    return python if Path(python[-1]).exists() else here()
 
 
 def supported(version: tuple) -> bool:
@@ -87,20 +101,28 @@ def find() -> tuple:
     return accelerators.extra(machine) or "cpu", "found " + "; ".join(filter(None, seen))
 
 
-def wish(before: dict, accelerator: str, extras: str) -> tuple:
+def wish(before: dict, accelerator: str, extras: str, python: list) -> tuple:
     """(what is to be installed, as the stamp keeps it, and why).
 
     Args:
       before: the stamp of the last run; {} without one.
       accelerator, extras: as given to make; None where they are not.
+      python: to use, see `here`.
     """
     asked = before.get("asked", "") if accelerator is None else accelerator
-    chosen, why = (asked, "as ACCELERATOR says") if asked else find()
+    kept = before.get("accelerator", "cpu") if accelerator is None else "cpu"
+    if asked:
+        chosen, why = asked, "as ACCELERATOR says"
+    elif kept != "cpu":
+        # Of machines that share a checkout some have none, and one that does not answer is there all the same.
+        chosen, why = kept, "as found before"
+    else:
+        chosen, why = find()
     wanted = {
         "asked": asked,
         "accelerator": chosen,
         "extras": before.get("extras", []) if extras is None else words(extras),
-        "python": list(sys.version_info[:2]),
+        "python": python,
         "requirements": checksum(),
     }
     return wanted, why
@@ -121,7 +143,7 @@ def must_start_anew(before: dict, wanted: dict) -> bool:
 
 def install(venv: Path, wanted: dict, fresh: bool) -> int:
     """Makes the environment, anew where it must be `fresh`; returns an exit code."""
-    subprocess.check_call([sys.executable, "-m", "venv", *(["--clear"] if fresh else []), str(venv)])
+    subprocess.check_call([wanted["python"][-1], "-m", "venv", *(["--clear"] if fresh else []), str(venv)])
     stamp = venv / ".installed"
     # An installation that is cut off is begun again, and has left word of what it may have put there.
     stamp.write_text(json.dumps(dict(wanted, requirements="")))

@@ -102,8 +102,43 @@ def test_another_python_or_other_requirements_install_again(install, calls, tmp_
     for name, value, anew in (("checksum", lambda: "other", False), ("sys", fake_sys(another), True)):
         calls.clear()
         monkeypatch.setattr(install, name, value)
-        assert install.main([venv]) == 0
+        assert install.main([venv, "--python"]) == 0
         assert ("--clear" in calls[0]) is anew
+
+
+@pytest.mark.parametrize("version", [(3, 12, 0), (3, 8, 18)])
+def test_a_python_that_is_merely_found_changes_nothing(install, calls, tmp_path, monkeypatch, version):
+    """One was named at first; on the path there is another, or none that will do."""
+    venv, first = f"--venv={tmp_path / 'venv'}", sys._base_executable
+    install.main([venv, "--python"])
+    calls.clear()
+    monkeypatch.setattr(install, "sys", fake_sys(version))
+    assert install.main([venv]) == 0
+    assert not calls
+    assert install.main([venv, "--extras=onnx"]) == 0
+    assert calls[0][0] == first
+    assert "--clear" not in calls[0]
+
+
+def test_an_accelerator_that_is_not_found_any_more_is_kept(install, calls, tmp_path, monkeypatch):
+    """A login node beside the nodes with GPUs; or nvidia-smi that did not answer. `ACCELERATOR=` looks anew."""
+    venv = f"--venv={tmp_path / 'venv'}"
+    install.main([venv])
+    calls.clear()
+    monkeypatch.setattr(install, "find", lambda: ("cpu", "found no accelerator"))
+    assert install.main([venv]) == 0
+    assert not calls
+    assert install.main([venv, "--accelerator="]) == 0
+    assert asked_for(calls[-1]) == ["dev"]
+
+
+def test_an_accelerator_that_is_found_later_is_installed_for(install, calls, tmp_path, monkeypatch):
+    venv, later = f"--venv={tmp_path / 'venv'}", install.find
+    monkeypatch.setattr(install, "find", lambda: ("cpu", "found no accelerator"))
+    install.main([venv])
+    monkeypatch.setattr(install, "find", later)
+    assert install.main([venv]) == 0
+    assert asked_for(calls[-1]) == ["dev", "cuda12"]
 
 
 def fake_sys(version):
@@ -141,9 +176,9 @@ def test_unknown_words_are_refused_with_the_legal_ones(install, calls, capsys, a
     assert not calls
 
 
-def test_a_python_that_will_not_do_says_what_will(install, calls, capsys, monkeypatch):
+def test_a_python_that_will_not_do_says_what_will(install, calls, capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(install, "sys", fake_sys((3, 8, 18)))
-    assert install.main([]) == 1
+    assert install.main([f"--venv={tmp_path}"]) == 1
     assert install.main(["--supported"]) == 1
     told = capsys.readouterr().err
     assert told == (
@@ -153,9 +188,9 @@ def test_a_python_that_will_not_do_says_what_will(install, calls, capsys, monkey
     assert not calls
 
 
-def test_a_python_without_venv_names_the_package(install, calls, capsys, monkeypatch):
+def test_a_python_without_venv_names_the_package(install, calls, capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(install.importlib.util, "find_spec", lambda name: None if name == "ensurepip" else object())
-    assert install.main([]) == 1
+    assert install.main([f"--venv={tmp_path}"]) == 1
     version = "{}.{}".format(*sys.version_info[:2])
     assert capsys.readouterr().err.endswith(f"on Debian and Ubuntu: apt install python{version}-venv\n")
 
