@@ -104,14 +104,21 @@ def why_no_folder(target: AnyPath) -> str:
 
 @contextlib.contextmanager
 def appearing(folder: AnyPath) -> Iterator[Path]:
-    """Names a folder to make that becomes `folder`, new or empty, when all is written; an error leaves nothing."""
+    """Names the folder to write in the place of `folder`, which appears whole where it is new; an error leaves nothing.
+
+    One that is there and empty is written into: it may be a link or a mount, in whose place no folder can be put.
+    """
     target = Path(os.path.abspath(folder))
-    growing = target.with_name(f".{target.name}.{os.getpid()}")
+    is_new = not target.exists()
+    growing = target.with_name(f".{target.name}.{os.getpid()}") if is_new else target
     try:
         yield growing
-        os.rename(growing, target)
+        if is_new:
+            os.rename(growing, target)
     except BaseException:
-        shutil.rmtree(growing, ignore_errors=True)  # it may not be there; what went wrong first is what counts
+        # What went wrong first is what counts.
+        for path in [growing] if is_new else list(target.iterdir()):
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
         raise
 
 

@@ -113,11 +113,10 @@ def seen(origin: Path, label_free: tuple[str, ...]) -> Seen | None:
     return Seen(str(run), data.dataset, data.root, data.train_split, names)
 
 
-def keep_seen(folder: files.AnyPath, source: str, label_free: tuple[str, ...]) -> None:
-    """Writes into the folder of an import what `seen` says of its source, a run of ours."""
-    found = seen(files.path(source), label_free)
-    if found is not None and found.names:
-        files.write_json(files.Path(folder) / SEEN_FILE, found.to_json())
+def seen_file(source: Path, label_free: tuple[str, ...]) -> dict[str, Any]:
+    """What `seen` says of a run of ours, as the file of an import, name and JSON; none where it has seen nothing."""
+    found = seen(source, label_free)
+    return {SEEN_FILE: found.to_json()} if found is not None and found.names else {}
 
 
 def contents(source: Path) -> dict[str, list[int]]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import rich.console
 
+from semivit_jax import files
 from semivit_jax.checkpoints import init_from
 from semivit_jax.checkpoints.reading import CheckpointError
 from semivit_jax.cli.paths import output_folder
@@ -40,9 +41,8 @@ def import_weights(argv: Sequence[str]) -> int:
                 image_size=arguments.image_size,
                 decoder=arguments.decoder,
             )
-            save_imported(arguments.out, imported)
-        if own:
-            init_from.keep_seen(arguments.out, arguments.source, label_free())
+            beside = init_from.seen_file(files.path(arguments.source), label_free()) if own else {}
+            save_imported(arguments.out, imported, beside=beside)
     except (OSError, ValueError, ImportError, CheckpointError) as error:
         rich.console.Console(stderr=True).print(
             f"semivit import: {error}", style="red", markup=False, highlight=False, soft_wrap=True

@@ -46,7 +46,6 @@ def adamw(
       weight_decays, lr_scales: (path pattern, value) tables; see `by_path`.
       lr: step -> learning rate.
     """
-    adam = optax.scale_by_adam(b1=betas[0], b2=betas[1], eps=eps)
 
     def direction(grads: Params, opt_state: Any, params: Params) -> tuple[Params, Any]:
         if clip_norm:
@@ -56,7 +55,7 @@ def adamw(
         updates = jax.tree.map(lambda u, p, wd, s: (u + wd * p) * s, updates, params, decay, scale)
         return updates, opt_state
 
-    return Optimizer(adam.init, direction, lr)
+    return Optimizer(optax.scale_by_adam().init, direction, lr)
 
 
 def adam_direction(

@@ -2,11 +2,15 @@
 
 import json
 import pathlib
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
 import jax
 import safetensors
 import safetensors.numpy
 
+from semivit_jax import files
 from semivit_jax.files import AnyPath
 from semivit_jax.models.spec import ModelSpec
 from semivit_jax.weights import layout
@@ -21,8 +25,13 @@ PARAMS_FILE = "params.safetensors"
 EMA_PARAMS_FILE = "ema_params.safetensors"
 
 
-def save_imported(folder: AnyPath, imported: Imported) -> None:
+def save_imported(folder: AnyPath, imported: Imported, *, beside: Mapping[str, Any] = MappingProxyType({})) -> None:
     """Writes the arrays under their "/"-joined paths, and everything else as JSON, which comes last.
+
+    Args:
+      folder: to write.
+      imported: what comes into it.
+      beside: further files of JSON, by name.
 
     Raises:
       FileExistsError: the folder already holds an import.
@@ -31,9 +40,11 @@ def save_imported(folder: AnyPath, imported: Imported) -> None:
     require_no_import(folder)
     folder.mkdir(parents=True, exist_ok=True)
     try:
+        for name, content in beside.items():
+            files.write_json(folder / name, content)
         _write(folder, imported)
     except BaseException:  # a disk that fills up: what is there now is no import, and takes room
-        for name in (PARAMS_FILE, EMA_PARAMS_FILE, RECORD_FILE):
+        for name in (*beside, PARAMS_FILE, EMA_PARAMS_FILE, RECORD_FILE):
             (folder / name).unlink(missing_ok=True)
         raise
 
@@ -50,7 +61,7 @@ def _write(folder: pathlib.Path, imported: Imported) -> None:
         "has_ema_params": imported.ema_params is not None,
         "report": imported.report.to_json(),
     }
-    (folder / RECORD_FILE).write_text(json.dumps(record, indent=1) + "\n")
+    files.write_json(folder / RECORD_FILE, record)
 
 
 def require_no_import(folder: AnyPath) -> None:
@@ -97,12 +108,11 @@ def load_imported(folder: AnyPath) -> Imported:
     if not (folder / RECORD_FILE).is_file():
         raise FileNotFoundError(f"{folder}: no {RECORD_FILE} here; `semivit import` writes such folders")
     record = json.loads((folder / RECORD_FILE).read_text())
-    names = record["class_names"]
     return Imported(
         weights=Weights(
             spec=from_record(record["facts"]),
             params=_read(folder / PARAMS_FILE),
-            class_names=None if names is None else tuple(names),
+            class_names=load_class_names(folder),
             preprocessing=Preprocessing.from_json(record["preprocessing"]),
         ),
         ema_params=_read(folder / EMA_PARAMS_FILE) if record["has_ema_params"] else None,

@@ -1,11 +1,11 @@
 """Find the files a user names: a local file, a folder, or a Hugging Face hub repository."""
 
 import atexit
+import contextlib
 import dataclasses
 import functools
 import json
 import logging
-import os
 import pathlib
 import shutil
 import tempfile
@@ -133,28 +133,40 @@ def _download(source: str) -> pathlib.Path:
 
 
 def _fetch_weights(repository: str) -> pathlib.Path:
-    """The configs with one file of weights or, where there is none, the parts that the index names."""
+    """The configs with one file of weights or, where there is none, the parts that the index names.
+
+    A cache that cannot be written to serves with what it holds; else the download is for this start alone.
+    """
+    from huggingface_hub import constants, errors
+
+    place = constants.HF_HUB_CACHE
+    if why := files.why_no_folder(place):
+        with contextlib.suppress(errors.LocalEntryNotFoundError, FileNotFoundError):  # it holds nothing, or a part
+            return _fetch(repository, place, held=True)
+        place = _instead_of(place, why)
+    return _fetch(repository, place, held=False)
+
+
+def _fetch(repository: str, place: str, *, held: bool) -> pathlib.Path:
+    """The folder of a repository in a cache, with all of its weights; `held` asks the cache alone."""
+    import huggingface_hub
+
+    def snapshot(names: tuple[str, ...]) -> pathlib.Path:
+        found = huggingface_hub.snapshot_download(
+            repository, allow_patterns=list(names), cache_dir=place, local_files_only=held
+        )
+        return pathlib.Path(found)
+
     single, torch_file = SINGLE_FILES
-    folder = _snapshot(repository, (*CONFIG_FILES, single, SHARD_INDEX))
+    folder = snapshot((*CONFIG_FILES, single, SHARD_INDEX))
     if (folder / single).is_file():
         return folder
     parts = _parts(folder) if (folder / SHARD_INDEX).is_file() else (torch_file,)
-    return _snapshot(repository, parts)
-
-
-def _snapshot(repository: str, names: tuple[str, ...]) -> pathlib.Path:
-    """Those of the named files that the repository has; of a cache that cannot be written to, those that it holds."""
-    import huggingface_hub
-    from huggingface_hub import constants
-
-    place, why = constants.HF_HUB_CACHE, files.why_no_folder(constants.HF_HUB_CACHE)
-    held = bool(why) and os.path.isdir(os.path.join(place, "models--" + repository.replace("/", "--")))
-    if why and not held:
-        place = _instead_of(place, why)
-    found = huggingface_hub.snapshot_download(
-        repository, allow_patterns=list(names), cache_dir=place, local_files_only=held
-    )
-    return pathlib.Path(found)
+    folder = snapshot(parts)
+    lacking = [name for name in parts if not (folder / name).is_file()]
+    if held and lacking:
+        raise FileNotFoundError(f"{place} holds no {lacking[0]} of {repository}")
+    return folder
 
 
 @functools.cache  # made and said once

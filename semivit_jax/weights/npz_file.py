@@ -24,7 +24,7 @@ def open_npz(path: pathlib.Path) -> Tensors:
         with zipfile.ZipFile(path) as archive:
             members = [name.removesuffix(".npy") for name in archive.namelist()]
             headers = {name: _header(archive, name) for name in members}
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path}: not an .npz of arrays, or a damaged one ({error})") from error
 
     def read(name: str) -> np.ndarray:

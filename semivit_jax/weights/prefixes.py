@@ -12,7 +12,6 @@ WRAPPERS = (
     "encoder.",
     "timm_model.",  # timm's models inside Hugging Face's
     "params/",  # flax
-    "opt/target/",
 )
 COUNTERS = r"(.*[./])?(n_averaged|num_batches_tracked)$"  # no weights: of averaging, and of batch norms
 _BESIDE = re.compile(rf"({COUNTERS}|([a-z]+_)*(head|heads|classifier|fc|projector|predictor)[./])")

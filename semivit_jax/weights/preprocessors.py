@@ -14,9 +14,10 @@ _NOT_DONE = ("do_flip_channel_order", "do_grayscale", "do_pad", "rescale_offset"
 
 
 class Said(NamedTuple):
-    """What a config says, and what people should know of it."""
+    """What a config says, which fields it leaves to what is usual, and what people should know of it."""
 
     preprocessing: Preprocessing
+    assumed: tuple[str, ...]
     notes: tuple[str, ...]
 
 
@@ -42,6 +43,7 @@ def from_timm(config: Mapping) -> Said:
             **_normalisation(theirs, "mean", "std", top=1.0, why="values in 0..1"),
             exif_rotation=get(reading, "exif_rotation", is_flag, "true or false", False),
         ),
+        () if arguments.get("img_size") or theirs.get("input_size") else ("image_size",),
         (_SQUASHED,) if mode == "squash" else (),
     )
 
@@ -74,7 +76,9 @@ def from_hugging_face(config: Mapping) -> Said:
     code = config["resample"]
     if not is_count(code) or code not in _RESAMPLE_CODES:
         raise ValueError(f"resample {code!r}: only 2 (bilinear) and 3 (bicubic) are supported")
-    squashes = not crops and isinstance(config["size"], Mapping) and "height" in config["size"]
+    # A number stands for height and width there, unless a crop follows.
+    by_short_side = isinstance(config["size"], Mapping) and config["size"].get("shortest_edge")
+    squashes = not crops and config.get("crop_pct") is None and not by_short_side
     return Said(
         Preprocessing(
             image_size=image_size,
@@ -83,6 +87,7 @@ def from_hugging_face(config: Mapping) -> Said:
             **_hugging_face_normalisation(config),
             exif_rotation=False,
         ),
+        (),
         (_SQUASHED,) if squashes else (),
     )
 

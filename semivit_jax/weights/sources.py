@@ -92,9 +92,9 @@ def beside_timm(configs: Configs) -> Beside:
     config = timm_config(configs)
     if not config:
         return Beside(LAYER_NORM_EPS, IMAGENET_224, UNSAID, None, ())
-    said = from_timm(config)
-    labels = config.get("label_names") or config["pretrained_cfg"].get("label_names")
-    return Beside(LAYER_NORM_EPS, said.preprocessing, (), _names(labels, "label_names"), said.notes)
+    said, theirs = from_timm(config), get(config, "pretrained_cfg", is_section, "an object", {})
+    labels = config.get("label_names") or theirs.get("label_names") or config.get("labels")  # early ones say labels
+    return Beside(LAYER_NORM_EPS, said.preprocessing, said.assumed, _names(labels, "label_names"), said.notes)
 
 
 def beside_hugging_face(configs: Configs) -> Beside:
@@ -119,7 +119,7 @@ def beside_hugging_face(configs: Configs) -> Beside:
         size = get(config, "image_size", is_count, "pixels", IMAGENET_224.image_size)
         view = dataclasses.replace(IMAGENET_224, image_size=size)
         return Beside(eps, view, UNSAID[1:] if config.get("image_size") else UNSAID, names, ())
-    return Beside(eps, said.preprocessing, (), names, said.notes)
+    return Beside(eps, said.preprocessing, said.assumed, names, said.notes)
 
 
 def _names(labels: Any, key: str) -> tuple[str, ...] | None:

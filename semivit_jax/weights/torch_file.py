@@ -49,7 +49,7 @@ def _tensors(path: pathlib.Path, state_dict: Mapping[str, Any]) -> Tensors:
         )
 
     def read(name: str) -> np.ndarray:
-        tensor = state_dict[name]
+        tensor = state_dict[name].detach()  # a parameter would give numpy nothing
         check_readable(name, str(tensor.dtype).removeprefix("torch."))
         widened = tensor if tensor.element_size() >= 4 else tensor.float()  # numpy has no bfloat16
         return as_float32(widened.numpy())

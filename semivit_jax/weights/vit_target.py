@@ -127,7 +127,7 @@ def _check_fixed_table(tensors: Tensors, name: str, *, width: int) -> None:
         raise ValueError(f"the source lacks {name}, or it is no (1, rows, width): pre-training cannot be continued")
     stored = tensors.read(name)
     table = posemb.sincos(width, round((stored.shape[1] - 1) ** 0.5))[None]
-    if stored.shape != table.shape or np.abs(stored - table).max() > FIXED_TABLE_TOLERANCE:
+    if stored.shape != table.shape or not np.abs(stored - table).max() <= FIXED_TABLE_TOLERANCE:
         raise ValueError(
             f"{name} of shape {stored.shape} is not the sin-cos table of shape {table.shape} that the MAE "
             "here has as a constant: its pre-training cannot be continued"

@@ -255,7 +255,8 @@ def test_an_import_of_a_run_remembers_it_too(begun, tmp_path, monkeypatch):
     folder = path(tmp_path / "imported")
     folder.mkdir()
     (folder / "import.json").touch()
-    init_from.keep_seen(folder, str(workdir), LABEL_FREE)
+    for name, content in init_from.seen_file(workdir, LABEL_FREE).items():
+        write_json(folder / name, content)
     monkeypatch.chdir("/")
     found = init_from.seen(folder, LABEL_FREE)
     assert found.names == names(open_split(config, task, "labeled"))

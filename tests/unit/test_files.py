@@ -204,19 +204,31 @@ def test_a_folder_appears_whole_or_not_at_all(there, tmp_path):
 
     def fail_half_way():
         with files.appearing(target) as growing:
-            growing.mkdir()
+            growing.mkdir(exist_ok=True)
             (growing / "half").touch()
-            assert not list(tmp_path.glob("out/*"))
+            (growing / "deep").mkdir()
+            assert there or not target.exists()
             raise Killed
 
     with pytest.raises(Killed):
         fail_half_way()
     assert list(tmp_path.iterdir()) == [target] * there
+    assert not there or not list(target.iterdir())
     with files.appearing(target) as growing:
-        growing.mkdir()
+        growing.mkdir(exist_ok=True)
         (growing / "whole").touch()
     assert [path.name for path in target.iterdir()] == ["whole"]
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_link_to_an_empty_folder_stays_one(tmp_path):
+    """As a mount does: no folder can be put in its place."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "out").symlink_to("real")
+    with files.appearing(tmp_path / "out") as growing:
+        (growing / "whole").touch()
+    assert (tmp_path / "out").is_symlink()
+    assert (tmp_path / "real" / "whole").exists()
 
 
 def test_a_place_is_tried_without_leaving_anything(tmp_path, monkeypatch):

@@ -154,6 +154,14 @@ def test_a_read_only_cache_gives_what_it_holds(hub, use, monkeypatch):
     assert not hub[1]
 
 
+def test_a_read_only_cache_that_holds_a_part_is_no_obstacle(hub, use, monkeypatch, tmp_path):
+    use(hub[0])
+    locate("hf://org/split")
+    next((tmp_path / "cache").rglob(f"snapshots/*/{PARTS[1]}")).unlink()
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK or str(tmp_path) not in str(path))
+    assert values("hf://org/split") == {"a": 1, "b": 2}
+
+
 def test_a_connection_that_breaks_off_is_one_message(hub, use, monkeypatch):
     from huggingface_hub.errors import HTTPError
 

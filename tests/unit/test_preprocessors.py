@@ -132,8 +132,10 @@ def test_what_a_preprocessor_cannot_mean_is_refused(change, message):
     assert "\n" not in str(raised.value)
 
 
-def test_a_squashed_view_is_told():
-    assert "squashed" in from_hugging_face(HUGGING_FACE).notes[0]
+@pytest.mark.parametrize("size", [{"height": 224, "width": 224}, 224, [224, 224]], ids=str)
+def test_a_squashed_view_is_told(size):
+    """A number too stands for height and width there."""
+    assert "squashed" in from_hugging_face(HUGGING_FACE | {"size": size}).notes[0]
     assert from_hugging_face(HUGGING_FACE | {"size": {"shortest_edge": 224}}).notes == ()
 
 

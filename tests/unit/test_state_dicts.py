@@ -59,6 +59,19 @@ def test_a_pointer_of_git_lfs_is_told(tmp_path, name):
         open_weights([tmp_path / name])
 
 
+@pytest.mark.parametrize("where", range(80, 140, 10))
+def test_a_damaged_compressed_npz_is_one_line(tmp_path, where):
+    """In the first bytes of its data, where the shape of the first array stands."""
+    path = tmp_path / "model.npz"
+    np.savez_compressed(path, **state_dict(vit_names.TIMM))
+    content = bytearray(path.read_bytes())
+    content[where] ^= 255
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="damaged") as raised:
+        imported(path)
+    assert "\n" not in str(raised.value)
+
+
 @pytest.mark.parametrize("damage", ["empty", "text", "cut", "flipped", "foreign"])
 def test_a_damaged_npz_is_one_line(tmp_path, damage):
     path = saved(tmp_path, state_dict(vit_names.TIMM), ".npz")

@@ -69,6 +69,13 @@ def test_a_config_of_another_size_is_asked_about(run, table, config):
     assert run(state_dict(table), {"config.json": config}, image_size=64).weights.spec.image_size == 64
 
 
+@pytest.mark.parametrize("said", [None, {}, {"crop_pct": 1.0, "input_size": None}], ids=str)
+def test_a_config_that_says_no_size_leaves_it_to_the_embedding(run, said):
+    config = {"architecture": "vit_small_patch16_224", "pretrained_cfg": said}
+    result = run(state_dict(vit_names.TIMM), {"config.json": config})
+    assert result.weights.spec.image_size == PIXELS
+
+
 def test_an_embedding_of_patches_alone_gets_a_row_of_zeros(run):
     tensors = state_dict(vit_names.TIMM)
     alone = tensors | {"pos_embed": np.ascontiguousarray(tensors["pos_embed"][:, 1:])}
