@@ -126,15 +126,15 @@ class Record:
         if then is not None:
             found = str(compare(then, now))
             return f"{noun}s: {found}" if found else ""
-        if file != _IMAGES:  # of an earlier version, which kept no more than how many there were
-            then_now = f"{counted(self.facts[count], noun)} then, {len(now.names):,} now"
-            return then_now if self.facts[count] != len(now.names) else ""
-        found = self._changes_of_rows(now)
+        # An earlier version kept the names of labeled and validation images, and of the others how many there were.
         then_now = f"{counted(self.facts[count], noun)} then, {len(now.names):,} now"
-        return f"{noun}s: {found}; {then_now}" if found else then_now
+        if file == _IMAGES:
+            found = self._changes_of_rows(now)
+            return f"{noun}s: {found}; {then_now}" if found else then_now
+        return then_now if self.facts[count] != len(now.names) else ""
 
     def _changes_of_rows(self, now: Listing) -> str:
-        """What has become of the labeled and validation images alone."""
+        """What has become of the labeled and validation images."""
         names = [row.name for row in self.rows]
         then = Listing(names, np.array([row.label for row in self.rows], np.int32), self.class_names)
         found = compare(then, now)

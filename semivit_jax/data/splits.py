@@ -135,27 +135,30 @@ def listed_split(
 
 def not_labeled(split: Split, labels: np.ndarray, class_names: Sequence[str]) -> str:
     """Which classes have images and no labeled one, in a line; '' where there is no such class."""
-    missing = sorted(set(labels[labels >= 0].tolist()) - set(labels[split.labeled].tolist()))
+    missing = _missing(labels[split.labeled], labels[labels >= 0], class_names)
     if not missing:
         return ""
-    names = few([class_names[int(label)] for label in missing])
     return (
         f"the list of labeled images names none of {len(missing)} of {counted(len(class_names), 'class', 'classes')}, "
-        f"which cannot be learned: {names}; add images of them to the list, or take their folders or labels away"
+        f"which cannot be learned: {few(missing)}; add images of them to the list, or take their folders or labels away"
     )
 
 
 def not_validated(split: Split, labels: np.ndarray, class_names: Sequence[str]) -> str:
     """Which classes have labeled images and none for validation, in a line; '' where there is no such class."""
-    missing = sorted(set(labels[split.labeled].tolist()) - set(labels[split.validation].tolist()))
+    missing = _missing(labels[split.validation], labels[split.labeled], class_names)
     if not missing:
         return ""
-    names = few([class_names[int(label)] for label in missing])
     return (
         f"{len(missing)} of {counted(len(class_names), 'class', 'classes')} without a validation image, so accuracy "
-        f"says nothing of {names}; label more images of them, raise config.data.validation_share, or name evaluation "
-        "images with config.data.eval_split"
+        f"says nothing of {few(missing)}; label more images of them, raise config.data.validation_share, or name "
+        "evaluation images with config.data.eval_split"
     )
+
+
+def _missing(labels: np.ndarray, of: np.ndarray, class_names: Sequence[str]) -> list[str]:
+    """Names of the classes that some labels lack `of` others, in the order of the classes."""
+    return [class_names[label] for label in np.setdiff1d(of, labels).tolist()]
 
 
 def split_from_roles(num_images: int, *, labeled: np.ndarray, validation: np.ndarray) -> Split:
