@@ -158,7 +158,7 @@ def not_validated(split: Split, labels: np.ndarray, class_names: Sequence[str]) 
 
 def _missing(labels: np.ndarray, of: np.ndarray, class_names: Sequence[str]) -> list[str]:
     """Names of the classes that some labels lack `of` others, in the order of the classes."""
-    return [class_names[label] for label in np.setdiff1d(of, labels).tolist()]
+    return [str(class_names[label]) for label in np.setdiff1d(of, labels).tolist()]
 
 
 def split_from_roles(num_images: int, *, labeled: np.ndarray, validation: np.ndarray) -> Split:
