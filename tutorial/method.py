@@ -1,6 +1,6 @@
 """Draw docs/pictures/method.svg: the three stages, with pictures that the code of training made.
 
-`python -m tutorial.method FILE`. It has a light ground of its own, so that it reads the same on white and on dark pages.
+`python -m tutorial.method FILE`. It has a light ground of its own, so that it reads the same on white and on dark.
 """
 
 import base64

@@ -1,7 +1,7 @@
 """Write a small folder of photos to follow the tutorial with: cuttings of two photos, or photos of class folders.
 
-`python -m tutorial.sample FOLDER` makes FOLDER/photos (all in one folder), FOLDER/labels.csv (labels of a few of them) and
-FOLDER/test/CLASS (photos to grade on). With `--photos CLASSES`, from CLASSES/NAME/*.jpg instead.
+`python -m tutorial.sample FOLDER` makes FOLDER/photos (all in one folder), FOLDER/labels.csv (labels of a few of them)
+and FOLDER/test/CLASS (photos to grade on). With `--photos CLASSES`, from CLASSES/NAME/*.jpg instead.
 """
 
 import argparse
@@ -16,13 +16,13 @@ from tutorial import seen
 
 SIDE = 32  # pixels of a cutting
 MOST = 60  # photos of a class
-LABELED = 5  # of each class
+LABELED = 8  # of each class
 TEST_SHARE = 1 / 3
 # What one sees on scikit-learn's two sample photos: which of them, and left, top, right, bottom in pixels.
 REGIONS = {
     "dahlia": (1, (190, 100, 430, 345)),
     "leaves": (1, (440, 0, 640, 380)),
-    "sky": (0, (340, 0, 640, 200)),
+    "sky": (0, (340, 0, 640, 130)),
     "temple": (0, (90, 60, 330, 380)),
     "trees": (0, (350, 290, 640, 427)),
 }
