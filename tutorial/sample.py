@@ -30,15 +30,23 @@ REGIONS = {
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Writes the folder."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="new, or empty")
-    parser.add_argument("--photos", type=Path, metavar="CLASSES", help="folder with a folder of photos per class")
-    flags = parser.parse_args(argv)
+    reader = parser()
+    flags = reader.parse_args(argv)
     if flags.folder.exists() and any(flags.folder.iterdir()):
-        parser.error(f"{flags.folder} is not empty")
+        reader.error(f"{flags.folder} is not empty")
     if flags.photos and not flags.photos.is_dir():
-        parser.error(f"{flags.photos} is no folder")
+        reader.error(f"{flags.photos} is no folder")
     print(write(flags.folder, of_classes(flags.photos) if flags.photos else cuttings()))
+
+
+def parser() -> argparse.ArgumentParser:
+    """Reads the command line."""
+    reader = argparse.ArgumentParser(
+        prog="python -m tutorial.sample", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    reader.add_argument("folder", type=Path, metavar="FOLDER", help="new, or empty")
+    reader.add_argument("--photos", type=Path, metavar="CLASSES", help="folder with a folder of photos per class")
+    return reader
 
 
 def cuttings() -> dict[str, list[Image.Image]]:
