@@ -102,16 +102,15 @@ def demo_picture(run: Path, file: Path) -> None:
         f"the least sure of {len(labels)}": order[::-1],
         f"wrong answers, the surest first, of {len(wrong)}": wrong,
     }
-    axes = right.subplots(len(kinds), len(classes))
-    for row, (kind, chosen) in zip(axes, kinds.items(), strict=True):
-        above = dict(xycoords="axes fraction", xytext=(0, 28), textcoords="offset points", fontweight="bold")
-        row[0].annotate(kind, (0, 1), **above).set_in_layout(False)
+    for part, (kind, chosen) in zip(right.subfigures(len(kinds), 1), kinds.items(), strict=True):
+        part.suptitle(kind, x=0.01, ha="left", fontsize=11, fontweight="bold")
+        row = part.subplots(1, len(classes))
         for axis in row[len(chosen) :]:
             axis.axis("off")
         for axis, digit in zip(row, chosen, strict=False):
             _plain(axis)
             axis.imshow(255 - images[digit])
-            _told(axis, f" \n{guessed[digit]}\n{confidence[digit]:.2f}", right=guessed[digit] == labels[digit])
+            _told(axis, f"{guessed[digit]}\n{confidence[digit]:.2f}", right=guessed[digit] == labels[digit])
     _save(figure, file)
 
 
