@@ -22,7 +22,7 @@ PATCHES_ACROSS = 7  # fewer than a ViT's 14, so that one sees them
 
 def recipe() -> Config:
     """The recipe whose views are shown."""
-    return check(own_folder.get_config())
+    return check(own_folder.get_config().to_dict())
 
 
 def sample_photos() -> list[np.ndarray]:

@@ -60,7 +60,7 @@ def test_a_folder_that_holds_something_is_left_alone(written, capsys):
 
 
 def test_the_small_recipe_is_one():
-    assert check(small.get_config()).data.image_size == sample.SIDE
+    assert check(small.get_config().to_dict()).data.image_size == sample.SIDE
 
 
 def test_the_surer_photo_weighs_more():
