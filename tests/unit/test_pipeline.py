@@ -14,6 +14,7 @@ from semivit_jax.data import bad_records, pipeline, rows
 from semivit_jax.data.bad_records import BadRecord, BadRecordCount, TooManyBadRecords
 from semivit_jax.data.dataset import TaskData
 from semivit_jax.data.eval_pipeline import eval_batches
+from semivit_jax.data.images.decode import decode
 from semivit_jax.data.order import HostRows, StreamOrder
 from semivit_jax.data.sources.image_set import ImageSet
 from semivit_jax.data.splits import split_from_roles
@@ -142,6 +143,19 @@ def test_memory_and_decoding_give_the_same(task, data, stage, monkeypatch):
     from_memory = read(task, data, plan_of(stage, batch_size=12, accum=2), 5)
     monkeypatch.setattr(rows, "MEMORY_LIMIT_BYTES", 0)
     assert_same(from_memory, read(task, data, plan_of(stage, batch_size=12, accum=2), 5))
+
+
+def test_a_set_is_decoded_once_for_all_stages(data, monkeypatch):
+    task, asked = make_task(), []
+    monkeypatch.setattr(rows, "decode", lambda record, **how: asked.append(record) or decode(record, **how))
+    for stage in STAGES:
+        read(task, data, plan_of(stage), 1)
+    assert asked == list(task.train.records)
+    again = read(make_task(), data, plan_of("mae"), 1)  # another set, of equal images
+    assert len(asked) == 2 * NUM_IMAGES
+    np.testing.assert_array_equal(again[0]["image"], read(task, data, plan_of("mae"), 1)[0]["image"])
+    rows.decode_all(task.train, dataclasses.replace(data, exif_rotation=not data.exif_rotation))
+    assert len(asked) == 3 * NUM_IMAGES
 
 
 @pytest.mark.usefixtures("decode_each_time")
