@@ -30,6 +30,16 @@ def main(argv: list[str]) -> int:
     if len(argv) < 2 or argv[1] in ("-h", "--help", "help"):
         print(usage(), file=sys.stderr if len(argv) < 2 else sys.stdout)
         return BAD_USAGE if len(argv) < 2 else 0
+    name = argv[1]
+    with stopping.answering(name if name in COMMANDS else "semivit"):
+        try:
+            return _run(argv)
+        except KeyboardInterrupt:  # its answer has been given
+            return stopping.INTERRUPTED
+
+
+def _run(argv: list[str]) -> int:
+    """Loads a subcommand and runs it; returns its exit code."""
     if "--quiet" in argv:
         from semivit_jax import console  # loads jax, which `semivit --help` need not wait for
 
@@ -40,15 +50,8 @@ def main(argv: list[str]) -> int:
         print(f"semivit: unknown command {name!r}\n{usage()}", file=sys.stderr)
         return BAD_USAGE
     module, function = COMMANDS[name][0].split(":")
-    # An exception would become another one in the midst of some extension module's import.
-    before = signal.signal(signal.SIGINT, stopping.leave_at_once(f"{name} stopped before it began"))
     command: Callable[[list[str]], int] = getattr(importlib.import_module(module), function)
-    signal.signal(signal.SIGINT, before)
-    try:
-        return command(argv[2:])
-    except KeyboardInterrupt:
-        print(f"semivit: {name} stopped", file=sys.stderr)
-        return stopping.INTERRUPTED
+    return command(argv[2:])
 
 
 def usage() -> str:
@@ -59,17 +62,16 @@ def usage() -> str:
 
 def run() -> None:
     """Entry point of the console script, and of tests that need a whole process."""
+    # Before a command begins, and in the midst of Python's goodbye.
+    signal.signal(signal.SIGINT, stopping.leave_at_once("stopped"))
     printing.outlast()
     leave(main(sys.argv))
 
 
 def leave(code: int) -> NoReturn:
     """Ends the process; after an error or Ctrl-C, without waiting for threads of a failed save (orbax: 5 minutes)."""
-    signal.signal(signal.SIGINT, stopping.leave_at_once("stopped"))  # in the midst of Python's goodbye
     if code in (ERROR, stopping.INTERRUPTED):
-        from semivit_jax.hosts import cluster  # costs seconds that `semivit --help` need not take
-
-        cluster.exit_within(cluster.GOODBYE_SECONDS, exit_code=code)
+        stopping.end_within(stopping.GOODBYE_SECONDS, exit_code=code)
     sys.exit(code)
 
 

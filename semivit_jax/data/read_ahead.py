@@ -7,6 +7,8 @@ from typing import Any, Protocol
 import grain
 from absl import flags
 
+from semivit_jax.hosts import stopping
+
 _BLOCK_IMAGES = 16  # images that one thread reads one after the other: some 50 ms of work, a few MB
 
 
@@ -43,4 +45,8 @@ def read_ahead(source: Blocks, *, start: int, ahead: int, threads: int, workers:
             flags.FLAGS.mark_as_parsed()  # grain 0.2.18 reads a flag first (google/grain#1355)
         buffer = math.ceil(ahead / workers)
         dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=buffer))
-    return iter(dataset)
+    iterator = iter(dataset)
+    if workers:
+        with stopping.left_to_parent():
+            iterator.start_prefetch()
+    return iterator

@@ -146,8 +146,8 @@ BREAKS = {
     # Files
     "a reader may see half of a JSON file": Break(
         "files.py",
-        'temporary = target.with_name(f".{target.name}.{os.getpid()}")',
-        "temporary = target",
+        'temporary = os.fspath(target.with_name(f".{target.name}.{os.getpid()}"))',
+        "temporary = os.fspath(target)",
         ("tests/unit/test_files.py",),
     ),
 }

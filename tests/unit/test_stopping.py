@@ -110,7 +110,7 @@ def test_ctrl_c_outside_of_training_is_one_line(moment, tmp_path):
         started.send_signal(signal.SIGINT)
         assert started.wait() == 130
         said = started.stderr.read()
-    assert said.startswith("semivit: eval stopped")
+    assert said.startswith("semivit: stopping eval")
     assert said.count("\n") == 1
 
 
