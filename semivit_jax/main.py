@@ -1,5 +1,6 @@
 """Dispatch `semivit COMMAND`, and turn errors into messages and exit codes; the table COMMANDS."""
 
+import atexit
 import importlib
 import signal
 import sys
@@ -26,16 +27,17 @@ ERROR, BAD_USAGE = 1, 2
 
 
 def main(argv: list[str]) -> int:
-    """Runs one subcommand; returns its exit code (0 done, 1 error, 2 bad usage, 75 preempted, 130 Ctrl-C)."""
+    """Runs one subcommand; returns its exit code (0 done, 1 error, 2 bad usage, 75 preempted, 130 Ctrl-C).
+
+    Raises:
+      KeyboardInterrupt: Ctrl-C, which has been answered and left nothing half-written, where nothing is to be saved.
+    """
     if len(argv) < 2 or argv[1] in ("-h", "--help", "help"):
         print(usage(), file=sys.stderr if len(argv) < 2 else sys.stdout)
         return BAD_USAGE if len(argv) < 2 else 0
     name = argv[1]
     with stopping.answering(name if name in COMMANDS else "semivit"):
-        try:
-            return _run(argv)
-        except KeyboardInterrupt:  # its answer has been given
-            return stopping.INTERRUPTED
+        return _run(argv)
 
 
 def _run(argv: list[str]) -> int:
@@ -64,8 +66,14 @@ def run() -> None:
     """Entry point of the console script, and of tests that need a whole process."""
     # Before a command begins, and in the midst of Python's goodbye.
     signal.signal(signal.SIGINT, stopping.leave_at_once("stopped"))
+    # At its very end Python takes its handlers away: all is done by then, and a Ctrl-C must not make a failure of it.
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     printing.outlast()
-    leave(main(sys.argv))
+    try:
+        code = main(sys.argv)
+    except KeyboardInterrupt:  # which has been answered; threads may still compute, and crash in Python's goodbye
+        stopping.end(stopping.INTERRUPTED)
+    leave(code)
 
 
 def leave(code: int) -> NoReturn:

@@ -63,7 +63,7 @@ def leaving_at_once() -> Iterator[None]:
         code = INTERRUPTED if signum == signal.SIGINT else PREEMPTED
         if _is_importing(frame):
             _say(_NOTHING_TO_SAVE)
-            _end(code)
+            end(code)
         raise Stopped(code, _NOTHING_TO_SAVE)
 
     with _handling(leave):
@@ -82,7 +82,7 @@ def answering(name: str) -> Iterator[None]:
     def interrupt(signum: int, frame: FrameType | None) -> None:
         if _is_importing(frame):
             said.wait(LEAVING_SECONDS)
-            _end(INTERRUPTED)
+            end(INTERRUPTED)
         raise KeyboardInterrupt
 
     with _heard_by(lambda received: _leave_soon(received, f"stopping {name}", said)):
@@ -98,7 +98,7 @@ def leave_at_once(line: str) -> Callable[[int, object], None]:
 
     def leave(signum: int, frame: object) -> None:
         _say(line)
-        _end(INTERRUPTED)
+        end(INTERRUPTED)
 
     return leave
 
@@ -131,13 +131,13 @@ def left_to_parent() -> Iterator[None]:
 
 def end_within(seconds: float, *, exit_code: int) -> threading.Timer:
     """Gives this process `seconds` to end by itself; then ends it, whatever it still waits for."""
-    timer = threading.Timer(seconds, _end, args=(exit_code,))
+    timer = threading.Timer(seconds, end, args=(exit_code,))
     timer.daemon = True  # must not itself keep the process
     timer.start()
     return timer
 
 
-def _end(exit_code: int) -> NoReturn:
+def end(exit_code: int) -> NoReturn:
     """Ends the process at once, with its workers and without what it has half written."""
     for undo in reversed(_undo):
         with contextlib.suppress(OSError):
@@ -201,13 +201,13 @@ def _save_and_leave(received: int) -> None:
 
 
 def _leave_soon(received: int, line: str, said: threading.Event) -> None:
-    """Says the line at a Ctrl-C, which sets `said`, and ends the process where the block does not within seconds; at once at a second."""
+    """Says the line at a Ctrl-C and sets `said`; ends the process if that takes seconds, at once at a second one."""
     leaving = None
     while byte := os.read(received, 1):
         if byte[0] != signal.SIGINT:
             continue
         if leaving is not None:
-            _end(INTERRUPTED)
+            end(INTERRUPTED)
         _say(line)
         said.set()
         leaving = end_within(LEAVING_SECONDS, exit_code=INTERRUPTED)

@@ -129,4 +129,6 @@ def load_imported(folder: AnyPath) -> Imported:
 
 
 def _read(path: pathlib.Path) -> dict:
-    return layout.unflatten(safetensors.numpy.load_file(path))
+    # One by one: `load_file` reads them all at once, and no thread could answer a Ctrl-C meanwhile.
+    with safetensors.safe_open(path, "numpy") as file:
+        return layout.unflatten({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 - no mapping

@@ -4,6 +4,9 @@ import dataclasses
 import io
 import itertools
 import logging
+import multiprocessing
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -172,7 +175,13 @@ def test_workers_change_nothing_and_resume_exactly(data):
     plan = plan_of("semi", batch_size=16)
     in_process = read(task, data, plan, 6)
     in_workers = open_batches(task, dataclasses.replace(data, workers=2), plan, position=2)
-    assert_same(in_process[2:], list(itertools.islice(in_workers, 4)))
+    update = [next(in_workers)]
+    workers = multiprocessing.active_children()
+    assert len(workers) == 2
+    for worker in workers:  # Ctrl-C and the end of a terminal come to all its processes, and training saves first
+        os.kill(worker.pid, signal.SIGINT)
+        os.kill(worker.pid, signal.SIGHUP)
+    assert_same(in_process[2:], [*update, *itertools.islice(in_workers, 3)])
     assert in_workers.bad_records > 0
     in_workers.close()
 
