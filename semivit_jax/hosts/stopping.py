@@ -8,6 +8,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -75,6 +76,7 @@ def answering(name: str) -> Iterator[None]:
     """Answers Ctrl-C while a command runs: a line at once, then KeyboardInterrupt, and the end within seconds.
 
     In the midst of an import the process ends at once: an extension module would make another error of the exception.
+    One that is lost, in a callback that returns nothing, leaves no traceback: the process ends all the same.
     """
 
     said = threading.Event()
@@ -86,10 +88,12 @@ def answering(name: str) -> Iterator[None]:
         raise KeyboardInterrupt
 
     with _heard_by(lambda received: _leave_soon(received, f"stopping {name}", said)):
-        before = signal.signal(signal.SIGINT, interrupt)
+        before, hook = signal.signal(signal.SIGINT, interrupt), sys.unraisablehook
+        sys.unraisablehook = lambda lost: None if lost.exc_type is KeyboardInterrupt else hook(lost)
         try:
             yield
         finally:
+            sys.unraisablehook = hook
             signal.signal(signal.SIGINT, before)
 
 

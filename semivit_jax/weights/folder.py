@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 import jax
+import numpy as np
 import safetensors
 import safetensors.numpy
 
@@ -129,6 +130,13 @@ def load_imported(folder: AnyPath) -> Imported:
 
 
 def _read(path: pathlib.Path) -> dict:
-    # One by one: `load_file` reads them all at once, and no thread could answer a Ctrl-C meanwhile.
     with safetensors.safe_open(path, "numpy") as file:
-        return layout.unflatten({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 - no mapping
+        return layout.unflatten({name: _tensor(file, name) for name in file.keys()})  # noqa: SIM118 - no mapping
+
+
+def _tensor(file: safetensors.safe_open, name: str) -> np.ndarray:
+    """One tensor, and of stacked blocks one after the other: no thread can answer a Ctrl-C while safetensors reads."""
+    part = file.get_slice(name)
+    if len(part.get_shape()) < 3:
+        return file.get_tensor(name)
+    return np.concatenate([part[block : block + 1] for block in range(part.get_shape()[0])])

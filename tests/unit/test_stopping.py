@@ -113,14 +113,20 @@ main.COMMANDS["eval"] = ("slow_command:go", "")
 sys.argv = ["semivit", "eval"]
 main.run()
 """
+IN_A_CALLBACK = "type('Lost', (), {'__del__': lambda self: time.sleep(60)})(); time.sleep(60)"
 IN_AN_IMPORT = "import slow_import"
 AT_ONCE, LATER = 1.0, 600.0  # seconds until a command is ended that does not end by itself
 
 
 @pytest.mark.parametrize(
     ("wait", "seconds", "times"),
-    [(IN_PYTHON, LATER, 1), (IN_AN_IMPORT, LATER, 1), (IN_A_COMPILER, AT_ONCE, 1), (IN_A_COMPILER, LATER, 2)],
-    ids=["python", "import", "compiler", "compiler-twice"],
+    [
+        pytest.param(IN_PYTHON, LATER, 1, id="python"),
+        pytest.param(IN_A_CALLBACK, AT_ONCE, 1, id="callback"),
+        pytest.param(IN_AN_IMPORT, LATER, 1, id="import"),
+        pytest.param(IN_A_COMPILER, AT_ONCE, 1, id="compiler"),
+        pytest.param(IN_A_COMPILER, LATER, 2, id="compiler-twice"),
+    ],
 )
 def test_ctrl_c_in_a_command_is_one_line_and_leaves_nothing_half_written(wait, seconds, times, tmp_path):
     (tmp_path / "out").mkdir()
