@@ -115,4 +115,4 @@ def test_what_the_tutorial_runs_has_an_output_and_what_it_does_not_a_reason():
     assert len(commands) >= 10
     for command in commands:
         assert bool(command.not_run) == (command.output is None), command
-        assert command.not_run or command.output.strip(), command
+        assert command.not_run or (command.output or "").strip(), command

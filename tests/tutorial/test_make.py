@@ -31,6 +31,7 @@ def test_the_page_is_what_its_commands_print(remade):
 
 def test_the_day_and_the_machine_are_told(remade):
     told = make.MADE.search((remade / make.PAGE).read_text())
+    assert told is not None
     assert told[0].startswith("All outputs are of ")
     assert " cores" in told[0]
 
