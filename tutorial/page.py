@@ -18,7 +18,7 @@ _COMMAND = re.compile(
     re.DOTALL,
 )
 _PROGRESS = re.compile(r"(?P<what>\S.*?) \d[\d,]*/(?P<of>\d[\d,]*) ")
-_ELAPSED = re.compile(r"\S.*: \d+ s so far$")
+_WAITING = re.compile(r"\S.*: (\d+ s so far|\d[\d,]* of \d[\d,]*)$")  # told every ten seconds of what takes so long
 _ALARM = re.compile(
     r"E\d{4} .*slow_operation_alarm|\*{20,}$|\[Compiling module .*Very slow compile"
 )  # of a busy machine
@@ -90,7 +90,7 @@ def _run(command: Command, folder: Path, environ: Mapping[str, str]) -> str:
 
 def cleaned(output: str) -> str:
     """Removes from an output what goes by a machine's speed: of lines of progress, the last of each kind stays."""
-    lines = [line for line in output.splitlines() if not _ELAPSED.match(line) and not _ALARM.match(line)]
+    lines = [line for line in output.splitlines() if not _WAITING.match(line) and not _ALARM.match(line)]
     last = {_progress(line): number for number, line in enumerate(lines)}
     kept = [line for number, line in enumerate(lines) if _progress(line) is None or last[_progress(line)] == number]
     return "".join(f"{line.rstrip()}\n" for line in kept)

@@ -87,6 +87,7 @@ def test_paths_of_the_machine_are_hidden(tmp_path):
 
 PROGRESS = """\
 compiling: 10 s so far
+grading runs/mine (params): 1 of 1
 E1128 04:07:42.775016   28888 slow_operation_alarm.cc:73]
 ********************************
 mae 40/300  loss 1.1  262.8 images/s
