@@ -41,9 +41,11 @@ def adamw(
     lr_scale also scales the decay.
 
     Args:
-      betas, eps: Adam's.
+      betas: Adam's decays of the two moments.
+      eps: Adam's, added to the root.
       clip_norm: limit of the global gradient norm, 0 for none.
-      weight_decays, lr_scales: (path pattern, value) tables; see `by_path`.
+      weight_decays: (path pattern, value) table; see `by_path`.
+      lr_scales: the same.
       lr: step -> learning rate.
     """
 

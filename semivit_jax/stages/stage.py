@@ -152,7 +152,8 @@ def update(
 
     Args:
       state: before the update.
-      inputs, draws: leaves [accum, rows, ...]; the inputs are the batch and what was made of it before.
+      inputs: leaves [accum, rows, ...], the batch and what was made of it before.
+      draws: leaves [accum, rows, ...].
       micro_loss: (params, inputs, draws of one micro-step) -> (loss, metrics).
       optimizer: of the stage.
       ema_decay: of the stage.
