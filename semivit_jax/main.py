@@ -65,7 +65,7 @@ def run() -> None:
 
 def leave(code: int) -> NoReturn:
     """Ends the process; after an error or Ctrl-C, without waiting for threads of a failed save (orbax: 5 minutes)."""
-    signal.signal(signal.SIGINT, stopping.leave_at_once("stopped"))  # in the midst of Python's goodbye
+    signal.signal(signal.SIGINT, stopping.leave_at_once("stopped"))  # while Python shuts down
     if code in (ERROR, stopping.INTERRUPTED):
         from semivit_jax.hosts import cluster  # costs seconds that `semivit --help` need not take
 

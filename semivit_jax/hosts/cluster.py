@@ -173,7 +173,7 @@ def exit_within(seconds: float, *, exit_code: int) -> None:
     gone; without one they abort by themselves when they miss its heartbeat (100 s).
 
     Args:
-      seconds: enough to say goodbye where all processes leave with the same error.
+      seconds: enough to close the connection where all processes leave with the same error.
       exit_code: what the launcher is to see.
     """
     timer = threading.Timer(seconds, os._exit, args=(exit_code,))
