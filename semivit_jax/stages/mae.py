@@ -58,7 +58,7 @@ def model(config: Config, num_classes: int) -> ModelSpec:
 
 
 def make_update(config: Config, plan: Plan, *, backend: str):
-    """Returns (autoencoder, optimizer, update); `update(state, batch, draws)` takes batches and draws from tests too."""
+    """Returns (autoencoder, optimizer, update); `update(state, batch, draws)` takes those of tests too."""
     section = _section(config)
     spec = model(config, plan.num_classes)
     autoencoder = families.autoencoder(spec, families.compute(config.model, spec, backend=backend), section.mask_ratio)
