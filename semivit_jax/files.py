@@ -17,6 +17,8 @@ from typing import Any, BinaryIO
 
 from etils import epath
 
+from semivit_jax.hosts import stopping
+
 Path = epath.Path
 AnyPath = str | os.PathLike[str]
 
@@ -82,17 +84,25 @@ def writing(file: AnyPath) -> Iterator[BinaryIO]:
     It is written under a temporary name, flushed to the disk and renamed.
     """
     target = Path(file)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        with _named(target), open(temporary, "wb") as opened:
-            yield opened
-            opened.flush()
-            os.fsync(opened.fileno())
-        os.replace(temporary, target)
-    except BaseException:
+    with growing(target) as temporary, _named(target), open(temporary, "wb") as opened:
+        yield opened
+
+
+@contextlib.contextmanager
+def growing(file: AnyPath) -> Iterator[str]:
+    """Names the file to write in the place of `file`, which appears whole, as in `writing`."""
+    target = Path(file)
+    temporary = os.fspath(target.with_name(f".{target.name}.{os.getpid()}"))
+
+    def remove() -> None:
         with contextlib.suppress(OSError):  # it may not be there; what went wrong first is what counts
             os.unlink(temporary)
-        raise
+
+    with stopping.undone_unless_whole(remove):
+        yield temporary
+        with _named(target), open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, target)
 
 
 def why_no_folder(target: AnyPath) -> str:
@@ -110,16 +120,17 @@ def appearing(folder: AnyPath) -> Iterator[Path]:
     """
     target = Path(os.path.abspath(folder))
     is_new = not target.exists()
-    growing = target.with_name(f".{target.name}.{os.getpid()}") if is_new else target
-    try:
-        yield growing
+    written = target.with_name(f".{target.name}.{os.getpid()}") if is_new else target
+
+    def remove() -> None:
+        with contextlib.suppress(OSError):  # what went wrong first is what counts
+            for path in [written] if is_new else list(target.iterdir()):
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+    with stopping.undone_unless_whole(remove):
+        yield written
         if is_new:
-            os.rename(growing, target)
-    except BaseException:
-        # What went wrong first is what counts.
-        for path in [growing] if is_new else list(target.iterdir()):
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-        raise
+            os.rename(written, target)
 
 
 @contextlib.contextmanager

@@ -4,6 +4,9 @@ import dataclasses
 import io
 import itertools
 import logging
+import multiprocessing
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from semivit_jax.data import bad_records, pipeline, rows
 from semivit_jax.data.bad_records import BadRecord, BadRecordCount, TooManyBadRecords
 from semivit_jax.data.dataset import TaskData
 from semivit_jax.data.eval_pipeline import eval_batches
+from semivit_jax.data.images.decode import decode
 from semivit_jax.data.order import HostRows, StreamOrder
 from semivit_jax.data.sources.image_set import ImageSet
 from semivit_jax.data.splits import split_from_roles
@@ -144,6 +148,19 @@ def test_memory_and_decoding_give_the_same(task, data, stage, monkeypatch):
     assert_same(from_memory, read(task, data, plan_of(stage, batch_size=12, accum=2), 5))
 
 
+def test_a_set_is_decoded_once_for_all_stages(data, monkeypatch):
+    task, asked = make_task(), []
+    monkeypatch.setattr(rows, "decode", lambda record, **how: asked.append(record) or decode(record, **how))
+    for stage in STAGES:
+        read(task, data, plan_of(stage), 1)
+    assert asked == list(task.train.records)
+    again = read(make_task(), data, plan_of("mae"), 1)  # another set, of equal images
+    assert len(asked) == 2 * NUM_IMAGES
+    np.testing.assert_array_equal(again[0]["image"], read(task, data, plan_of("mae"), 1)[0]["image"])
+    rows.decode_all(task.train, dataclasses.replace(data, exif_rotation=not data.exif_rotation))
+    assert len(asked) == 3 * NUM_IMAGES
+
+
 @pytest.mark.usefixtures("decode_each_time")
 @pytest.mark.parametrize("threads", [1, 3])
 def test_threads_and_read_ahead_change_nothing(task, data, threads):
@@ -158,7 +175,13 @@ def test_workers_change_nothing_and_resume_exactly(data):
     plan = plan_of("semi", batch_size=16)
     in_process = read(task, data, plan, 6)
     in_workers = open_batches(task, dataclasses.replace(data, workers=2), plan, position=2)
-    assert_same(in_process[2:], list(itertools.islice(in_workers, 4)))
+    update = [next(in_workers)]
+    workers = multiprocessing.active_children()
+    assert len(workers) == 2
+    for worker in workers:  # Ctrl-C and the end of a terminal come to all its processes, and training saves first
+        os.kill(worker.pid, signal.SIGINT)
+        os.kill(worker.pid, signal.SIGHUP)
+    assert_same(in_process[2:], [*update, *itertools.islice(in_workers, 3)])
     assert in_workers.bad_records > 0
     in_workers.close()
 

@@ -57,7 +57,8 @@ def scan(root: Path, *, cache_dir: Path) -> Scan:
         raise DatasetError(f"{str(root)!r} is not a folder; config.data.root must be a folder of images")
     place = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
     saved = cache_dir / f"checked_{place}.npz"
-    tree = walk(root)
+    with console.working(f"looking through {root}"):
+        tree = walk(root)
     doubtful = _recall(saved, tree)
     if doubtful is None:
         _log.info("listing the images in %s (kept for the next start)", root)
