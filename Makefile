@@ -12,7 +12,7 @@ named = $(if $(filter file,$(origin PYTHON)),,--python)
 # ACCELERATOR=cpu|cuda12|cuda13|tpu and EXTRAS=onnx,torch,plan are remembered until they are given again, be it empty.
 given = $(if $(filter undefined,$(origin $(1))),,$(2)='$($(1))')
 
-.PHONY: help install demo test test-slow test-interop test-breaks lint types check check-versions golden tutorial \
+.PHONY: help install demo test test-slow test-interop test-breaks lint types check check-versions docs golden tutorial \
 	soak bench-gpu clean
 
 help:
@@ -25,6 +25,7 @@ help:
 	@echo "make test-interop   against torch, timm, transformers and onnxruntime, in $(VENV)-interop"
 	@echo "make test-breaks    breaks the code on purpose, again and again, and shows that tests notice"
 	@echo "make soak           kill and resume, over and over"
+	@echo "make docs           builds the site of docs/ into site/, in $(VENV)-docs; a broken link fails"
 	@echo "make golden         rewrite the golden files (then read the diff)"
 	@echo "make tutorial       run the commands of docs/tutorial.md, and write their outputs and pictures into docs/"
 	@echo "make bench-gpu      the accelerator benchmark beside its PyTorch twin"
@@ -61,6 +62,14 @@ check-versions: install
 	$(BIN)/python -m pip install --quiet -c requirements/constraints.txt uv
 	$(BIN)/python requirements/check_versions.py
 
+$(VENV)-docs/.installed: requirements/docs.txt requirements/constraints.txt
+	$(PYTHON) -m venv --clear $(VENV)-docs
+	$(VENV)-docs/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/docs.txt
+	touch $@
+
+docs: $(VENV)-docs/.installed
+	$(VENV)-docs/bin/python website/build.py
+
 golden: install
 	$(BIN)/python -m tests.golden.rewrite
 
@@ -74,4 +83,4 @@ bench-gpu: install
 	$(BIN)/python -m benchmarks.gpu --out benchmarks/results/gpu --minutes 9
 
 clean:
-	rm -rf $(VENV) $(VENV)-interop build *.egg-info
+	rm -rf $(VENV) $(VENV)-interop $(VENV)-docs build site *.egg-info

@@ -58,7 +58,7 @@ class TrainBatches(Iterator[dict[str, Any]]):
 
     @property
     def bad_records(self) -> int:
-        """Records passed over so far."""
+        """Records skipped so far."""
         return self._bad.total
 
     def __next__(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import contextlib
 import math
 import os
 from collections.abc import Generator
+from multiprocessing import resource_tracker
 from typing import Any, Protocol
 
 import grain
@@ -50,13 +51,15 @@ def read_ahead(source: Blocks, *, start: int, ahead: int, threads: int, workers:
             flags.FLAGS.mark_as_parsed()  # grain 0.2.18 reads a flag first (google/grain#1355)
         buffer = math.ceil(ahead / workers)
         dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=buffer))
-    return _from_workers(iter(dataset)) if workers else iter(dataset)
+    return _from_workers(dataset) if workers else iter(dataset)
 
 
-def _from_workers(blocks: grain.DatasetIterator[Any]) -> Generator[Any, None, None]:
+def _from_workers(dataset: grain.IterDataset[Any]) -> Generator[Any, None, None]:
     """The blocks; the workers, which start with the first one, leave Ctrl-C to this process."""
-    with contextlib.closing(blocks):
-        with stopping.left_to_parent():
+    resource_tracker.ensure_running()  # which lets its starter hear Ctrl-C again
+    with contextlib.ExitStack() as stack:
+        with stopping.left_to_parent():  # threads that are made here may start the workers
+            blocks = stack.enter_context(contextlib.closing(iter(dataset)))
             first = next(blocks)
         yield first
         yield from blocks

@@ -51,7 +51,7 @@ def label_of(kind: str) -> LabelOf | None:
 
 
 class Rows(NamedTuple):
-    """Stacked rows of one stream, and the bad records passed over on the way.
+    """Stacked rows of one stream, and the bad records skipped on the way.
 
     A named tuple, not a dataclass: grain hands the arrays inside tuples from worker processes through shared
     memory.

@@ -160,8 +160,8 @@ BREAKS = {
     ),
     "workers hear the Ctrl-C of their terminal": Break(
         "data/read_ahead.py",
-        "        with stopping.left_to_parent():\n",
-        "        if True:\n",
+        "with stopping.left_to_parent():",
+        "if True:",
         ("tests/unit/test_pipeline.py::test_workers_change_nothing_and_resume_exactly",),
     ),
     # Files

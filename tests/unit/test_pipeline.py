@@ -17,7 +17,6 @@ from semivit_jax.data import bad_records, pipeline, rows
 from semivit_jax.data.bad_records import BadRecord, BadRecordCount, TooManyBadRecords
 from semivit_jax.data.dataset import TaskData
 from semivit_jax.data.eval_pipeline import eval_batches
-from semivit_jax.data.images.decode import decode
 from semivit_jax.data.order import HostRows, StreamOrder
 from semivit_jax.data.sources.image_set import ImageSet
 from semivit_jax.data.splits import split_from_roles
@@ -149,16 +148,13 @@ def test_memory_and_decoding_give_the_same(task, data, stage, monkeypatch):
 
 
 def test_a_set_is_decoded_once_for_all_stages(data, monkeypatch):
-    task, asked = make_task(), []
-    monkeypatch.setattr(rows, "decode", lambda record, **how: asked.append(record) or decode(record, **how))
-    for stage in STAGES:
-        read(task, data, plan_of(stage), 1)
-    assert asked == list(task.train.records)
-    again = read(make_task(), data, plan_of("mae"), 1)  # another set, of equal images
-    assert len(asked) == 2 * NUM_IMAGES
-    np.testing.assert_array_equal(again[0]["image"], read(task, data, plan_of("mae"), 1)[0]["image"])
+    task, other, decode_each, decoded = make_task(), make_task(), rows._decode_each, []
+    monkeypatch.setattr(rows, "_decode_each", lambda images, data: decoded.append(images) or decode_each(images, data))
+    batches = [read(task, data, plan_of(stage), 1) for stage in STAGES]
+    assert decoded == [task.train]
+    assert_same(read(other, data, plan_of("mae"), 1), batches[0])
     rows.decode_all(task.train, dataclasses.replace(data, exif_rotation=not data.exif_rotation))
-    assert len(asked) == 3 * NUM_IMAGES
+    assert decoded == [task.train, other.train, task.train]
 
 
 @pytest.mark.usefixtures("decode_each_time")

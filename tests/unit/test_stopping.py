@@ -95,7 +95,7 @@ def test_sigterm_is_answered_once(tmp_path):
 
 # A command that writes a file and a folder, and never comes to their end.
 COMMAND = """
-import sys, time
+import ctypes, sys, time
 from semivit_jax import files, main
 from semivit_jax.hosts import stopping
 sys.path.insert(0, {folder!r})

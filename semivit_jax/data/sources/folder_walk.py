@@ -67,7 +67,7 @@ def walk(root: Path) -> Tree:
     """Looks through the whole tree, every folder once.
 
     Links are followed after all real folders, so that an image has the name of the place where it lies wherever it
-    lies below the root. Hidden files and folders are passed over: tools keep thumbnails and locks there.
+    lies below the root. Hidden files and folders are left out: tools keep thumbnails and locks there.
     """
     found, endings = _Found(), Counter()
     files: list[bytes] = []  # as the system has them: encoded once, for sorting, asking and keeping
