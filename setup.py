@@ -64,6 +64,8 @@ setup(
         "cuda": ["jax[cuda13]"],  # the newest of them
         "tpu": ["jax[tpu]"],
         "plan": ["jax[tpu]"],  # compiles for TPU slices on a machine without one
+        # Buckets: the client that gcsfs brings along, and gcsfs for what asks it by itself. No TensorFlow.
+        "gcs": ["gcsfs>=2026.1", "google-cloud-storage>=3"],
         "torch": ["torch==2.13.0"],  # reads .pth files, weights only
         "onnx": ["onnx>=1.17"],  # writes ONNX graphs, opset 20
         "dev": [
