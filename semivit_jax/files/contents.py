@@ -1,6 +1,7 @@
 """List what is in a folder, with sizes and checksums."""
 
 import base64
+import contextlib
 import fnmatch
 import functools
 import os
@@ -28,7 +29,11 @@ def inventory(folder: Path) -> dict[str, File]:
     """Every file below a folder, by its name there; nothing is read."""
     if address.is_bucket(folder):
         return {name: File(folder / name, size, crc32c) for name, size, crc32c in sorted(store.below(folder))}
-    return {str(name): File(folder / name, os.stat(folder / name).st_size, "") for name in below(folder)}
+    found = {}
+    for name in below(folder):
+        with contextlib.suppress(FileNotFoundError):  # another process's temporary file, which has its own name by now
+            found[str(name)] = File(folder / name, os.stat(folder / name).st_size, "")
+    return found
 
 
 def checksum(file: File) -> int | str:
