@@ -114,11 +114,12 @@ def write(address: Address, content: bytes | BinaryIO, *, over: int | None = Non
       Overtaken: what is there is not what it was to replace.
     """
     file = io.BytesIO(content) if isinstance(content, bytes) else content
+    size = file.seek(0, os.SEEK_END)  # of small ones it makes one request where there would be two
 
     def ask() -> int:
         blob = _blob(address)
         options = {} if over is None else {"if_generation_match": over}
-        blob.upload_from_file(file, rewind=True, retry=None, timeout=_ANSWER_SECONDS, **options)
+        blob.upload_from_file(file, rewind=True, size=size, retry=None, timeout=_ANSWER_SECONDS, **options)
         return int(blob.generation)
 
     return _asked(address, ask)
