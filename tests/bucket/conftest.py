@@ -8,6 +8,7 @@ import pytest
 from semivit_jax import files
 from semivit_jax.files import store
 from tests.bucket import emulator
+from tests.e2e.conftest import go_on_here, machine, run_semi  # noqa: F401 - fixtures
 
 _numbers = itertools.count()
 

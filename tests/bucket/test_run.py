@@ -1,0 +1,116 @@
+"""A run in a bucket, with a stage that takes no time: killed while it saves, with a changed object, refused."""
+
+import json
+import random
+
+import pytest
+
+from semivit_jax import files
+from semivit_jax.checkpoints import reading
+from semivit_jax.checkpoints.saving import Saver
+from tests.e2e.killing import kill_once
+from tests.e2e.planned import PLANNED, TOTAL, Trouble, seen_positions
+
+pytestmark = pytest.mark.xdist_group("bucket")
+PLANNED_RUN = {"quick": PLANNED, "changes": {"stages": ("semi",)}, "altered": {"trouble": {}}}
+
+
+def metrics(stage_folder):
+    lines = [json.loads(line) for line in (stage_folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if not k.startswith("perf/")} for line in lines]
+
+
+class Planned:
+    """Starts the run of the stand-in."""
+
+    def __init__(self, machine):
+        self._machine = machine
+
+    def start(self, workdir, *, processes=1):
+        return self._machine.start(workdir, processes=processes, **PLANNED_RUN)
+
+
+def test_killed_while_it_saves_it_ends_as_one_on_a_disk(place, machine, go_on_here, run_semi, tmp_path):
+    assert kill_once(Planned(machine), place, random.Random(0), while_saving=True)
+    assert not (place / "DONE").exists()
+    go_on_here(place)
+    assert seen_positions(place / "semi") == list(range(TOTAL))
+    on_disk = files.path(run_semi(Trouble(), tmp_path / "disk"))
+    assert metrics(place / "semi") == metrics(on_disk)
+    assert reading.sealed_steps(place / "semi" / "checkpoints") == reading.sealed_steps(on_disk / "checkpoints")
+    assert not files.matching(place / "semi" / "checkpoints", "*.*")
+    assert (place / "DONE").exists()
+
+
+def test_a_changed_object_is_passed_over_aloud_for_the_older_checkpoint(place, run_semi, monkeypatch, capsys):
+    run_semi(Trouble(), place)
+    newest = place / "semi" / "checkpoints" / str(TOTAL)
+    largest = max(files.inventory(newest).values(), key=lambda file: file.size).place
+    largest.write_bytes(largest.read_bytes()[:-1] + b"\0\0"[:1])
+    for done in (place / "DONE", place / "semi" / "DONE"):
+        done.unlink()
+    run_semi(Trouble(), place)
+    said = capsys.readouterr().out
+    assert f"checkpoint {newest} is passed over: " in said
+    assert "does not match its checksum" in said
+    assert f"semi: continues from step {TOTAL - 4}" in said
+    assert (place / "semi" / "checkpoints_set_aside" / f"{TOTAL}.0" / "MANIFEST.json").exists()
+    assert seen_positions(place / "semi") == list(range(TOTAL))
+
+
+def test_another_config_is_refused_and_changes_nothing(place, run_semi):
+    run_semi(Trouble(), place)
+    before = files.inventory(place)
+    with pytest.raises(Exception, match=rf"^{place} belongs to a run with another config"):
+        run_semi(Trouble(), place, seed=1)
+    assert files.inventory(place) == before
+
+
+def test_requests_are_fewer_than_steps(proxy, place_behind, run_semi, monkeypatch):
+    """Between two saves; TensorBoard is written too."""
+    counted = {}
+    save, wait = Saver.save, Saver.wait
+
+    def count(self, step, *args, **options):
+        self.wait()
+        counted[step] = len(proxy.seen)
+        return save(self, step, *args, **options)
+
+    monkeypatch.setattr(Saver, "save", count)
+    values = {"checkpoint.save_every_steps": 10, "log.tensorboard": True, "train.eval_every_epochs": 1.0}
+    run_semi(Trouble(), place_behind, **values)
+    assert wait is Saver.wait
+    between = counted[TOTAL] - counted[10]
+    saving = 40  # of one save, which is also in between (benchmarks/bucket.py prints them)
+    assert between < saving + 10
+
+
+def test_a_bucket_that_takes_nothing_any_more_ends_the_run(proxy, place_behind, run_semi, monkeypatch):
+    """The last good checkpoint stands, and the same command goes on from it."""
+    from semivit_jax.files import store
+
+    monkeypatch.setattr(store, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(store, "_IMPATIENCE_SECONDS", 0.2)
+    save = Saver.save
+
+    def refuse_from_step_12_on(self, step, *args, **options):
+        if step == 12:
+            self.wait()
+            proxy.verdict = lambda method, path, body: 403 if method == "POST" else None
+        return save(self, step, *args, **options)
+
+    monkeypatch.setattr(Saver, "save", refuse_from_step_12_on)
+    with pytest.raises(reading.CheckpointError, match="the last good checkpoint is step 8"):
+        run_semi(Trouble(), place_behind)
+    proxy.verdict = lambda method, path, body: None
+    monkeypatch.setattr(Saver, "save", save)
+    assert reading.sealed_steps(place_behind / "semi" / "checkpoints") == [4, 8]
+    run_semi(Trouble(), place_behind)
+    assert seen_positions(place_behind / "semi") == list(range(TOTAL))
+
+
+def test_an_address_is_refused_as_the_flag_has_it(capsys):
+    from semivit_jax.main import main
+
+    assert main(["semivit", "train", "--config=digits", "--workdir=gs:/b/x"]) == 2
+    assert capsys.readouterr().err == "semivit train: --workdir=gs:/b/x has one slash too few; write gs://b/x\n"
