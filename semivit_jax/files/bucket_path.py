@@ -32,7 +32,7 @@ class _Bucket(backend.Backend):
         return _Bytes(path) if "b" in mode else _Text(path)
 
     def exists(self, path: Address) -> bool:
-        return store.has_object(path) or store.has_folder(path)
+        return store.exists(path)
 
     def isdir(self, path: Address) -> bool:
         return store.has_folder(path)

@@ -36,6 +36,14 @@ def inventory(folder: Path) -> dict[str, File]:
     return found
 
 
+def marks(folder: Path) -> dict[str, str]:
+    """What changes when a file below a folder is written, by its name: bytes and time, or the checksum in a bucket."""
+    if address.is_bucket(folder):
+        return {name: f"{file.size} {file.crc32c}" for name, file in inventory(folder).items()}
+    found = {str(name): os.stat(folder / name) for name in below(folder)}
+    return {name: f"{stat.st_size} {stat.st_mtime_ns}" for name, stat in found.items()}
+
+
 def checksum(file: File) -> int | str:
     """CRC-32 of a file on a disk, which finds every single flipped bit; of one in a bucket what the store reports."""
     return f"{_CRC32C}{file.crc32c}" if file.crc32c else functools.reduce(_add_crc32, _chunks(file.place), 0)

@@ -27,11 +27,13 @@ def path(text: AnyPath) -> Path:
 
 
 def expanded(text: AnyPath) -> str:
-    """A path as a person writes it, with `~` expanded; behind a `=` the shell leaves it as it is.
+    """A path on a disk as a person writes it, with `~` expanded; behind a `=` the shell leaves it as it is.
 
     Raises:
-      OSError: nobody knows that home; it would become a folder called `~`.
+      OSError: nobody knows that home; it would become a folder called `~`. Or it is an address.
     """
+    if address.looks_like_one(os.fspath(text)):
+        raise OSError(f"{text}: this is read and written on a disk; mount the bucket (gcsfuse), and give its folder")
     found = os.path.expanduser(os.fspath(text))
     if found.startswith("~"):
         home = found.partition("/")[0]

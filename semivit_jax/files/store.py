@@ -85,10 +85,15 @@ def read(address: Address) -> bytes:
     return _asked(address, lambda: _blob(address).download_as_bytes(retry=None, timeout=_ANSWER_SECONDS))
 
 
-def read_part(address: Address, start: int, length: int) -> bytes:
-    """Some bytes of an object, which has them all."""
-    ask = functools.partial(_blob(address).download_as_bytes, retry=None, timeout=_ANSWER_SECONDS, checksum=None)
-    return _asked(address, lambda: ask(start=start, end=start + length - 1))
+def read_into(address: Address, file: BinaryIO) -> None:
+    """The whole object into an empty file."""
+
+    def ask() -> None:
+        file.seek(0)
+        file.truncate()
+        _blob(address).download_to_file(file, retry=None, timeout=_ANSWER_SECONDS)
+
+    _asked(address, ask)
 
 
 def read_with_generation(address: Address) -> tuple[bytes, int]:
@@ -128,6 +133,16 @@ def write(address: Address, content: bytes | BinaryIO, *, over: int | None = Non
 def has_object(address: Address) -> bool:
     """Whether there is an object of exactly that name."""
     return _asked(address, lambda: _blob(address).exists(retry=None, timeout=_ANSWER_SECONDS))
+
+
+def exists(address: Address) -> bool:
+    """Whether there is an object of that name, or anything below; mostly one request."""
+    bucket, key = split(address)
+    ask = functools.partial(_client().list_blobs, bucket, prefix=key, max_results=1)
+    first = next((b.name for b in _asked(address, lambda: list(ask(retry=None, timeout=_ANSWER_SECONDS)))), None)
+    if first is None or first == key or first.startswith(f"{key}/"):
+        return first is not None
+    return has_object(address) or has_folder(address)  # others begin alike, as 10-old and 100 do for 10
 
 
 def has_folder(address: Address) -> bool:
@@ -198,7 +213,7 @@ def copy_all(pairs: Iterable[tuple[Address, Address]]) -> None:
 
 @functools.cache
 def _client() -> Any:
-    from google.cloud import storage  # a second that a run on a disk need not wait
+    import google.cloud.storage as storage  # a second that a run on a disk need not wait
 
     return storage.Client(project=None)  # of objects no project is asked
 

@@ -75,6 +75,32 @@ def writing(file: AnyPath) -> Iterator[BinaryIO]:
 
 
 @contextlib.contextmanager
+def on_a_disk(file: Path) -> Iterator[str]:
+    """Names a file for what reads from a disk alone; one in a bucket is brought there for as long as the block runs."""
+    if not address.is_bucket(file):
+        yield os.fspath(file)
+        return
+    with tempfile.TemporaryDirectory(prefix="semivit_") as folder:
+        local = os.path.join(folder, file.name)
+        with open(local, "wb") as opened:
+            store.read_into(file, opened)
+        yield local
+
+
+@contextlib.contextmanager
+def to_a_disk(file: Path) -> Iterator[str]:
+    """Names where to write what is written to a disk alone; for a bucket, it is brought there after the block."""
+    if not address.is_bucket(file):
+        yield os.fspath(file)
+        return
+    with tempfile.TemporaryDirectory(prefix="semivit_") as folder:
+        local = os.path.join(folder, file.name)
+        yield local
+        with open(local, "rb") as opened:
+            store.write(file, opened)
+
+
+@contextlib.contextmanager
 def appearing(folder: AnyPath) -> Iterator[Path]:
     """Names the folder to write in the place of `folder`, which appears whole where it is new; an error leaves nothing.
 

@@ -57,10 +57,10 @@ def test_a_bucket_that_may_not_be_read_says_so(proxy):
 
 
 def test_nobody_who_asks_is_told_how_to_say_who(monkeypatch):
-    from google.auth.exceptions import DefaultCredentialsError
+    auth = pytest.importorskip("google.auth.exceptions")
 
     def nobody():
-        raise DefaultCredentialsError("a page of text")
+        raise auth.DefaultCredentialsError("a page of text")
 
     monkeypatch.setattr(store, "_client", nobody)
     store._check_bucket.cache_clear()
@@ -93,7 +93,13 @@ def test_a_folder_is_there_as_long_as_something_is_in_it(place):
     assert not place.is_file()
     assert (place / "a" / "DONE").is_file()
     assert list(place.iterdir()) == [place / "a"]
-    assert files.matching(place, "a*") == [place / "a"]
+    (place / "a-b" / "x").touch()
+    (place / "ab").touch()
+    assert (place / "a").exists()
+    (place / "a" / "DONE").unlink()
+    assert not (place / "a").exists()
+    (place / "a" / "DONE").touch()
+    assert files.matching(place, "a*") == [place / "a", place / "a-b", place / "ab"]
     assert files.matching(place / "nothing", "*") == []
     files.remove(place)
     assert not place.exists()

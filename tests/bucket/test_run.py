@@ -66,47 +66,21 @@ def test_another_config_is_refused_and_changes_nothing(place, run_semi):
     assert files.inventory(place) == before
 
 
-def test_requests_are_fewer_than_steps(proxy, place_behind, run_semi, monkeypatch):
-    """Between two saves; TensorBoard is written too."""
-    counted = {}
-    save, wait = Saver.save, Saver.wait
+def test_requests_are_fewer_than_steps_between_saves(proxy, place_behind, run_semi, monkeypatch):
+    """TensorBoard is written too; `benchmarks/bucket.py` tells what a save of a real stage takes."""
+    began, sealed, save = {}, {}, Saver.save
 
     def count(self, step, *args, **options):
+        began.setdefault(step, len(proxy.seen))
+        save(self, step, *args, **options)
         self.wait()
-        counted[step] = len(proxy.seen)
-        return save(self, step, *args, **options)
+        sealed[step] = len(proxy.seen)
 
     monkeypatch.setattr(Saver, "save", count)
     values = {"checkpoint.save_every_steps": 10, "log.tensorboard": True, "train.eval_every_epochs": 1.0}
     run_semi(Trouble(), place_behind, **values)
-    assert wait is Saver.wait
-    between = counted[TOTAL] - counted[10]
-    saving = 40  # of one save, which is also in between (benchmarks/bucket.py prints them)
-    assert between < saving + 10
-
-
-def test_a_bucket_that_takes_nothing_any_more_ends_the_run(proxy, place_behind, run_semi, monkeypatch):
-    """The last good checkpoint stands, and the same command goes on from it."""
-    from semivit_jax.files import store
-
-    monkeypatch.setattr(store, "PATIENCE_SECONDS", 1.0)
-    monkeypatch.setattr(store, "_IMPATIENCE_SECONDS", 0.2)
-    save = Saver.save
-
-    def refuse_from_step_12_on(self, step, *args, **options):
-        if step == 12:
-            self.wait()
-            proxy.verdict = lambda method, path, body: 403 if method == "POST" else None
-        return save(self, step, *args, **options)
-
-    monkeypatch.setattr(Saver, "save", refuse_from_step_12_on)
-    with pytest.raises(reading.CheckpointError, match="the last good checkpoint is step 8"):
-        run_semi(Trouble(), place_behind)
-    proxy.verdict = lambda method, path, body: None
-    monkeypatch.setattr(Saver, "save", save)
-    assert reading.sealed_steps(place_behind / "semi" / "checkpoints") == [4, 8]
-    run_semi(Trouble(), place_behind)
-    assert seen_positions(place_behind / "semi") == list(range(TOTAL))
+    assert began[TOTAL] - sealed[10] < TOTAL - 10
+    assert sealed[10] - began[10] < 120
 
 
 def test_an_address_is_refused_as_the_flag_has_it(capsys):
