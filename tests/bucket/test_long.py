@@ -9,10 +9,11 @@ from semivit_jax import files
 from semivit_jax.checkpoints import reading
 from semivit_jax.checkpoints.saving import Saver
 from semivit_jax.files import store
+from tests.bucket.test_run import metrics
 from tests.e2e.conftest import stop
 from tests.e2e.killing import kill_once
-from tests.e2e.planned import TOTAL, Trouble, seen_positions
-from tests.e2e.runs import TINY, Machine, assert_same_run, logged
+from tests.e2e.planned import PLANNED, TOTAL, Trouble, seen_positions
+from tests.e2e.runs import TINY, Machine, assert_same_run
 
 pytestmark = pytest.mark.bucket
 TWO_STAGES = {"stages": ("finetune", "semi")}
@@ -67,7 +68,9 @@ def test_one_of_two_processes_is_killed(tiny, place, tmp_path):
     assert_same(place, untouched)
 
 
-def test_a_store_that_refuses_and_hangs_up_now_and_then_costs_nothing_but_time(tiny, proxy, place_behind, on_a_disk):
+def test_a_store_that_refuses_and_hangs_up_now_and_then_costs_nothing_but_time(
+    machine, proxy, place_behind, run_semi, tmp_path
+):
     """503 to every fifth request, and every twentieth connection is closed."""
 
     def verdict(method, path, body):
@@ -75,15 +78,19 @@ def test_a_store_that_refuses_and_hangs_up_now_and_then_costs_nothing_but_time(t
         return 0 if number % 20 == 0 else 503 if number % 5 == 0 else None
 
     proxy.verdict = verdict
-    said = tiny.finish(place_behind)
-    assert_same(place_behind, on_a_disk)
+    said = machine.finish(
+        place_behind, quick=PLANNED | {"checkpoint.save_every_steps": 10}, changes={"stages": ("semi",)},
+        altered={"trouble": {}},
+    )  # fmt: skip
     assert said.count("the store is away for the moment") == 1
+    assert seen_positions(place_behind / "semi") == list(range(TOTAL))
+    assert metrics(place_behind / "semi") == metrics(run_semi(Trouble(), tmp_path / "disk"))
 
 
-def test_the_same_numbers_whether_logged_for_tensorboard_or_not(machine, place, on_a_disk):
-    machine.finish(place, quick=TINY | TWO_STAGES, changes={"log.tensorboard": True})
-    assert logged(place) == logged(on_a_disk)
-    assert [file.name for file in files.matching(place / "semi" / "tb", "events*")]
+def test_the_same_numbers_beside_those_for_tensorboard(place, run_semi, tmp_path):
+    found = run_semi(Trouble(), place, **{"log.tensorboard": True})
+    assert metrics(found) == metrics(run_semi(Trouble(), tmp_path / "disk"))
+    assert [file for file in files.matching(found / "tb", "events*") if files.inventory(found / "tb")[file.name].size]
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # orbax's other writes, given up
