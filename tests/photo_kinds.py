@@ -1,4 +1,4 @@
-"""Small photos of every kind that people have, made by Pillow, and how docs/workdir.md opens them for exports."""
+"""Small photos of every kind that people have, made by Pillow, and how docs/using.md opens them for exports."""
 
 import pathlib
 
@@ -6,7 +6,7 @@ import numpy as np
 import PIL.Image
 import PIL.ImageOps
 
-DOCS = pathlib.Path(__file__).parents[1] / "docs" / "workdir.md"
+DOCS = pathlib.Path(__file__).parents[1] / "docs" / "using.md"
 ORIENTATION = 0x0112  # EXIF 2.3, section 4.6.4
 
 

@@ -28,7 +28,7 @@ class Restored:
 
 
 def restore_latest(directory: Path, target: PyTree, *, say: Say) -> Restored | None:
-    """The newest good checkpoint, or None where there never was one; says why newer ones were passed over.
+    """The newest good checkpoint, or None where there never was one; says why newer ones were skipped.
 
     Args:
       directory: that the checkpoints of a stage are in.

@@ -43,7 +43,7 @@ class Saver:
 
     `save` returns at once; `poll`, called every step, seals what has been committed since and removes old
     checkpoints, never one of the `keep` newest good ones. A checkpoint that an earlier start left at the step being
-    saved, or beyond it, belongs to a course that this one has replaced: it goes too (best weights, whose step
+    saved, or beyond it, belongs to a history that this one has replaced: it goes too (best weights, whose step
     a restart trains again and may find better). A save that fails on one process ends the run on all:
     `poll` raises where there is one process; several tell each other in `save`, `wait` and `close`, which are
     collective, or ask for `failure` in between.

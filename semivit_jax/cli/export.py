@@ -21,7 +21,8 @@ def export_weights(argv: Sequence[str]) -> int:
 
     def action() -> None:
         require_empty(flags.out)  # before the weights are read
-        trained = load_trained(files.path(flags.workdir), kept=flags.weights, tree=flags.use, stage=flags.stage)
+        with console.working("reading the weights"):
+            trained = load_trained(files.path(flags.workdir), kept=flags.weights, tree=flags.use, stage=flags.stage)
         if trained.weights.spec.decoder is not None:
             raise ValueError(f"{trained.source} is a masked autoencoder: it has no classifier to export")
         check_classes(trained)

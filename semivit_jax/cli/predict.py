@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from semivit_jax import console
 from semivit_jax.cli.exits import usage_error
 from semivit_jax.cli.flags import source_parser
 from semivit_jax.cli.guarded import WEIGHTS_ERRORS, guarded
@@ -21,9 +22,10 @@ def predict(argv: Sequence[str]) -> int:
         return usage_error("predict", ValueError(f"--batch_size is {flags.batch_size}; at least 1"))
 
     def action() -> None:
-        predictor = load(
-            flags.workdir, weights=flags.weights, use=flags.use, stage=flags.stage, batch_size=flags.batch_size
-        )
+        with console.working("reading the weights"):
+            predictor = load(
+                flags.workdir, weights=flags.weights, use=flags.use, stage=flags.stage, batch_size=flags.batch_size
+            )
         tell(predict_folder(predictor, flags.images, flags.out), flags.out, predictor.source)
 
     return guarded(action, also=WEIGHTS_ERRORS)

@@ -84,7 +84,7 @@ def find_duplicates(task: TaskData) -> list[str]:
     validation, evaluation). Images that cannot be read, such as files that have gone since, are counted
     in a last line.
     """
-    found = duplicates.find(task, shown=lambda images: console.track(images, "comparing", total=len(images)))
+    found = duplicates.find(task)
     lines = duplicates.told(found)
     if not found.across:
         lines.append("no image stands in two of labeled, unlabeled, validation and evaluation")

@@ -18,7 +18,7 @@ class TooManyBadRecords(RuntimeError):
 
 @dataclasses.dataclass(frozen=True)
 class BadRecord:
-    """One record that was passed over."""
+    """One record that was skipped."""
 
     index: int  # position in the image set
     reason: str
@@ -61,7 +61,7 @@ class BadRecordCount:
         self._logged = set() if logged is None else logged
 
     def add(self, num_good: int, bad: Sequence[BadRecord]) -> None:
-        """Takes note of `num_good` records, and of `bad` ones that were passed over.
+        """Takes note of `num_good` records, and of `bad` ones that were skipped.
 
         Raises:
           TooManyBadRecords: if there are too many now.

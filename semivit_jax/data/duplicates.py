@@ -3,11 +3,12 @@
 import dataclasses
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from semivit_jax import console
 from semivit_jax.data.dataset import TaskData
 from semivit_jax.data.sources.folder import FolderRecords
 from semivit_jax.data.sources.image_set import ImageSet, Records, Subset
@@ -45,20 +46,18 @@ class _Image(NamedTuple):
     index: int
 
 
-def find(
-    task: TaskData, *, most: int | None = None, shown: Callable[[Sequence[_Image]], Iterable[_Image]] = iter
-) -> Duplicates:
+def find(task: TaskData, *, most: int | None = None) -> Duplicates:
     """Compares the contents of all images; of files whose sizes are known, those of equal size alone are read.
 
     Args:
       task: whose images are compared.
       most: images to read at most; None reads all.
-      shown: gives the images it gets, and shows how far it is.
     """
     found = _candidates(_roles(task))
     contents: dict[bytes, list[Place]] = defaultdict(list)
     unread: list[str] = []
-    for role, images, index in shown(found[:most]):
+    compared = found[:most]
+    for role, images, index in console.track(compared, "comparing images", total=len(compared)):
         name, label = images.names[index], int(images.labels[index])
         try:
             digest = hashlib.sha256(images.records[index]).digest()
@@ -71,7 +70,7 @@ def find(
         across=tuple(places for places in several if len({place.role for place in places}) > 1),
         at_odds=tuple(places for places in several if len({place.label for place in places if place.label}) > 1),
         unread=tuple(unread),
-        not_compared=len(found) - len(found[:most]),
+        not_compared=len(found) - len(compared),
     )
 
 

@@ -58,7 +58,7 @@ class TrainBatches(Iterator[dict[str, Any]]):
 
     @property
     def bad_records(self) -> int:
-        """Records passed over so far."""
+        """Records skipped so far."""
         return self._bad.total
 
     def __next__(self) -> dict[str, Any]:
@@ -176,7 +176,7 @@ def _one_by_one(source: _Blocks, start: int) -> Generator[dict[str, Rows], None,
         yield source[index]
 
 
-def _ahead(source: _Blocks, start: int, data: DataConfig) -> grain.DatasetIterator[dict[str, Rows]]:
+def _ahead(source: _Blocks, start: int, data: DataConfig) -> _BlockIterator:
     return read_ahead(
         source,
         start=start,

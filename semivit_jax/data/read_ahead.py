@@ -1,13 +1,21 @@
 """Read blocks of rows ahead, in threads or worker processes, always in order."""
 
+import contextlib
 import math
 import os
+from collections.abc import Generator
+from multiprocessing import resource_tracker
 from typing import Any, Protocol
 
 import grain
 from absl import flags
 
+from semivit_jax.hosts import stopping
+
 _BLOCK_IMAGES = 16  # images that one thread reads one after the other: some 50 ms of work, a few MB
+
+
+Reading = Generator[Any, None, None] | grain.DatasetIterator[Any]  # both can be closed
 
 
 class Blocks(Protocol):
@@ -23,7 +31,7 @@ def num_blocks(rows: int, *, images: int) -> int:
     return next((count for count in range(wanted, rows) if rows % count == 0), rows)
 
 
-def read_ahead(source: Blocks, *, start: int, ahead: int, threads: int, workers: int) -> grain.DatasetIterator[Any]:
+def read_ahead(source: Blocks, *, start: int, ahead: int, threads: int, workers: int) -> Reading:
     """The blocks from `start` on.
 
     Args:
@@ -43,4 +51,15 @@ def read_ahead(source: Blocks, *, start: int, ahead: int, threads: int, workers:
             flags.FLAGS.mark_as_parsed()  # grain 0.2.18 reads a flag first (google/grain#1355)
         buffer = math.ceil(ahead / workers)
         dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=buffer))
-    return iter(dataset)
+    return _from_workers(dataset) if workers else iter(dataset)
+
+
+def _from_workers(dataset: grain.IterDataset[Any]) -> Generator[Any, None, None]:
+    """The blocks; the workers, which start with the first one, leave Ctrl-C to this process."""
+    resource_tracker.ensure_running()  # which lets its starter hear Ctrl-C again
+    with contextlib.ExitStack() as stack:
+        with stopping.left_to_parent():  # threads that are made here may start the workers
+            blocks = stack.enter_context(contextlib.closing(iter(dataset)))
+            first = next(blocks)
+        yield first
+        yield from blocks

@@ -6,6 +6,7 @@ microseconds, decoding them 10 milliseconds.
 """
 
 import dataclasses
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -50,7 +51,7 @@ def label_of(kind: str) -> LabelOf | None:
 
 
 class Rows(NamedTuple):
-    """Stacked rows of one stream, and the bad records passed over on the way.
+    """Stacked rows of one stream, and the bad records skipped on the way.
 
     A named tuple, not a dataclass: grain hands the arrays inside tuples from worker processes through shared
     memory.
@@ -149,8 +150,19 @@ class DecodedSet:
     bad: Mapping[int, BadRecord]
 
 
+_decoded: weakref.WeakKeyDictionary[ImageSet, dict[tuple[int, bool, int], DecodedSet]] = weakref.WeakKeyDictionary()
+
+
 def decode_all(images: ImageSet, data: DataConfig) -> DecodedSet:
-    """Decodes a set whose images all have the configured size."""
+    """Decodes a set whose images all have the configured size; once, since every stage of a run asks for it."""
+    kept = _decoded.setdefault(images, {})
+    seen_as = (data.image_size, data.exif_rotation, data.max_pixels)
+    if seen_as not in kept:
+        kept[seen_as] = _decode_each(images, data)
+    return kept[seen_as]
+
+
+def _decode_each(images: ImageSet, data: DataConfig) -> DecodedSet:
     size = data.image_size
     decoded = np.zeros((len(images), size, size, 3), np.uint8)
     bad = {}

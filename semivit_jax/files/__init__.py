@@ -9,7 +9,7 @@ nothing is renamed, but copied and removed.
 """
 
 from semivit_jax.files.contents import File, below, checksum, inventory, marks, matches, matching
-from semivit_jax.files.lines import Growing, Lines
+from semivit_jax.files.lines import GrowingFolder, Lines
 from semivit_jax.files.places import (
     AnyPath,
     Path,
@@ -25,11 +25,11 @@ from semivit_jax.files.whole import (
     NOTHING,
     Overtaken,
     appearing,
+    growing,
     on_a_disk,
     read_json,
     read_to_replace,
     replace_json,
-    to_a_disk,
     write_json,
     writing,
 )
@@ -38,7 +38,7 @@ __all__ = [
     "NOTHING",
     "AnyPath",
     "File",
-    "Growing",
+    "GrowingFolder",
     "Lines",
     "Overtaken",
     "Path",
@@ -50,6 +50,7 @@ __all__ = [
     "committed",
     "discard",
     "expanded",
+    "growing",
     "inventory",
     "marks",
     "matches",
@@ -63,7 +64,6 @@ __all__ = [
     "remove",
     "replace_json",
     "set_aside",
-    "to_a_disk",
     "why_no_folder",
     "why_not_writable",
     "write_json",

@@ -8,7 +8,7 @@ from semivit_jax.files.places import Path
 from semivit_jax.files.whole import named, writing
 
 
-class Growing:
+class GrowingFolder:
     """A folder for files that grow.
 
     Attributes:
@@ -34,7 +34,7 @@ class Lines:
 
     def __init__(self, file: Path, keep: Callable[[Sequence[str]], Sequence[str]]):
         """Args: keep, says which lines of an earlier start stay; the last of them may be cut off."""
-        self._grown = Growing(file.parent)
+        self._grown = GrowingFolder(file.parent)
         self._path = self._grown.local / file.name
         if file.exists():
             old = file.read_bytes().decode(errors="backslashreplace").splitlines()

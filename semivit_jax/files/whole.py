@@ -6,10 +6,11 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 from semivit_jax.files import address, store
 from semivit_jax.files.places import AnyPath, Path
+from semivit_jax.hosts import stopping
 
 Overtaken = store.Overtaken
 NOTHING = 0  # what `replace_json` writes over where there is no file
@@ -56,22 +57,31 @@ def writing(file: AnyPath) -> Iterator[BinaryIO]:
     It is written under a temporary name, flushed to the disk and renamed; for a bucket, kept here until it is whole.
     """
     target = Path(file)
+    with growing(target) as temporary, named(target), open(temporary, "wb") as opened:
+        yield opened
+
+
+@contextlib.contextmanager
+def growing(file: AnyPath) -> Iterator[str]:
+    """Names the file to write in the place of `file`, which appears whole, as in `writing`."""
+    target = Path(file)
     if address.is_bucket(target):
-        with tempfile.TemporaryFile() as opened:
-            yield cast(BinaryIO, opened)
-            store.write(target, cast(BinaryIO, opened))
+        with _passing(target.name) as temporary:
+            yield temporary
+            with open(temporary, "rb") as written:
+                store.write(target, written)
         return
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        with named(target), open(temporary, "wb") as opened:
-            yield opened
-            opened.flush()
-            os.fsync(opened.fileno())
-        os.replace(temporary, target)
-    except BaseException:
+    temporary = os.fspath(target.with_name(f".{target.name}.{os.getpid()}"))
+
+    def remove() -> None:
         with contextlib.suppress(OSError):  # it may not be there; what went wrong first is what counts
             os.unlink(temporary)
-        raise
+
+    with stopping.undone_unless_whole(remove):
+        yield temporary
+        with named(target), open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, target)
 
 
 @contextlib.contextmanager
@@ -80,24 +90,17 @@ def on_a_disk(file: Path) -> Iterator[str]:
     if not address.is_bucket(file):
         yield os.fspath(file)
         return
-    with tempfile.TemporaryDirectory(prefix="semivit_") as folder:
-        local = os.path.join(folder, file.name)
+    with _passing(file.name) as local:
         with open(local, "wb") as opened:
             store.read_into(file, opened)
         yield local
 
 
 @contextlib.contextmanager
-def to_a_disk(file: Path) -> Iterator[str]:
-    """Names where to write what is written to a disk alone; for a bucket, it is brought there after the block."""
-    if not address.is_bucket(file):
-        yield os.fspath(file)
-        return
+def _passing(name: str) -> Iterator[str]:
+    """A place for a file of that name on this machine, which goes with the block."""
     with tempfile.TemporaryDirectory(prefix="semivit_") as folder:
-        local = os.path.join(folder, file.name)
-        yield local
-        with open(local, "rb") as opened:
-            store.write(file, opened)
+        yield os.path.join(folder, name)
 
 
 @contextlib.contextmanager
@@ -108,16 +111,17 @@ def appearing(folder: AnyPath) -> Iterator[Path]:
     """
     target = Path(os.path.abspath(folder))
     is_new = not target.exists()
-    growing = target.with_name(f".{target.name}.{os.getpid()}") if is_new else target
-    try:
-        yield growing
+    written = target.with_name(f".{target.name}.{os.getpid()}") if is_new else target
+
+    def remove() -> None:
+        with contextlib.suppress(OSError):  # what went wrong first is what counts
+            for path in [written] if is_new else list(target.iterdir()):
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+    with stopping.undone_unless_whole(remove):
+        yield written
         if is_new:
-            os.rename(growing, target)
-    except BaseException:
-        # What went wrong first is what counts.
-        for path in [growing] if is_new else list(target.iterdir()):
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-        raise
+            os.rename(written, target)
 
 
 @contextlib.contextmanager

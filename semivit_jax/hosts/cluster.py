@@ -8,18 +8,16 @@ Python exception. With one process it does nothing. What processes then ask each
 import dataclasses
 import logging
 import os
-import threading
 from collections.abc import Mapping
 
 import jax
 
-from semivit_jax.hosts import coordinator, environment
+from semivit_jax.hosts import coordinator, environment, stopping
 from semivit_jax.hosts.environment import ClusterError, Membership
 
 logger = logging.getLogger(__name__)
 
 _REPORT_EVERY_SECONDS = 10.0
-GOODBYE_SECONDS = 10.0  # for processes that leave with the same error to do so together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,22 +158,14 @@ def _checked(member: Membership) -> Membership:
 
 
 def leave_alone(*, exit_code: int) -> None:
-    """Call it where this process ends with an error that the others may not know of; see `exit_within`."""
-    if jax.distributed.is_initialized():
-        exit_within(GOODBYE_SECONDS, exit_code=exit_code)
+    """Call it where this process ends with an error that the others may not know of.
 
-
-def exit_within(seconds: float, *, exit_code: int) -> None:
-    """Gives this process `seconds` to end by itself; then ends it, whatever it still waits for.
-
-    For a process that leaves on an error of its own: at exit jax waits 300 s for all processes to leave
-    together, and the others, in the middle of a step, do not come. The launcher ends them once this one is
-    gone; without one they abort by themselves when they miss its heartbeat (100 s).
+    At exit jax waits 300 s for all processes to leave together, and the others, in the middle of a step, do not come.
+    So this one is ended after a while: enough to say goodbye where all leave with the same error. The launcher ends the
+    others once this one is gone; without one they abort by themselves when they miss its heartbeat (100 s).
 
     Args:
-      seconds: enough to say goodbye where all processes leave with the same error.
       exit_code: what the launcher is to see.
     """
-    timer = threading.Timer(seconds, os._exit, args=(exit_code,))
-    timer.daemon = True  # must not itself keep the process
-    timer.start()
+    if jax.distributed.is_initialized():
+        stopping.end_within(stopping.GOODBYE_SECONDS, exit_code=exit_code)

@@ -32,7 +32,7 @@ def extractor(trained: Trained, config: Config) -> Extract:
     def extract(images: ImageSet) -> tuple[np.ndarray, np.ndarray]:
         found, labels = [], []
         batches = batches_of(images, config, label=CLASS, num_devices=mesh.size)
-        for batch in console.track(batches, "features", total=len(batches)):
+        for batch in console.track(batches, "features, batches", total=len(batches)):
             real = batch["mask"] > 0
             found.append(np.asarray(compiled(params, sharding.put(batch["image"], rows)))[real])
             labels.append(batch["label"][real])

@@ -85,13 +85,15 @@ def grade(
     prepare_process(config)  # before the weights are read, which touches a device
     for line in notes:
         console.say(line)
-    first = load_trained(source, kept=kept, tree="params", stage=None)
+    with console.working("reading the weights"):
+        first = load_trained(source, kept=kept, tree="params", stage=None)
     config = dataclasses.replace(config, data=_seen_as(config.data, first.weights.preprocessing))
     graded = _choose(first, source, config, own=own, split=split, photos=photos, fits=protocol != "head")
     grade_one = _grade_head if protocol == "head" else _grade_probe
     found = {}
     for tree in trees_of(source):
-        trained = load_trained(source, kept=kept, tree=tree, stage=None)
+        with console.working("reading the weights"):
+            trained = load_trained(source, kept=kept, tree=tree, stage=None)
         found[tree] = grade_one(trained, config, graded, protocol)
     return Grades(str(source), graded.dataset, graded.split, PROTOCOLS[protocol], graded.class_names, found)
 
@@ -141,7 +143,7 @@ def _grade_head(trained: Trained, config: Config, graded: Graded, protocol: str)
     mesh = sharding.make_mesh(config.mesh.fsdp)
     compiled = jax.jit(step, out_shardings=sharding.replicated(mesh))
     batches = batches_of(graded.images, config, label=CLASS, num_devices=mesh.size)
-    tracked = console.track(batches, f"grading {trained.source}", total=len(batches))
+    tracked = console.track(batches, f"grading {trained.source}, batches", total=len(batches))
     return scores.scores(sums(compiled, features.spread(trained.weights.params, mesh), tracked, mesh=mesh))
 
 
@@ -154,7 +156,8 @@ def _grade_probe(trained: Trained, config: Config, graded: Graded, protocol: str
     labeled, labels = extract(graded.labeled)
     graded_features, expected = extract(graded.images)
     fit = probes.knn_logits if protocol == "knn" else probes.linear_logits
-    logits = fit(labeled, labels, graded_features, num_classes=len(graded.class_names))
+    with console.working("fitting the probe"):
+        logits = fit(labeled, labels, graded_features, num_classes=len(graded.class_names))
     answers = (jnp.asarray(logits, jnp.float32), jnp.asarray(expected), jnp.ones(len(expected)))
     found = {**scores.base_sums(*answers), **scores.detail_sums(*answers)}
     return scores.scores({name: metrics.Mean(np.asarray(m.total), np.asarray(m.count)) for name, m in found.items()})

@@ -54,17 +54,14 @@ def _write(file: BinaryIO, predictor: Predictor, images: Path, names: Sequence[s
     text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="")
     writer, skipped = csv.writer(text), []
     writer.writerow(_columns(min(TOP, len(predictor.class_names))))
-    line = console.ProgressLine("predict", len(names), active=True, shown={})
     try:
-        answers = predictor.each(images / name for name in names)
-        for number, (name, guesses) in enumerate(zip(names, answers, strict=True), start=1):
+        answers = zip(names, predictor.each(images / name for name in names), strict=True)
+        for name, guesses in console.track(answers, "predicting", total=len(names)):
             if isinstance(guesses, BadImage):
                 skipped.append(f"{name!r}: {guesses}")
             else:
                 writer.writerow([name, *(cell for g in guesses for cell in (g.label, f"{g.confidence:.6f}"))])
-            line.show(number, {})
     finally:
-        line.close()
         text.detach()  # the file stays open, and what is still in the wrapper goes into it
     return skipped
 

@@ -14,7 +14,7 @@ from semivit_jax.models.spec import Compute
 LAYER_NORM_EPS = 1e-6  # of the ViT and MAE papers' code; models of Hugging Face may have 1e-12
 
 Initializer = Callable[..., jax.Array]
-normal_init = nn.initializers.normal(0.02)  # truncation at +-2 absolute, as recorded, never acts
+normal_init = nn.initializers.normal(0.02)  # published with a truncation at +-2 absolute, which never acts
 xavier_init = nn.initializers.xavier_uniform()  # MAE's
 Dense = functools.partial(nn.Dense, promote_dtype=promote_whole)  # pyright: ignore[reportArgumentType]
 

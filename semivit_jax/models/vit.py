@@ -40,8 +40,8 @@ VIT_SIZES = {
     "vit_l14": ViTSize(14, 1024, 24, 16, 4096),
     "vit_digits": ViTSize(2, 64, 4, 4, 256),  # 8 x 8 images, the demo
     "vit_s4": ViTSize(4, 384, 12, 6, 1536),  # 32 x 32 images
-    "vit_test": ViTSize(8, 48, 3, 3, 192),  # the recorded tiny model
-    "vit_test2": ViTSize(8, 48, 2, 3, 192),  # two blocks: the recorded MAE, and stage tests
+    "vit_test": ViTSize(8, 48, 3, 3, 192),  # the tiny model of tests/parity
+    "vit_test2": ViTSize(8, 48, 2, 3, 192),  # two blocks: the MAE of tests/parity, and stage tests
 }
 
 
@@ -109,7 +109,7 @@ def lr_scales(size: ViTSize, layer_decay: float, head_lr_scale: float) -> PathTa
     """Layer-wise learning-rate factors decay^(n - id), n = depth + 1, as (path pattern, factor per layer).
 
     Id 0 is everything before the blocks, block i is i + 1, what follows is n and is scaled by
-    head_lr_scale (Bao et al. 2022; ids as recorded).
+    head_lr_scale (Bao et al. 2022; ids as published).
     """
     depth, n = size.depth, size.depth + 1
     return (

@@ -41,9 +41,11 @@ def adamw(
     lr_scale also scales the decay.
 
     Args:
-      betas, eps: Adam's.
+      betas: Adam's decays of the two moments.
+      eps: Adam's, added to the root.
       clip_norm: limit of the global gradient norm, 0 for none.
-      weight_decays, lr_scales: (path pattern, value) tables; see `by_path`.
+      weight_decays: (path pattern, value) table; see `by_path`.
+      lr_scales: the same.
       lr: step -> learning rate.
     """
 
@@ -86,7 +88,7 @@ def _without_bias(moment: Params, decay: float, step: jax.Array) -> Params:
 
 
 def clip_by_norm(grads: Params, clip_norm: float) -> Params:
-    """grads * min(1, clip_norm / (norm + 1e-6)), the recorded rule; norm is the global L2 norm."""
+    """grads * min(1, clip_norm / (norm + 1e-6)), PyTorch's rule; norm is the global L2 norm."""
     factor = jnp.minimum(1.0, clip_norm / (optax.tree.norm(grads) + 1e-6))
     return jax.tree.map(lambda g: g * factor.astype(g.dtype), grads)
 

@@ -26,7 +26,7 @@ class FinetuneDraws(NamedTuple):
 
 
 def make_update(config: Config, plan: Plan, *, backend: str):
-    """Returns (network, optimizer, update); `update(state, batch, draws)` takes recorded batches and draws too."""
+    """Returns (network, optimizer, update); `update(state, batch, draws)` takes those of tests too."""
     section = _section(config)
     network = supervised.build_network(config, section, plan, backend=backend)
     optimizer = supervised.build_optimizer(section, plan, network)

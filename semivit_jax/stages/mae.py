@@ -25,11 +25,11 @@ from semivit_jax.stages.state import TrainState
 class MaeConfig(StageConfig):
     """Stage 1, masked autoencoding (He et al. 2022)."""
 
-    mask_ratio: Annotated[float, Range(0.01, 0.99)]
-    norm_pix_loss: bool
-    decoder_width: Annotated[int, AT_LEAST_ONE]
-    decoder_depth: Annotated[int, AT_LEAST_ONE]
-    decoder_num_heads: Annotated[int, AT_LEAST_ONE]
+    mask_ratio: Annotated[float, Range(0.01, 0.99)]  # share of the patches that are hidden
+    norm_pix_loss: bool  # targets are pixels normalised per patch
+    decoder_width: Annotated[int, AT_LEAST_ONE]  # of its tokens
+    decoder_depth: Annotated[int, AT_LEAST_ONE]  # blocks
+    decoder_num_heads: Annotated[int, AT_LEAST_ONE]  # per block; divides the width
 
 
 class MaeDraws(NamedTuple):
@@ -58,7 +58,7 @@ def model(config: Config, num_classes: int) -> ModelSpec:
 
 
 def make_update(config: Config, plan: Plan, *, backend: str):
-    """Returns (autoencoder, optimizer, update); `update(state, batch, draws)` takes recorded batches and draws too."""
+    """Returns (autoencoder, optimizer, update); `update(state, batch, draws)` takes those of tests too."""
     section = _section(config)
     spec = model(config, plan.num_classes)
     autoencoder = families.autoencoder(spec, families.compute(config.model, spec, backend=backend), section.mask_ratio)

@@ -40,11 +40,13 @@ class SemiConfig(SupervisedConfig):
     """Stage 3, semi-supervised fine-tuning (Cai et al. 2022)."""
 
     unlabeled_ratio: Annotated[int, AT_LEAST_ONE]  # unlabeled images per labeled one (mu)
+    # Of the unlabeled images' loss beside the labeled images' (lambda_u).
     unlabeled_weight: Annotated[float, NOT_NEGATIVE]
+    # Whose answers become pseudo labels: the moving average, or the student itself.
     teacher: Annotated[str, ("ema", "student")]
-    pseudo_label_rule: Annotated[str, RULES]
-    confidence_threshold: Annotated[float, SHARE]
-    pseudo_mixup: Annotated[str, PSEUDO_MIXUPS]
+    pseudo_label_rule: Annotated[str, RULES]  # which pseudo labels count: a row of RULES
+    confidence_threshold: Annotated[float, SHARE]  # smallest probability of a pseudo label that counts (tau)
+    pseudo_mixup: Annotated[str, PSEUDO_MIXUPS]  # how unlabeled images mix: a row of PSEUDO_MIXUPS
 
 
 def check(section: SemiConfig) -> None:
@@ -71,7 +73,7 @@ class SemiDraws(NamedTuple):
 
 
 def make_update(config: Config, plan: Plan, *, backend: str):
-    """Returns (network, optimizer, update); `update(state, batch, draws)` takes recorded batches and draws too."""
+    """Returns (network, optimizer, update); `update(state, batch, draws)` takes those of tests too."""
     section = _section(config)
     network = supervised.build_network(config, section, plan, backend=backend)
     optimizer = supervised.build_optimizer(section, plan, network)

@@ -83,7 +83,7 @@ def sample_images(key: jax.Array, size: int, spec: DeviceView) -> ImageDraws:
 def see(images: jax.Array, draws: ImageDraws, spec: DeviceView) -> jax.Array:
     """uint8 (rows, h, w, 3) -> normalised floats, warped and erased as drawn.
 
-    Float images are taken as normalised already; that is how recorded batches are replayed.
+    Float images are taken as normalised already; that is how tests replay the published code's batches.
     """
     if images.dtype == jnp.uint8:
         images = images.astype(float) / 255.0  # jax's default float type, float64 where it is switched on
@@ -152,7 +152,8 @@ def update(
 
     Args:
       state: before the update.
-      inputs, draws: leaves [accum, rows, ...]; the inputs are the batch and what was made of it before.
+      inputs: leaves [accum, rows, ...], the batch and what was made of it before.
+      draws: leaves [accum, rows, ...].
       micro_loss: (params, inputs, draws of one micro-step) -> (loss, metrics).
       optimizer: of the stage.
       ema_decay: of the stage.

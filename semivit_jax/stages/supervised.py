@@ -32,19 +32,21 @@ from semivit_jax.stages.state import TrainState
 class SupervisedConfig(StageConfig):
     """Keys of a stage that learns from labels."""
 
-    layer_decay: Annotated[float, Range(1e-06, 1.0)]  # 1 switches it off
+    # Factor of the learning rate from one block to the one before; 1 switches it off.
+    layer_decay: Annotated[float, Range(1e-06, 1.0)]
+    # Stochastic depth, share of images whose last block is skipped; linear in depth.
     drop_path_rate: Annotated[float, Range(0.0, 0.999)]
-    ema_decay: Annotated[float, SHARE]  # 0 keeps no average
-    label_smoothing: Annotated[float, Range(0.0, 0.999)]
-    labeled_mixup: bool  # off: label-smoothed cross-entropy
-    mixup_alpha: Annotated[float, NOT_NEGATIVE]  # Beta parameter; 0 leaves cutmix alone
-    cutmix_alpha: Annotated[float, NOT_NEGATIVE]  # 0 leaves mixup alone
-    mixup_prob: Annotated[float, SHARE]
-    cutmix_switch_prob: Annotated[float, SHARE]  # cutmix instead of mixup, when both alphas are positive
-    mixup_group_size: int  # labeled images that mix with each other, even
-    erase_prob: Annotated[float, SHARE]
+    ema_decay: Annotated[float, SHARE]  # weight of the old moving average in an update; 0 keeps no average
+    label_smoothing: Annotated[float, Range(0.0, 0.999)]  # share of the target that all classes divide
+    labeled_mixup: bool  # mix labeled images; off: label-smoothed cross-entropy
+    mixup_alpha: Annotated[float, NOT_NEGATIVE]  # Beta parameter of mixup; 0 leaves cutmix alone
+    cutmix_alpha: Annotated[float, NOT_NEGATIVE]  # Beta parameter of cutmix; 0 leaves mixup alone
+    mixup_prob: Annotated[float, SHARE]  # share of groups that are mixed
+    cutmix_switch_prob: Annotated[float, SHARE]  # of cutmix instead of mixup, when both alphas are positive
+    mixup_group_size: int  # labeled images that mix with each other; even, at least 2
+    erase_prob: Annotated[float, SHARE]  # share of images with a random rectangle of noise
     head_lr_scale: Annotated[float, NOT_NEGATIVE]  # extra factor for the last group: final norm and head
-    # In percent, printed beside the measured one; 0 when there is none.
+    # Published accuracy, printed beside the measured one; 0 when there is none.
     published_acc1: Annotated[float, Range(0.0, 100.0), RUNTIME]
 
 

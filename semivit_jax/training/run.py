@@ -85,7 +85,7 @@ def _train_held(config: Config, folder: Path) -> None:
         if first_host and not (folder / "config.json").exists():
             # What is wrong with data, batches or weights is mended with other values, which a claimed folder would
             # refuse.
-            on_error.callback(workdir.release, folder)
+            on_error.enter_context(stopping.undone_unless_whole(lambda: workdir.release(folder)))
         claim(folder, config, first_host=first_host)
         task = agreement.together(
             lambda: _open(config, folder), errors=(ConfigError, DatasetError, SplitError, OSError)
@@ -101,7 +101,7 @@ def _train_held(config: Config, folder: Path) -> None:
         with stopping.listening() as stop:
             one = Run(config, folder, task, sharding.make_mesh(config.mesh.fsdp), stop)
             plans = plan_stages(one)
-            on_error.pop_all()
+            on_error.pop_all().close()
             one = dataclasses.replace(one, config=label.label_plans(config, plans))
             for plan in plans:
                 run_stage(one, plan)

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from semivit_jax.config import LogConfig
-from semivit_jax.files import Growing, Lines, Path
+from semivit_jax.files import GrowingFolder, Lines, Path
 from semivit_jax.ops.metrics import Mean
 
 
@@ -91,7 +91,7 @@ class TensorBoard:
     def __init__(self, folder: Path, restored_step: int | None):
         from tensorboardX import SummaryWriter  # half a second that a run without it need not wait
 
-        self._grown = Growing(folder / "tb")
+        self._grown = GrowingFolder(folder / "tb")
         purge_step = None if restored_step is None else restored_step + 1
         self._board = SummaryWriter(str(self._grown.local), purge_step=purge_step)
 

@@ -1,15 +1,18 @@
 """Write and read the folder of `semivit import`: params, ema_params, import.json."""
 
+import contextlib
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
 import jax
+import numpy as np
 import safetensors
 import safetensors.numpy
 
 from semivit_jax import files
 from semivit_jax.files import AnyPath, Path
+from semivit_jax.hosts import stopping
 from semivit_jax.models.spec import ModelSpec
 from semivit_jax.weights import layout
 from semivit_jax.weights.account import ImportReport
@@ -36,22 +39,28 @@ def save_imported(folder: AnyPath, imported: Imported, *, beside: Mapping[str, A
     """
     folder = files.path(folder)
     require_no_import(folder)
+    is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    try:
+
+    def remove() -> None:  # what is there without the record is no import, and takes room
+        for name in (*beside, PARAMS_FILE, EMA_PARAMS_FILE, RECORD_FILE):
+            (folder / name).unlink(missing_ok=True)
+        if is_new:
+            with contextlib.suppress(OSError):  # another program has put something there
+                folder.rmdir()
+
+    with stopping.undone_unless_whole(remove):
         for name, content in beside.items():
             files.write_json(folder / name, content)
         _write(folder, imported)
-    except BaseException:  # a disk that fills up: what is there now is no import, and takes room
-        for name in (*beside, PARAMS_FILE, EMA_PARAMS_FILE, RECORD_FILE):
-            (folder / name).unlink(missing_ok=True)
-        raise
 
 
 def _write(folder: Path, imported: Imported) -> None:
     weights = imported.weights
-    _save(folder / PARAMS_FILE, weights.params)
-    if imported.ema_params is not None:
-        _save(folder / EMA_PARAMS_FILE, imported.ema_params)
+    for name, params in ((PARAMS_FILE, weights.params), (EMA_PARAMS_FILE, imported.ema_params)):
+        if params is not None:
+            with files.growing(folder / name) as temporary:
+                safetensors.numpy.save_file(layout.flatten(params), temporary)
     record = {
         "facts": to_record(weights.spec),
         "preprocessing": weights.preprocessing.to_json(),
@@ -118,12 +127,14 @@ def load_imported(folder: AnyPath) -> Imported:
     )
 
 
-def _save(file: Path, params: Mapping[str, Any]) -> None:
-    """Writes arrays; the file appears whole."""
-    with files.to_a_disk(file) as local:
-        safetensors.numpy.save_file(layout.flatten(params), local)
-
-
 def _read(file: Path) -> dict:
-    with files.on_a_disk(file) as local:
-        return layout.unflatten(safetensors.numpy.load_file(local))
+    with files.on_a_disk(file) as local, safetensors.safe_open(local, "numpy") as opened:
+        return layout.unflatten({name: _tensor(opened, name) for name in opened.keys()})  # noqa: SIM118 - no mapping
+
+
+def _tensor(file: safetensors.safe_open, name: str) -> np.ndarray:
+    """One tensor, and of stacked blocks one after the other: no thread can answer a Ctrl-C while safetensors reads."""
+    part = file.get_slice(name)
+    if len(part.get_shape()) < 3:
+        return file.get_tensor(name)
+    return np.concatenate([part[block : block + 1] for block in range(part.get_shape()[0])])

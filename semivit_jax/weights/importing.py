@@ -79,7 +79,10 @@ def import_sources(
       name: of the source, for the report.
       found: the weights.
       ema: their moving average.
-      variant, pool, image_size, decoder: as in `import_weights`.
+      variant: as in `import_weights`, and so are the next three.
+      pool: what the head reads.
+      image_size: pixels.
+      decoder: whether the decoder is imported too.
       notes: what people should know of the choice of these weights.
     """
     preprocessing, assumed = _view(found, image_size)

@@ -139,7 +139,7 @@ def split(slot: Slot, array: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def state_dict(flat: Mapping[str, np.ndarray], table: Table) -> dict[str, np.ndarray]:
-    """Our arrays under the names of a table, as views in the PyTorch layout; rows without an array are passed over."""
+    """Our arrays under the names of a table, as views in the PyTorch layout; rows without an array are skipped."""
     rows = {path: theirs for path, theirs in table.items() if path in flat}
     found = slots(rows, depth=lambda path: len(flat[path]))
     return {name: tensor for slot in found for name, tensor in split(slot, flat[slot.path]).items()}

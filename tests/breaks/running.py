@@ -143,11 +143,38 @@ BREAKS = {
         "if signum == signal.SIGINT:",
         ("tests/unit/test_stopping.py",),
     ),
+    "an interrupted command that compiles is not ended": Break(
+        "hosts/stopping.py",
+        "        leaving = end_within(LEAVING_SECONDS, exit_code=INTERRUPTED)",
+        "        leaving = threading.Timer(LEAVING_SECONDS, print)",
+        ("tests/unit/test_stopping.py",),
+    ),
+    "what is half-written stays when the process is ended": Break(
+        "hosts/stopping.py", "for undo in reversed(_undo):", "for undo in ():", ("tests/unit/test_stopping.py",)
+    ),
+    "an import is interrupted by an exception": Break(
+        "hosts/stopping.py",
+        "    return frame is not None\n",
+        "    return False\n",
+        ("tests/unit/test_stopping.py",),
+    ),
+    "workers hear the Ctrl-C of their terminal": Break(
+        "data/read_ahead.py",
+        "with stopping.left_to_parent():",
+        "if True:",
+        ("tests/unit/test_pipeline.py::test_workers_change_nothing_and_resume_exactly",),
+    ),
     # Files
+    "an import is written under the names of a whole one": Break(
+        "weights/folder.py",
+        "with files.growing(folder / name) as temporary:",
+        "for temporary in (folder / name,):",
+        ("tests/unit/test_weight_import.py",),
+    ),
     "a reader may see half of a JSON file": Break(
         "files/whole.py",
-        'temporary = target.with_name(f".{target.name}.{os.getpid()}")',
-        "temporary = target",
+        'temporary = os.fspath(target.with_name(f".{target.name}.{os.getpid()}"))',
+        "temporary = os.fspath(target)",
         ("tests/unit/test_files.py",),
     ),
 }

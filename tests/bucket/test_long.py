@@ -45,7 +45,7 @@ def on_a_disk(tiny, tmp_path_factory):
 
 
 def assert_same(workdir, other):
-    assert_same_run(workdir, files.path(other), stages=TWO_STAGES["stages"])
+    assert_same_run(workdir, files.path(other))
 
 
 def test_killed_at_a_random_moment_and_while_saving_it_ends_as_one_on_a_disk(tiny, place, on_a_disk):

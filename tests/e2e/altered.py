@@ -12,7 +12,7 @@ import sys
 import jax
 import jax.numpy as jnp
 
-from semivit_jax.hosts import cluster
+from semivit_jax.hosts import stopping
 from semivit_jax.main import leave, main
 from semivit_jax.stages import semi
 from semivit_jax.training import claim, compiled, loop
@@ -94,7 +94,7 @@ if __name__ == "__main__":
     if "fill_disk" in asked:
         fill_disk(*asked["fill_disk"])
     if "goodbye" in asked:
-        cluster.GOODBYE_SECONDS = asked["goodbye"]
+        stopping.GOODBYE_SECONDS = asked["goodbye"]
     if "shared_within" in asked:
         claim.SHARED_WITHIN_SECONDS = asked["shared_within"]
     leave(main(["semivit", *sys.argv[2:]]))

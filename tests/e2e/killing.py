@@ -10,7 +10,7 @@ from tests.e2e.runs import Machine, Started
 
 
 def kill_once(
-    machine: Machine, workdir: Path, chance: random.Random, *, while_saving: bool, processes: int = 1
+    machine: Machine, workdir: Path, chance: random.Random, *, while_saving: bool, processes: int = 1, **options
 ) -> bool:
     """Starts the run and kills one of its processes with SIGKILL; the others then end as a launcher would end them.
 
@@ -20,11 +20,12 @@ def kill_once(
       chance: when, and which process.
       while_saving: while a checkpoint is being written, instead of at any moment of the training.
       processes: of the run.
+      options: further ones of `Machine.start`.
 
     Returns:
       False where the run ended by itself first.
     """
-    started = machine.start(workdir, processes=processes)
+    started = machine.start(workdir, processes=processes, **options)
     try:
         # Not before the first step: then every start makes some way, and twenty kills end.
         if not started.until(started.says("began after")):

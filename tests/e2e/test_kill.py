@@ -12,6 +12,8 @@ from tests.e2e.runs import Machine, assert_same_run
 
 pytestmark = pytest.mark.xdist_group("runs")
 
+STAND_IN = {"quick": PLANNED, "changes": {"stages": ("semi",)}, "altered": {"trouble": {}}}
+
 
 @pytest.fixture(scope="module")
 def interrupted(machine, tmp_path_factory):
@@ -40,11 +42,10 @@ def test_a_restart_tells_where_its_time_went(interrupted):
 
 def test_runs_of_one_host_share_what_was_compiled(tmp_path):
     own = Machine(tmp_path / "cache")
-    options = {"quick": PLANNED, "changes": {"stages": ("semi",)}, "altered": {"trouble": {}}}
-    own.finish(tmp_path / "first", **options)
+    own.finish(tmp_path / "first", **STAND_IN)
     compiled = own.compiled_steps()
     assert compiled, "the first run left no compiled step in the cache"
-    own.finish(tmp_path / "second", **options)
+    own.finish(tmp_path / "second", **STAND_IN)
     assert own.compiled_steps() == compiled
 
 
@@ -55,11 +56,23 @@ def test_nothing_half_written_is_left(interrupted):
     assert all((folder / "MANIFEST.json").exists() for folder in workdir.glob("*/checkpoints/*"))
 
 
-def test_one_of_two_processes_killed(machine, untouched_pair, tmp_path):
-    """In its last stage; what goes before it is taken from the untouched run."""
+def kill_and_stop_two(machine, workdir, **options):
+    """Kills one of two processes of a run while it saves, preempts both of the next start, and ends the run."""
+    assert kill_once(machine, workdir, random.Random(1), while_saving=True, processes=2, **options)
+    assert stop(machine.start(workdir, processes=2, **options), signal.SIGTERM, at="semi: step") == [75, 75]
+    machine.finish(workdir, processes=2, **options)
+
+
+def test_one_of_two_processes_killed(machine, tmp_path):
+    """With the stand-in, whose params are the batches it saw: what saves, restores and reads is the same."""
+    machine.finish(tmp_path / "untouched", processes=2, **STAND_IN)
+    kill_and_stop_two(machine, tmp_path / "killed", **STAND_IN)
+    assert_same_run(tmp_path / "killed", tmp_path / "untouched")
+
+
+@pytest.mark.slow
+def test_one_of_two_processes_killed_in_the_real_stage(machine, untouched_pair, tmp_path):
+    """Its last stage; what goes before it is taken from the untouched run."""
     workdir = without_semi(untouched_pair, tmp_path / "killed")
-    assert kill_once(machine, workdir, random.Random(1), while_saving=True, processes=2)
-    preempted = stop(machine.start(workdir, processes=2), signal.SIGTERM, at="semi: step")
-    assert preempted == [75, 75]
-    machine.finish(workdir, processes=2)
+    kill_and_stop_two(machine, workdir)
     assert_same_run(workdir, untouched_pair)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tests.extending.page import extending_page
 from tests.golden.batch_text import batch_text
+from tests.golden.config_page import config_page
 from tests.golden.config_text import config_text
 from tests.golden.param_text import TABLES, param_text
 from tests.golden.plan_text import plan_text
@@ -21,6 +22,7 @@ GOLDENS: dict[str, Callable[[], str]] = {
     "tests/golden/batches.txt": batch_text,
     "docs/recipes.md": recipes_page,
     "docs/extending.md": extending_page,
+    "docs/config.md": config_page,
 }
 
 # What a changed file means, told by the test that finds it.
@@ -31,6 +33,7 @@ MEANINGS = {
     "tests/golden/batches.txt": "stages train on other images, views or labels than before",
     "docs/recipes.md": "the page of recipes no longer tells what the configs say",
     "docs/extending.md": "the page of extensions no longer shows the files that its tests run",
+    "docs/config.md": "the page of keys no longer tells what the code and the recipes say",
 }
 
 

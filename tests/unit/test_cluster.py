@@ -60,13 +60,14 @@ FAILS_ALONE = textwrap.dedent(
     """
     import sys
     from semivit_jax.hosts.agreement import any_host
-    from semivit_jax.hosts.cluster import Cluster, exit_within, start
+    from semivit_jax.hosts.cluster import Cluster, start
+    from semivit_jax.hosts.stopping import end_within
 
     address, num_processes, process_id = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     start(Cluster(address, num_processes, process_id, coordinator_timeout_seconds=30.0))
     any_host(False)
     if process_id == 1:
-        exit_within(0.5, exit_code=1)
+        end_within(0.5, exit_code=1)
         raise OSError("the disk of this host is full")
     any_host(False)
     """

@@ -11,7 +11,7 @@ PACKAGE = Path(semivit_jax.__file__).parent
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if "configs" not in p.relative_to(PACKAGE).parts)
 # A room imports from itself and from those before it. The first of a line is its name; files beside it share its place.
 ROOMS = (
-    ("words",), ("console",), ("hosts",), ("files",), ("ops",), ("config",), ("plan",), ("models",), ("stages",),
+    ("words",), ("hosts",), ("console",), ("files",), ("ops",), ("config",), ("plan",), ("models",), ("stages",),
     ("data",), ("recipes",), ("weights",), ("export",), ("checkpoints",), ("training",), ("inference",),
     ("preflight",), ("cli",), ("main",),
 )  # fmt: skip

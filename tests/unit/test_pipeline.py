@@ -4,6 +4,9 @@ import dataclasses
 import io
 import itertools
 import logging
+import multiprocessing
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -144,6 +147,16 @@ def test_memory_and_decoding_give_the_same(task, data, stage, monkeypatch):
     assert_same(from_memory, read(task, data, plan_of(stage, batch_size=12, accum=2), 5))
 
 
+def test_a_set_is_decoded_once_for_all_stages(data, monkeypatch):
+    task, other, decode_each, decoded = make_task(), make_task(), rows._decode_each, []
+    monkeypatch.setattr(rows, "_decode_each", lambda images, data: decoded.append(images) or decode_each(images, data))
+    batches = [read(task, data, plan_of(stage), 1) for stage in STAGES]
+    assert decoded == [task.train]
+    assert_same(read(other, data, plan_of("mae"), 1), batches[0])
+    rows.decode_all(task.train, dataclasses.replace(data, exif_rotation=not data.exif_rotation))
+    assert decoded == [task.train, other.train, task.train]
+
+
 @pytest.mark.usefixtures("decode_each_time")
 @pytest.mark.parametrize("threads", [1, 3])
 def test_threads_and_read_ahead_change_nothing(task, data, threads):
@@ -158,7 +171,13 @@ def test_workers_change_nothing_and_resume_exactly(data):
     plan = plan_of("semi", batch_size=16)
     in_process = read(task, data, plan, 6)
     in_workers = open_batches(task, dataclasses.replace(data, workers=2), plan, position=2)
-    assert_same(in_process[2:], list(itertools.islice(in_workers, 4)))
+    update = [next(in_workers)]
+    workers = multiprocessing.active_children()
+    assert len(workers) == 2
+    for worker in workers:  # Ctrl-C and the end of a terminal come to all its processes, and training saves first
+        os.kill(worker.pid, signal.SIGINT)
+        os.kill(worker.pid, signal.SIGHUP)
+    assert_same(in_process[2:], [*update, *itertools.islice(in_workers, 3)])
     assert in_workers.bad_records > 0
     in_workers.close()
 

@@ -93,12 +93,61 @@ def test_sigterm_is_answered_once(tmp_path):
         assert started.stderr.read() == ""
 
 
-@pytest.mark.parametrize("moment", ["import", "call"])
-def test_ctrl_c_outside_of_training_is_one_line(moment, tmp_path):
-    """A module that stands for a command: it waits while it is imported, or when it is called."""
-    wait = "print('waiting', flush=True); import time; time.sleep(60)"
-    body = f"{wait}\ndef go(argv): pass" if moment == "import" else f"def go(argv): {wait}"
-    (tmp_path / "slow_command.py").write_text(body)
+# A command that writes a file and a folder, and never comes to their end.
+COMMAND = """
+import ctypes, sys, time
+from semivit_jax import files, main
+from semivit_jax.hosts import stopping
+sys.path.insert(0, {folder!r})
+stopping.LEAVING_SECONDS = {seconds}
+def go(argv):
+    with files.writing({folder!r} + "/out/list.csv") as file, files.appearing({folder!r} + "/out/deploy") as deploy:
+        file.write(b"half")
+        deploy.mkdir()
+        (deploy / "model.onnx").write_bytes(b"half")
+        print("waiting", flush=True)
+        {wait}
+sys.modules["slow_command"] = main
+main.go = go
+main.COMMANDS["eval"] = ("slow_command:go", "")
+sys.argv = ["semivit", "eval"]
+main.run()
+"""
+IN_A_CALLBACK = "type('Lost', (), {'__del__': lambda self: time.sleep(60)})(); time.sleep(60)"
+IN_AN_IMPORT = "import slow_import"
+AT_ONCE, LATER = 1.0, 600.0  # seconds until a command is ended that does not end by itself
+
+
+@pytest.mark.parametrize(
+    ("wait", "seconds", "times"),
+    [
+        pytest.param(IN_PYTHON, LATER, 1, id="python"),
+        pytest.param(IN_A_CALLBACK, AT_ONCE, 1, id="callback"),
+        pytest.param(IN_AN_IMPORT, LATER, 1, id="import"),
+        pytest.param(IN_A_COMPILER, AT_ONCE, 1, id="compiler"),
+        pytest.param(IN_A_COMPILER, LATER, 2, id="compiler-twice"),
+    ],
+)
+def test_ctrl_c_in_a_command_is_one_line_and_leaves_nothing_half_written(wait, seconds, times, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "slow_import.py").write_text("import time; time.sleep(60)")
+    program = COMMAND.format(folder=str(tmp_path), seconds=seconds, wait=wait.replace("\n    ", "\n        "))
+    with process(["-c", program]) as started:
+        assert started.stdout.readline() == "waiting\n"
+        assert len(list((tmp_path / "out").iterdir())) == 2
+        started.send_signal(signal.SIGINT)
+        assert started.stderr.readline() == "semivit: stopping eval\n"
+        if times == 2:
+            started.send_signal(signal.SIGINT)
+        assert started.wait() == 130
+        assert started.stderr.read() == ""
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_ctrl_c_while_a_command_is_imported_is_one_line(tmp_path):
+    """An exception could become another one there, in the midst of an extension module."""
+    waiting = "print('waiting', flush=True)\nimport time\ntry: time.sleep(60)\nexcept BaseException: raise ImportError"
+    (tmp_path / "slow_command.py").write_text(waiting)
     program = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r}); sys.argv = ['semivit', 'eval']\n"
         "from semivit_jax import main\n"
@@ -109,9 +158,35 @@ def test_ctrl_c_outside_of_training_is_one_line(moment, tmp_path):
         assert started.stdout.readline() == "waiting\n"
         started.send_signal(signal.SIGINT)
         assert started.wait() == 130
-        said = started.stderr.read()
-    assert said.startswith("semivit: eval stopped")
-    assert said.count("\n") == 1
+        assert started.stderr.read() == "semivit: stopping eval\n"
+
+
+def test_ctrl_c_at_the_very_end_changes_nothing():
+    """Python has given up its handlers when it clears its modules."""
+    program = (
+        "import os, signal, sys\n"
+        "from semivit_jax import main\n"
+        "class Last:\n"
+        "    def __del__(self, kill=os.kill, pid=os.getpid(), signum=signal.SIGINT):\n"
+        "        kill(pid, signum)\n"
+        "sys.last = Last()\n"
+        "sys.argv = ['semivit', '--help']\n"
+        "main.run()"
+    )
+    with process(["-c", program]) as started:
+        assert started.stdout.read().startswith("usage")
+        assert started.wait() == 0
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGHUP])
+def test_what_comes_to_all_processes_of_a_terminal_ends_no_worker(signum):
+    """Training needs its workers until it has saved."""
+    with stopping.left_to_parent():
+        worker = subprocess.Popen(["sleep", "60"])
+    worker.send_signal(signum)
+    worker.terminate()  # which comes second
+    assert worker.wait() == -signal.SIGTERM
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 @contextlib.contextmanager

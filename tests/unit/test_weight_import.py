@@ -5,6 +5,7 @@ import dataclasses
 import errno
 import io
 import json
+import pathlib
 import sys
 import types
 
@@ -188,6 +189,22 @@ def test_layer_norm_eps_comes_along(run, tmp_path):
         export(tmp_path / "out", "timm", result.weights)
 
 
+def test_ctrl_c_while_an_import_is_written_leaves_no_folder(run, tmp_path, monkeypatch):
+    result, folder, seen = run(state_dict(vit_names.TIMM)), tmp_path / "in", []
+
+    def stopped(tensors, path):
+        pathlib.Path(path).write_bytes(b"half")
+        seen.extend(file.name for file in folder.iterdir())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(safetensors.numpy, "save_file", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        save_imported(folder, result)
+    assert len(seen) == 1
+    assert "params.safetensors" not in seen  # of which nobody could tell that it is half a one
+    assert not folder.exists()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -323,7 +340,7 @@ def test_an_import_that_cannot_be_written_whole_leaves_nothing(run, tmp_path, mo
     monkeypatch.setattr(json, "dumps", full)
     with pytest.raises(OSError, match="No space left"):
         save_imported(tmp_path / "out", result)
-    assert not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_written_by_the_command_loads_bit_for_bit(run, tmp_path, capsys):

@@ -1,6 +1,6 @@
 """Apply the RandAugment operators by Pillow, bit for bit as the published augmentation.
 
-Arguments are those of the recorded draws: degrees, kept bits, thresholds, enhancement factors, shear
+Arguments are those that RandAugment draws: degrees, kept bits, thresholds, enhancement factors, shear
 factors and translations as a share of the image side (see `randaugment.operator_argument`).
 """
 

@@ -4,7 +4,6 @@ The tars are scanned once for where each image lies; nothing is unpacked. Synset
 images come from files that tensorflow-datasets installs.
 """
 
-import contextlib
 import dataclasses
 import re
 import tarfile
@@ -130,7 +129,7 @@ def _train_entries(tar: tarfile.TarFile, synsets: list[str]) -> Iterator[_Entry]
     """One tar per class, called by its synset."""
     label_of = {synset: label for label, synset in enumerate(synsets)}
     title = f"scanning classes of {TRAIN_TAR}"
-    with contextlib.closing(console.ProgressLine(title, len(synsets), active=True, shown={})) as progress:
+    with console.counting(title, total=len(synsets)) as count:
         for scanned, (name, member) in enumerate(_files(tar), start=1):
             synset = name.removesuffix(".tar")
             if synset not in label_of:
@@ -140,14 +139,14 @@ def _train_entries(tar: tarfile.TarFile, synsets: list[str]) -> Iterator[_Entry]
             with content, tarfile.open(fileobj=content, mode="r:") as inner:
                 for image, place in _files(inner):
                     yield _Entry(image, label_of[synset], member.offset_data + place.offset_data, place.size)
-            progress.show(scanned, {})
+            count(scanned)
 
 
 def _validation_entries(tar: tarfile.TarFile, synsets: list[str]) -> Iterator[_Entry]:
     """Image n has the label of line n; the tar itself knows no labels."""
     label_of = {synset: label for label, synset in enumerate(synsets)}
     labels = [label_of[synset] for synset in _installed_lines(_VALIDATION_LABELS)]
-    for name, place in _files(tar):
+    for name, place in console.track(_files(tar), f"scanning images of {VALIDATION_TAR}", total=len(labels)):
         matched = _VALIDATION_NAME.fullmatch(name)
         if not matched or not 1 <= int(matched[1]) <= len(labels):
             raise DatasetError(

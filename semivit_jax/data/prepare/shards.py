@@ -34,7 +34,6 @@ from semivit_jax.words import counted
 
 VERSION = "1.0.0"
 RECORDS_PER_SHARD = 4096  # some 450 MB of ImageNet; single reads from files of a million records are slow
-_SHOW_EVERY = 64  # images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,19 +132,17 @@ def _write_split(
     finished = [_num_records(path) == len(positions) for path, positions in zip(paths, shards, strict=True)]
     if any(finished):
         console.say(f"{split}: {sum(finished)} of {counted(len(shards), 'shard')} done before")
-    done = 0
-    with contextlib.closing(console.ProgressLine(f"writing {split}", len(images), active=True, shown={})) as progress:
-        for path, positions, there in zip(paths, shards, finished, strict=True):
-            if not there:
-                with contextlib.closing(_shard_writer(half)) as writer:
-                    for count, example in enumerate(_examples(images, positions)):
-                        if count % _SHOW_EVERY == 0:
-                            progress.show(done + count, {})
-                        writer.write(features.serialize_example(features.encode_example(example)))
-                _to_disk(half)
-                half.replace(path)
+    missing = [(path, positions) for path, positions, there in zip(paths, shards, finished, strict=True) if not there]
+    done = len(images) - sum(len(positions) for _, positions in missing)
+    with console.counting(f"writing {split}", total=len(images), before=done) as count:
+        for path, positions in missing:
+            with contextlib.closing(_shard_writer(half)) as writer:
+                for number, example in enumerate(_examples(images, positions), start=done + 1):
+                    writer.write(features.serialize_example(features.encode_example(example)))
+                    count(number)
+            _to_disk(half)
+            half.replace(path)
             done += len(positions)
-            progress.show(done, {})
     lengths = [_num_records(path) for path in paths]
     if sum(lengths) != len(images):
         raise DatasetError(

@@ -14,7 +14,6 @@ import logging
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +21,9 @@ import numpy as np
 from semivit_jax import console
 from semivit_jax.data.sources import kept
 from semivit_jax.data.sources.errors import DatasetError
-from semivit_jax.data.sources.folder_walk import ENDINGS, THREADS, UNREAD, Tree, chunks, walk
+from semivit_jax.data.sources.folder_walk import ENDINGS, UNREAD, Tree, chunks, walk
 from semivit_jax.data.sources.listing import NameTable
+from semivit_jax.data.sources.overlap import overlapped
 from semivit_jax.words import counted
 
 _STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"RIFF")
@@ -57,7 +57,8 @@ def scan(root: Path, *, cache_dir: Path) -> Scan:
         raise DatasetError(f"{str(root)!r} is not a folder; config.data.root must be a folder of images")
     place = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
     saved = cache_dir / f"checked_{place}.npz"
-    tree = walk(root)
+    with console.working(f"looking through {root}"):
+        tree = walk(root)
     doubtful = _recall(saved, tree)
     if doubtful is None:
         _log.info("listing the images in %s (kept for the next start)", root)
@@ -126,11 +127,10 @@ def _complaints(root: Path, tree: Tree, places: np.ndarray) -> dict[int, str]:
 
 def _each_complaint(root: Path, names: Sequence[str]) -> Iterator[str]:
     parts = chunks(names)
-    with ThreadPoolExecutor(THREADS) as threads:
-        checks = threads.map(lambda part: [_complaint(root, name) for name in part], parts)
-        title = f"checking {counted(len(names), 'file')}, thousand by thousand"
-        for complaints in console.track(checks, title, total=len(parts)):
-            yield from complaints
+    checks = overlapped(lambda part: [_complaint(root, name) for name in part], parts)
+    title = f"checking {counted(len(names), 'file')}, thousand by thousand"
+    for complaints in console.track(checks, title, total=len(parts)):
+        yield from complaints
 
 
 def _complaint(root: Path, name: str) -> str:

@@ -5,13 +5,13 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
 from semivit_jax.data.sources.listing import NameTable
+from semivit_jax.data.sources.overlap import overlapped
 
 ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp")
 UNREAD = (".heic", ".heif", ".tif", ".tiff", ".avif")  # photos that no decoder here reads
@@ -28,8 +28,7 @@ OF_PROGRAMS = frozenset(
         "lost+found",
     )
 )
-THREADS = 16  # asking for files waits for the disk or the network, not for the processor: more threads than cores
-_CHUNK = 1000  # files per task of a thread
+_CHUNK = 1000  # files that are asked for together
 _Name = TypeVar("_Name", str, bytes)
 _GONE = (-1, -1)  # size and time of a file that does not tell them
 
@@ -68,7 +67,7 @@ def walk(root: Path) -> Tree:
     """Looks through the whole tree, every folder once.
 
     Links are followed after all real folders, so that an image has the name of the place where it lies wherever it
-    lies below the root. Hidden files and folders are passed over: tools keep thumbnails and locks there.
+    lies below the root. Hidden files and folders are left out: tools keep thumbnails and locks there.
     """
     found, endings = _Found(), Counter()
     files: list[bytes] = []  # as the system has them: encoded once, for sorting, asking and keeping
@@ -81,9 +80,8 @@ def walk(root: Path) -> Tree:
             prefix = os.fsencode(_join(directory, ""))
             files += [prefix + name for name in os.fsencode("\0".join(images)).split(b"\0")]
     files.sort()
-    with ThreadPoolExecutor(THREADS) as threads:
-        told = threads.map(lambda chunk: _sizes_and_times(root, chunk), chunks(files))
-        sizes_and_times = np.concatenate([np.empty((0, 2), np.int64), *told])
+    told = overlapped(lambda chunk: _sizes_and_times(root, chunk), chunks(files))
+    sizes_and_times = np.concatenate([np.empty((0, 2), np.int64), *told])
     return Tree(
         files=NameTable.of_bytes(files),
         sizes=sizes_and_times[:, 0].copy(),
@@ -97,7 +95,7 @@ def walk(root: Path) -> Tree:
 
 
 def chunks(names: Sequence[_Name]) -> list[Sequence[_Name]]:
-    """The names in parts, one for each task of a thread."""
+    """The names in parts that are asked for together."""
     return [names[start : start + _CHUNK] for start in range(0, len(names), _CHUNK)]
 
 

@@ -28,9 +28,9 @@ class Subset:
         return self.records[int(self.indices[index])]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Images with their names and labels."""
+    """Images with their names and labels; equal to no other set, so that what was made of it can be kept for it."""
 
     records: Records
     names: Sequence[str]

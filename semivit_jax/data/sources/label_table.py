@@ -33,7 +33,7 @@ class Table:
 
     rows: tuple[Row, ...]
     errors: tuple[str, ...]  # one line each, with the name of the file
-    remarks: tuple[str, ...]  # what was passed over
+    remarks: tuple[str, ...]  # what was left out
 
 
 class _Header(NamedTuple):
