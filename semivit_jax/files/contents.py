@@ -46,7 +46,12 @@ def marks(folder: Path) -> dict[str, str]:
 
 def checksum(file: File) -> int | str:
     """CRC-32 of a file on a disk, which finds every single flipped bit; of one in a bucket what the store reports."""
-    return f"{_CRC32C}{file.crc32c}" if file.crc32c else functools.reduce(_add_crc32, _chunks(file.place), 0)
+    if file.crc32c:
+        return f"{_CRC32C}{file.crc32c}"
+    value = 0
+    for chunk in _chunks(file.place):
+        value = zlib.crc32(chunk, value)
+    return value
 
 
 def matches(file: File, recorded: int | str) -> bool:
@@ -71,10 +76,6 @@ def _crc32c(file: Path) -> str:
 
     found: int = functools.reduce(google_crc32c.extend, _chunks(file), 0)
     return base64.b64encode(found.to_bytes(4, "big")).decode()
-
-
-def _add_crc32(value: int, chunk: bytes) -> int:
-    return zlib.crc32(chunk, value)
 
 
 def _chunks(file: Path) -> Iterator[bytes]:

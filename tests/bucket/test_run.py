@@ -6,7 +6,7 @@ import random
 import pytest
 
 from semivit_jax import files
-from semivit_jax.checkpoints import reading
+from semivit_jax.checkpoints import manifest, reading
 from semivit_jax.checkpoints.saving import Saver
 from tests.e2e.killing import kill_once
 from tests.e2e.planned import PLANNED, TOTAL, Trouble, seen_positions
@@ -40,6 +40,20 @@ def test_killed_while_it_saves_it_ends_as_one_on_a_disk(place, machine, go_on_he
     assert reading.sealed_steps(place / "semi" / "checkpoints") == reading.sealed_steps(on_disk / "checkpoints")
     assert not files.matching(place / "semi" / "checkpoints", "*.*")
     assert (place / "DONE").exists()
+
+
+def test_a_checkpoint_is_sealed_once_its_lines_are_in_the_bucket(place, run_semi, monkeypatch):
+    seal, lines_there = manifest.seal, {}
+
+    def look_and_seal(directory):
+        if directory.parent.name == "checkpoints":
+            lines_there[int(directory.name)] = metrics(directory.parents[1])[-1]["step"]
+        return seal(directory)
+
+    monkeypatch.setattr(manifest, "seal", look_and_seal)
+    run_semi(Trouble(), place)
+    assert sorted(lines_there) == [4, 8, 12, 16, 20]
+    assert all(line >= step for step, line in lines_there.items())
 
 
 def test_a_changed_object_is_passed_over_aloud_for_the_older_checkpoint(place, run_semi, monkeypatch, capsys):
