@@ -89,7 +89,7 @@ def demo_picture(run: Path, file: Path) -> None:
       file: PNG to write.
     """
     figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(0.4, 0.6))
+    left, right = np.ravel(np.asarray(figure.subfigures(1, 2, width_ratios=(0.4, 0.6))))
     _curves(left.subplots(), run)
     images, labels = _test_digits()
     guesses = semivit_jax.load(run).predict(images)
