@@ -147,7 +147,7 @@ def exists(address: Address) -> bool:
 
 def has_folder(address: Address) -> bool:
     """Whether there is anything below."""
-    return any(True for _ in _listed(address, delimiter=None, most=1))
+    return any(True for _ in _listed(address, most=1))
 
 
 def children(address: Address) -> list[str]:
@@ -158,7 +158,7 @@ def children(address: Address) -> list[str]:
 def below(address: Address) -> list[Stored]:
     """All objects below a folder."""
     prefix = len(split(address)[1]) + 1
-    return [Stored(blob.name[prefix:], blob.size, blob.crc32c) for blob in _listed(address, delimiter=None, most=None)]
+    return [Stored(blob.name[prefix:], blob.size, blob.crc32c) for blob in _listed(address, most=None)]
 
 
 def stored(address: Address) -> Stored:
@@ -230,9 +230,9 @@ def _names(address: Address) -> list[str]:
     return [name.removeprefix(prefix).rstrip("/") for name in (*objects, *found.prefixes) if name != prefix]
 
 
-def _listed(address: Address, *, delimiter: str | None, most: int | None) -> Iterator[Any]:
+def _listed(address: Address, *, most: int | None) -> Iterator[Any]:
     bucket, key = split(address)
-    ask = functools.partial(_client().list_blobs, bucket, prefix=f"{key}/", delimiter=delimiter, max_results=most)
+    ask = functools.partial(_client().list_blobs, bucket, prefix=f"{key}/", max_results=most)
     return iter(_asked(address, lambda: list(ask(retry=None, timeout=_ANSWER_SECONDS))))
 
 
