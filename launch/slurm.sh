@@ -37,7 +37,7 @@ while (($#)); do
   shift
 done
 need nodes "$nodes" gpus-per-node "$gpus_per_node" config "$config" workdir "$workdir"
-need_mounted "$workdir"
+need_shared "$workdir"
 need_count nodes "$nodes" gpus-per-node "$gpus_per_node" max-crashes "$max_crashes"
 case $process_per in
   node) tasks_per_node=1 ;;

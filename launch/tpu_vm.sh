@@ -2,7 +2,8 @@
 # Trains on all workers of a Cloud TPU VM slice, restarted after preemption until the run is DONE.
 #
 #   launch/tpu_vm.sh --name=vit-h --zone=us-west4-a --accelerator=v5litepod-256 --create --spot \
-#     --config=imagenet_semi:model=vit_h14,labels=1pct --workdir=/mnt/shared/vit_h [-- --config.seed=1]
+#     --config=imagenet_semi:model=vit_h14,labels=1pct --workdir=gs://BUCKET/runs/vit_h \
+#     -- --config.data.data_dir=gs://BUCKET/tfds
 #
 #   --name=NAME          the TPU VM
 #   --zone=ZONE          where it is, or shall be
@@ -14,7 +15,7 @@
 #   --max-crashes=N      restarts after a crash (3); those after a preemption are not counted
 #   --dry-run            print the commands, run none
 #
-# --workdir must be a folder that every worker has mounted, such as a Filestore share. The disks of the workers are no
+# --workdir is a folder in a bucket, or one that every worker has mounted, such as a Filestore share. The disks of the workers are no
 # place for it: they are not shared, and go with a node that is preempted.
 
 # shellcheck source=launch/lib.sh
@@ -43,7 +44,7 @@ while (($#)); do
   shift
 done
 need name "$name" zone "$zone" config "$config" workdir "$workdir"
-need_mounted "$workdir" absolute
+need_shared "$workdir" absolute
 need_count max-creations "$max_creations" retry-seconds "$retry_seconds" max-crashes "$max_crashes"
 image_version=""
 if "$create"; then
@@ -110,6 +111,10 @@ train() {
 
 # is_done: whether the run's folder says so.
 is_done() {
+  if [[ $workdir == gs://* ]]; then
+    run gcloud storage ls "$workdir/DONE"
+    return
+  fi
   run "${tpu[@]}" ssh "${here[@]}" --worker=0 "--command=test -e $(printf %q "$workdir/DONE")"
 }
 

@@ -14,7 +14,7 @@ install() {
   python3 -m pip install --quiet --user uv
   python3 -m uv venv --quiet --clear --python=3.12 "$environment"
   python3 -m uv pip install --quiet --python="$environment" \
-    --constraints=requirements/constraints.txt '.[tpu]'
+    --constraints=requirements/constraints.txt '.[tpu,gcs]'
 }
 
 # end_previous: a run that goes on although its launcher lost the connection is told to save and end first, since

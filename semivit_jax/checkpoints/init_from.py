@@ -51,12 +51,17 @@ def _keys(view: Any, eps: float, crop_fraction: float) -> dict[str, Any]:
 
 def check(init_from: str) -> None:
     """Raises ConfigError where there are no weights to start from; quick, nothing is read whole."""
-    if not _is_folder(init_from):
+    try:
+        origin = files.path(init_from)
+    except OSError as error:
+        if init_from.startswith("gs:"):
+            raise ConfigError(f"config.init_from {error}") from error
+        origin = None  # an address such as hf://, which `semivit import` takes
+    if origin is None or not origin.is_dir():
         raise ConfigError(
             f"config.init_from {init_from} is not a folder; it names another run, a checkpoint of one, or what "
             "`semivit import SOURCE --model MODEL --out FOLDER` has written"
         )
-    origin = files.path(init_from)
     if is_import(origin) or manifest.is_sealed(origin):
         return
     try:
@@ -101,7 +106,7 @@ def seen(origin: Path, label_free: tuple[str, ...]) -> Seen | None:
       None where no run is known that they come from, or one that has not kept with which images it began.
     """
     if is_import(origin):
-        stored = files.Path(origin) / SEEN_FILE
+        stored = origin / SEEN_FILE
         return Seen.from_json(files.read_json(stored)) if stored.exists() else None
     run = run_of(origin)
     begun = None if run is None else record.read(run)
@@ -119,13 +124,6 @@ def seen_file(source: Path, label_free: tuple[str, ...]) -> dict[str, Any]:
     return {SEEN_FILE: found.to_json()} if found is not None and found.names else {}
 
 
-def contents(source: Path) -> dict[str, list[int]]:
+def contents(source: Path) -> manifest.Described:
     """Size and checksum of every file of a source, which say what it was when it is gone."""
     return manifest.checksums(source) if is_import(source) else manifest.sealed(source)
-
-
-def _is_folder(init_from: str) -> bool:
-    try:
-        return files.path(init_from).is_dir()
-    except OSError:  # an address, such as hf://, which `semivit import` takes
-        return False

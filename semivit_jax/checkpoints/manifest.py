@@ -5,17 +5,19 @@ checkpoint good here.
 """
 
 import re
+from collections.abc import Mapping
 
 from semivit_jax import files
-from semivit_jax.files import Path
+from semivit_jax.files import File, Path
 
+Described = dict[str, list[int | str]]  # file -> its bytes, and its checksum (`files.checksum`)
 MANIFEST = "MANIFEST.json"
 _PART = "manifest.{}-of-{}.json"
 
 
 def write_part(directory: Path, process_index: int, process_count: int) -> None:
     """Records the files this process wrote; called by every process once the checkpoint is committed."""
-    part = _described(directory, [f for f in _files(directory) if _writer(f) == process_index])
+    part = _described({name: file for name, file in _files(directory).items() if _writer(name) == process_index})
     files.write_json(directory / _PART.format(process_index, process_count), part)
 
 
@@ -29,19 +31,19 @@ def seal(directory: Path) -> bool:
     parts = files.matching(directory, _PART.format("*", "*"))
     if not parts or len(parts) < int(parts[0].stem.rpartition("-")[2]):
         return False
-    described: dict[str, list[int]] = {}
+    described: Described = {}
     for part in parts:
         described |= files.read_json(part)
     files.write_json(directory / MANIFEST, described)
     return True
 
 
-def checksums(directory: Path) -> dict[str, list[int]]:
+def checksums(directory: Path) -> Described:
     """{file: [bytes, checksum]} of a folder that has no manifest."""
-    return _described(directory, _files(directory))
+    return _described(_files(directory))
 
 
-def sealed(directory: Path) -> dict[str, list[int]]:
+def sealed(directory: Path) -> Described:
     """The same as a checkpoint's manifest has it."""
     return files.read_json(directory / MANIFEST)
 
@@ -60,26 +62,28 @@ def problems(directory: Path) -> list[str]:
     except ValueError as error:
         return [f"its manifest cannot be read: {error}"]
     found = []
+    there = files.inventory(directory)
     for name, (size, checksum) in described.items():
-        path = directory / name
-        if not path.is_file():
+        if name not in there:
             found.append(f"{name} is missing")
-        elif files.size(path) != size:
-            found.append(f"{name} has {files.size(path)} bytes instead of {size}")
-        elif files.checksum(path) != checksum:
+        elif there[name].size != size:
+            found.append(f"{name} has {there[name].size} bytes instead of {size}")
+        elif not files.matches(there[name], checksum):
             found.append(f"{name} does not match its checksum")
     return found
 
 
-def _described(directory: Path, chosen: list[Path]) -> dict[str, list[int]]:
-    return {str(f): [files.size(directory / f), files.checksum(directory / f)] for f in chosen}
+def _described(chosen: Mapping[str, File]) -> Described:
+    return {name: [file.size, files.checksum(file)] for name, file in chosen.items()}
 
 
-def _files(directory: Path) -> list[Path]:
-    return [p for p in files.below(directory) if not re.match(r"^\.?(MANIFEST|manifest\.\d+-of-\d+)\.json", p.name)]
+def _files(directory: Path) -> dict[str, File]:
+    """All files but those of this module, which may be under way."""
+    own = r"^\.?(MANIFEST|manifest\.\d+-of-\d+)\.json"
+    return {name: file for name, file in files.inventory(directory).items() if not re.match(own, file.place.name)}
 
 
-def _writer(file: Path) -> int:
+def _writer(name: str) -> int:
     """The process that wrote a file: orbax names each process's own folder; process 0 wrote the rest."""
-    match = re.search(r"ocdbt\.process_(\d+)", str(file))
+    match = re.search(r"ocdbt\.process_(\d+)", name)
     return int(match.group(1)) if match else 0

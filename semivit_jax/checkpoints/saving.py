@@ -58,6 +58,9 @@ class Saver:
         self._directory, self._keep = files.absolute(directory), keep
         agreement.together(lambda: _check_writable(self._directory), errors=(CheckpointError,))
         self._unsealed: dict[int, Future[bool] | None] = {}
+        self._beside: dict[int, Callable[[], None]] = {}  # what must be kept before a step is sealed
+        self._written: Future[None] = Future()  # of the latest save, with its error
+        self._written.set_result(None)
         self._saved: set[int] = set()  # steps, since this start
         self._failure: Exception | None = None
         self._sealer, self._waiter = ThreadPoolExecutor(max_workers=1), ThreadPoolExecutor(max_workers=1)
@@ -78,15 +81,23 @@ class Saver:
         """The error of a save of this process, which ends the run once the others know."""
         return self._failure
 
-    def save(self, step: int, state: PyTree, facts: Facts) -> None:
-        """Starts writing, once an earlier save is written; the state may be donated as soon as this returns."""
+    def save(self, step: int, state: PyTree, facts: Facts, *, beside: Callable[[], None] = lambda: None) -> None:
+        """Starts writing, once an earlier save is written; the state may be donated as soon as this returns.
+
+        Args:
+          step: of the state.
+          state: arrays to write.
+          facts: JSON to write.
+          beside: returns once what belongs to the checkpoint is kept elsewhere; called in a thread, before sealing.
+        """
         self._wait_until_written()
         self._make_room(step)
         args = ocp.args.Composite(state=ocp.args.PyTreeSave(flat(state)), facts=ocp.args.JsonSave(facts))
         self._note(lambda: self._writer.save(self._directory / str(step), args=args))
+        self._written = self._waiter.submit(self._writer.wait_until_finished)
         if jax.process_count() == 1:
             agreement.fail_together(self._failure)
-        self._unsealed[step] = None
+        self._unsealed[step], self._beside[step] = None, beside
         self._saved.add(step)
 
     def poll(self) -> None:
@@ -122,13 +133,11 @@ class Saver:
 
         Not orbax's own waiting: there a process whose neighbour has failed waits for it for twenty minutes.
         """
-        written = self._waiter.submit(self._writer.wait_until_finished)
         while True:
-            futures.wait([written], timeout=None if jax.process_count() == 1 else 0.05)
-            if written.done():
-                self._note(written.result)
+            futures.wait([self._written], timeout=1.0 if jax.process_count() == 1 else 0.05)
+            self._note(self._written.result if self._written.done() else self._check_store)
             agreement.fail_together(self._failure)
-            if not agreement.any_host(not written.done()):
+            if not agreement.any_host(not self._written.done()):
                 return
 
     def _make_room(self, step: int) -> None:
@@ -141,16 +150,19 @@ class Saver:
         agreement.fail_together(self._failure)
 
     def _advance(self) -> None:
-        self._writer.check_for_errors()
+        if self._written.done():
+            self._written.result()
+        self._check_store()
         for step, finishing in list(self._unsealed.items()):
             directory = self._directory / str(step)
             if finishing is None:
-                if files.committed(directory):
+                # Orbax is asked first: a bucket answers each question with a request.
+                if self._written.done() and files.committed(directory):
                     self._unsealed[step] = self._sealer.submit(self._finish, directory)
             elif finishing.done():
                 # On the first host not yet, where other hosts are still hashing: it is asked again.
                 if finishing.result():
-                    del self._unsealed[step]
+                    del self._unsealed[step], self._beside[step]
                 else:
                     self._unsealed[step] = None
 
@@ -165,7 +177,9 @@ class Saver:
             manifest.write_part(directory, index, count)
         if index:
             return True
+        self._beside[int(directory.name)]()
         if not manifest.seal(directory):
+            time.sleep(files.pause(directory))
             return False
         sealed = int(directory.name)
         files.write_json(memory(self._directory), {"step": sealed})
@@ -175,6 +189,11 @@ class Saver:
         for step in sealed_steps(self._directory)[: -self._keep]:
             files.discard(self._directory / str(step), manifest.MANIFEST)
         return True
+
+    def _check_store(self) -> None:
+        """Raises OSError where a save is under way whose store stays away: orbax goes on trying for much longer."""
+        if self.pending and (why := files.away(self._directory)):
+            raise OSError(why)
 
     def _note(self, call: Callable[[], Any]) -> None:
         """Runs it; an error is kept until every process knows of it."""

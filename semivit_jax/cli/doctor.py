@@ -45,7 +45,7 @@ def _show(rows: Iterable[tuple[str, str]]) -> None:
 
 
 def _software() -> Iterator[tuple[str, str]]:
-    yield "semivit_jax", f"{__version__} in {Path(files.__file__).parent}"
+    yield "semivit_jax", f"{__version__} in {Path(files.__file__).parents[1]}"
     yield "Python", f"{platform.python_version()}, {platform.platform()}"
     yield "packages", ", ".join(f"{name} {_version(name)}" for name in _PACKAGES)
     for name in sorted(name for name in os.environ if name.startswith(_VARIABLES)):

@@ -56,7 +56,7 @@ def eval_weights(argv: Sequence[str]) -> int:
         if jax.process_index() == 0:
             show(found)
             if asked.out is not None:
-                write(files.Path(asked.out), found)
+                write(asked.out, found)
 
     return guarded(action, also=WEIGHTS_ERRORS)
 

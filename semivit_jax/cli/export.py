@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from semivit_jax import console, files
 from semivit_jax.cli.flags import source_parser
 from semivit_jax.cli.guarded import WEIGHTS_ERRORS, guarded
-from semivit_jax.cli.paths import output_folder
+from semivit_jax.cli.paths import output_folder_on_a_disk
 from semivit_jax.export import FORMATS, export, require_empty
 from semivit_jax.inference.trained import check_classes, load_trained
 
@@ -14,7 +14,9 @@ def export_weights(argv: Sequence[str]) -> int:
     """Writes a trained classifier in a format that other tools read."""
     parser = source_parser("export", "Write a trained classifier for other tools.")
     parser.add_argument("--format", required=True, choices=tuple(FORMATS))
-    parser.add_argument("--out", required=True, type=output_folder, metavar="DIR", help="folder to write, new or empty")
+    parser.add_argument(
+        "--out", required=True, type=output_folder_on_a_disk, metavar="DIR", help="folder to write, new or empty"
+    )
     flags = parser.parse_args(argv)
 
     def action() -> None:

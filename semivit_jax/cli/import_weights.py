@@ -29,9 +29,9 @@ def import_weights(argv: Sequence[str]) -> int:
     """
     arguments = _parser().parse_args(argv)
     console = rich.console.Console()
-    own = is_own(arguments.source)
-    read = import_own if own else importing.import_weights
     try:
+        own = is_own(arguments.source)
+        read = import_own if own else importing.import_weights
         require_no_import(arguments.out)  # before the source is read
         with working("importing"):
             imported = read(

@@ -22,7 +22,9 @@ def prepare(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="semivit prepare", description=_DESCRIPTION)
     parser.add_argument("source", metavar="SOURCE", type=place, help="folder of the tars or the images")
     parser.add_argument("--name", type=_name, required=True, help="of the new dataset; letters a-z, digits and _")
-    parser.add_argument("--data_dir", type=place, help="existing folder of datasets; default: the user's cache folder")
+    parser.add_argument(
+        "--data_dir", type=_on_a_disk, help="existing folder of datasets; default: the user's cache folder"
+    )
     parser.add_argument("--labels", type=place, help="CSV file of path,label for a folder without class sub-folders")
     parser.add_argument(
         "--allow_partial", action="store_true", help="accept ImageNet tars with fewer images than were published"
@@ -57,6 +59,13 @@ def _data_dir(given: Path | None) -> Path:
     if not given.is_dir():
         raise DatasetError(f"--data_dir {str(given)!r} is not a folder; create it, or mount the disk it is on")
     return given
+
+
+def _on_a_disk(text: str) -> Path:
+    if "://" in text:
+        upload = f"gcloud storage cp -r FOLDER/NAME {text}"
+        raise argparse.ArgumentTypeError(f"{text}: build it in a FOLDER of a disk, then upload it: {upload}")
+    return place(text)
 
 
 def _name(text: str) -> str:

@@ -1,7 +1,5 @@
 """Draw the labeled images, write them as a list, report classes and duplicates: `semivit split`."""
 
-from pathlib import Path
-
 import numpy as np
 from absl import flags
 from rich.markup import escape
@@ -14,6 +12,7 @@ from semivit_jax.cli.paths import output_file
 from semivit_jax.config import Config
 from semivit_jax.data import duplicates, label_lists
 from semivit_jax.data.dataset import TaskData, describe, open_task
+from semivit_jax.files import Path
 from semivit_jax.words import counted, printable
 
 

@@ -60,7 +60,7 @@ def read(path: Path, names: Sequence[str]) -> np.ndarray:
     return np.sort(np.asarray(positions, np.int64))
 
 
-def write(path: Path, positions: np.ndarray, names: Sequence[str]) -> None:
+def write(path: Path | files.Path, positions: np.ndarray, names: Sequence[str]) -> None:
     """Writes a list, CSV where the file is called *.csv, text otherwise; the same bytes on every host.
 
     Raises:

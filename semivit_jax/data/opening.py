@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from semivit_jax import files
 from semivit_jax.config import DataConfig
 from semivit_jax.data.sources import folder
 from semivit_jax.data.sources.errors import DatasetError, NoSplitError
@@ -71,10 +72,11 @@ def open_split_of(data: DataConfig, split: str, *, class_names: Sequence[str] | 
         return _open_own_folder(data, split, class_names=class_names)
     from semivit_jax.data.sources import digits, tfds_source  # load tensorflow_datasets, which folders do without
 
-    data_dir = pathlib.Path(expanded(data.data_dir)) if data.data_dir else cache_dir() / "tfds"
     if data.dataset == "digits":
-        data_dir = data_dir if data.data_dir else _place_of_digits(data_dir)
+        data_dir = pathlib.Path(expanded(data.data_dir)) if data.data_dir else _place_of_digits(cache_dir() / "tfds")
         digits.prepare(data_dir)
+    else:
+        data_dir = files.path(data.data_dir or cache_dir() / "tfds")
     source = tfds_source.open_split(data.dataset, split, data_dir=data_dir, cache_dir=cache_dir())
     if class_names is not None and source.listing.class_names != tuple(class_names):
         raise DatasetError(f"the splits {data.train_split!r} and {split!r} of {data.dataset!r} have different classes")

@@ -10,6 +10,7 @@ EXTRAS = {  # name in setup.py: (module that it brings, what that is for)
     "cuda13": ("jax_cuda13_plugin", "NVIDIA GPUs, driver 580 or newer"),
     "cuda12": ("jax_cuda12_plugin", "NVIDIA GPUs, driver 525 or newer"),
     "tpu": ("libtpu", "TPUs, and `semivit plan` for them"),
+    "gcs": ("gcsfs", "workdirs, imports and data in gs:// buckets"),
     "torch": ("torch", "weights in .pth and .ckpt files"),
     "onnx": ("onnx", "`semivit export --format=onnx`"),
 }

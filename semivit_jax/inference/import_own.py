@@ -17,7 +17,7 @@ from semivit_jax.weights.weights import Weights
 
 def is_own(source: str) -> bool:
     """Whether a source is a run folder, a checkpoint of a run, or a folder of `semivit import`."""
-    if "://" in source:
+    if source.startswith("hf://"):
         return False
     folder = files.path(source)
     is_run = (folder / "config.json").is_file() and any((folder / stage).is_dir() for stage in STAGES)

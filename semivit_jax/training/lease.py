@@ -95,11 +95,10 @@ def _try(folder: Path, lease: Lease) -> Lease | None:
     """Writes the lease if the workdir is free, or its holder known to be gone; else returns the holder's."""
     folder.mkdir(parents=True, exist_ok=True)
     with files.one_at_a_time(folder):
-        found = _read(folder)
+        found, version = _read(folder)
         if found is not None and not identity.is_gone(found.process, lease.process):
             return found
-        _write(folder, lease)
-    return None
+        return _replace(folder, lease, version)
 
 
 def _wait(folder: Path, lease: Lease, found: Lease) -> Lease | None:
@@ -115,9 +114,13 @@ def _wait(folder: Path, lease: Lease, found: Lease) -> Lease | None:
     if found != first:
         return found
     console.say(f"warning: {found.process} has been silent for {WAIT_SECONDS:.0f} s; its workdir is taken over")
-    _write(folder, lease)
+    now, version = _read(folder)
+    if now not in (found, None):
+        return now
+    if other := _replace(folder, lease, version):
+        return other
     time.sleep(2 * _LOOK_SECONDS)  # another one may have waited beside this one; the last to write it holds it
-    now = _read(folder)
+    now, _ = _read(folder)
     return None if now == lease else now
 
 
@@ -125,18 +128,18 @@ def _beat(folder: Path, lease: Lease, ended: threading.Event) -> None:
     """Writes the lease again and again; ends the process where it has become another's."""
     while not ended.wait(BEAT_SECONDS):
         try:
-            found = _read(folder)
+            found, version = _read(folder)
             if found is not None and found.token != lease.token:
                 os.write(2, f"semivit: {folder} was taken over by {found}; leaving it at once\n".encode())
                 os._exit(_LOST)
             lease = dataclasses.replace(lease, beat=lease.beat + 1)
-            _write(folder, lease)
+            _replace(folder, lease, version)  # where another one was quicker, the next beat finds it
         except OSError as error:
             _log.warning("the lease of %s cannot be written, so another run could take it: %s", folder, error)
 
 
 def _release(folder: Path, lease: Lease, *, made: bool) -> None:
-    found = _read(folder)
+    found, _ = _read(folder)
     if found is None or found.token != lease.token:
         return
     (folder / LEASE).unlink()
@@ -144,15 +147,23 @@ def _release(folder: Path, lease: Lease, *, made: bool) -> None:
         files.remove(folder)
 
 
-def _read(folder: Path) -> Lease | None:
+def _read(folder: Path) -> tuple[Lease | None, int]:
+    """The lease, and which writing of it that is."""
     try:
-        stored = files.read_json(folder / LEASE)
-        return Lease(**{**stored, "process": Process(**stored["process"])})
+        stored, version = files.read_to_replace(folder / LEASE)
+        return Lease(**{**stored, "process": Process(**stored["process"])}), version
     except FileNotFoundError:
-        return None
+        return None, files.NOTHING
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{folder / LEASE} cannot be read ({error}); remove it if no run uses {folder}") from error
 
 
-def _write(folder: Path, lease: Lease) -> None:
-    files.write_json(folder / LEASE, dataclasses.asdict(lease))
+def _replace(folder: Path, lease: Lease, version: int) -> Lease | None:
+    """Writes the lease over that version; where a bucket says that another one was quicker, returns that one's."""
+    try:
+        files.replace_json(folder / LEASE, dataclasses.asdict(lease), over=version)
+    except files.Overtaken:
+        found, _ = _read(folder)
+        # A request whose answer was lost is made again, and then meets its own writing.
+        return found if found is None or found.token != lease.token else None
+    return None

@@ -267,8 +267,7 @@ class Loop:
 
     def _save(self, step: int, state: TrainState) -> None:
         with self.pace.time("saving"):
-            self._keep_log(self.writer.flush)
-            self.checkpoints.save(step, state, self._facts(step))
+            self.checkpoints.save(step, state, self._facts(step), beside=self.writer.flush)
         if step == self.plan.total_steps:
             with console.working(f"{self.plan.stage}: saving"):
                 self.wait()

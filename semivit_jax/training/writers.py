@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from semivit_jax.config import LogConfig
-from semivit_jax.files import Lines, Path
+from semivit_jax.files import GrowingFolder, Lines, Path
 from semivit_jax.ops.metrics import Mean
 
 
@@ -54,7 +54,7 @@ class Writer(Protocol):
         ...
 
     def flush(self) -> None:
-        """Returns once what was written is kept: a checkpoint of this step must not lack its numbers."""
+        """Returns once what was written is kept; called in a thread: a checkpoint must not lack its numbers."""
         ...
 
     def close(self) -> None: ...
@@ -91,12 +91,21 @@ class TensorBoard:
     def __init__(self, folder: Path, restored_step: int | None):
         from tensorboardX import SummaryWriter  # half a second that a run without it need not wait
 
-        self._board = SummaryWriter(str(folder / "tb"), purge_step=None if restored_step is None else restored_step + 1)
-        self.flush, self.close = self._board.flush, self._board.close
+        self._grown = GrowingFolder(folder / "tb")
+        purge_step = None if restored_step is None else restored_step + 1
+        self._board = SummaryWriter(str(self._grown.local), purge_step=purge_step)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         for key, value in values.items():
             self._board.add_scalar(key, value, step)
+
+    def flush(self) -> None:
+        self._board.flush()
+        self._grown.flush()
+
+    def close(self) -> None:
+        self._board.close()
+        self._grown.close()
 
 
 WRITERS: dict[str, Row] = {

@@ -1,8 +1,6 @@
 """Write and read the folder of `semivit import`: params, ema_params, import.json."""
 
 import contextlib
-import json
-import pathlib
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -13,7 +11,7 @@ import safetensors
 import safetensors.numpy
 
 from semivit_jax import files
-from semivit_jax.files import AnyPath
+from semivit_jax.files import AnyPath, Path
 from semivit_jax.hosts import stopping
 from semivit_jax.models.spec import ModelSpec
 from semivit_jax.weights import layout
@@ -39,7 +37,7 @@ def save_imported(folder: AnyPath, imported: Imported, *, beside: Mapping[str, A
     Raises:
       FileExistsError: the folder already holds an import.
     """
-    folder = pathlib.Path(folder)
+    folder = files.path(folder)
     require_no_import(folder)
     is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
@@ -57,7 +55,7 @@ def save_imported(folder: AnyPath, imported: Imported, *, beside: Mapping[str, A
         _write(folder, imported)
 
 
-def _write(folder: pathlib.Path, imported: Imported) -> None:
+def _write(folder: Path, imported: Imported) -> None:
     weights = imported.weights
     for name, params in ((PARAMS_FILE, weights.params), (EMA_PARAMS_FILE, imported.ema_params)):
         if params is not None:
@@ -81,28 +79,28 @@ def require_no_import(folder: AnyPath) -> None:
 
 def is_import(folder: AnyPath) -> bool:
     """Whether a folder holds a finished import."""
-    return (pathlib.Path(folder) / RECORD_FILE).is_file()
+    return (files.path(folder) / RECORD_FILE).is_file()
 
 
 def load_preprocessing(folder: AnyPath) -> Preprocessing:
     """What the weights of an import expect their images to look like."""
-    return Preprocessing.from_json(json.loads((pathlib.Path(folder) / RECORD_FILE).read_text())["preprocessing"])
+    return Preprocessing.from_json(files.read_json(files.path(folder) / RECORD_FILE)["preprocessing"])
 
 
 def load_spec(folder: AnyPath) -> ModelSpec:
     """The model that the weights of an import fit."""
-    return from_record(json.loads((pathlib.Path(folder) / RECORD_FILE).read_text())["facts"])
+    return from_record(files.read_json(files.path(folder) / RECORD_FILE)["facts"])
 
 
 def load_class_names(folder: AnyPath) -> tuple[str, ...] | None:
     """Names of the outputs of an import's head; None where nobody stored them."""
-    names = json.loads((pathlib.Path(folder) / RECORD_FILE).read_text())["class_names"]
+    names = files.read_json(files.path(folder) / RECORD_FILE)["class_names"]
     return None if names is None else tuple(names)
 
 
 def stored_shapes(folder: AnyPath) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes of the weights of an import under dotted names; no array is read."""
-    with safetensors.safe_open(pathlib.Path(folder) / PARAMS_FILE, "numpy") as file:
+    with files.on_a_disk(files.path(folder) / PARAMS_FILE) as local, safetensors.safe_open(local, "numpy") as file:
         shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - no mapping
     return {name.replace("/", "."): jax.ShapeDtypeStruct(tuple(shape), "float32") for name, shape in shapes.items()}
 
@@ -113,10 +111,10 @@ def load_imported(folder: AnyPath) -> Imported:
     Raises:
       FileNotFoundError: the folder holds no import, or an unfinished one.
     """
-    folder = pathlib.Path(folder)
+    folder = files.path(folder)
     if not (folder / RECORD_FILE).is_file():
         raise FileNotFoundError(f"{folder}: no {RECORD_FILE} here; `semivit import` writes such folders")
-    record = json.loads((folder / RECORD_FILE).read_text())
+    record = files.read_json(folder / RECORD_FILE)
     return Imported(
         weights=Weights(
             spec=from_record(record["facts"]),
@@ -129,9 +127,9 @@ def load_imported(folder: AnyPath) -> Imported:
     )
 
 
-def _read(path: pathlib.Path) -> dict:
-    with safetensors.safe_open(path, "numpy") as file:
-        return layout.unflatten({name: _tensor(file, name) for name in file.keys()})  # noqa: SIM118 - no mapping
+def _read(file: Path) -> dict:
+    with files.on_a_disk(file) as local, safetensors.safe_open(local, "numpy") as opened:
+        return layout.unflatten({name: _tensor(opened, name) for name in opened.keys()})  # noqa: SIM118 - no mapping
 
 
 def _tensor(file: safetensors.safe_open, name: str) -> np.ndarray:

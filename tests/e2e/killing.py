@@ -5,6 +5,7 @@ import signal
 import time
 from pathlib import Path
 
+from semivit_jax import files
 from tests.e2e.runs import Machine, Started
 
 
@@ -48,5 +49,6 @@ def _finished(started: Started) -> bool:
 
 def _saving(workdir: Path) -> bool:
     """Whether a checkpoint is being written, or is committed and not sealed yet."""
-    folders = list(workdir.glob("*/checkpoints/[0-9]*"))
+    stages = files.matching(files.path(workdir), "*")
+    folders = [found for stage in stages for found in files.matching(stage / "checkpoints", "[0-9]*")]
     return any("tmp" in f.name or not (f / "MANIFEST.json").exists() for f in folders)

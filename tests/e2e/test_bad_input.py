@@ -49,7 +49,7 @@ def train(semivit, tmp_path):
         (["--config=digitz"], ["there is no config 'digitz'", "digits"]),
         (["--config=digits:labels=1"], ["labels=1", "labels_per_class=4"]),
         (["more"], ["more"]),
-        (["--workdir=gs://bucket/run"], ["gs://bucket/run is no folder", "mounted"]),
+        (["--workdir=s3://bucket/run"], ["s3://bucket/run: orbax", "mount the bucket"]),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else None,
 )

@@ -75,7 +75,7 @@ def test_a_dry_run_prints_the_commands_and_runs_none(stage, script):
     [
         (["--workdir="], "--workdir=... is missing"),
         (["--wrkdir=x"], "unknown option '--wrkdir=x'"),
-        (["--workdir=gs://bucket/run"], "--workdir=gs://bucket/run"),
+        (["--workdir=s3://bucket/run"], "--workdir=s3://bucket/run"),
     ],
 )
 def test_bad_usage_is_named_and_runs_nothing(stage, script, wrong, message):
@@ -92,6 +92,15 @@ def test_a_folder_that_ends_with_its_machine_is_refused(stage, script):
     code, output = stage.run(script, *DRY_RUNS[script][0], "--config=digits", "--workdir=runs/a", "--dry-run")
     assert code == 2
     assert "--workdir=runs/a; legal" in output
+
+
+@pytest.mark.parametrize("script", DRY_RUNS)
+def test_a_folder_in_a_bucket_is_taken_and_asked_for_done(stage, script):
+    options = [*DRY_RUNS[script][0], "--config=digits", "--workdir=gs://bucket/run", "--dry-run"]
+    code, output = stage.run(script, *options)
+    assert code == 0, output
+    assert "--workdir=gs://bucket/run" in output
+    assert ("gcloud storage ls gs://bucket/run/DONE" in output) is (script == "tpu_vm.sh")
 
 
 COMMANDS = [
@@ -290,7 +299,7 @@ def test_tpu_worker_reports_the_exit_code_and_ends_a_run_that_was_left_behind(st
 
 
 def test_what_the_images_install_exists():
-    for accelerator, extra, written in (("gpu", "cuda13", '".[${CUDA}]"'), ("tpu", "tpu", "'.[tpu]'")):
+    for accelerator, extra, written in (("gpu", "cuda13", '".[${CUDA},gcs]"'), ("tpu", "tpu", "'.[tpu,gcs]'")):
         dockerfile = (LAUNCH / f"Dockerfile.{accelerator}").read_text()
         assert written in dockerfile
         assert f'"{extra}": [' in (LAUNCH.parent / "setup.py").read_text()

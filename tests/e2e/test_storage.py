@@ -139,9 +139,9 @@ def test_a_disk_that_is_full_for_one_of_two_processes_ends_both(machine, tmp_pat
 def test_the_log_tells_how_long_saving_kept_the_loop(run_semi, monkeypatch):
     save = Saver.save
 
-    def slow_save(self, *args):
+    def slow_save(self, *args, **options):
         time.sleep(0.3)
-        save(self, *args)
+        save(self, *args, **options)
 
     monkeypatch.setattr(Saver, "save", slow_save)
     lines = [json.loads(line) for line in (run_semi(CALM) / "metrics.jsonl").read_text().splitlines()]

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings(
         (train, ["--config=digits"], "--workdir=DIR must be given"),
         (train, ["--workdir=x"], "--config=FILE must be given"),
         (train, ["digits", "--config=digits", "--workdir=x"], "'digits' is neither a flag nor the value of one"),
-        (train, ["--config=digits", "--workdir=gs://a"], "--workdir=gs://a is no folder"),
+        (train, ["--config=digits", "--workdir=gs://a"], "--workdir=gs://a: 'a' is no bucket's name"),
         (split, ["--config=digits"], "--out=FILE must be given"),
     ],
 )

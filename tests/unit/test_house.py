@@ -22,7 +22,7 @@ PACKAGE = Path(semivit_jax.__file__).parent
 FILES = {p.relative_to(PACKAGE).with_suffix("").as_posix(): p for p in sorted(PACKAGE.rglob("*.py"))}
 FILES = {name: path for name, path in FILES.items() if not name.startswith("configs/")}
 FOLLOWED = pytest.mark.xdist_group("followed")  # one run for all of them
-TOP = {"__init__", "main", "config", "plan", "files", "console", "words"}
+TOP = {"__init__", "main", "config", "plan", "console", "words"}
 
 STAGE = re.compile(r"\b(mae|finetune|semi)\b|\b(Mae|Finetune|Semi)(Config|Facts)\b")
 FAMILY = re.compile(r"(?<![a-z])(vit|convnext)|(?<!Semi-)\b(ViT|Vit[A-Z]|ConvNe[Xx]t|VIT_|CONVNEXT_)|\bblocks/")
@@ -55,7 +55,7 @@ def naming(pattern, *, outside):
             if not name.startswith(outside) and any(pattern.search(text) for text in told(path))}  # fmt: skip
 
 
-def test_the_top_holds_seven_modules():
+def test_the_top_holds_six_modules():
     assert {name for name in FILES if "/" not in name} == TOP
 
 

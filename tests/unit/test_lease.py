@@ -34,11 +34,11 @@ def fast(monkeypatch):
 
 def put(folder, process, beat=0):
     folder.mkdir(parents=True, exist_ok=True)
-    lease._write(folder, lease.Lease(process, "theirs", "yesterday", beat))
+    lease._replace(folder, lease.Lease(process, "theirs", "yesterday", beat), files.NOTHING)
 
 
 def holder(folder):
-    return lease._read(folder).process
+    return lease._read(folder)[0].process
 
 
 def dead_child():
@@ -158,7 +158,7 @@ def test_it_beats(folder, fast):
     with lease.held(folder):
         beats = set()
         while len(beats) < 3:
-            beats.add(lease._read(folder).beat)
+            beats.add(lease._read(folder)[0].beat)
 
 
 def test_of_many_that_start_at_once_one_wins(folder):
@@ -182,7 +182,7 @@ from semivit_jax.training import lease
 lease.BEAT_SECONDS = 0.05
 folder = files.path(sys.argv[1])
 with lease.held(folder):
-    lease._write(folder, dataclasses.replace(lease._read(folder), token="theirs"))
+    lease._replace(folder, dataclasses.replace(lease._read(folder)[0], token="theirs"), files.NOTHING)
     time.sleep(30)
     print("went on")
 """

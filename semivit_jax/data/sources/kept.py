@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from semivit_jax import files
 from semivit_jax.files import AnyPath, writing
 
 _log = logging.getLogger(__name__)
@@ -68,7 +69,11 @@ def recall(file: AnyPath, dtypes: Mapping[str, str], *, fingerprint: str) -> dic
     """
     try:
         # Opened here, since numpy leaves a file open that is no archive.
-        with open(file, "rb") as opened, np.load(opened, allow_pickle=False) as saved:
+        with (
+            files.on_a_disk(files.Path(file)) as local,
+            open(local, "rb") as opened,
+            np.load(opened, allow_pickle=False) as saved,
+        ):
             if str(saved[_MADE_FROM]) != fingerprint:
                 return None
             arrays = {key: saved[key] for key in dtypes}

@@ -13,6 +13,7 @@ from typing import overload
 
 import numpy as np
 
+from semivit_jax import files
 from semivit_jax.data.sources import kept
 from semivit_jax.files import AnyPath
 
@@ -128,9 +129,9 @@ def load(path: AnyPath, *, fingerprint: str) -> Listing | None:
     return listing
 
 
-def cache_file(beside: Path, *, name: str, cache_dir: Path) -> Path:
+def cache_file(beside: files.Path, *, name: str, cache_dir: Path) -> Path:
     """Where to keep the listing of the folder `beside`: in it, or in the user's cache if it is read-only."""
     if os.access(beside, os.W_OK):
-        return beside / f".semivit_listing_{name}.npz"
-    place = hashlib.sha256(os.fsencode(beside.resolve())).hexdigest()[:16]
+        return Path(beside / f".semivit_listing_{name}.npz")
+    place = hashlib.sha256(os.fsencode(files.absolute(beside))).hexdigest()[:16]
     return cache_dir / f"listing_{place}_{name}.npz"

@@ -15,10 +15,11 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import read_only_builder
 
-from semivit_jax import console
+from semivit_jax import console, files
 from semivit_jax.data.sources import listing
 from semivit_jax.data.sources.errors import DatasetError, NoSplitError
 from semivit_jax.data.sources.listing import Listing
+from semivit_jax.files import AnyPath
 
 _log = logging.getLogger(__name__)
 # One call of array_record costs a millisecond for each million records of the file, however few it asks for.
@@ -73,7 +74,7 @@ class TfdsSplit:
     listing: Listing
 
 
-def open_split(name: str, split: str, *, data_dir: Path, cache_dir: Path) -> TfdsSplit:
+def open_split(name: str, split: str, *, data_dir: AnyPath, cache_dir: Path) -> TfdsSplit:
     """Opens one split (tfds notation, such as `train` or `train[:80%]`) of a prepared dataset.
 
     Labels and names are read once from all records, then kept beside the data, or in `cache_dir` when the
@@ -91,7 +92,7 @@ def open_split(name: str, split: str, *, data_dir: Path, cache_dir: Path) -> Tfd
             f"dataset {name!r} in {data_dir} has no split {split!r}; it has: {', '.join(builder.info.splits)}"
         ) from error
     keep_in = listing.cache_file(
-        Path(builder.data_dir), name=hashlib.sha256(split.encode()).hexdigest()[:8], cache_dir=cache_dir
+        files.Path(builder.data_dir), name=hashlib.sha256(split.encode()).hexdigest()[:8], cache_dir=cache_dir
     )
     fingerprint = _fingerprint(builder, split, label_key)
     found = listing.load(keep_in, fingerprint=fingerprint)
@@ -103,7 +104,7 @@ def open_split(name: str, split: str, *, data_dir: Path, cache_dir: Path) -> Tfd
     return TfdsSplit(TfdsRecords(source, image_key), found)
 
 
-def _find(name: str, data_dir: Path) -> Any:
+def _find(name: str, data_dir: AnyPath) -> Any:
     try:
         builder = read_only_builder.builder_from_files(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError as error:
@@ -125,7 +126,7 @@ def _find(name: str, data_dir: Path) -> Any:
     return builder
 
 
-def _how_to_build(name: str, data_dir: Path) -> str:
+def _how_to_build(name: str, data_dir: AnyPath) -> str:
     """How tensorflow-datasets makes a dataset, in sentences."""
     plain = _plain(name)
     if plain in _UNUSABLE:
@@ -167,8 +168,9 @@ def _keys(name: str, builder: Any) -> tuple[str, str]:
 
 def _fingerprint(builder: Any, split: str, label_key: str) -> str:
     """Tells the split from one with other records, or with other names of its classes, which lie in a file apart."""
-    files = [Path(path) for info in builder.info.splits.values() for path in info.filepaths]
-    described = [f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files]
+    names = [Path(path).name for info in builder.info.splits.values() for path in info.filepaths]
+    marks = files.marks(files.Path(builder.data_dir))
+    described = [f"{name} {marks[name]}" for name in names]
     read = [split, label_key, str(_name_key(builder)), *builder.info.features[label_key].names]
     return hashlib.sha256("\n".join([*read, *described]).encode(errors="surrogateescape")).hexdigest()
 
