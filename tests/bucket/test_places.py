@@ -1,6 +1,5 @@
 """Places in a bucket: addresses, whole objects, sealed folders, lines that grow, and a store that is away."""
 
-import contextlib
 import logging
 import time
 
@@ -265,7 +264,7 @@ def test_a_store_that_is_away_for_a_while_is_asked_again_and_that_is_said_once(p
         return 503 if number % 5 == 1 else 0 if number % 7 == 2 else None
 
     proxy.verdict = verdict
-    with caplog.at_level(logging.WARNING, "semivit_jax"), heard():
+    with caplog.at_level(logging.WARNING, "semivit_jax"):
         for number in range(8):
             (place_behind / str(number)).write_text(str(number))
             assert (place_behind / str(number)).read_text() == str(number)
@@ -284,14 +283,3 @@ def test_a_store_that_stays_away_is_given_up(proxy, place_behind, monkeypatch):
     proxy.verdict = lambda method, path, body: None
     (place_behind / "x").touch()
     assert not files.away(place_behind)
-
-
-@contextlib.contextmanager
-def heard():
-    """Lets the package's messages reach pytest, whatever a command before has done with them."""
-    log = logging.getLogger("semivit_jax")
-    before, log.propagate = log.propagate, True
-    try:
-        yield
-    finally:
-        log.propagate = before
