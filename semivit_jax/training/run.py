@@ -108,6 +108,7 @@ def _train_held(config: Config, folder: Path) -> None:
 
     def finish() -> None:
         summary.print_summary(summary.summarise(one.config, task, folder))
+        summary.say_next(one.config, folder)
         workdir.mark_done(folder)
 
     agreement.on_first_host(finish)  # the others wait: a host that left earlier would take them along

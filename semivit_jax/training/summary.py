@@ -1,5 +1,6 @@
 """Write summary.json, and print the table a run ends with."""
 
+import shlex
 from collections.abc import Iterable
 from typing import Any
 
@@ -75,6 +76,17 @@ def print_summary(summary: dict[str, Any]) -> None:
     console.console.print(table)
     seconds = "  ".join(f"{k} {v:.0f}" for k, v in summary["seconds"].items())
     console.say(f"seconds: {seconds}")
+
+
+def say_next(config: Config, folder: Path) -> None:
+    """Names what shows more of a run that has ended, and after the demo where own photos begin."""
+    if "acc1" not in {STAGES[stage].score for stage in config.stages}:  # what follows is for classes
+        return
+    workdir = shlex.quote(str(folder))
+    console.say(f"look closer: semivit eval --workdir={workdir}  (each class, and what it is taken for)")
+    console.say(f"use it: semivit predict --workdir={workdir} --images=FOLDER --out=predictions.csv")
+    if config.data.dataset == "digits":
+        console.say("your own photos: docs/tutorial.md; all settings: semivit train --config=own_folder --help")
 
 
 def _title(summary: dict[str, Any]) -> str:

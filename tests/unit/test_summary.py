@@ -1,10 +1,15 @@
 """What a run ends with: measured accuracies beside the published ones."""
 
+import dataclasses
 import json
+import re
+import shlex
 
 import pytest
 
+from semivit_jax import files
 from semivit_jax.data.dataset import open_task
+from semivit_jax.main import COMMANDS
 from semivit_jax.training import summary as report
 from tests.configs import small_config
 from tests.serve.runs import digits
@@ -62,3 +67,26 @@ def test_the_summary_of_an_earlier_version_can_be_printed(summary, capsys):
     del summary["evaluated_on"]
     report.print_summary(summary)
     assert "360 evaluation images" in capsys.readouterr().out
+
+
+def typed(text: str) -> list[list[str]]:
+    """The commands that a text names, each as a shell takes it apart."""
+    return [shlex.split(command) for command in re.findall(r"semivit [^(\n]+", text)]
+
+
+def test_the_end_names_commands_that_exist(tmp_path, capsys):
+    folder = files.Path(tmp_path) / "my run"
+    report.say_next(small_config(), folder)
+    commands = typed(capsys.readouterr().out)
+    assert [name for _, name, *_ in commands] == ["eval", "predict", "train"]
+    assert {name for _, name, *_ in commands} <= set(COMMANDS)
+    assert all(f"--workdir={folder}" in flags for _, name, *flags in commands if name != "train")
+
+
+def test_the_end_of_other_data_says_nothing_of_the_demo_and_mae_alone_nothing(tmp_path, capsys):
+    folder = files.Path(tmp_path)
+    other = small_config()
+    report.say_next(dataclasses.replace(other, data=dataclasses.replace(other.data, dataset="own_folder")), folder)
+    assert [name for _, name, *_ in typed(capsys.readouterr().out)] == ["eval", "predict"]
+    report.say_next(dataclasses.replace(other, stages=("mae",)), folder)
+    assert capsys.readouterr().out == ""
