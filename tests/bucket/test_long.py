@@ -1,5 +1,6 @@
 """Whole runs in a bucket, against the same runs on a disk, bit for bit (`make test-bucket`)."""
 
+import contextlib
 import random
 import signal
 
@@ -93,24 +94,31 @@ def test_the_same_numbers_beside_those_for_tensorboard(place, run_semi, tmp_path
     assert [file for file in files.matching(found / "tb", "events*") if files.inventory(found / "tb")[file.name].size]
 
 
+@contextlib.contextmanager
+def from_step_12_on(proxy, verdict):
+    """Lets the proxy answer so once the checkpoint before is safe, until the block ends."""
+    save = Saver.save
+
+    def save_before(self, step, *args, **options):
+        if step == 12:
+            self.wait()
+            proxy.verdict = verdict
+        return save(self, step, *args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Saver, "save", save_before)
+        yield
+    proxy.verdict = lambda method, path, body: None
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # orbax's other writes, given up
 def test_a_bucket_that_takes_nothing_any_more_ends_the_run(proxy, place_behind, run_semi, monkeypatch):
     """The last good checkpoint stands, and the same command goes on from it."""
     monkeypatch.setattr(store, "PATIENCE_SECONDS", 1.0)
     monkeypatch.setattr(store, "_IMPATIENCE_SECONDS", 0.2)
-    save = Saver.save
-
-    def refuse_from_step_12_on(self, step, *args, **options):
-        if step == 12:
-            self.wait()
-            proxy.verdict = lambda method, path, body: 403 if method == "POST" else None
-        return save(self, step, *args, **options)
-
-    monkeypatch.setattr(Saver, "save", refuse_from_step_12_on)
-    with pytest.raises(reading.CheckpointError, match="the last good checkpoint is step 8"):
+    refused = pytest.raises(reading.CheckpointError, match="the last good checkpoint is step 8")
+    with from_step_12_on(proxy, lambda method, path, body: 403 if method == "POST" else None), refused:
         run_semi(Trouble(), place_behind)
-    proxy.verdict = lambda method, path, body: None
-    monkeypatch.setattr(Saver, "save", save)
     assert reading.sealed_steps(place_behind / "semi" / "checkpoints") == [4, 8]
     run_semi(Trouble(), place_behind)
     assert seen_positions(place_behind / "semi") == list(range(TOTAL))
@@ -120,16 +128,7 @@ def test_a_bucket_that_takes_nothing_any_more_ends_the_run(proxy, place_behind, 
 def test_a_store_that_stays_away_ends_the_run(proxy, place_behind, run_semi, monkeypatch):
     monkeypatch.setattr(store, "PATIENCE_SECONDS", 3.0)
     monkeypatch.setattr(store, "_IMPATIENCE_SECONDS", 0.2)
-    save = Saver.save
-
-    def away_from_step_12_on(self, step, *args, **options):
-        if step == 12:
-            self.wait()
-            proxy.verdict = lambda method, path, body: 503
-        return save(self, step, *args, **options)
-
-    monkeypatch.setattr(Saver, "save", away_from_step_12_on)
-    with pytest.raises((reading.CheckpointError, OSError), match="the store does not answer; tried for"):
+    given_up = pytest.raises((reading.CheckpointError, OSError), match="the store does not answer; tried for")
+    with from_step_12_on(proxy, lambda method, path, body: 503), given_up:
         run_semi(Trouble(), place_behind)
-    proxy.verdict = lambda method, path, body: None
     assert reading.sealed_steps(place_behind / "semi" / "checkpoints") == [4, 8]
