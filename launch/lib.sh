@@ -67,9 +67,9 @@ need_shared() {
   [[ ${2:-} != absolute || $1 == /* ]] || refuse "--workdir=$1; legal is an absolute path that every worker has mounted"
 }
 
-# bucket_has ADDRESS: whether there is an object, as gcloud's own login sees it.
-bucket_has() {
-  gcloud storage ls "$1" >/dev/null 2>&1
+# is_there PLACE: whether there is a file of that name, or an object, as gcloud's own login sees it.
+is_there() {
+  if [[ $1 == gs://* ]]; then gcloud storage ls "$1" >/dev/null 2>&1; else [[ -e $1 ]]; fi
 }
 
 # show COMMAND...: prints a command so that it can be pasted into a shell.

@@ -162,7 +162,7 @@ while true; do
   [[ -z $told_to_end ]] || exit "$told_to_end"
   case $(verdict "$code") in
     finished)
-      [[ -e $workdir/DONE ]] || bucket_has "$workdir/DONE" || { say "all processes ended with 0, but $workdir/DONE does not exist" && exit 1; }
+      is_there "$workdir/DONE" || { say "all processes ended with 0, but $workdir/DONE does not exist" && exit 1; }
       exit 0
       ;;
     again) say "preempted; starting again" ;;

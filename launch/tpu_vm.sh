@@ -15,8 +15,8 @@
 #   --max-crashes=N      restarts after a crash (3); those after a preemption are not counted
 #   --dry-run            print the commands, run none
 #
-# --workdir is a folder in a bucket, or one that every worker has mounted, such as a Filestore share. The disks of the workers are no
-# place for it: they are not shared, and go with a node that is preempted.
+# --workdir is a folder in a bucket, or one that every worker has mounted, such as a Filestore share. The disks of the
+# workers are no place for it: they are not shared, and go with a node that is preempted.
 
 # shellcheck source=launch/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"

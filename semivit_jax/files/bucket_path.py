@@ -50,7 +50,7 @@ class _Bucket(backend.Backend):
     def walk(
         self, top: Address, *, top_down: bool = True, on_error: Callable[[OSError], object] | None = None
     ) -> Iterator[tuple[Address, list[str], list[str]]]:
-        raise NotImplementedError("`files.below` lists all objects at once")
+        raise io.UnsupportedOperation(f"{os.fspath(top)}: `files.below` lists all objects at once")
 
     def makedirs(self, path: Address, *, exist_ok: bool = False, mode: int | None = None) -> None:
         if not exist_ok and self.exists(path):
