@@ -10,6 +10,7 @@ nothing is renamed, but copied and removed.
 
 from semivit_jax.files.contents import File, below, checksum, inventory, marks, matches, matching
 from semivit_jax.files.lines import GrowingFolder, Lines
+from semivit_jax.files.patience import Overtaken
 from semivit_jax.files.places import (
     AnyPath,
     Path,
@@ -23,7 +24,6 @@ from semivit_jax.files.places import (
 from semivit_jax.files.removing import away, committed, discard, pause, remove, set_aside
 from semivit_jax.files.whole import (
     NOTHING,
-    Overtaken,
     appearing,
     growing,
     on_a_disk,

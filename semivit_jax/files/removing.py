@@ -3,7 +3,7 @@
 import os
 import shutil
 
-from semivit_jax.files import address, store
+from semivit_jax.files import address, patience, store
 from semivit_jax.files.places import Path
 
 _REMOVED = ".removed"  # ending of what is to go
@@ -17,7 +17,7 @@ def committed(checkpoint: Path) -> bool:
 
 def away(folder: Path) -> str:
     """Why the store of a folder was given up, while it does not answer; "" where it does, and on a disk."""
-    return store.away() if address.is_bucket(folder) else ""
+    return patience.away() if address.is_bucket(folder) else ""
 
 
 def pause(folder: Path) -> float:

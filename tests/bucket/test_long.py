@@ -9,7 +9,7 @@ import pytest
 from semivit_jax import files
 from semivit_jax.checkpoints import reading
 from semivit_jax.checkpoints.saving import Saver
-from semivit_jax.files import store
+from semivit_jax.files import patience
 from tests.bucket.test_run import metrics
 from tests.e2e.conftest import stop
 from tests.e2e.killing import kill_once
@@ -114,8 +114,8 @@ def from_step_12_on(proxy, verdict):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # orbax's other writes, given up
 def test_a_bucket_that_takes_nothing_any_more_ends_the_run(proxy, place_behind, run_semi, monkeypatch):
     """The last good checkpoint stands, and the same command goes on from it."""
-    monkeypatch.setattr(store, "PATIENCE_SECONDS", 1.0)
-    monkeypatch.setattr(store, "_IMPATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(patience, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(patience, "_IMPATIENCE_SECONDS", 0.2)
     refused = pytest.raises(reading.CheckpointError, match="the last good checkpoint is step 8")
     with from_step_12_on(proxy, lambda method, path, body: 403 if method == "POST" else None), refused:
         run_semi(Trouble(), place_behind)
@@ -126,8 +126,8 @@ def test_a_bucket_that_takes_nothing_any_more_ends_the_run(proxy, place_behind, 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_store_that_stays_away_ends_the_run(proxy, place_behind, run_semi, monkeypatch):
-    monkeypatch.setattr(store, "PATIENCE_SECONDS", 3.0)
-    monkeypatch.setattr(store, "_IMPATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(patience, "PATIENCE_SECONDS", 3.0)
+    monkeypatch.setattr(patience, "_IMPATIENCE_SECONDS", 0.2)
     given_up = pytest.raises((reading.CheckpointError, OSError), match="the store does not answer; tried for")
     with from_step_12_on(proxy, lambda method, path, body: 503), given_up:
         run_semi(Trouble(), place_behind)

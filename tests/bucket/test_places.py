@@ -7,7 +7,7 @@ import pytest
 
 from semivit_jax import files
 from semivit_jax.checkpoints import manifest
-from semivit_jax.files import address, mirror, store
+from semivit_jax.files import address, mirror, patience, store
 from semivit_jax.hosts import extras, identity
 from semivit_jax.training import lease
 from tests.bucket import emulator
@@ -274,8 +274,8 @@ def test_a_store_that_is_away_for_a_while_is_asked_again_and_that_is_said_once(p
 
 
 def test_a_store_that_stays_away_is_given_up(proxy, place_behind, monkeypatch):
-    monkeypatch.setattr(store, "PATIENCE_SECONDS", 1.0)
-    monkeypatch.setattr(store, "_IMPATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(patience, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(patience, "_IMPATIENCE_SECONDS", 0.5)
     proxy.verdict = lambda method, path, body: 503
     with pytest.raises(OSError, match=r"/x: the store does not answer; tried for 1 s \(503 ServiceUnavailable\)$"):
         (place_behind / "x").read_bytes()
