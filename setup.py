@@ -68,6 +68,10 @@ setup(
         "gcs": ["gcsfs>=2026.1", "google-cloud-storage>=3"],
         "torch": ["torch==2.13.0"],  # reads .pth files, weights only
         "onnx": ["onnx>=1.17"],  # writes ONNX graphs, opset 20
+        "wandb": ["wandb>=0.31"],  # config.log.writers: Weights & Biases
+        # The same: MLflow, without its server; the other two are for its default, a store in a file.
+        "mlflow": ["mlflow-skinny>=3.1", "sqlalchemy>=2", "alembic>=1.12"],
+        "trackio": ["trackio>=0.43"],  # the same: trackio, which so far asks for Pillow 12
         "dev": [
             "pytest>=9,<9.2",  # with 9.2, pytest-xdist 3.8 runs the tests of a group on every worker
             "pytest-xdist>=3.8",  # runs the tests on all cores

@@ -71,7 +71,8 @@ def config_of(case: Case) -> Config:
             "mesh": {"fsdp": 1, "coordinator_address": "", "num_processes": 1, "process_id": 0,
                      "coordinator_timeout_seconds": 300.0},
             "checkpoint": {"save_every_steps": 1000, "keep": 1},
-            "log": {"every_steps": 50, "tensorboard": False, "recipe": "benchmark", "origin": "ours"},
+            "log": {"every_steps": 50, "writers": ("jsonl",), "tensorboard": False, "profile_at": 0,
+                    "profile_steps": 5, "recipe": "benchmark", "origin": "ours"},
         }
     )  # fmt: skip
 

@@ -151,7 +151,15 @@ def running(
             coordinator_timeout_seconds=300.0,
         ),
         checkpoint=dict(save_every_steps=save_every_steps, keep=2),
-        log=dict(every_steps=40, tensorboard=True, recipe=recipe, origin=origin),
+        log=dict(
+            every_steps=40,
+            writers=("jsonl", "tensorboard"),
+            tensorboard=True,
+            profile_at=0,
+            profile_steps=5,
+            recipe=recipe,
+            origin=origin,
+        ),
     )
 
 

@@ -135,6 +135,14 @@ def get_config(text: str = "") -> ConfigDict:
                 coordinator_timeout_seconds=300.0,
             ),
             checkpoint=dict(save_every_steps=300, keep=2),
-            log=dict(every_steps=20, tensorboard=True, recipe="digits", origin="ours"),
+            log=dict(
+                every_steps=20,
+                writers=("jsonl", "tensorboard"),
+                tensorboard=True,
+                profile_at=0,
+                profile_steps=5,
+                recipe="digits",
+                origin="ours",
+            ),
         )
     )

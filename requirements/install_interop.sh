@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes the environment of `make test-interop`: this package with torch, timm, transformers, onnx and onnxruntime.
+# Makes the environment of `make test-interop`: this package with torch, timm, transformers, onnx, onnxruntime, and
+# the loggers of others: wandb, mlflow and trackio.
 #
 #   requirements/install_interop.sh VENV PYTHON
 #
@@ -29,5 +30,9 @@ install() {
 "$python" -m venv "$venv"
 install
 install timm==1.0.31 transformers==5.23.0 onnx==1.23.2 onnxruntime==1.32.0
-install -e "${root}[dev]"
+# trackio asks for a Pillow older than the pinned one, for pictures, which are not logged here; so what it imports for
+# numbers is named.
+install gradio-client httpx orjson brotli python-multipart starlette 'uvicorn[standard]'
+install --no-deps trackio==0.43.0
+install -e "${root}[dev,wandb,mlflow]"
 echo "$wanted" > "$stamp"

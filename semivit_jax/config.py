@@ -204,7 +204,11 @@ class LogConfig:
     """What a run tells while it goes on, and what its reports call it."""
 
     every_steps: Annotated[int, AT_LEAST_ONE]  # updates between lines of metrics
-    tensorboard: bool  # write TensorBoard files beside metrics.jsonl
+    # Where numbers go: rows of the table of loggers, 'jsonl' (metrics.jsonl) always among them.
+    writers: tuple[str, ...]
+    tensorboard: bool  # off: no TensorBoard files, whatever `writers` says
+    profile_at: Annotated[int, NOT_NEGATIVE]  # update of each stage from which on it is traced for a profile; 0: never
+    profile_steps: Annotated[int, AT_LEAST_ONE]  # updates of a profile
     recipe: str  # name of the recipe, printed in reports
     origin: Annotated[str, ("published", "ours")]  # 'published': the values of a published command; 'ours': chosen here
 

@@ -77,8 +77,11 @@ def run() -> None:
 
 
 def leave(code: int) -> NoReturn:
-    """Ends the process; after an error or Ctrl-C, without waiting for threads of a failed save (orbax: 5 minutes)."""
-    if code in (ERROR, stopping.INTERRUPTED):
+    """Ends the process; after an error or Ctrl-C, without waiting for threads of a failed save (orbax: 5 minutes).
+
+    Nor for those of a logger that was left behind.
+    """
+    if code in (ERROR, stopping.INTERRUPTED) or stopping.waits_for_nobody():
         stopping.end_within(stopping.GOODBYE_SECONDS, exit_code=code)
     sys.exit(code)
 

@@ -83,6 +83,7 @@ def read_config(command: str, arguments: Sequence[str], folder: files.Path | Non
 
     from semivit_jax.cli import overrides
     from semivit_jax.recipes import check
+    from semivit_jax.training import writers
 
     values: Any = flags.FlagValues()
     argv = [f"semivit {command}", *arguments]
@@ -99,7 +100,9 @@ def read_config(command: str, arguments: Sequence[str], folder: files.Path | Non
     raw: Any = values["config"].value
     check.check_keys(raw)  # first, because what follows from overrides looks into the sections
     notes = overrides.apply(raw, config_flags.get_override_values(values["config"]), folder)
-    return check.check(raw), notes
+    config = check.check(raw)
+    writers.check_words(config.log)
+    return config, notes
 
 
 def run_folder(text: str) -> files.Path:

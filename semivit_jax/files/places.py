@@ -61,6 +61,11 @@ def absolute(found: Path) -> Path:
     return found if address.is_bucket(found) else Path(os.path.realpath(found))
 
 
+def on_this_machine(folder: Path) -> str | None:
+    """The folder as other programs take it; None where it is in a bucket, of which they know nothing."""
+    return None if address.is_bucket(folder) else os.fspath(folder)
+
+
 def why_no_folder(target: AnyPath) -> str:
     """Why a folder of that name can neither be made nor be written into; "" where nothing speaks against it."""
     if os.path.lexists(target) and not os.path.isdir(target):

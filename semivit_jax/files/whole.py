@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from semivit_jax.files import address, store
+from semivit_jax.files.contents import below
 from semivit_jax.files.places import AnyPath, Path
 from semivit_jax.hosts import stopping
 
@@ -93,6 +94,20 @@ def on_a_disk(file: Path) -> Iterator[str]:
         with open(local, "wb") as opened:
             store.read_into(file, opened)
         yield local
+
+
+@contextlib.contextmanager
+def filling(folder: Path) -> Iterator[str]:
+    """Names a folder on this machine to write files into; for a bucket they are brought there as the block ends."""
+    if not address.is_bucket(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        yield os.fspath(folder)
+        return
+    with tempfile.TemporaryDirectory(prefix="semivit_") as local:
+        yield local
+        for name in below(Path(local)):
+            with open(os.path.join(local, name), "rb") as written:
+                store.write(folder / name, written)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,9 @@ EXTRAS = {  # name in setup.py: (module that it brings, what that is for)
     "gcs": ("gcsfs", "workdirs, imports and data in gs:// buckets"),
     "torch": ("torch", "weights in .pth and .ckpt files"),
     "onnx": ("onnx", "`semivit export --format=onnx`"),
+    "wandb": ("wandb", "the logger wandb, Weights & Biases (config.log.writers)"),
+    "mlflow": ("mlflow", "the logger mlflow, and its store on a disk (config.log.writers)"),
+    "trackio": ("trackio", "the logger trackio (config.log.writers)"),
 }
 
 

@@ -26,6 +26,7 @@ GOODBYE_SECONDS = 10.0  # for processes that leave with the same error to do so 
 _NOTHING_TO_SAVE = "stopped outside of training, with nothing to save; start the same command again"
 _SHOW_CURSOR = b"\x1b[?25h"  # a bar hides it
 _undo: list[Callable[[], None]] = []  # removes what is half-written now
+_left_behind = threading.Event()
 
 
 class Stopped(Exception):
@@ -139,6 +140,16 @@ def end_within(seconds: float, *, exit_code: int) -> threading.Timer:
     timer.daemon = True  # must not itself keep the process
     timer.start()
     return timer
+
+
+def wait_for_nobody() -> None:
+    """Lets the process end without threads that were left behind, and what their libraries do at its end."""
+    _left_behind.set()
+
+
+def waits_for_nobody() -> bool:
+    """Whether threads were left behind."""
+    return _left_behind.is_set()
 
 
 def end(exit_code: int) -> NoReturn:

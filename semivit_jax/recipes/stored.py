@@ -24,6 +24,10 @@ def check_stored(raw: Mapping[str, Any]) -> Config:
     train = raw.get("train")
     if isinstance(train, Mapping):  # batches that images do not fill were refused
         raw = {**raw, "train": {"lower_batch_to_fit": False, **train}}
+    log = raw.get("log")
+    if isinstance(log, Mapping):  # loggers were these two, the second where it was asked for; there were no profiles
+        writers = ("jsonl", "tensorboard") if log.get("tensorboard") else ("jsonl",)
+        raw = {**raw, "log": {"writers": writers, "profile_at": 0, "profile_steps": 5, **log}}
     mae = raw.get("mae")
     if isinstance(mae, Mapping):  # two keys that pre-training never read
         raw = {**raw, "mae": {k: v for k, v in mae.items() if k not in ("layer_decay", "drop_path_rate")}}

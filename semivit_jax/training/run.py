@@ -22,7 +22,7 @@ from semivit_jax.plan import Plan
 from semivit_jax.recipes import label
 from semivit_jax.recipes.keys import unmarked
 from semivit_jax.stages import STAGES, label_free
-from semivit_jax.training import lease, sharding, summary
+from semivit_jax.training import lease, sharding, summary, writers
 from semivit_jax.training.claim import claim
 from semivit_jax.training.loop import run_stage
 from semivit_jax.training.process import prepare_process
@@ -54,6 +54,7 @@ def train(config: Config, folder: Path, *, notes: Sequence[str] = ()) -> None:
         if first_host:
             show_finished(config, folder)
         return
+    agreement.together(lambda: writers.check_installed(config.log) if first_host else None, errors=(ConfigError,))
     if config.init_from and not agreement.from_first_host(workdir.has_checkpoint(folder / config.stages[0])):
         agreement.together(lambda: init_from.check(config.init_from), errors=(ConfigError, OSError))
     console.say(f"Runs on {devices.running_on()}")

@@ -1,15 +1,22 @@
-"""Write a stage's metrics, with the same numbers as the progress line: the table of writers, and JSON lines of ours."""
+"""Write a stage's metrics, with the same numbers as the progress line: the table of loggers, and those of a run."""
 
 import dataclasses
-import json
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+import functools
+from collections.abc import Mapping
 
 import numpy as np
 
-from semivit_jax.config import LogConfig
-from semivit_jax.files import GrowingFolder, Lines, Path
+from semivit_jax.config import ConfigError, LogConfig
+from semivit_jax.files import Path
+from semivit_jax.hosts import extras
 from semivit_jax.ops.metrics import Mean
+from semivit_jax.training.loggers.aside import Aside
+from semivit_jax.training.loggers.json_lines import JsonLines
+from semivit_jax.training.loggers.mlflow_run import MlflowRun
+from semivit_jax.training.loggers.spec import Row, Writer
+from semivit_jax.training.loggers.tensorboard import TensorBoard
+from semivit_jax.training.loggers.trackio_run import TrackioRun
+from semivit_jax.training.loggers.wandb_run import WandbRun
 
 
 class Window:
@@ -46,95 +53,71 @@ class Window:
         self._sums = {}
 
 
-class Writer(Protocol):
-    """Takes a stage's numbers as they come."""
-
-    def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Adds the numbers of one step; some may not be finite."""
-        ...
-
-    def flush(self) -> None:
-        """Returns once what was written is kept; called in a thread: a checkpoint must not lack its numbers."""
-        ...
-
-    def close(self) -> None: ...
-
-
-class Row(NamedTuple):
-    """A kind of writer.
-
-    Attributes:
-      on: whether a run of this config has one.
-      open: (folder of the stage, step it goes on from or None) -> one; what it wrote after that step is removed.
-    """
-
-    on: Callable[[LogConfig], bool]
-    open: Callable[[Path, int | None], Writer]
-
-
-class JsonLines:
-    """Writes metrics.jsonl, one line per call; a number that is not finite as a string, since JSON has none."""
-
-    def __init__(self, folder: Path, restored_step: int | None):
-        self._lines = Lines(
-            folder / "metrics.jsonl", lambda old: _up_to(-1 if restored_step is None else restored_step, old)
-        )
-        self.flush, self.close = self._lines.flush, self._lines.close
-
-    def write(self, step: int, values: Mapping[str, float]) -> None:
-        self._lines.add(json.dumps({"step": step, **{k: v if np.isfinite(v) else str(v) for k, v in values.items()}}))
-
-
-class TensorBoard:
-    """Writes event files into the folder `tb`."""
-
-    def __init__(self, folder: Path, restored_step: int | None):
-        from tensorboardX import SummaryWriter  # half a second that a run without it need not wait
-
-        self._grown = GrowingFolder(folder / "tb")
-        purge_step = None if restored_step is None else restored_step + 1
-        self._board = SummaryWriter(str(self._grown.local), purge_step=purge_step)
-
-    def write(self, step: int, values: Mapping[str, float]) -> None:
-        for key, value in values.items():
-            self._board.add_scalar(key, value, step)
-
-    def flush(self) -> None:
-        self._board.flush()
-        self._grown.flush()
-
-    def close(self) -> None:
-        self._board.close()
-        self._grown.close()
-
-
 WRITERS: dict[str, Row] = {
-    "jsonl": Row(on=lambda log: True, open=JsonLines),
-    "tensorboard": Row(on=lambda log: log.tensorboard, open=TensorBoard),
+    "jsonl": Row(JsonLines, vital=True),
+    "tensorboard": Row(TensorBoard),
+    "wandb": Row(WandbRun, extra="wandb"),
+    "mlflow": Row(MlflowRun, extra="mlflow"),
+    "trackio": Row(TrackioRun, extra="trackio"),
 }
+
+
+def check_words(log: LogConfig) -> None:
+    """Raises ConfigError where config.log.writers names what is no logger, or leaves out what every run needs."""
+    key = "config.log.writers"
+    for name in log.writers:
+        if name not in WRITERS:
+            raise ConfigError(f"{key} names {name!r}; legal are {', '.join(WRITERS)}")
+        if log.writers.count(name) > 1:
+            raise ConfigError(f"{key} names {name!r} twice")
+    for name, row in WRITERS.items():
+        if row.vital and name not in log.writers:
+            raise ConfigError(f"{key} is {log.writers}; {name!r} cannot be left out, since runs go on from it")
+
+
+def check_installed(log: LogConfig) -> None:
+    """Raises ConfigError where what a logger imports is not installed here; names the extra."""
+    for name in named(log):
+        if (extra := WRITERS[name].extra) and not extras.installed(extra):
+            raise ConfigError(
+                f"config.log.writers names {name!r}; install the extra [{extra}]: {extras.install_line(extra)}"
+            )
+
+
+def named(log: LogConfig) -> list[str]:
+    """The loggers of a run, in the order of the config."""
+    return [name for name in log.writers if name != "tensorboard" or log.tensorboard]
 
 
 @dataclasses.dataclass(frozen=True)
 class Several:
-    """Writers that are written to in turn; none on all hosts but the first."""
+    """A stage's loggers; none on all hosts but the first.
 
-    writers: tuple[Writer, ...]
+    Attributes:
+      vital: are written to at once.
+      others: are written to in threads.
+    """
+
+    vital: tuple[Writer, ...]
+    others: tuple[Aside, ...]
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        for writer in self.writers:
+        for writer in (*self.vital, *self.others):
             writer.write(step, values)
 
     def flush(self) -> None:
-        for writer in self.writers:
+        for writer in (*self.vital, *self.others):
             writer.flush()
 
     def close(self) -> None:
-        for writer in self.writers:
+        for writer in self.others:  # all are told before one is waited for
+            writer.end()
+        for writer in (*self.vital, *self.others):
             writer.close()
 
 
 def open_writers(folder: Path, log: LogConfig, *, active: bool, restored_step: int | None) -> Several:
-    """The writers of a stage.
+    """The loggers of a stage.
 
     Args:
       folder: of the stage.
@@ -142,18 +125,12 @@ def open_writers(folder: Path, log: LogConfig, *, active: bool, restored_step: i
       active: whether this host writes at all.
       restored_step: that the stage goes on from; None where it starts.
     """
-    rows = [row for row in WRITERS.values() if row.on(log)] if active else []
-    return Several(tuple(row.open(folder, restored_step) for row in rows))
-
-
-def _up_to(step: int, lines: Sequence[str]) -> list[str]:
-    """Lines of that step and before; what comes after one that was cut off goes with it."""
-    kept = []
-    for line in lines:
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            break
-        if entry["step"] <= step:
-            kept.append(line)
-    return kept
+    rows = {name: WRITERS[name] for name in named(log)} if active else {}
+    return Several(
+        vital=tuple(row.open(folder, restored_step) for row in rows.values() if row.vital),
+        others=tuple(
+            Aside(name, functools.partial(row.open, folder, restored_step))
+            for name, row in rows.items()
+            if not row.vital
+        ),
+    )

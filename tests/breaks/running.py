@@ -82,7 +82,7 @@ BREAKS = {
     ),
     "a NaN spoils the means of a line": Break("training/writers.py", "if not np.isfinite(added):", "if False:", LOGS),
     "lines after a restored step stay": Break(
-        "training/writers.py", "_up_to(-1 if restored_step is None else restored_step, old)", "old", LOGS
+        "training/loggers/json_lines.py", "_up_to(-1 if restored_step is None else restored_step, old)", "old", LOGS
     ),
     # Checkpoints
     "checksums are not compared": Break(

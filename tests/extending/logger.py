@@ -1,12 +1,12 @@
 """A logger of one's own: the training loss as a table, loss.csv in the stage's folder, a line `step,loss` each.
 
-One line makes it one of a run's loggers: WRITERS["loss_csv"] = LOSS_CSV.
+One line makes it a word of config.log.writers: WRITERS["loss_csv"] = LOSS_CSV.
 """
 
 from collections.abc import Mapping, Sequence
 
 from semivit_jax.files import Lines, Path
-from semivit_jax.training.writers import Row
+from semivit_jax.training.loggers.spec import Row
 
 
 class LossCsv:
@@ -26,4 +26,4 @@ def up_to(step: int, lines: Sequence[str]) -> list[str]:
     return [line for line in lines if "," in line and int(line.partition(",")[0]) <= step]
 
 
-LOSS_CSV = Row(on=lambda log: True, open=LossCsv)
+LOSS_CSV = Row(LossCsv)

@@ -52,8 +52,10 @@ A family of models says how its networks are made, cut into groups for the optim
 
 LOGGER = """\
 A logger is given the numbers of every step that is logged or evaluated, once; its contract is `Writer` and `Row` in
-`training/writers.py`. It is opened at every start, in the stage's folder, and removes what it wrote after the step
-that the run goes on from. Of several hosts the first alone has loggers.
+`training/loggers/spec.py`. It is opened at every start, in the stage's folder, and removes what it wrote after the
+step that the run goes on from. It works in a thread of its own, so that one that fails or hangs is told in a line, and
+training goes on. Of several hosts the first alone has loggers. The key that chooses them is `config.log.writers`, here
+`--config.log.writers="('jsonl', 'loss_csv')"`.
 """
 
 FORMAT = """\

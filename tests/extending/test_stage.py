@@ -21,6 +21,7 @@ from semivit_jax.preflight.step import describe_batch
 from semivit_jax.recipes.planning import make_plan
 from semivit_jax.stages import STAGES
 from semivit_jax.training import writers
+from semivit_jax.training.loggers.spec import Row
 from semivit_jax.training.sharding import make_mesh
 from tests.compiled import quick_jit
 from tests.decoded import keep_decoded
@@ -40,7 +41,7 @@ FLAGS = [f"--config.{key}={value}" for key, value in {
     "model.variant": "vit_test2", "questions.epochs": STEPS / 2, "questions.base_lr": 1e-2,
     "questions.yes_weight": 1.5, "train.eval_every_epochs": 4.0, "train.eval_batch_size": 100,
     "train.agree_every_steps": 1, "checkpoint.save_every_steps": 5, "log.every_steps": 2,
-    "log.tensorboard": False, "train.compilation_cache": False,
+    "log.writers": ("jsonl", "loss_csv"), "train.compilation_cache": False,
 }.items()]  # fmt: skip
 
 
@@ -137,8 +138,9 @@ def test_an_f1_is_called_no_accuracy(finished, capsys):
 
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(finished, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setitem(writers.WRITERS, "stopper", writers.Row(on=lambda log: True, open=lambda *_: Stopper()))
-        assert semivit("train", RECIPE, f"--workdir={tmp_path / 'run'}", *FLAGS) == 75
+        patch.setitem(writers.WRITERS, "stopper", Row(lambda *_: Stopper(), vital=True))
+        stopped = "--config.log.writers=('jsonl', 'stopper', 'loss_csv')"
+        assert semivit("train", RECIPE, f"--workdir={tmp_path / 'run'}", *FLAGS, stopped) == 75
     assert max(line["step"] for line in logged(tmp_path / "run")) < STEPS
     assert semivit("train", RECIPE, f"--workdir={tmp_path / 'run'}", *FLAGS) == 0
     assert logged(tmp_path / "run") == logged(finished)

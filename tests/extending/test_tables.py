@@ -25,7 +25,7 @@ def semivit(*argv):
 
 
 def log(folder, steps, *, restored_step):
-    config = small_config(**{"log.tensorboard": False}).log
+    config = small_config(**{"log.writers": ("jsonl", "loss_csv")}).log
     opened = writers.open_writers(folder, config, active=True, restored_step=restored_step)
     for step in steps:
         opened.write(step, {"train/loss": step / 3})

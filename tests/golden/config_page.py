@@ -16,6 +16,7 @@ from semivit_jax.ops.optim import SCHEDULES
 from semivit_jax.recipes import keys
 from semivit_jax.stages import STAGES
 from semivit_jax.stages.supervised import SupervisedConfig
+from semivit_jax.training.writers import WRITERS
 from tests.golden.recipes import RECIPES, load
 
 HEAD = """\
@@ -44,7 +45,7 @@ UNITS = (
     (r"images_per_device$|batch_size$|group_size$", "images"),
     (r"max_pixels$|image_size$", "pixels"),
     (r"epochs$", "epochs"),
-    (r"steps$|window_steps$|in_a_row$", "updates"),
+    (r"steps$|profile_at$|window_steps$|in_a_row$", "updates"),
     (r"seconds$", "seconds"),
     (r"degrees$", "degrees"),
     (r"shift$", "share of the side"),
@@ -167,7 +168,9 @@ def _legal(name: str, key: keys.Key) -> str:
     words = [mark for mark in key.marks if not isinstance(mark, Mark | Range)]
     if name in ("pool", "posemb", "attention"):
         words.append(dict.fromkeys(word for f in families.FAMILIES.values() for word in f.legal[name]))
-    words += {"variant": [families.variants()], "schedule": [SCHEDULES], "stages": [STAGES]}.get(name, [])
+    words += {"variant": [families.variants()], "schedule": [SCHEDULES], "stages": [STAGES], "writers": [WRITERS]}.get(
+        name, []
+    )
     if words:
         return _words(words[0])
     ranges = [_range(mark) for mark in key.marks if isinstance(mark, Range)]

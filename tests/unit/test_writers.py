@@ -1,6 +1,5 @@
 """What is logged survives restarts: lines after the restored step go, windows continue."""
 
-import dataclasses
 import io
 import json
 import logging
@@ -52,37 +51,6 @@ def test_numbers_json_does_not_know_become_strings(tmp_path):
     writer.write(1, {"train/loss": float("nan")})
     writer.close()
     assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"step": 1, "train/loss": "nan"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Memory:
-    """A logger of this file's own."""
-
-    told: list
-
-    def write(self, step, values):
-        self.told.append((step, dict(values)))
-
-    def flush(self):
-        self.told.append("flushed")
-
-    def close(self):
-        self.told.append("closed")
-
-
-def test_a_logger_is_one_line_in_the_table(tmp_path, monkeypatch):
-    told = []
-    monkeypatch.setitem(
-        writers.WRITERS, "memory", writers.Row(on=lambda log: log.every_steps == 7, open=lambda *_: Memory(told))
-    )
-    open_writer(tmp_path, every_steps=8).close()
-    assert not told
-    writer = open_writer(tmp_path, every_steps=7)
-    writer.write(1, {"train/loss": 2.0})
-    writer.flush()
-    writer.close()
-    assert told == [(1, {"train/loss": 2.0}), "flushed", "closed"]
-    assert steps_in(tmp_path) == [1]
 
 
 @pytest.mark.parametrize("asked", [True, False])
