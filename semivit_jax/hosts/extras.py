@@ -11,12 +11,14 @@ EXTRAS = {  # name in setup.py: (module that it brings, what that is for)
     "cuda12": ("jax_cuda12_plugin", "NVIDIA GPUs, driver 525 or newer"),
     "tpu": ("libtpu", "TPUs, and `semivit plan` for them"),
     "gcs": ("gcsfs", "workdirs, imports and data in gs:// buckets"),
+    "heic": ("pi_heif", "photos of iPhones (.heic, .heif)"),
     "torch": ("torch", "weights in .pth and .ckpt files"),
     "onnx": ("onnx", "`semivit export --format=onnx`"),
     "wandb": ("wandb", "the logger wandb, Weights & Biases (config.log.writers)"),
     "mlflow": ("mlflow", "the logger mlflow, and its store on a disk (config.log.writers)"),
     "trackio": ("trackio", "the logger trackio (config.log.writers)"),
 }
+UNPINNED = ("trackio",)  # asks for an older Pillow than the pinned one; this package takes either
 
 
 def installed(extra: str) -> bool:
@@ -30,7 +32,8 @@ def install_line(extra: str) -> str:
     checkout = Path(__file__).parents[2]
     constraints = checkout / "requirements" / "constraints.txt"
     if constraints.exists():
-        return f"{pip} -c {shlex.quote(str(constraints))} -e {shlex.quote(f'{checkout}[{extra}]')}"
+        pins = "" if extra in UNPINNED else f" -c {shlex.quote(str(constraints))}"
+        return f"{pip}{pins} -e {shlex.quote(f'{checkout}[{extra}]')}"
     # Nothing says where the wheel came from, so what the extra stands for is named.
     return " ".join([pip, *map(shlex.quote, requirements(extra))])
 
