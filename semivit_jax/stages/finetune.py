@@ -35,8 +35,10 @@ def make_update(config: Config, plan: Plan, *, backend: str):
     def micro_loss(params: PyTree, batch: PyTree, draws: FinetuneDraws):
         images = see(batch["image"], draws.image, spec)
         targets = smoothed_target(batch["label"], plan.num_classes, section.label_smoothing, images.dtype)
-        images, targets = mixup.mix_labeled(images, targets, draws.mix, plan.group_size)
-        logits = network.logits(params, images, masks(draws.image))
+        with jax.named_scope("mixing"):
+            images, targets = mixup.mix_labeled(images, targets, draws.mix, plan.group_size)
+        with jax.named_scope("student"):
+            logits = network.logits(params, images, masks(draws.image))
         loss = cross_entropy(logits, targets).mean()
         return loss, {"loss": metrics.of(loss)}
 

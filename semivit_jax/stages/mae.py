@@ -69,7 +69,8 @@ def make_update(config: Config, plan: Plan, *, backend: str):
 
     def micro_loss(params: PyTree, batch: PyTree, draws: MaeDraws):
         images = see(batch["image"], draws.image, view)
-        output = autoencoder.apply(params, images, draws.noise)
+        with jax.named_scope("autoencoder"):
+            output = autoencoder.apply(params, images, draws.noise)
         patches = patchify(images, autoencoder.patch_size)
         total, removed = mae_loss(patches, output.pred, output.patch_mask, norm_pix=section.norm_pix_loss)
         loss = total / removed

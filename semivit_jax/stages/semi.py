@@ -83,9 +83,10 @@ def make_update(config: Config, plan: Plan, *, backend: str):
 
     def teach(state: TrainState, images: jax.Array, draws: ImageDraws) -> jax.Array:
         """The teacher's logits, read before this update; a student that teaches is in training mode (FixMatch)."""
-        if section.teacher == "ema":
-            return promote(network.logits(state.ema_params, images, None))
-        return promote(network.logits(state.params, images, masks(draws)))
+        with jax.named_scope("teacher"):
+            if section.teacher == "ema":
+                return promote(network.logits(state.ema_params, images, None))
+            return promote(network.logits(state.params, images, masks(draws)))
 
     def gather(state: TrainState, batch: PyTree, draws: SemiDraws) -> Evidence:
         """What the rule needs to know of one micro-step."""
@@ -113,17 +114,19 @@ def make_update(config: Config, plan: Plan, *, backend: str):
         labeled = see(batch["labeled"]["image"], draws.labeled, specs.labeled)
         strong = see_view("strong", batch["unlabeled"], draws.strong, specs.strong)
         targets = smoothed_target(batch["labeled"]["label"], num_classes, section.label_smoothing, labeled.dtype)
-        labeled, targets = mix_labeled(labeled, targets, draws.labeled_mix, group)
-        mixed = mix_pseudo(
-            strong,
-            pseudo,
-            draws.pseudo_mix,
-            kind=section.pseudo_mixup,
-            label_smoothing=section.label_smoothing,
-            group_size=group * plan.unlabeled_ratio,
-        )
+        with jax.named_scope("mixing"):
+            labeled, targets = mix_labeled(labeled, targets, draws.labeled_mix, group)
+            mixed = mix_pseudo(
+                strong,
+                pseudo,
+                draws.pseudo_mix,
+                kind=section.pseudo_mixup,
+                label_smoothing=section.label_smoothing,
+                group_size=group * plan.unlabeled_ratio,
+            )
 
-        logits, strong_logits = joined_forward(params, labeled, mixed.images, draws)
+        with jax.named_scope("student"):
+            logits, strong_logits = joined_forward(params, labeled, mixed.images, draws)
         loss_labeled = cross_entropy(logits, targets).mean()
         loss_unlabeled = (mixed.confidence_mask * cross_entropy(strong_logits, mixed.targets)).mean()
         loss = loss_labeled + section.unlabeled_weight * loss_unlabeled

@@ -177,10 +177,13 @@ def update(
         grads, (more_finite, more_found) = jax.lax.scan(micro_step, grads, rest)
         finite = finite & more_finite.all()
         found = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), found, more_found)
-    grads = jax.tree.map(lambda g: g / accum, grads)
-    grad_norm = optax.tree.norm(grads)
-    ok = finite & jnp.isfinite(grad_norm)
-    new_state = apply_gradients(state, optimizer, grads=grads, policy_state=policy_state, ema_decay=ema_decay, ok=ok)
+    with jax.named_scope("optimizer"):
+        grads = jax.tree.map(lambda g: g / accum, grads)
+        grad_norm = optax.tree.norm(grads)
+        ok = finite & jnp.isfinite(grad_norm)
+        new_state = apply_gradients(
+            state, optimizer, grads=grads, policy_state=policy_state, ema_decay=ema_decay, ok=ok
+        )
     found["grad_norm"] = metrics.of(grad_norm)
     found["lr"] = metrics.of(optimizer.lr(state.step))
     found["dropped"] = metrics.of(1.0 - ok)

@@ -25,6 +25,7 @@ from semivit_jax.hosts.identity import Process
 LEASE = ".lease.json"
 BEAT_SECONDS = 10.0
 WAIT_SECONDS = 60.0  # six beats: whoever is silent for so long is gone
+_ALIVE_SECONDS = 3 * BEAT_SECONDS  # within which a holder that is alive is heard of
 _LOOK_SECONDS = 1.0  # between two looks at another machine's lease
 _LOST = 1  # exit code of a holder whose lease another one has taken
 
@@ -75,6 +76,24 @@ def held(folder: Path) -> Iterator[None]:
         if first_host:
             beating.join()
             _release(folder, lease, made=made)
+
+
+def holder(folder: Path) -> Lease | None:
+    """Who holds the workdir; None where nobody does. One of another machine is given a few beats to show itself."""
+    found, _ = _read(folder)
+    here = identity.this_process()
+    if found is None or identity.is_gone(found.process, here):
+        return None
+    if identity.is_neighbour(found.process, here):
+        return found
+    limit = time.monotonic() + _ALIVE_SECONDS
+    with console.working(f"waiting for a sign of {found.process}"):
+        while time.monotonic() < limit:
+            time.sleep(_LOOK_SECONDS)
+            now, _ = _read(folder)
+            if now != found:
+                return now
+    return None
 
 
 def _take(folder: Path, lease: Lease) -> None:

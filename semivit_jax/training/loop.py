@@ -11,7 +11,6 @@ from semivit_jax import console
 from semivit_jax.checkpoints import workdir
 from semivit_jax.checkpoints.reading import CheckpointError
 from semivit_jax.checkpoints.saving import Saver
-from semivit_jax.data.pipeline import TrainBatches, train_batches
 from semivit_jax.hosts.agreement import any_host, fail_together, from_first_host, on_first_host, same_on_every_host
 from semivit_jax.hosts.stopping import INTERRUPTED, PREEMPTED, Stopped
 from semivit_jax.plan import Plan
@@ -21,9 +20,10 @@ from semivit_jax.training import guard, rollback, sharding, writers
 from semivit_jax.training.compiled import Compiled, compile_stage, stage_key
 from semivit_jax.training.evaluate import batches_of, evaluate
 from semivit_jax.training.pace import Laps, Pace
+from semivit_jax.training.profiling import Profiler
 from semivit_jax.training.progress import Progress, facts, shown, write_report
 from semivit_jax.training.rollback import Collapsed
-from semivit_jax.training.setup import Run, keep_plan
+from semivit_jax.training.setup import Run, keep_plan, open_batches
 from semivit_jax.training.start import start_state
 
 
@@ -95,6 +95,7 @@ class Loop:
         self.key = make_key()
         self.log_failure: OSError | None = None
         self.unwritten: dict[str, float] = {}  # logged of the present step
+        self.profiler = Profiler(run.workdir / self.plan.stage, run.config.log, active=run.first_host)
         self.pace = Pace(images_per_update=self.plan.batch_size * (1 + self.plan.unlabeled_ratio))
 
     def train(self, state: TrainState, laps: Laps, *, compiles: bool) -> None:
@@ -102,7 +103,7 @@ class Loop:
         config, total, name = self.run.config, self.plan.total_steps, self.plan.stage
         step, position = int(state.step), int(state.position)
         self.position, self.skipped = position, position - step  # skipped by rollbacks, constant from here on
-        batches = self.batches = self._open_batches(position)
+        batches = self.batches = open_batches(self.run, self.plan, position)
         spread = sharding.train_batch(self.run.mesh)
         pending, first = None, True
         try:
@@ -113,6 +114,7 @@ class Loop:
                     laps.lap("first batch")
                     if compiles:
                         console.say(f"{name}: compiling the step (once per start; minutes for a large model) ...")
+                self.profiler.before_update(step, state)
                 with console.working("compiling", active=first and compiles):
                     state, found = self.compiled.train_step(state, batch, self.key)
                 if first:  # the call compiles, and returns while the step runs
@@ -143,17 +145,7 @@ class Loop:
                     raise Stopped(exit_code, f"{name}: stopped and saved at step {step} of {total}")
         finally:
             batches.close()
-
-    def _open_batches(self, position: int) -> TrainBatches:
-        return train_batches(
-            self.run.task,
-            self.run.config.data,
-            self.plan,
-            seed=self.run.config.seed,
-            position=position,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        )
+            self.profiler.close()
 
     def _agreed_stop(self, step: int) -> int:
         """Exit code all hosts agree on, 0 to go on; one host alone need not ask the others."""
@@ -211,6 +203,7 @@ class Loop:
         self.line.show(step, values, undefined={f"train/{k}" for k in self.progress.window.empty()})
         self.progress.window.reset()
         self.pace.restart()
+        self.profiler.look()
 
     def _write(self, step: int) -> None:
         """Gives all writers what has been logged of a step."""

@@ -31,7 +31,11 @@ def case_of(stage):
 @functools.cache
 def program(stage):
     compiled, inputs = describe(case_of(stage))
-    return compiled, compiled.train_step.lower(*inputs).compile(compiler_options=QUICK)
+    jax.config.update("jax_compilation_cache_include_metadata_in_key", True)  # a cached one may have names of before
+    try:
+        return compiled, compiled.train_step.lower(*inputs).compile(compiler_options=QUICK)
+    finally:
+        jax.config.update("jax_compilation_cache_include_metadata_in_key", False)
 
 
 def nbytes(tree):
@@ -47,6 +51,24 @@ def test_nothing_leaves_the_device_inside_the_step(stage):
 def test_every_state_buffer_is_donated(stage):
     compiled, step = program(stage)
     assert step.memory_analysis().alias_size_in_bytes == nbytes(compiled.target)
+
+
+SCOPES = {
+    "mae": {"autoencoder", "optimizer"},
+    "finetune": {"mixing", "student", "optimizer"},
+    "semi": {"teacher", "mixing", "student", "optimizer"},
+}
+
+
+@COMPILED
+def test_the_parts_of_a_step_have_names_in_a_trace(stage):
+    """A profile is read by them; what is computed backwards carries them inside `transpose(jvp(...))`."""
+    names = re.findall(r'op_name="([^"]*)"', program(stage)[1].as_text())
+    parts = [set(re.split(r"[/()]+", name)) for name in names]
+    assert {scope for scope in set().union(*SCOPES.values()) if any(scope in found for found in parts)} == SCOPES[stage]
+    learning = SCOPES[stage] & {"student", "autoencoder"}
+    assert any({"transpose", *learning} <= found for found in parts)
+    assert not any({"transpose", "teacher"} <= found for found in parts)
 
 
 @STAGES
