@@ -51,7 +51,7 @@ class Profiler:
         if not self._active or self._until:
             return
         steps = self._log.profile_steps if done + 1 == self._log.profile_at else self._wanted
-        if steps:
+        if steps > 0:
             self._wanted = 0
             self._begin(done, steps, state)
 

@@ -71,6 +71,11 @@ def test_a_wheel_names_what_an_extra_stands_for(tmp_path, monkeypatch):
     assert extras.install_line("onnx").endswith(" -m pip install 'onnx>=1.17'")
 
 
+def test_what_refuses_the_pinned_versions_is_installed_without_them():
+    assert "-c " not in extras.install_line("trackio")
+    assert "-c " in extras.install_line("wandb")
+
+
 def test_a_run_says_on_what_it_runs_and_warns_before_it_begins(monkeypatch, tmp_path, capsys):
     def begins(config, folder):
         print("begins")
@@ -106,7 +111,7 @@ def test_the_doctor_tells_what_a_report_needs(capsys, monkeypatch, tmp_path):
     assert rows["compiled programs"].endswith(" GiB free")
     assert rows["[torch]"].startswith("installed")
     assert rows["[onnx]"].startswith("missing")
-    assert rows[""] == extras.install_line("onnx")  # the last
+    assert rows[""] == extras.install_line("trackio")  # the last
     assert rows["matmul"].startswith("1024 x 1024, float32: right, ")
     assert rows["attention, xla"].startswith("8 images of 197 tokens, float32: right, ")
     assert "hf_secret" not in str(rows)
