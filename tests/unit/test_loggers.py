@@ -8,6 +8,7 @@ import types
 
 import pytest
 
+from semivit_jax import main
 from semivit_jax.config import ConfigError, to_dict
 from semivit_jax.hosts import extras, stopping
 from semivit_jax.hosts.redact import redacted
@@ -171,6 +172,27 @@ def test_a_logger_that_hangs_is_left_behind(stage, add, warnings, monkeypatch):
     assert steps_in(stage) == list(range(1, 9))
     assert stopping.waits_for_nobody()  # its library may hold the process at the very end, too
     released.set()
+
+
+def test_a_logger_that_was_left_behind_does_not_hold_the_process_at_its_end(monkeypatch):
+    left = []
+    monkeypatch.setattr(stopping, "_left_behind", threading.Event())
+    monkeypatch.setattr(stopping, "end_within", lambda seconds, exit_code: left.append(exit_code))
+    for expected in ([], [0]):
+        with pytest.raises(SystemExit):
+            main.leave(0)
+        assert left == expected
+        stopping.wait_for_nobody()
+
+
+def test_what_an_error_says_is_cut(stage, add, warnings):
+    def opened(*_):
+        raise RuntimeError("no " * 500)
+
+    add(opened)
+    train(stage, "jsonl", "own", steps=[])
+    (line,) = warnings()
+    assert len(line) < 400
 
 
 def test_a_flush_waits_until_a_slow_logger_has_kept_all(stage, add, warnings):

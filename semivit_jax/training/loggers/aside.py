@@ -16,7 +16,7 @@ WAITING = 1000  # steps whose numbers wait for a logger; of later ones they are 
 FLUSH_SECONDS = 30.0  # for which a checkpoint is not sealed, because its numbers are not kept yet
 CLOSE_SECONDS = 10.0  # for which the end of a stage waits
 _LOOK_SECONDS = 0.05
-_LONGEST = 300  # signs of what an error says
+_LONGEST = 200  # signs of what an error says
 _log = logging.getLogger(__name__)
 
 
@@ -95,7 +95,8 @@ class Aside:
                     item.set()
             writer.close()
         except (Exception, SystemExit) as error:  # whatever a service has to say
-            told = redacted(f"{type(error).__name__}: {error}")[:_LONGEST]
+            told = redacted(f"{type(error).__name__}: {error}")
+            told = told if len(told) <= _LONGEST else f"{told[:_LONGEST]}..."
             self._warn(f"failed and gets no more numbers until the next start ({told})")
         finally:
             self._ended.set()
