@@ -1,4 +1,4 @@
-"""Set up a stage before its first step: the Run it belongs to, and its plan."""
+"""Set up a stage before its first step: the Run it belongs to, its plan, and its batches."""
 
 import dataclasses
 from typing import Any
@@ -8,12 +8,14 @@ import jax
 from semivit_jax import console
 from semivit_jax.config import Config
 from semivit_jax.data.dataset import TaskData
+from semivit_jax.data.pipeline import TrainBatches, train_batches
 from semivit_jax.files import Path, read_json, write_json
 from semivit_jax.hosts import agreement
 from semivit_jax.hosts.stopping import StopRequest
 from semivit_jax.plan import Plan, to_dict
 from semivit_jax.recipes.planning import fit_batch, make_plan
 from semivit_jax.stages import make_stage
+from semivit_jax.training.goodput import Book
 from semivit_jax.words import counted
 
 PyTree = Any
@@ -28,6 +30,7 @@ class Run:
     task: TaskData
     mesh: jax.sharding.Mesh
     stop: StopRequest
+    book: Book
 
     @property
     def first_host(self) -> bool:
@@ -64,6 +67,19 @@ def keep_plan(run: Run, plan: Plan) -> None:
     agreement.on_first_host(lambda: write_json(_path(run, plan.stage), to_dict(plan)))
     for deviation in plan.deviations:
         console.say(f"{plan.stage}: the recipe is adapted, on {counted(plan.num_devices, 'device')}: {deviation}")
+
+
+def open_batches(run: Run, plan: Plan, position: int) -> TrainBatches:
+    """This host's batches of a stage, from `position` on."""
+    return train_batches(
+        run.task,
+        run.config.data,
+        plan,
+        seed=run.config.seed,
+        position=position,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
 
 
 def _path(run: Run, stage: str) -> Path:
