@@ -22,8 +22,8 @@ def check_stored(raw: Mapping[str, Any]) -> Config:
     if isinstance(data, Mapping):  # no class had another name
         raw = {**raw, "data": {"renamed": "", **data}}
     train = raw.get("train")
-    if isinstance(train, Mapping):  # batches that images do not fill were refused
-        raw = {**raw, "train": {"lower_batch_to_fit": False, **train}}
+    if isinstance(train, Mapping):  # batches that images do not fill were refused, and no hang was told of
+        raw = {**raw, "train": {"lower_batch_to_fit": False, "hang_minutes": 0.0, **train}}
     mae = raw.get("mae")
     if isinstance(mae, Mapping):  # two keys that pre-training never read
         raw = {**raw, "mae": {k: v for k, v in mae.items() if k not in ("layer_decay", "drop_path_rate")}}

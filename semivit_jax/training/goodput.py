@@ -153,6 +153,10 @@ class Book:
         """`of_steps` of the present stage, up to this moment."""
         return of_steps(self.now(), self.stage)
 
+    def waited(self) -> float:
+        """Seconds in the present phase."""
+        return self._clock() - self.since
+
     def now(self) -> Account:
         """The account up to this moment; another thread may ask."""
         return spend(self.account, self.stage, self.phase, self._clock())

@@ -22,7 +22,7 @@ from semivit_jax.plan import Plan
 from semivit_jax.recipes import label
 from semivit_jax.recipes.keys import unmarked
 from semivit_jax.stages import STAGES, label_free
-from semivit_jax.training import goodput, lease, sharding, summary
+from semivit_jax.training import goodput, lease, sharding, summary, watchdog
 from semivit_jax.training.claim import claim
 from semivit_jax.training.goodput import Book
 from semivit_jax.training.loop import run_stage
@@ -61,7 +61,7 @@ def train(config: Config, folder: Path, *, notes: Sequence[str] = ()) -> None:
     console.say(f"Runs on {devices.running_on()}")
     if unused := devices.left_unused():
         console.say(f"warning: {unused}")
-    with lease.held(folder):
+    with lease.held(folder), watchdog.watching(book, folder, minutes=config.train.hang_minutes):
         _train_held(config, folder, book)
 
 
