@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import IO
 
 from absl import flags
 
@@ -17,6 +18,7 @@ from semivit_jax.hosts.stopping import INTERRUPTED, PREEMPTED, StopRequest
 
 ERROR = 1
 _LOOK_SECONDS = 0.1
+_TRAIN = (sys.executable, "-m", "semivit_jax.main", "train")
 
 Start = Callable[[Member, int], subprocess.Popen[str]]  # (member, its place among those that run) -> its process
 
@@ -66,18 +68,21 @@ def starting(root: os.PathLike[str], places: Sequence[Mapping[str, str]]) -> Sta
       root: folder of the sweep.
       places: environment of each place for one that runs. With several, lines are printed behind a member's number.
     """
+    quiet = ["--quiet"] if console.is_hushed() else []
+    output = (subprocess.PIPE, subprocess.STDOUT) if len(places) > 1 else (None, None)
 
     def start(member: Member, place: int) -> subprocess.Popen[str]:
-        console.say(f"member {member.number}: {member.name}")
+        _say(f"member {member.number}: {member.name}")
         process = subprocess.Popen(
-            [*_TRAIN, *member.arguments, f"--workdir={os.fspath(root)}/{member.name}", *_QUIET[: console.is_hushed()]],
+            [*_TRAIN, *member.arguments, f"--workdir={os.fspath(root)}/{member.name}", *quiet],
             env=os.environ | places[place],
-            start_new_session=True,  # Ctrl-C comes to all of a terminal; this process tells them, once
+            stdout=output[0],
+            stderr=output[1],
             text=True,
-            **(_PIPED if len(places) > 1 else {}),
+            start_new_session=True,  # Ctrl-C comes to all of a terminal; this process tells them, once
         )
         if process.stdout is not None:
-            threading.Thread(target=_print_lines, args=(member.number, process), daemon=True).start()
+            threading.Thread(target=_print_lines, args=(member.number, process.stdout), daemon=True).start()
         return process
 
     return start
@@ -109,14 +114,8 @@ def places(jobs: int, environ: Mapping[str, str], find: Callable[[], Machine]) -
     return [{"CUDA_VISIBLE_DEVICES": ",".join(gpus[i * each : (i + 1) * each])} if each else {} for i in range(jobs)]
 
 
-_TRAIN = (sys.executable, "-m", "semivit_jax.main", "train")
-_QUIET = ("--quiet",)
-_PIPED = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-
-
-def _print_lines(number: int, process: subprocess.Popen[str]) -> None:
-    assert process.stdout is not None
-    with process.stdout as lines:
+def _print_lines(number: int, lines: IO[str]) -> None:
+    with lines:
         for line in lines:
             print(f"[{number}] {line}", end="", flush=True)
 
@@ -124,4 +123,9 @@ def _print_lines(number: int, process: subprocess.Popen[str]) -> None:
 def _tell_end(member: Member, code: int, *, stopping: bool) -> None:
     if code and not stopping:
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        console.say(f"member {member.number}: {member.name} {how}; the others go on")
+        _say(f"member {member.number}: {member.name} {how}; the others go on")
+
+
+def _say(line: str) -> None:
+    """Not as a run does: to learn which host it is on, jax would take the devices that the members need."""
+    print(line, flush=True)

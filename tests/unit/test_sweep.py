@@ -2,13 +2,13 @@
 
 import csv
 import json
-import os
 import signal
 import subprocess
 import sys
 import threading
 import time
 
+import jax
 import pytest
 
 from semivit_jax import files
@@ -141,6 +141,7 @@ def swept(tmp_path, monkeypatch, capsys):
         ran = []
         start = stand_in(tmp_path / "runs", lambda number: ran.append(number) or fate(number))
         monkeypatch.setattr(members, "starting", lambda root, places: start)
+        monkeypatch.setattr(jax, "process_index", lambda: pytest.fail("a device was taken, which members need"))
         code = sweep.sweep([*arguments, f"--workdir={tmp_path / 'runs'}"])
         return code, ran, capsys.readouterr().out
 
@@ -311,12 +312,10 @@ def test_members_share_the_gpus():
 
 def test_the_process_is_started_with_the_members_arguments(tmp_path, monkeypatch):
     """As `semivit train`, away from the terminal's own Ctrl-C."""
-    code = "import os, sys, json; json.dump([sys.argv[1:], os.getsid(0) != int(sys.argv[0] or 0)], open('said', 'w'))"
+    code = "import os, sys, json; json.dump([sys.argv[1:], os.getsid(0) == os.getpid()], open('said', 'w'))"
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(members, "_TRAIN", (sys.executable, "-S", "-c", code))
-    start = members.starting(files.path("runs"), [{}])
-    process = start(members_of(*TWO)[1], 0)
-    assert process.wait() == 0
-    assert os.getsid(0) != process.pid
-    (arguments, _) = json.loads((tmp_path / "said").read_text())
+    assert members.starting(files.path("runs"), [{}])(members_of(*TWO)[1], 0).wait() == 0
+    arguments, own_session = json.loads((tmp_path / "said").read_text())
     assert arguments[1:] == ["--config.semi.base_lr=2e-3", "--workdir=runs/1_base_lr=0.002"]
+    assert own_session
