@@ -88,7 +88,7 @@ def test_names_can_be_read_and_are_safe():
     ("arguments", "told"),
     [
         (["--set=semi.base_lrr=1"], "unknown key config.semi.base_lrr; did you mean config.semi.base_lr?"),
-        (["--set=seed=0,x"], "x must be a whole number"),
+        (["--set=seed=0,x"], "'x' must be a whole number"),
         (["--set=semi.base_lr=-1"], "config.semi.base_lr is -1.0; it must be at least 0"),
         (["--set=seed=0", "--set=seed=1"], "--set seed is given twice; put all its values behind one"),
         (["--set=seed=0,1", "--config.seed=3"], "seed has values by --set and one by --config.seed"),
