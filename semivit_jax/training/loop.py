@@ -46,7 +46,8 @@ def run_stage(run: Run, plan: Plan) -> None:
         with book.during("restoring"):
             state, progress, restored_step = start_state(run, compiled, folder)
         book.go_back(progress.spent)
-        same_on_every_host({"step": str(state.step), "position": str(state.position)})
+        with book.during("agreeing"):
+            same_on_every_host({"step": str(state.step), "position": str(state.position)})
         laps.lap("new state" if restored_step is None else "restore")
         writer = writers.open_writers(folder, run.config.log, active=run.first_host, restored_step=restored_step)
         line = console.ProgressLine(name, plan.total_steps, active=run.first_host, shown=shown(name))
