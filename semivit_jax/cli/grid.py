@@ -123,7 +123,7 @@ def divided(text: str) -> list[str]:
 def _axis(text: str) -> Axis:
     key, equals, values = text.partition("=")
     if not key or not equals:
-        raise flags.Error(f"--set {text}: legal is KEY=VALUE,VALUE, as in --set semi.base_lr=1e-3,2e-3")
+        raise flags.Error(f"--set {text}: legal is KEY=VALUE,VALUE, as in --set seed=0,1,2")
     try:
         found = divided(values)
     except ValueError as error:
