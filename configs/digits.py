@@ -120,6 +120,7 @@ def get_config(text: str = "") -> ConfigDict:
                 deterministic=False,
                 compilation_cache=True,
                 agree_every_steps=10,
+                hang_minutes=30.0,
                 max_nonfinite_in_a_row=10,
                 collapse_window_steps=50,
                 collapse_mask_rate_share=0.1,

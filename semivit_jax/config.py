@@ -170,6 +170,9 @@ class TrainConfig:
     deterministic: bool  # bit-identical repeats on GPU, slower
     compilation_cache: bool  # keep compiled programs in the user's cache folder, or JAX_COMPILATION_CACHE_DIR
     agree_every_steps: Annotated[int, AT_LEAST_ONE]  # updates between questions to all hosts whether to stop
+    # Minutes without a step after which a process says where it waits; after twice as many a GPU's process that waits
+    # for others ends. 0: neither.
+    hang_minutes: Annotated[float, NOT_NEGATIVE]
     # Updates dropped for NaN or infinity in a row, after which the run stops.
     max_nonfinite_in_a_row: Annotated[int, AT_LEAST_ONE]
     collapse_window_steps: Annotated[int, AT_LEAST_ONE]  # updates over which the guard averages

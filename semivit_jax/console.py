@@ -42,6 +42,11 @@ def hush() -> None:
     _quiet = True
 
 
+def is_hushed() -> bool:
+    """Whether `hush` was called, which processes that this one starts must be told."""
+    return _quiet
+
+
 def track(items: Iterable[_Item], title: str, *, total: int) -> Iterator[_Item]:
     """The items, while `counting` shows how many have been worked on."""
     with counting(title, total=total) as count:

@@ -11,6 +11,7 @@ from semivit_jax.hosts import printing, stopping
 
 COMMANDS = {  # name: (module:function that takes the arguments after the name and returns an exit code, what it does)
     "train": ("semivit_jax.cli.train:train", "run the stages of a config: --config=FILE[:ARGS] --workdir=DIR"),
+    "sweep": ("semivit_jax.cli.sweep:sweep", "a grid of runs: --config=FILE --set KEY=VALUE,VALUE --workdir=DIR"),
     "split": ("semivit_jax.cli.split:split", "draw a labeled subset and write it: --config=FILE --out=LIST"),
     "prepare": ("semivit_jax.cli.prepare:prepare", "raw images to a TFDS dataset: SOURCE --name NAME --data_dir DIR"),
     "import": (

@@ -12,7 +12,7 @@ from semivit_jax import files
 from semivit_jax.config import Config
 from semivit_jax.recipes.find import FLAG, asks_for_help, help_text, with_paths
 
-_EXAMPLES = {"config": "FILE", "workdir": "DIR", "out": "FILE", "topology": "NAME"}
+_EXAMPLES = {"config": "FILE", "workdir": "DIR", "out": "FILE", "topology": "NAME", "set": "KEY=VALUE,VALUE"}
 
 
 class Given(NamedTuple):

@@ -33,6 +33,15 @@ def marks() -> dict[str, tuple[Any, ...]]:
     return _marks(Config, "", ())
 
 
+def kind(key: str) -> Any:
+    """Type of a key by its dotted name; of one in a section that a config may lack, that of the key itself."""
+    section, *rest = key.split(".")
+    found = of_section(Config)[section].kind
+    for name in rest:
+        found = of_section(_sections(found)[0])[name].kind
+    return found
+
+
 def unmarked(config: Config, mark: Mark) -> dict[str, Any]:
     """The flattened config without the keys that carry a mark."""
     beside = marks()
@@ -58,12 +67,14 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 def _marks(section: type, prefix: str, inherited: tuple[Any, ...]) -> dict[str, tuple[Any, ...]]:
     found = {}
     for name, key in of_section(section).items():
-        beside = (*inherited, *key.marks)
-        inner = [
-            k for k in (key.kind, *typing.get_args(key.kind)) if isinstance(k, type) and dataclasses.is_dataclass(k)
-        ]
+        beside, inner = (*inherited, *key.marks), _sections(key.kind)
         found |= _marks(inner[0], f"{prefix}{name}.", beside) if inner else {prefix + name: beside}
     return found
+
+
+def _sections(kind: Any) -> list[type]:
+    """The section that a type is, or may be; none where it is a value's."""
+    return [k for k in (kind, *typing.get_args(kind)) if isinstance(k, type) and dataclasses.is_dataclass(k)]
 
 
 def _plain(value: Any) -> Any:

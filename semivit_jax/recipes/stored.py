@@ -22,8 +22,8 @@ def check_stored(raw: Mapping[str, Any]) -> Config:
     if isinstance(data, Mapping):  # no class had another name
         raw = {**raw, "data": {"renamed": "", **data}}
     train = raw.get("train")
-    if isinstance(train, Mapping):  # batches that images do not fill were refused
-        raw = {**raw, "train": {"lower_batch_to_fit": False, **train}}
+    if isinstance(train, Mapping):  # batches that images do not fill were refused, and no hang was told of
+        raw = {**raw, "train": {"lower_batch_to_fit": False, "hang_minutes": 0.0, **train}}
     log = raw.get("log")
     if isinstance(log, Mapping):  # loggers were these two, the second where it was asked for; there were no profiles
         writers = ("jsonl", "tensorboard") if log.get("tensorboard") else ("jsonl",)

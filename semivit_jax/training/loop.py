@@ -34,7 +34,8 @@ def run_stage(run: Run, plan: Plan) -> None:
     if from_first_host(workdir.is_done(folder)):
         console.say(f"{name}: finished already")
         return
-    started, laps = time.monotonic(), Laps()
+    started, laps, book = time.monotonic(), Laps(), run.book
+    book.begin(name)
     on_first_host(lambda: folder.mkdir(parents=True, exist_ok=True))
     keep_plan(run, plan)
     compiled = compile_stage(run.config, plan, run.mesh)
@@ -43,14 +44,18 @@ def run_stage(run: Run, plan: Plan) -> None:
     laps.lap("set-up")
     finished, new = False, True
     while not finished:
-        state, progress, restored_step = start_state(run, compiled, folder)
-        same_on_every_host({"step": str(state.step), "position": str(state.position)})
+        with book.during("restoring"):
+            state, progress, restored_step = start_state(run, compiled, folder)
+        book.go_back(progress.spent)
+        with book.during("agreeing"):
+            same_on_every_host({"step": str(state.step), "position": str(state.position)})
         laps.lap("new state" if restored_step is None else "restore")
         writer = writers.open_writers(folder, run.config.log, active=run.first_host, restored_step=restored_step)
         line = console.ProgressLine(name, plan.total_steps, active=run.first_host, shown=shown(name))
         loop = Loop(run, compiled, checkpoints, best, writer, line, progress, started)
         try:
-            loop.train(state, laps, compiles=new)
+            with book.during("training"):
+                loop.train(state, laps, compiles=new)
             finished = True
         except Collapsed as collapse:
             # Going back is a restart inside the process: the same code restores, logs and reads on.
@@ -69,6 +74,7 @@ def run_stage(run: Run, plan: Plan) -> None:
     checkpoints.close()
     best.close()
     on_first_host(lambda: workdir.mark_done(folder))
+    book.begin("")
 
 
 class Loop:
@@ -96,7 +102,7 @@ class Loop:
         self.log_failure: OSError | None = None
         self.unwritten: dict[str, float] = {}  # logged of the present step
         self.profiler = Profiler(run.workdir / self.plan.stage, run.config.log, active=run.first_host)
-        self.pace = Pace(images_per_update=self.plan.batch_size * (1 + self.plan.unlabeled_ratio))
+        self.pace = Pace(self.plan.batch_size * (1 + self.plan.unlabeled_ratio), run.book)
 
     def train(self, state: TrainState, laps: Laps, *, compiles: bool) -> None:
         """Runs to the last step; `laps` has timed the start so far, `compiles` where the first step is this stage's."""
@@ -115,7 +121,8 @@ class Loop:
                     if compiles:
                         console.say(f"{name}: compiling the step (once per start; minutes for a large model) ...")
                 self.profiler.before_update(step, state)
-                with console.working("compiling", active=first and compiles):
+                phase = self.run.book.during("compiling" if first else "training")
+                with console.working("compiling", active=first and compiles), phase:
                     state, found = self.compiled.train_step(state, batch, self.key)
                 if first:  # the call compiles, and returns while the step runs
                     laps.lap("compile")
@@ -123,6 +130,7 @@ class Loop:
                     self.pace.restart()
                     first = False
                 step, self.position = step + 1, self.position + 1
+                self.run.book.step = step
                 # The previous update's metrics are read while this one runs: the device never waits.
                 if pending is not None:
                     self._consume(*pending)
@@ -154,10 +162,11 @@ class Loop:
             return code
         if step % self.run.config.train.agree_every_steps:
             return 0
-        fail_together(self.best.failure or self.checkpoints.failure or self.log_failure)
-        if not any_host(code != 0):
-            return 0
-        return INTERRUPTED if any_host(code == INTERRUPTED) else PREEMPTED
+        with self.run.book.during("agreeing"):
+            fail_together(self.best.failure or self.checkpoints.failure or self.log_failure)
+            if not any_host(code != 0):
+                return 0
+            return INTERRUPTED if any_host(code == INTERRUPTED) else PREEMPTED
 
     def _consume(self, step: int, found: Any, *, evaluated_next: bool = False) -> None:
         """Adds one update's metrics to the windows, shows them to the guard, and logs when due.
@@ -197,6 +206,7 @@ class Loop:
             "train/epoch": step / self.plan.steps_per_epoch,
             "train/dropped_total": float(self.progress.history.dropped),
             **self.pace.values(),
+            **self.run.book.values(),
             "perf/bad_records": float(self.batches.bad_records),  # of this host since this start
         }
         self.unwritten = values
@@ -256,6 +266,7 @@ class Loop:
     def _facts(self, step: int) -> dict[str, Any]:
         now = time.monotonic()
         self.progress.seconds, self.clock = self.progress.seconds + now - self.clock, now
+        self.progress.spent = self.run.book.of_steps()
         return facts(self.run, self.plan, step, self.position, self.progress)
 
     def _save(self, step: int, state: TrainState) -> None:
@@ -286,5 +297,6 @@ class Loop:
 
     def wait(self) -> None:
         """Blocks until all that was saved is sealed. Collective."""
-        self.best.wait()
-        self.checkpoints.wait()
+        with self.run.book.during("saving"):
+            self.best.wait()
+            self.checkpoints.wait()

@@ -4,12 +4,14 @@ import contextlib
 import time
 from collections.abc import Iterator
 
+from semivit_jax.training.goodput import Book
+
 
 class Pace:
     """Times the loop. Rates are those of training alone: compilation and evaluation are left out, saving is not."""
 
-    def __init__(self, images_per_update: int):
-        self._images_per_update = images_per_update
+    def __init__(self, images_per_update: int, book: Book):
+        self._images_per_update, self._book = images_per_update, book
         self.restart()
 
     def restart(self) -> None:
@@ -19,9 +21,13 @@ class Pace:
 
     @contextlib.contextmanager
     def time(self, what: str) -> Iterator[None]:
-        """Adds its block's time to `waiting` (for a batch), `saving` (what it kept the loop) or `evaluating`."""
+        """Adds its block's time to `waiting` (for a batch), `saving` (what it kept the loop) or `evaluating`.
+
+        They are phases of the run's book too.
+        """
         started = time.monotonic()
-        yield
+        with self._book.during(what):
+            yield
         self._seconds[what] += time.monotonic() - started
 
     def count_update(self) -> None:

@@ -8,8 +8,9 @@ import jax
 from semivit_jax import files
 from semivit_jax.config import Config
 from semivit_jax.data.sources.kept import cache_dir
-from semivit_jax.hosts import cluster
+from semivit_jax.hosts import cluster, stuck
 
+_PATIENCE = 2.0  # times the wait that is told as a hang: then a process ends that waits for the others of a sum
 _log = logging.getLogger(__name__)
 
 
@@ -17,6 +18,8 @@ def prepare_process(config: Config) -> None:
     """Everything that must happen before a device is touched: flags, cache, and the other hosts."""
     if config.train.deterministic:
         os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_gpu_deterministic_ops=true"
+    if config.train.hang_minutes:
+        stuck.limit_waits(_PATIENCE * 60.0 * config.train.hang_minutes)
     if config.train.compilation_cache:
         keep_programs()
     mesh = config.mesh

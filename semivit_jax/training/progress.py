@@ -24,12 +24,13 @@ class Progress:
     window: writers.Window  # metrics since the last log line
     last_epoch: writers.Window  # metrics of the final epoch
     seconds: float  # spent in this stage, over all starts
+    spent: dict[str, float]  # of it, what its steps took: `goodput.of_steps`
     best_score: float  # of the evaluations so far
     evaluation: dict[str, float]  # of the latest evaluation
 
 
 def fresh_progress(best_score: float) -> Progress:
-    return Progress(guard.History(), writers.Window(), writers.Window(), 0.0, best_score, {})
+    return Progress(guard.History(), writers.Window(), writers.Window(), 0.0, {}, best_score, {})
 
 
 def shown(stage: str) -> dict[str, str]:
@@ -74,6 +75,7 @@ def facts(run: Run, plan: Plan, step: int, position: int, progress: Progress) ->
         "window": progress.window.state(),
         "last_epoch": progress.last_epoch.state(),
         "seconds": progress.seconds,
+        "spent": progress.spent,
         best_key(plan.stage): progress.best_score,
         "evaluation": progress.evaluation,
     }

@@ -22,8 +22,9 @@ from semivit_jax.plan import Plan
 from semivit_jax.recipes import label
 from semivit_jax.recipes.keys import unmarked
 from semivit_jax.stages import STAGES, label_free
-from semivit_jax.training import lease, sharding, summary, writers
+from semivit_jax.training import goodput, lease, sharding, summary, watchdog, writers
 from semivit_jax.training.claim import claim
+from semivit_jax.training.goodput import Book
 from semivit_jax.training.loop import run_stage
 from semivit_jax.training.process import prepare_process
 from semivit_jax.training.setup import Run, check_stage, plan_stage
@@ -43,6 +44,7 @@ def train(config: Config, folder: Path, *, notes: Sequence[str] = ()) -> None:
     Raises:
       Stopped: asked to stop, after saving. Other errors as the parts raise them.
     """
+    book = goodput.Book(goodput.steady_clock())
     prepare_process(config)
     for line in notes:
         console.say(line)
@@ -60,8 +62,8 @@ def train(config: Config, folder: Path, *, notes: Sequence[str] = ()) -> None:
     console.say(f"Runs on {devices.running_on()}")
     if unused := devices.left_unused():
         console.say(f"warning: {unused}")
-    with lease.held(folder):
-        _train_held(config, folder)
+    with lease.held(folder), watchdog.watching(book, folder, minutes=config.train.hang_minutes):
+        _train_held(config, folder, book)
 
 
 def show_finished(config: Config, folder: Path) -> None:
@@ -79,7 +81,7 @@ def show_finished(config: Config, folder: Path) -> None:
     summary.print_summary(read_json(folder / "summary.json"))
 
 
-def _train_held(config: Config, folder: Path) -> None:
+def _train_held(config: Config, folder: Path, book: Book) -> None:
     """Trains in a workdir that no other run holds."""
     first_host = jax.process_index() == 0
     with contextlib.ExitStack() as on_error:
@@ -100,15 +102,16 @@ def _train_held(config: Config, folder: Path) -> None:
         if config.data.dataset == "own_folder" and pre_trains and not config.init_from:
             warn_of_few(len(task.split.training))
         with stopping.listening() as stop:
-            one = Run(config, folder, task, sharding.make_mesh(config.mesh.fsdp), stop)
+            one = Run(config, folder, task, sharding.make_mesh(config.mesh.fsdp), stop, book)
             plans = plan_stages(one)
             on_error.pop_all().close()
             one = dataclasses.replace(one, config=label.label_plans(config, plans))
-            for plan in plans:
-                run_stage(one, plan)
+            with goodput.kept(book, folder, first_host=first_host):
+                for plan in plans:
+                    run_stage(one, plan)
 
     def finish() -> None:
-        summary.print_summary(summary.summarise(one.config, task, folder))
+        summary.print_summary(summary.summarise(one.config, task, folder, book.now()))
         summary.say_next(one.config, folder)
         workdir.mark_done(folder)
 

@@ -15,6 +15,7 @@ from semivit_jax.hosts.stopping import StopRequest
 from semivit_jax.plan import Plan, to_dict
 from semivit_jax.recipes.planning import fit_batch, make_plan
 from semivit_jax.stages import make_stage
+from semivit_jax.training.goodput import Book
 from semivit_jax.words import counted
 
 PyTree = Any
@@ -29,6 +30,7 @@ class Run:
     task: TaskData
     mesh: jax.sharding.Mesh
     stop: StopRequest
+    book: Book
 
     @property
     def first_host(self) -> bool:

@@ -59,6 +59,7 @@ def start_state(run: Run, compiled: Compiled, folder: Path):
         writers.Window(facts["window"]),
         writers.Window(facts["last_epoch"]),
         facts["seconds"],
+        facts.get("spent", {}),  # which earlier versions did not write
         best_score,
         facts["evaluation"],
     )

@@ -1,7 +1,7 @@
 """Write summary.json, and print the table a run ends with."""
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.table import Table
@@ -11,13 +11,21 @@ from semivit_jax.config import Config, DataConfig
 from semivit_jax.data.dataset import TaskData
 from semivit_jax.files import Path, read_json, write_json
 from semivit_jax.stages import STAGES
+from semivit_jax.training import goodput
 from semivit_jax.words import counted
 
 BASELINES = {"LabelSpreading": "label_spreading", "SVM on the labeled images": "svm_labeled_only"}  # of the digits
 
 
-def summarise(config: Config, task: TaskData, folder: Path) -> dict[str, Any]:
-    """Writes and returns summary.json; the digits come with two baselines on the same split."""
+def summarise(config: Config, task: TaskData, folder: Path, account: goodput.Account) -> dict[str, Any]:
+    """Writes and returns summary.json; the digits come with two baselines on the same split.
+
+    Args:
+      config: of the run.
+      task: its data.
+      folder: its workdir.
+      account: of its time.
+    """
     reports = {s: read_json(folder / s / "report.json") for s in config.stages}
     entries = {s: {k: r[name] for k, name in STAGES[s].summary.items() if name in r} for s, r in reports.items()}
     for stage, found in reports.items():
@@ -38,6 +46,11 @@ def summarise(config: Config, task: TaskData, folder: Path) -> dict[str, Any]:
         "stages": entries,
         "baselines": baselines(task, config.data) if _accuracies_alone(config.stages) else {},
         "seconds": {**seconds, "total": sum(seconds.values())},
+        "goodput": {
+            "share": goodput.share(account),
+            "starts": account.starts,
+            "seconds": goodput.totals(account),
+        },
     }
     write_json(folder / "summary.json", summary)
     return summary
@@ -76,6 +89,18 @@ def print_summary(summary: dict[str, Any]) -> None:
     console.console.print(table)
     seconds = "  ".join(f"{k} {v:.0f}" for k, v in summary["seconds"].items())
     console.say(f"seconds: {seconds}")
+    if "goodput" in summary:  # runs of earlier versions do not know
+        console.say(_time_told(**summary["goodput"]))
+
+
+def _time_told(share: float, starts: int, seconds: Mapping[str, float]) -> str:
+    """Where the time since the first start went, the largest first, without what took none."""
+    rest = sorted((v, k) for k, v in seconds.items() if k != "training" and round(v))
+    parts = ", ".join(f"{name} {value:,.0f}" for value, name in reversed(rest))
+    whole = f"{sum(seconds.values()):,.0f} s since the first of {counted(starts, 'start')}"
+    return f"goodput: {share:.0%} of {whole} went into steps that count" + (
+        f"; seconds of the rest: {parts}" if parts else ""
+    )
 
 
 def say_next(config: Config, folder: Path) -> None:

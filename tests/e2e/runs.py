@@ -223,7 +223,7 @@ def logged(workdir: Path) -> dict[str, object]:
 
 
 def _steady(values: dict) -> dict:
-    return {k: v for k, v in values.items() if k != "seconds" and not k.startswith("perf/")}
+    return {k: v for k, v in values.items() if k not in ("seconds", "goodput") and not k.startswith("perf/")}
 
 
 def final_arrays(workdir: Path, stage: str) -> dict[str, np.ndarray]:

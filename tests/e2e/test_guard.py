@@ -72,6 +72,9 @@ def test_a_run_that_ends_right_after_a_rollback_goes_on_behind_the_span(run_semi
         run_semi(trouble, tmp_path / "ended", **ROLLBACK)
     monkeypatch.setattr(loop.rollback, "record", record)
     assert seen_positions(run_semi(trouble, tmp_path / "ended", **ROLLBACK)) == whole
+    found = json.loads((tmp_path / "ended" / "summary.json").read_text())["goodput"]
+    assert found["starts"] == 2
+    assert min(found["seconds"][part] for part in ("compiling", "training", "lost", "down")) > 0.0
 
 
 def test_rollbacks_that_do_not_help_end(run_semi, tmp_path):
@@ -100,3 +103,6 @@ def test_rates_are_those_of_training_alone(run_semi, monkeypatch):
     steps = [line["perf/step_seconds"] for line in lines if "train/loss" in line]
     assert len(steps) == TOTAL
     assert max(steps) < 0.9
+    evaluations = sum("val/acc1" in line for line in lines)
+    assert lines[-1]["perf/seconds_evaluating"] > evaluations - 1 > 5
+    assert lines[-1]["perf/seconds_training"] < 0.9 * TOTAL

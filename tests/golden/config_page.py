@@ -47,6 +47,7 @@ UNITS = (
     (r"epochs$", "epochs"),
     (r"steps$|profile_at$|window_steps$|in_a_row$", "updates"),
     (r"seconds$", "seconds"),
+    (r"minutes$", "minutes"),
     (r"degrees$", "degrees"),
     (r"shift$", "share of the side"),
     (r"labels_per_class$", "images per class"),

@@ -39,7 +39,7 @@ def write_run(folder, *, stage="finetune", keep_ema=True, best=False, **changes)
     folder.mkdir()
     write_json(folder / "config.json", config.to_dict(settings))
     plan = small_plan(stage)
-    run = Run(settings, folder, task, None, None)
+    run = Run(settings, folder, task, None, None, None)
     facts = progress.facts(run, plan, 3, 3, progress.fresh_progress(0.0))
     state = {"params": params} | ({"ema_params": ema_params} if keep_ema else {})
     for holder in ("checkpoints", *(["best"] if best else [])):

@@ -106,7 +106,7 @@ def inherited(finished, workdir: Path, origin: Path | str, class_names, stage="f
     """Params of a stage that starts from `origin`, on data with other names for the same number of classes."""
     settings = dataclasses.replace(finished[1], init_from=str(origin), stages=(stage,))
     (workdir / stage).mkdir()
-    run = Run(settings, workdir, dataclasses.replace(digits(), class_names=class_names), None, None)
+    run = Run(settings, workdir, dataclasses.replace(digits(), class_names=class_names), None, None, None)
     fresh = fresh_params(settings, stage, num_classes=10, seed=9)
     placed = jax.device_put(fresh, sharding.replicated(sharding.make_mesh(1)))
     compiled = types.SimpleNamespace(
@@ -189,7 +189,7 @@ def test_a_class_is_renamed_on_the_way_from_another_run_alone(finished, tmp_path
     names, settings = ("zero", *DIGITS[1:]), finished[1]
     data = dataclasses.replace(settings.data, renamed="0:zero")
     settings = dataclasses.replace(settings, data=data, init_from="elsewhere", stages=("finetune", "semi"))
-    run = Run(settings, tmp_path, dataclasses.replace(digits(), class_names=names), None, None)
+    run = Run(settings, tmp_path, dataclasses.replace(digits(), class_names=names), None, None, None)
     model = AS_BEFORE.ours
     first = start.crossing(run, "finetune", start.Origin("finetune", model, DIGITS))
     assert (first.rows.theirs, first.rows.new) == (tuple(range(10)), ())

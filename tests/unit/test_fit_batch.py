@@ -112,7 +112,7 @@ def test_where_no_batch_is_legal_it_says_what_would_be(stage, images, devices, w
 def test_a_restart_keeps_the_batch_it_began_with(tmp_path):
     """On other devices another batch would be the largest one, and no longer the same run."""
     config = small_config(**{"finetune.batch_size": 64, "train.lower_batch_to_fit": True})
-    run = Run(config, tmp_path, digits(), make_mesh(1), stop=None)  # pyright: ignore[reportArgumentType]
+    run = Run(config, tmp_path, digits(), make_mesh(1), stop=None, book=None)  # pyright: ignore[reportArgumentType]
     plan = plan_stage(run, "finetune")
     assert (plan.batch_size, plan.deviations[0][:52]) == (40, "batch of 40 labeled images instead of 64, which the ")
     (tmp_path / "finetune").mkdir()

@@ -10,6 +10,7 @@ import pytest
 from semivit_jax import files
 from semivit_jax.data.dataset import open_task
 from semivit_jax.main import COMMANDS
+from semivit_jax.training import goodput
 from semivit_jax.training import summary as report
 from tests.configs import small_config
 from tests.serve.runs import digits
@@ -18,6 +19,13 @@ REPORTS = {
     "finetune": {"val/acc1": 0.701, "seconds": 1.0, "published_acc1": 71.2},
     "semi": {"val/acc1": 0.75, "val_ema/acc1": 0.763, "seconds": 2.0, "published_acc1": 0.0},
 }
+ACCOUNT = goodput.Account(
+    spent={"": {"starting": 4.0}, "semi": {"training": 60.0, "compiling": 12.0}},
+    lost=20.0,
+    down=4.0,
+    starts=2,
+    until=0.0,
+)
 
 
 @pytest.fixture
@@ -27,7 +35,7 @@ def summary(tmp_path, monkeypatch):
         (tmp_path / stage).mkdir()
         (tmp_path / stage / "report.json").write_text(json.dumps(content))
     monkeypatch.setattr(report, "baselines", lambda task, data: {})
-    return report.summarise(small_config(stages=("finetune", "semi")), digits(), tmp_path)
+    return report.summarise(small_config(stages=("finetune", "semi")), digits(), tmp_path, ACCOUNT)
 
 
 def rows(text: str) -> dict[str, list[str]]:
@@ -54,7 +62,7 @@ def test_evaluated_on_validation_images_it_says_so(summary, tmp_path, capsys):
     """Without an evaluation split, the images kept back are held out, and belong to no training set."""
     config = small_config(stages=("finetune", "semi"), **{"data.eval_split": "", "data.validation_share": 0.2})
     task = open_task(config, workdir=None, label_free=("mae",))
-    found = report.summarise(config, task, tmp_path)
+    found = report.summarise(config, task, tmp_path, ACCOUNT)
     assert (found["num_train"], found["num_test"], found["evaluated_on"]) == (1150, 287, "validation")
     report.print_summary(found)
     assert "40 labeled of 1,150 training images, 287 validation images, seed 0" in capsys.readouterr().out
@@ -63,8 +71,16 @@ def test_evaluated_on_validation_images_it_says_so(summary, tmp_path, capsys):
     assert "1,437 training images, 360 test images" in capsys.readouterr().out
 
 
+def test_the_summary_tells_where_the_time_went(summary, capsys):
+    assert summary["goodput"]["share"] == 0.6
+    assert sum(summary["goodput"]["seconds"].values()) == 100.0
+    report.print_summary(summary)
+    told = "goodput: 60% of 100 s since the first of 2 starts went into steps that count; seconds of the rest: "
+    assert told + "lost 20, compiling 12, starting 4, down 4" in capsys.readouterr().out
+
+
 def test_the_summary_of_an_earlier_version_can_be_printed(summary, capsys):
-    del summary["evaluated_on"]
+    del summary["evaluated_on"], summary["goodput"]
     report.print_summary(summary)
     assert "360 evaluation images" in capsys.readouterr().out
 
