@@ -56,4 +56,4 @@ def test_flags_name_what_changed_and_apply_to_the_config():
 
 @pytest.mark.parametrize("remat", ["dots", "full"])
 def test_rematerialisation_is_never_taken_back(remat):
-    assert "none" not in {s.remat for s in nearby(Setting(remat, 1, 8), num_devices=4)}
+    assert "none" not in {s.remat for s in nearby(Setting(remat, 1, 8), most_fsdp=4)}
