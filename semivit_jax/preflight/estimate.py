@@ -108,7 +108,8 @@ def expected_sent_bytes(config: Config, plan: Plan, state: StateBytes) -> float:
 def expected_leaving_bytes(config: Config, plan: Plan, state: StateBytes, *, devices_per_slice: int) -> float:
     """Bytes of those that leave a slice in an update: the sum of gradients, as a ring of slices makes it.
 
-    Where a copy of the parameters lies on several slices, its gathers leave them as well.
+    Where a copy of the parameters lies on several slices, its gathers leave them as well. The TPU compiler sends more:
+    of arrays too small to be cut, every device of a slice sends the whole.
     """
     slices = plan.num_devices // devices_per_slice
     of_a_copy = max(1, config.mesh.fsdp // devices_per_slice)

@@ -56,7 +56,7 @@ def _between_slices(found: Answer) -> str:
     each = found.leaving_bytes * found.slices / found.devices
     amount = f"{mib(found.leaving_bytes)} leave each slice per step, {mib(each)} from each device"
     if found.leaving_bytes_source == ESTIMATE:
-        return f"{amount} (estimate: what the sharding of parameters needs)"
+        return f"{amount} (estimate, at least: what the sharding of parameters needs)"
     kinds = [f"{kind} {mib(total.leaving_bytes)}" for kind, total in found.collectives.items() if total.leaving_bytes]
     return f"{amount}: {', '.join(kinds)}"
 

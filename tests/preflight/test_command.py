@@ -49,7 +49,7 @@ def test_what_leaves_a_slice_does_not_grow_with_it_and_is_named(tmp_path, capsys
     (large,) = written(tmp_path, *flags, "--topology=v5e:4x4")
     assert (small["slices"], small["devices"], large["devices"]) == (4, 16, 64)
     assert small["leaving_bytes"] == large["leaving_bytes"] == large["memory"]["params"] / 2 * 2 * 3 / 4
-    for words in ("on 4 x v5e:2x2", "between slices", "leave each slice per step", "(estimate:"):
+    for words in ("on 4 x v5e:2x2", "between slices", "leave each slice per step", "(estimate, at least:"):
         assert words in shown
     (one,) = written(tmp_path, *flags, "--topology=v5e:4x4", "--slices=1")
     assert (one["slices"], one["leaving_bytes"]) == (1, 0)
@@ -198,14 +198,14 @@ def test_a_step_is_compiled_for_a_slice_without_a_tpu(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: pip install .[plan]")
 def test_sums_alone_travel_between_compiled_slices(tmp_path):
-    """About as many bytes as the estimate has; the compiler sends small arrays in full rows."""
+    """At least the bytes that are estimated; each of the 8 devices of a slice sends small arrays whole besides."""
     small = (*SMALL, "--config.mesh.fsdp=4", "--images=100000", "--labeled=100000")
     (row,) = written(tmp_path, *small, "--topology=v5e:2x4", "--slices=2", "--stage=finetune")
     (guess,) = written(tmp_path, *small, "--topology=v5e:2x4", "--slices=2", "--stage=finetune", "--nocompile")
     assert (row["compiled"], row["devices"]) == (True, 16)
     assert [kind for kind, total in row["collectives"].items() if total["leaving_bytes"]] == ["all-reduce"]
     assert "all-gather" in row["collectives"]
-    assert row["leaving_bytes"] == pytest.approx(guess["leaving_bytes"], rel=0.1)
+    assert guess["leaving_bytes"] <= row["leaving_bytes"] < 1.25 * guess["leaving_bytes"]
 
 
 @pytest.mark.slow
