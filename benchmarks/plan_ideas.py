@@ -59,7 +59,7 @@ CHANGES = (
 
 def compile_row(case: Case, change: Change) -> dict[str, Any]:
     """Compiles one step; bytes are one chip's, and loops count once in `bytes_accessed`."""
-    topology = parse(case.topology)
+    topology = parse(case.topology, slices=1)
     config = load_config(case)
     counts = image_counts(config, WORKED_OUT)
     config, _ = with_legal_batch(config, case.stage, topology.num_devices)

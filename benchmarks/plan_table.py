@@ -65,7 +65,7 @@ def load_config(case: Case) -> Config:
 
 def plan(case: Case, *, compiling: bool, note: str) -> Answer:
     """One row; where the recipe as it stands does not fit, with the nearest change that does."""
-    config, topology = load_config(case), parse(case.topology)
+    config, topology = load_config(case), parse(case.topology, slices=1)
     counts = image_counts(config, WORKED_OUT)
     guess = plan_one(config, case.stage, topology, counts, devices=None, note=note, tries=MAX_TRIES)
     if guess.change is not None and guess.change.setting is not None:

@@ -89,10 +89,14 @@ install() {
 # train: runs on all workers; `code` becomes the exit code of the run.
 #   gcloud joins the workers' codes into one of its own, so each worker prints its own too.
 train() {
-  local arguments output codes
+  local arguments output codes programs=""
   printf -v arguments ' %q' "--config=$config" "--workdir=$workdir" "${passed_on[@]}"
+  # Of places for compiled programs, a bucket alone means the same on the workers as here.
+  if [[ ${JAX_COMPILATION_CACHE_DIR:-} == gs://* ]]; then
+    printf -v programs 'JAX_COMPILATION_CACHE_DIR=%q ' "$JAX_COMPILATION_CACHE_DIR"
+  fi
   local command=("${tpu[@]}" ssh "${here[@]}" --worker=all
-    --command="cd $code_folder && bash launch/tpu_worker.sh train$arguments")
+    --command="cd $code_folder && ${programs}bash launch/tpu_worker.sh train$arguments")
   if "$dry_run"; then
     show "${command[@]}"
     return

@@ -11,8 +11,8 @@ from semivit_jax.config import Config, ConfigError
 from semivit_jax.files import write_json
 
 USAGE = (
-    "plan --config=FILE[:ARGS] --topology=v5e:16x16|gpu:8xH100|... [--stage=STAGE] [--out=JSON] [--nocompile]\n"
-    "       [--tries=N] [--images=N --labeled=N --classes=N]"
+    "plan --config=FILE[:ARGS] --topology=v5e:16x16|gpu:8xH100|... [--slices=N] [--stage=STAGE] [--out=JSON]\n"
+    "       [--nocompile] [--tries=N] [--images=N --labeled=N --classes=N]"
 )
 
 
@@ -37,7 +37,8 @@ def plan(argv: list[str]) -> int:
     asked = given.flags
     counts = GivenCounts(asked.images, asked.labeled, asked.classes)
     try:
-        found = plan_stages(config, stages, parse(asked.topology), counts, compiling=asked.compile, tries=asked.tries)
+        topology = parse(asked.topology, slices=asked.slices)
+        found = plan_stages(config, stages, topology, counts, compiling=asked.compile, tries=asked.tries)
     except (ConfigError, TopologyError) as error:  # batches, a mesh or a data set that do not fit the flags
         return usage_error("plan", error)
     for line in notes:
@@ -58,6 +59,7 @@ def _stages(chosen: str | None, config: Config) -> tuple[str, ...]:
 def _parser() -> argparse.ArgumentParser:
     parser = config_parser("plan")
     parser.add_argument("--topology")  # slice or host: v5e:16x16, v4:4x4x4, gpu:8xH100
+    parser.add_argument("--slices", type=int, default=1)  # so many of them; of a GPU topology, hosts
     parser.add_argument("--stage")  # one; all of the config's by default
     parser.add_argument("--out", type=output_file)  # JSON file to write; replaced if it exists
     parser.add_argument("--compile", nargs="?", const=True, default=True, type=boolean)  # where that is possible

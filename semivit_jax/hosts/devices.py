@@ -2,6 +2,8 @@
 
 import os
 import platform
+from collections.abc import Iterable
+from typing import Any
 
 import jax
 
@@ -11,13 +13,24 @@ from semivit_jax.words import counted
 
 
 def running_on() -> str:
-    """The devices of all processes, e.g. "8 x NVIDIA L4 (gpu), jax 0.11.2, Python 3.12.12"."""
+    """The devices of all processes, e.g. "8 x NVIDIA L4 (gpu) in 2 slices, jax 0.11.2, Python 3.12.12"."""
     names = [device.device_kind for device in jax.devices()]
     kinds = ", ".join(f"{names.count(name)} x {name}" for name in dict.fromkeys(names))
     # A CPU's device is called "cpu", as its platform is.
     platforms = "" if kinds.endswith(jax.default_backend()) else f" ({jax.default_backend()})"
     hosts = f" of {counted(jax.process_count(), 'process', 'processes')}" if jax.process_count() > 1 else ""
-    return f"{kinds}{platforms}{hosts}, jax {jax.__version__}, Python {platform.python_version()}"
+    slices = len(set(slices_of(jax.devices())))
+    several = f" in {slices} slices" if slices > 1 else ""
+    return f"{kinds}{platforms}{hosts}{several}, jax {jax.__version__}, Python {platform.python_version()}"
+
+
+def slices_of(devices: Iterable[Any]) -> list[int]:
+    """The slice of each device; devices of one slice have links of their own, between slices there is a network.
+
+    XLA numbers slices of TPUs, and of GPUs what NVLink joins: a host, or several. CPUs have no number, and are one
+    slice.
+    """
+    return [getattr(device, "slice_index", 0) for device in devices]
 
 
 def left_unused() -> str:

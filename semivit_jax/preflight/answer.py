@@ -11,11 +11,12 @@ from semivit_jax.plan import ImageCounts, Plan
 from semivit_jax.preflight import flops, search, step
 from semivit_jax.preflight.batch import with_legal_batch
 from semivit_jax.preflight.collectives import Collective, Total, find, totals
-from semivit_jax.preflight.estimate import Estimate, expected_sent_bytes, roofline
+from semivit_jax.preflight.estimate import Estimate, expected_leaving_bytes, expected_sent_bytes, roofline
 from semivit_jax.preflight.memory import estimated_temporaries, state_bytes
 from semivit_jax.preflight.search import Setting
 from semivit_jax.preflight.topology import Topology, libtpu_version
 from semivit_jax.recipes.planning import fit_batch, make_plan
+from semivit_jax.training.sharding import check_fsdp
 from semivit_jax.words import counted
 
 COMPILER, ESTIMATE = "compiler", "estimate"
@@ -69,8 +70,9 @@ class Answer:
     recipe: str
     stage: str
     model: str
-    topology: str
-    devices: int
+    topology: str  # of one slice
+    slices: int
+    devices: int  # of all slices
     fsdp: int
     remat: str
     batch_size: int  # labeled images in the semi stage
@@ -90,6 +92,8 @@ class Answer:
     largest_collectives: list[Collective]
     sent_bytes: float  # by one device per update
     sent_bytes_source: str
+    leaving_bytes: float  # a slice, per update, of those that its devices send
+    leaving_bytes_source: str
     model_flops: int  # of one update, over all devices
     estimate: Estimate
     change: Change | None
@@ -122,20 +126,26 @@ def plan_one(
     if families.of(config.model.variant).cost is None:
         covered = ", ".join(families.variants(lambda family: family.cost))
         raise ConfigError(f"config.model.variant is {config.model.variant!r}; plans cover {covered}")
+    per_slice = topology.devices_per_slice
+    slices = [device // per_slice for device in range(topology.num_devices)]
+    check_fsdp(config.mesh.fsdp, slices, platform=topology.chip.platform)
     config, changed = with_legal_batch(config, stage, topology.num_devices)
     config, lowered = fit_batch(config, stage, counts, num_devices=topology.num_devices, stored=None)
     changed = (*changed, *lowered)
     plan = make_plan(config, stage, counts, num_devices=topology.num_devices, stored_group_size=None)
     load = _load(config, plan, topology, devices)
     state = state_bytes(step.describe_state(config, plan))
-    sent, sent_source = expected_sent_bytes(config, plan, state), ESTIMATE
+    sent, source = expected_sent_bytes(config, plan, state), ESTIMATE
+    leaving = expected_leaving_bytes(config, plan, state, devices_per_slice=per_slice)
     if load.found is not None:
-        sent, sent_source = sum(c.sent_bytes for c in load.found), COMPILER
+        sent, source = sum(c.sent_bytes for c in load.found), COMPILER
+        leaving = sum(c.leaving_bytes for c in load.found)
     return Answer(
         recipe=config.log.recipe,
         stage=stage,
         model=config.model.variant,
         topology=topology.name,
+        slices=topology.slices,
         devices=topology.num_devices,
         fsdp=config.mesh.fsdp,
         remat=config.model.remat,
@@ -155,7 +165,9 @@ def plan_one(
         collectives=totals(load.found or []),
         largest_collectives=sorted(load.found or [], key=lambda c: -c.sent_bytes)[:LARGEST],
         sent_bytes=sent,
-        sent_bytes_source=sent_source,
+        sent_bytes_source=source,
+        leaving_bytes=leaving,
+        leaving_bytes_source=source,
         model_flops=flops.per_update(config, plan).total,
         estimate=roofline(config, plan, topology.chip, state, sent_bytes=sent),
         change=None if _fits(load) else _change(config, plan, topology, counts, devices, tries),
@@ -181,7 +193,7 @@ def _load(config: Config, plan: Plan, topology: Topology, devices: list[Any] | N
         compiled = step.compile_step(config, plan, devices)
     except step.OutOfMemory as error:
         return Load(of(error.needed_bytes - state.total, error.needed_bytes, COMPILER), None, error.seconds, True)
-    found = find(compiled.hlo_text)
+    found = find(compiled.hlo_text, slices=1)
     return Load(of(compiled.temporary_bytes, compiled.peak_bytes, COMPILER), found, compiled.seconds, False)
 
 
@@ -219,7 +231,7 @@ def _change(
         loads[setting] = load(setting, devices)
         return _fits(loads[setting])
 
-    found = search.nearest(start, num_devices=plan.num_devices, promising=promising, fits=fits, max_tries=tries)
+    found = search.nearest(start, most_fsdp=topology.devices_per_slice, promising=promising, fits=fits, max_tries=tries)
     by = "compiling" if devices is not None else "estimating"
     if found.setting is None:
         why = f"stopped after {counted(tries, 'try', 'tries')}" if found.gave_up else "nothing left to try"

@@ -100,9 +100,26 @@ def expected_sent_bytes(config: Config, plan: Plan, state: StateBytes) -> float:
     """
     fsdp, data = config.mesh.fsdp, plan.num_devices // config.mesh.fsdp
     rounded = state.total_params * activation_bytes(config) / 4
-    forward_only = sum(not one.backward for one in flops.passes(config, plan))
-    passes = 2 + (config.model.remat == "full") + forward_only
-    gathered = passes * rounded * (fsdp - 1) / fsdp
-    scattered = rounded * (fsdp - 1) / fsdp
+    cut = _gathers_and_scatter(config, plan) * rounded * (fsdp - 1) / fsdp
     summed = 2 * rounded / fsdp * (data - 1) / data
-    return plan.accum * (gathered + scattered + summed)
+    return plan.accum * (cut + summed)
+
+
+def expected_leaving_bytes(config: Config, plan: Plan, state: StateBytes, *, devices_per_slice: int) -> float:
+    """Bytes of those that leave a slice in an update: the sum of gradients, as a ring of slices makes it.
+
+    Where a copy of the parameters lies on several slices, its gathers leave them as well. The TPU compiler sends more:
+    of arrays too small to be cut, every device of a slice sends the whole.
+    """
+    slices = plan.num_devices // devices_per_slice
+    of_a_copy = max(1, config.mesh.fsdp // devices_per_slice)
+    rounded = state.total_params * activation_bytes(config) / 4
+    cut = _gathers_and_scatter(config, plan) * rounded * (of_a_copy - 1) / of_a_copy
+    summed = 2 * rounded / of_a_copy * (1 - of_a_copy / slices)
+    return plan.accum * (cut + summed)
+
+
+def _gathers_and_scatter(config: Config, plan: Plan) -> int:
+    """Times that cut parameters travel in a micro-step: gathered for every pass over them, their gradients cut once."""
+    forward_only = sum(not one.backward for one in flops.passes(config, plan))
+    return 3 + (config.model.remat == "full") + forward_only

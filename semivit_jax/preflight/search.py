@@ -47,14 +47,14 @@ class Found:
     gave_up: bool  # true when tries ran out before settings did
 
 
-def nearby(start: Setting, *, num_devices: int) -> list[Setting]:
+def nearby(start: Setting, *, most_fsdp: int) -> list[Setting]:
     """Every setting that needs less memory, nearest first.
 
     Near means few things changed, then few doublings; of equals, rematerialisation before sharding before smaller
     micro-steps, since that order costs the least time on a fast interconnect.
     """
     remats = REMAT[REMAT.index(start.remat) :]
-    shards = [n for n in _doublings(start.fsdp, num_devices) if num_devices % n == 0]
+    shards = [n for n in _doublings(start.fsdp, most_fsdp) if most_fsdp % n == 0]
     halvings = range(int(math.log2(start.images_per_device)) + 1)
     ranked = []
     for r, remat in enumerate(remats):
@@ -75,7 +75,7 @@ def _doublings(first: int, last: int) -> Iterator[int]:
 def nearest(
     start: Setting,
     *,
-    num_devices: int,
+    most_fsdp: int,
     promising: Callable[[Setting], bool],
     fits: Callable[[Setting], bool],
     max_tries: int,
@@ -84,13 +84,13 @@ def nearest(
 
     Args:
       start: what does not fit.
-      num_devices: of the topology.
+      most_fsdp: devices of a slice.
       promising: cheap check; false keeps a setting from being tried.
       fits: the real check, possibly minutes of compiling.
       max_tries: calls of `fits` at most.
     """
     tried: list[Setting] = []
-    for setting in nearby(start, num_devices=num_devices):
+    for setting in nearby(start, most_fsdp=most_fsdp):
         if not promising(setting):
             continue
         if len(tried) == max_tries:

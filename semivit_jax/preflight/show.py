@@ -13,7 +13,8 @@ from semivit_jax.words import counted
 
 def table(found: Answer) -> Table:
     """Everything an answer says; estimates are labelled as such."""
-    title = f"{found.recipe or found.model}, stage {found.stage}, on {found.topology}"
+    where = found.topology if found.slices == 1 else f"{found.slices} x {found.topology}"
+    title = f"{found.recipe or found.model}, stage {found.stage}, on {where}"
     shown = Table(title=title, show_header=False, title_justify="left")
     shown.add_column(justify="left", style="bold")
     shown.add_column(justify="left", overflow="fold")
@@ -42,10 +43,22 @@ def rows(found: Answer) -> Iterator[tuple[str, str]]:
         yield kind, f"{total.count} per step over {mib(total.bytes)}, {sent}"
     source = "" if found.sent_bytes_source != ESTIMATE else " (estimate: what the sharding of parameters needs)"
     yield "sent per step", f"{mib(found.sent_bytes)} by each device{source}"
+    if found.slices > 1:
+        yield "between slices", _between_slices(found)
     yield "model FLOPs", f"{found.model_flops:.3e} per step, all devices"
     yield from _estimates(found)
     if found.change is not None:
         yield "nearest change", found.change.text
+
+
+def _between_slices(found: Answer) -> str:
+    """What crosses the network between slices; the compiler's count, or an estimate that says so."""
+    each = found.leaving_bytes * found.slices / found.devices
+    amount = f"{mib(found.leaving_bytes)} leave each slice per step, {mib(each)} from each device"
+    if found.leaving_bytes_source == ESTIMATE:
+        return f"{amount} (estimate, at least: what the sharding of parameters needs)"
+    kinds = [f"{kind} {mib(total.leaving_bytes)}" for kind, total in found.collectives.items() if total.leaving_bytes]
+    return f"{amount}: {', '.join(kinds)}"
 
 
 def _batch(found: Answer) -> str:
@@ -60,7 +73,8 @@ def _batch(found: Answer) -> str:
 def _estimates(found: Answer) -> Iterator[tuple[str, str]]:
     e = found.estimate
     times = f"arithmetic {ms(e.compute_seconds)}, memory {ms(e.memory_seconds)}, links {ms(e.link_seconds)}"
-    yield "step time", f"{ms(e.step_seconds)} to {ms(e.step_seconds_serial)} (estimate, roofline; {times})"
+    slow = "; the network between slices counted like links inside" if found.slices > 1 else ""
+    yield "step time", f"{ms(e.step_seconds)} to {ms(e.step_seconds_serial)} (estimate, roofline; {times}{slow})"
     yield "images/s", f"{e.images_per_second:,.0f} (estimate, roofline bound by {e.bound_by})"
     yield "duration", f"{duration(e.hours)} (estimate, roofline; evaluation and input not counted)"
 

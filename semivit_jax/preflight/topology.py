@@ -29,21 +29,27 @@ class TopologyError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
-    """A TPU slice or a GPU host, as asked for.
+    """TPU slices or GPU hosts of one kind, as asked for.
 
     Attributes:
-      name: such as 'v5e:16x16' or 'gpu:8xH100'.
+      name: of one, such as 'v5e:16x16' or 'gpu:8xH100'.
       chip: of every device.
-      shape: sides of the slice's torus; (devices,) for GPUs.
+      shape: sides of a slice's torus; (devices,) for GPUs.
+      slices: how many there are, joined by a network that is slower than their own links; for GPUs, hosts.
     """
 
     name: str
     chip: Chip
     shape: tuple[int, ...]
+    slices: int
+
+    @property
+    def devices_per_slice(self) -> int:
+        return math.prod(self.shape)
 
     @property
     def num_devices(self) -> int:
-        return math.prod(self.shape)
+        return self.slices * self.devices_per_slice
 
     @property
     def compilable(self) -> bool:
@@ -63,26 +69,28 @@ class Topology:
         )
 
 
-def parse(text: str) -> Topology:
-    """'v5e:4x4', 'v4:4x4x4' or 'gpu:8xH100', the latter in lower case too.
+def parse(text: str, *, slices: int) -> Topology:
+    """'v5e:4x4', 'v4:4x4x4' or 'gpu:8xH100', the latter in lower case too; `slices` of them.
 
     Raises:
-      TopologyError: for another form, an unknown chip or a slice of the wrong dimension.
+      TopologyError: for another form, an unknown chip, a slice of the wrong dimension, or fewer than one of them.
     """
+    if slices < 1:
+        raise TopologyError(f"--slices={slices}; legal is a whole number from 1: slices, or hosts with GPUs")
     kind, _, size = text.partition(":")
     if kind.lower() == "gpu":
         found = re.fullmatch(r"([1-9]\d*)x(\w+)", size)
         chip = CHIPS.get(found[2].upper()) if found else None
         if not found or chip is None or chip.platform != "gpu":
             raise TopologyError(f"topology {text!r}: write gpu:NUMBERxCHIP with a chip of {_names('gpu')}")
-        return Topology(f"gpu:{found[1]}x{chip.name}", chip, (int(found[1]),))
+        return Topology(f"gpu:{found[1]}x{chip.name}", chip, (int(found[1]),), slices)
     chip = CHIPS.get(kind)
     if chip is None or chip.platform != "tpu":
         raise TopologyError(f"topology {text!r}: unknown TPU {kind!r}; legal: {_names('tpu')}, or gpu:8xH100")
     sides = "x".join(["4"] * chip.dims)
     if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)+", size) or size.count("x") + 1 != chip.dims:
         raise TopologyError(f"topology {text!r}: a {kind} slice has {chip.dims} sides, as in {kind}:{sides}")
-    return Topology(text, chip, tuple(int(side) for side in size.split("x")))
+    return Topology(text, chip, tuple(int(side) for side in size.split("x")), slices)
 
 
 def libtpu_installed() -> bool:
@@ -95,7 +103,7 @@ def libtpu_version() -> str:
 
 
 def describe_devices(topology: Topology) -> list[Any]:
-    """Devices of a TPU slice that only exist on paper; they can be compiled for, not run on.
+    """Devices of TPU slices that only exist on paper; they can be compiled for, not run on.
 
     Raises:
       TopologyError: libtpu is not installed, or refuses the shape.
@@ -108,7 +116,9 @@ def describe_devices(topology: Topology) -> list[Any]:
     from jax.experimental import topologies
 
     # A v4 chip has two cores that work as one device; libtpu describes them apart unless told.
-    options = {"chip_config_name": "megacore"} if topology.chip.name == "v4" else {}
+    options: dict[str, Any] = {"chip_config_name": "megacore"} if topology.chip.name == "v4" else {}
+    if topology.slices > 1:
+        options["num_slices"] = topology.slices
     try:
         described = topologies.get_topology_desc(platform="tpu", topology_name=topology.name, **options)
     except jax.errors.JaxRuntimeError as error:

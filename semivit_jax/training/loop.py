@@ -16,7 +16,7 @@ from semivit_jax.hosts.stopping import INTERRUPTED, PREEMPTED, Stopped
 from semivit_jax.plan import Plan
 from semivit_jax.stages import STAGES
 from semivit_jax.stages.state import TrainState
-from semivit_jax.training import guard, rollback, sharding, writers
+from semivit_jax.training import guard, programs, rollback, sharding, writers
 from semivit_jax.training.compiled import Compiled, compile_stage, stage_key
 from semivit_jax.training.evaluate import batches_of, evaluate
 from semivit_jax.training.pace import Laps, Pace
@@ -126,7 +126,7 @@ class Loop:
                     state, found = self.compiled.train_step(state, batch, self.key)
                 if first:  # the call compiles, and returns while the step runs
                     laps.lap("compile")
-                    console.say(f"{name}: step {step + 1} began after {laps}")
+                    console.say(f"{name}: step {step + 1} began after {laps}{programs.told() if compiles else ''}")
                     self.pace.restart()
                     first = False
                 step, self.position = step + 1, self.position + 1

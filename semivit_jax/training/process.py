@@ -1,17 +1,12 @@
 """Prepare a process before it touches a device: flags, cache, the other hosts."""
 
-import logging
 import os
 
-import jax
-
-from semivit_jax import files
 from semivit_jax.config import Config
-from semivit_jax.data.sources.kept import cache_dir
 from semivit_jax.hosts import cluster, stuck
+from semivit_jax.training.programs import keep_programs
 
 _PATIENCE = 2.0  # times the wait that is told as a hang: then a process ends that waits for the others of a sum
-_log = logging.getLogger(__name__)
 
 
 def prepare_process(config: Config) -> None:
@@ -26,21 +21,3 @@ def prepare_process(config: Config) -> None:
     cluster.start(
         cluster.Cluster(mesh.coordinator_address, mesh.num_processes, mesh.process_id, mesh.coordinator_timeout_seconds)
     )
-
-
-def keep_programs() -> None:
-    """Keeps compiled programs in the user's cache folder, unless JAX_COMPILATION_CACHE_DIR has named another place.
-
-    A folder that cannot be written to costs the time to compile, no more.
-    """
-    if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        return
-    folder = cache_dir() / "compiled"
-    if why := files.why_no_folder(folder):
-        _log.warning(
-            "compiled programs are not kept for the next start, since %s; set XDG_CACHE_HOME or "
-            "JAX_COMPILATION_CACHE_DIR to a folder that can be written to, or --config.train.compilation_cache=False",
-            why,
-        )
-        return
-    jax.config.update("jax_compilation_cache_dir", str(folder))

@@ -101,8 +101,11 @@ def _train_held(config: Config, folder: Path, book: Book) -> None:
         pre_trains = any(STAGES[stage].pre_training for stage in config.stages)
         if config.data.dataset == "own_folder" and pre_trains and not config.init_from:
             warn_of_few(len(task.split.training))
+        mesh = sharding.make_mesh(config.mesh.fsdp)
+        if warning := sharding.across_slices(mesh):
+            console.say(f"warning: {warning}")
         with stopping.listening() as stop:
-            one = Run(config, folder, task, sharding.make_mesh(config.mesh.fsdp), stop, book)
+            one = Run(config, folder, task, mesh, stop, book)
             plans = plan_stages(one)
             on_error.pop_all().close()
             one = dataclasses.replace(one, config=label.label_plans(config, plans))

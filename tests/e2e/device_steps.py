@@ -1,7 +1,7 @@
 """Steps of every stage on 1 and on 8 simulated devices; run as a program, since devices are simulated from the start.
 
 python -m tests.e2e.device_steps OUT.json writes {case: {values, collectives, moved, state_bytes, aliased_bytes,
-traces}}; `collectives` as their text, `moved` as `preflight` reads it.
+traces}}; `collectives` as their text, `moved` as `preflight` reads it, for two slices.
 """
 
 import dataclasses
@@ -21,6 +21,7 @@ from semivit_jax.training.compiled import Compiled, compile_stage
 from tests.configs import small_config, small_plan
 
 SIDE, BATCH, GROUP, RATIO = 16, 64, 2, 2
+SLICES = 2  # that the devices are taken for, when it is counted what crosses from one to the other
 
 SUPERVISED = {
     "drop_path_rate": 0.3, "erase_prob": 0.5, "labeled_mixup": True, "warmup_epochs": 0.0, "ema_decay": 0.9,
@@ -148,7 +149,7 @@ def run(case: Case) -> dict:
     return {
         "values": values,
         "collectives": collectives(program.as_text()) if program else [],
-        "moved": [dataclasses.asdict(one) for one in find(program.as_text())] if program else [],
+        "moved": [dataclasses.asdict(one) for one in find(program.as_text(), slices=SLICES)] if program else [],
         "state_bytes": state_bytes,
         "aliased_bytes": program.memory_analysis().alias_size_in_bytes if program else None,
         "traces": compiled.train_step._cache_size(),

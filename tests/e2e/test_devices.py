@@ -79,6 +79,23 @@ def test_weights_travel_and_never_images_or_activations(found):
     assert moved == {(BATCH * RATIO,), (WIDTH, MLP), (MLP, WIDTH)}
 
 
+@pytest.mark.parametrize("case", ["mae, fsdp 2, accum 4", "finetune, fsdp 4", "semi, fsdp 1", "semi, fsdp 4, remat"])
+def test_between_two_slices_sums_alone_travel(found, case):
+    """And the confidences whose quantiles are logged, four or eight bytes an image."""
+    crossing = [one for one in found[case]["moved"] if one["slices"] > 1]
+    assert {one["kind"] for one in crossing if one["bytes"] > BATCH * RATIO * 8} == {"all-reduce"}
+    small = {one["kind"] for one in crossing} - {"all-reduce"}
+    assert small == ({"all-gather"} if case.startswith("semi") else set())
+    if "fsdp 1" not in case:
+        assert [one for one in found[case]["moved"] if one["kind"] == "all-gather" and one["slices"] == 1]
+
+
+def test_a_copy_of_the_parameters_on_two_slices_makes_gathers_cross(found):
+    """What the mesh refuses: the test above sees it."""
+    crossing = [one for one in found["semi, fsdp 8, unroll"]["moved"] if one["slices"] > 1]
+    assert WIDTH * MLP * 8 in {one["bytes"] for one in crossing if one["kind"] == "all-gather"}
+
+
 def shapes(text):
     """Shapes in an HLO type such as '(f32[2,3]{1,0}, s32[])', without axes of length 1."""
     return [

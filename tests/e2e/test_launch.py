@@ -103,6 +103,15 @@ def test_a_folder_in_a_bucket_is_taken_and_asked_for_done(stage, script):
     assert ("gcloud storage ls gs://bucket/run/DONE" in output) is (script == "tpu_vm.sh")
 
 
+@pytest.mark.parametrize(("place", "told"), [("gs://b/programs", True), ("/home/me/programs", False)])
+def test_workers_of_a_tpu_keep_compiled_programs_in_the_bucket_named_here(stage, monkeypatch, place, told):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", place)
+    code, output = stage.run("tpu_vm.sh", *DRY_RUNS["tpu_vm.sh"][0], *RUN, "--dry-run")
+    assert code == 0, output
+    assert ("JAX_COMPILATION_CACHE_DIR=gs://b/programs" in output) is told
+    assert place in output or not told
+
+
 COMMANDS = [
     command
     for file in [*SCRIPTS, LAUNCH / "README.md"]

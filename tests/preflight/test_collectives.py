@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from semivit_jax.preflight import collectives, hlo
+from semivit_jax.preflight import collectives, groups, hlo
 
 PROGRAM = """
 import jax, jax.numpy as jnp
@@ -85,6 +85,21 @@ ENTRY %main (p: f32[4]) -> f32[4] {
 """  # noqa: E501
 
 
+# One program for each of four slices of 16 devices; sums go on through the hosts.
+TPU_SLICES = """HloModule jit_f, is_scheduled=true, num_partitions=16
+
+ENTRY %main (p: bf16[64,128]) -> bf16[64,128] {
+  %reduce-scatter.1 = bf16[16,128]{1,0:T(8,128)(2,1)} reduce-scatter(%p), channel_id=4, replica_groups={{0,4,8,12},{1,5,9,13},{2,6,10,14},{3,7,11,15}}, use_global_device_ids=true, dimensions={0}, to_apply=%add.clone
+  %bitcast.2 = bf16[2,8,128]{2,1,0:T(8,128)(2,1)} bitcast(%reduce-scatter.1)
+  %after-all.1 = token[] after-all(), frontend_attributes={MegascaleRendezvousKeyName="all-reduce.2_0"}
+  %send.1 = (bf16[2,8,128]{2,1,0:T(8,128)(2,1)}, u32[], token[]) send(%bitcast.2, %after-all.1), channel_id=4, is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime",_xla_host_transfer_rendezvous="all-reduce.2_0",_xla_megascale_reduce_operation="SUM",_xla_megascale_target="{1,2,3:4}x{0:15}",_xla_megascale_transfer_type="ALL_REDUCE"}
+  %recv.1 = (bf16[2,8,128]{2,1,0:T(8,128)(2,1)}, u32[], token[]) recv(%after-all.1), channel_id=3, is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime",_xla_host_transfer_rendezvous="all-reduce.2_0",_xla_megascale_reduce_operation="SUM",_xla_megascale_target="{1,2,3:4}x{0:15}",_xla_megascale_transfer_type="ALL_REDUCE"}
+  %send-done.1 = token[] send-done(%send.1), channel_id=4, is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime"}
+  ROOT %recv-done.1 = (bf16[2,8,128]{2,1,0:T(8,128)(2,1)}, token[]) recv-done(%recv.1), channel_id=3, is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime"}
+}
+"""  # noqa: E501
+
+
 @functools.cache
 def simulated():
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
@@ -93,7 +108,7 @@ def simulated():
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], env=env, cwd=root, capture_output=True, text=True, check=True
     )
-    return collectives.find(done.stdout)
+    return collectives.find(done.stdout, slices=1)
 
 
 def test_a_gather_inside_a_scan_counts_once_per_layer():
@@ -109,8 +124,63 @@ def test_a_sum_over_all_devices():
     assert sums.sent_bytes == 2 * 16 * 4 * 7 / 8
 
 
+@pytest.mark.parametrize(
+    ("rest", "expected"),
+    [
+        ("replica_groups={{0,1},{2,3}}, x", ((0, 1), (2, 3))),
+        ("replica_groups={}, x", ((0, 1, 2, 3),)),
+        ("replica_groups=[2,2]<=[4], x", ((0, 1), (2, 3))),
+        ("replica_groups=[2,2]<=[2,2]T(1,0), x", ((0, 2), (1, 3))),
+        ("replica_groups=mesh['x'=2,'y'=2] {'x'}, x", ((0, 2), (1, 3))),
+        ("replica_groups=mesh['x'=2,'y'=2] {'y'}, x", ((0, 1), (2, 3))),
+        ("replica_groups=mesh['x'=2,'y'=2] {'x','y'}, x", ((0, 1, 2, 3),)),
+        ("replica_groups=mesh['x'=2,'y'=2], device_ids=([2,2]T(1,0)) {'x'}, x", ((0, 1), (2, 3))),
+        ("replica_groups=mesh['x'=4] {'x':(1)2}, x", ((0, 2), (1, 3))),
+        ("replica_groups=mesh['x'=4] {'x':(2)2}, x", ((0, 1), (2, 3))),
+    ],
+)
+def test_groups_are_read_from_every_spelling(rest, expected):
+    assert groups.of(rest, 4) == expected
+
+
+def crossing(kind, groups, slices=2):
+    """The collective of a program of 8 devices, f32[8], with these groups."""
+    line = f"ROOT %r = f32[8]{{0}} {kind}(%p), {groups}"
+    text = f"HloModule m, num_partitions=8\n\nENTRY %main (p: f32[8]) -> f32[8] {{\n  {line}\n}}"
+    (found,) = collectives.find(text, slices=slices)
+    return found.slices, found.leaving_bytes
+
+
+@pytest.mark.parametrize(
+    ("kind", "groups", "slices", "leaving"),
+    [
+        ("all-reduce", "replica_groups=[2,4]<=[8]", 1, 0),
+        ("all-reduce", "replica_groups=[1,8]<=[8]", 2, 32),  # each slice sends its sum, 2 * 1/2 of 32 bytes
+        ("all-reduce", "replica_groups=[4,2]<=[2,4]T(1,0)", 2, 4 * 32),  # four groups of one device of each slice
+        ("all-gather", "replica_groups=[1,8]<=[8]", 2, 16),  # each slice sends the half that it has
+        ("reduce-scatter", "replica_groups=[1,8]<=[8]", 2, 8 * 16),  # of an operand of 8 times 32 bytes
+        ("all-to-all", "replica_groups=[1,8]<=[8]", 2, 4 * 16),  # each of its four devices sends half
+        ("collective-permute", "source_target_pairs={{0,1},{3,4},{7,0}}", 2, 32),  # two cross, one from each slice
+    ],
+)
+def test_bytes_that_leave_a_slice(kind, groups, slices, leaving):
+    assert crossing(kind, groups) == (slices, leaving)
+    assert crossing(kind, groups, slices=1) == (1, 0)
+
+
+def test_a_ring_through_four_slices_sends_what_a_ring_of_slices_does():
+    assert crossing("all-reduce", "replica_groups={}", slices=4) == (4, 2 * 3 / 4 * 32)
+
+
+def test_what_tpu_slices_send_each_other_counts_as_the_sum_that_it_is_part_of():
+    (sent,) = [c for c in collectives.find(TPU_SLICES, slices=1) if c.slices > 1]
+    assert (sent.kind, sent.bytes, sent.group_size, sent.slices, sent.times) == ("all-reduce", 2 * 8 * 128 * 2, 4, 4, 1)
+    assert sent.sent_bytes == 2 * 3 / 4 * sent.bytes
+    assert sent.leaving_bytes == 16 * sent.sent_bytes, "from each of the 16 devices of a slice"
+
+
 def of_kind(kind):
-    return [c for c in collectives.find(TPU) if c.kind == kind]
+    return [c for c in collectives.find(TPU, slices=1) if c.kind == kind]
 
 
 def test_tpu_trip_counts_are_read_off_the_loop_condition():
@@ -146,7 +216,7 @@ def test_one_collective_spread_over_a_chain_of_fusions_counts_once():
 
 
 def test_totals_add_up():
-    found = collectives.find(TPU)
+    found = collectives.find(TPU, slices=1)
     totals = collectives.totals(found)
     assert list(totals) == ["all-reduce", "all-gather", "reduce-scatter", "all-to-all"]
     assert sum(t.count for t in totals.values()) == sum(c.times for c in found)

@@ -41,6 +41,27 @@ def test_a_gpu_host_gets_the_analytic_part_and_is_told_so(tmp_path, capsys):
         assert words in shown
 
 
+def test_what_leaves_a_slice_does_not_grow_with_it_and_is_named(tmp_path, capsys):
+    """A ring of 4 slices sends 2 * 3 / 4 of the gradients from each, in bfloat16, however large they are."""
+    flags = (*SMALL, "--stage=finetune", "--images=100000", "--labeled=100000", "--slices=4", "--nocompile")
+    (small,) = written(tmp_path, *flags, "--topology=v5e:2x2", "--config.mesh.fsdp=4")
+    shown = capsys.readouterr().out
+    (large,) = written(tmp_path, *flags, "--topology=v5e:4x4")
+    assert (small["slices"], small["devices"], large["devices"]) == (4, 16, 64)
+    assert small["leaving_bytes"] == large["leaving_bytes"] == large["memory"]["params"] / 2 * 2 * 3 / 4
+    for words in ("on 4 x v5e:2x2", "between slices", "leave each slice per step", "(estimate, at least:"):
+        assert words in shown
+    (one,) = written(tmp_path, *flags, "--topology=v5e:4x4", "--slices=1")
+    assert (one["slices"], one["leaving_bytes"]) == (1, 0)
+
+
+def test_hosts_with_gpus_may_share_a_copy_of_the_weights_which_then_travels(tmp_path):
+    flags = (*SMALL, "--stage=finetune", "--images=100000", "--labeled=100000", "--topology=gpu:4xH100", "--slices=4")
+    rows = [written(tmp_path, *flags, f"--config.mesh.fsdp={fsdp}")[0] for fsdp in (1, 4, 8, 16)]
+    leaving = [row["leaving_bytes"] for row in rows]
+    assert leaving[0] == leaving[1] < leaving[2] < leaving[3]
+
+
 @pytest.mark.parametrize(
     ("shown", "words"),
     [
@@ -103,6 +124,11 @@ def test_a_batch_too_small_for_the_slice_is_raised_and_said(tmp_path):
         ((SMALL[0], "--topology=v7:4x4"), "unknown TPU 'v7'"),
         ((SMALL[0], "--topology=v5e:4x4", "--stage=dino"), "the config's stages are mae, finetune, semi"),
         ((SMALL[0], "--topology=gpu:8xH100", "--config.mesh.fsdp=3"), "fsdp is 3"),
+        ((SMALL[0], "--topology=v5e:4x4", "--slices=0"), "--slices=0; legal is a whole number from 1"),
+        (
+            (SMALL[0], "--topology=v5e:4x4", "--slices=2", "--config.mesh.fsdp=32"),
+            "fsdp is 32; on 32 devices in 2 slices, legal are [1, 2, 4, 8, 16]",
+        ),
         ((SMALL[0], "--topology=v5e:4x4", "--config.semi.batch_size=ten"), "'ten' must be a whole number"),
         ((SMALL[0], "--topology=v5e:4x4", "--config.data.photo_views.flip_prob=1"), "the config has no"),
         (("--config=nowhere", "--topology=v5e:4x4"), "there is no config 'nowhere'"),
@@ -167,6 +193,19 @@ def test_a_step_is_compiled_for_a_slice_without_a_tpu(tmp_path):
     assert state < row["memory"]["total"] < row["memory"]["chip"]
     assert {"all-reduce", "all-gather"} <= set(row["collectives"])
     assert row["versions"]["libtpu"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: pip install .[plan]")
+def test_sums_alone_travel_between_compiled_slices(tmp_path):
+    """At least the bytes that are estimated; each of the 8 devices of a slice sends small arrays whole besides."""
+    small = (*SMALL, "--config.mesh.fsdp=4", "--images=100000", "--labeled=100000")
+    (row,) = written(tmp_path, *small, "--topology=v5e:2x4", "--slices=2", "--stage=finetune")
+    (guess,) = written(tmp_path, *small, "--topology=v5e:2x4", "--slices=2", "--stage=finetune", "--nocompile")
+    assert (row["compiled"], row["devices"]) == (True, 16)
+    assert [kind for kind, total in row["collectives"].items() if total["leaving_bytes"]] == ["all-reduce"]
+    assert "all-gather" in row["collectives"]
+    assert guess["leaving_bytes"] <= row["leaving_bytes"] < 1.25 * guess["leaving_bytes"]
 
 
 @pytest.mark.slow

@@ -9,11 +9,11 @@ START = Setting("none", 1, 48)
 
 
 def search(fits, promising=lambda _: True, max_tries=100):
-    return nearest(START, num_devices=16, promising=promising, fits=fits, max_tries=max_tries)
+    return nearest(START, most_fsdp=16, promising=promising, fits=fits, max_tries=max_tries)
 
 
 def test_every_setting_changes_something_and_asks_for_less():
-    settings = nearby(START, num_devices=16)
+    settings = nearby(START, most_fsdp=16)
     assert START not in settings
     assert len(settings) == len(set(settings)) == 3 * 5 * 6 - 1
     for s in settings:
@@ -22,7 +22,7 @@ def test_every_setting_changes_something_and_asks_for_less():
 
 
 def test_one_change_comes_before_two_and_small_before_large():
-    settings = nearby(START, num_devices=16)
+    settings = nearby(START, most_fsdp=16)
     assert settings[0] == Setting("dots", 1, 48)
     changed = [(s.remat != "none") + (s.fsdp != 1) + (s.images_per_device != 48) for s in settings]
     assert changed == sorted(changed)
@@ -56,4 +56,4 @@ def test_flags_name_what_changed_and_apply_to_the_config():
 
 @pytest.mark.parametrize("remat", ["dots", "full"])
 def test_rematerialisation_is_never_taken_back(remat):
-    assert "none" not in {s.remat for s in nearby(Setting(remat, 1, 8), num_devices=4)}
+    assert "none" not in {s.remat for s in nearby(Setting(remat, 1, 8), most_fsdp=4)}

@@ -8,7 +8,8 @@ import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from semivit_jax.training import process
+from semivit_jax.hosts import extras
+from semivit_jax.training import programs
 
 
 @pytest.fixture
@@ -53,6 +54,21 @@ def test_a_program_is_found_under_another_path(cache, tmp_path):
     assert {entry.name for entry in other.glob("*-cache")} == {entry.name for entry in cache.glob("*-cache")}
 
 
+def test_a_start_tells_whether_its_step_was_compiled_before(cache):
+    def start():
+        programs._listen()
+        assert jax.jit(lambda x: 7 * x - 1)(2.0) == 13
+        return programs.told()
+
+    assert start() == f"; the step was not in {cache}, and is now"
+    assert start() == f"; the step was compiled before, and came from {cache}"
+
+
+def test_a_step_that_no_cache_was_asked_for_tells_nothing(monkeypatch):
+    monkeypatch.setattr(programs, "_heard", programs._Heard())
+    assert programs.told() == ""
+
+
 @pytest.fixture
 def kept_in(cache, tmp_path, monkeypatch):
     """The folder that a start keeps programs in, with a user's cache at tmp_path / 'user'."""
@@ -61,7 +77,7 @@ def kept_in(cache, tmp_path, monkeypatch):
 
     def start():
         jax.config.update("jax_compilation_cache_dir", None)
-        process.keep_programs()
+        programs.keep_programs()
         return jax.config.jax_compilation_cache_dir
 
     return start
@@ -74,6 +90,23 @@ def test_programs_are_kept_in_the_users_cache(kept_in, tmp_path):
 def test_a_place_that_the_user_has_named_is_left_to_jax(kept_in, monkeypatch):
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/mine")
     assert kept_in() is None
+
+
+def test_an_address_that_is_none_is_named_and_done_without(kept_in, monkeypatch, caplog):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "gs:/bucket/programs")
+    assert kept_in() is None
+    (told,) = caplog.messages
+    assert told.endswith("next start: JAX_COMPILATION_CACHE_DIR=gs:/bucket/programs has one slash too few; "
+                         "write gs://bucket/programs")  # fmt: skip
+
+
+def test_a_bucket_without_the_extra_is_named_and_done_without(kept_in, monkeypatch, caplog):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "gs://bucket/programs")
+    monkeypatch.setattr(extras, "installed", lambda extra: False)
+    assert kept_in() is None
+    (told,) = caplog.messages
+    assert "JAX_COMPILATION_CACHE_DIR=gs://bucket/programs: buckets need the extra [gcs]: " in told
+    assert "\n" not in told
 
 
 @pytest.mark.parametrize("unfit", ["a file", "read-only"])
