@@ -17,7 +17,7 @@ from semivit_jax.hosts.stopping import INTERRUPTED, PREEMPTED, Stopped
 from semivit_jax.plan import Plan
 from semivit_jax.stages import STAGES
 from semivit_jax.stages.state import TrainState
-from semivit_jax.training import guard, rollback, sharding, writers
+from semivit_jax.training import compare, effect, guard, rollback, sharding, writers
 from semivit_jax.training.compiled import Compiled, compile_stage, stage_key
 from semivit_jax.training.evaluate import batches_of, evaluate
 from semivit_jax.training.pace import Laps, Pace
@@ -43,7 +43,7 @@ def run_stage(run: Run, plan: Plan) -> None:
     laps.lap("set-up")
     finished, new = False, True
     while not finished:
-        state, progress, restored_step = start_state(run, compiled, folder)
+        state, progress, restored_step = start_state(run, compiled, folder, best)
         same_on_every_host({"step": str(state.step), "position": str(state.position)})
         laps.lap("new state" if restored_step is None else "restore")
         writer = writers.open_writers(folder, run.config.log, active=run.first_host, restored_step=restored_step)
@@ -176,6 +176,7 @@ class Loop:
         self.progress.window.add(found)
         if step > self.plan.total_steps - self.plan.steps_per_epoch:
             self.progress.last_epoch.add(found)
+        effect.after_update(self.run.config, self.plan, self.progress.settled, step, found)
         self.pace.count_update()
         health = self.spec.health
         self.progress.history, complaint = guard.after_step(
@@ -195,8 +196,7 @@ class Loop:
             raise Collapsed(complaint.text, healthy_until=complaint.healthy_until)
 
     def _armed(self, step: int) -> bool:
-        section = self.run.config.stage(self.plan.stage)
-        return step > section.warmup_epochs * self.plan.steps_per_epoch
+        return step > self.plan.updates(self.run.config.stage(self.plan.stage).warmup_epochs)
 
     def _log(self, step: int) -> None:
         values = {
@@ -240,8 +240,7 @@ class Loop:
             return
         self.progress.evaluation = values
         self.line.show(step, values)
-        score = self.spec.score
-        reached = values.get(f"val_ema/{score}", values[f"val/{score}"])
+        reached = compare.reached(self.spec.score, values)
         if reached > self.progress.best_score:
             self.progress.best_score = reached
             weights = {"params": state.params, "ema_params": state.ema_params}

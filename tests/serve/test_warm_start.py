@@ -113,7 +113,7 @@ def inherited(finished, workdir: Path, origin: Path | str, class_names, stage="f
         stage=types.SimpleNamespace(name=stage), target=types.SimpleNamespace(params=placed)
     )
     state = TrainState(step=0, position=0, params=placed, opt_state=(), ema_params=None, policy_state=())
-    return start.inherit(run, compiled, state).params
+    return start.inherit(run, compiled, state).state.params
 
 
 def stored_import(finished, folder: Path, class_names) -> Path:
