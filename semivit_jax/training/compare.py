@@ -30,7 +30,7 @@ def below(run: Run, plan: Plan, evaluation: Mapping[str, float]) -> dict[str, fl
     if not score:
         return {}
     probe = head.found_by_probe(run.workdir, stages)
-    known = {PROBE: probe["linear_acc1"]} if probe is not None and score == head.GRADED[1] else {}
+    known = {PROBE: probe.linear_acc1} if probe is not None and score == head.GRADED[1] else {}
     for stage in stages[: stages.index(plan.stage)]:
         if STAGES[stage].score == score:
             known[stage] = reached(score, read_json(run.workdir / stage / "report.json"))

@@ -7,7 +7,7 @@ Out-of-Distribution": LP-FT).
 
 import dataclasses
 import time
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -35,6 +35,29 @@ class Seen(NamedTuple):
 
     features: np.ndarray
     labels: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Probed:
+    """What is kept of a probe, in probe.json.
+
+    Attributes:
+      linear_acc1, knn_acc1: shares of the evaluation images that the linear classifier and k-NN get right.
+      num_fitted, num_graded: labeled and evaluation images that could be read.
+      penalty, temperature, folds: see `LinearProbe`.
+      is_head: whether the stage's head starts from the linear classifier.
+      seconds: that all of it took.
+    """
+
+    linear_acc1: float
+    knn_acc1: float
+    num_fitted: int
+    num_graded: int
+    penalty: float
+    temperature: float
+    folds: int
+    is_head: bool
+    seconds: float
 
 
 def is_probed(run: Run, plan: Plan, params: PyTree) -> bool:
@@ -78,27 +101,26 @@ def start_head(run: Run, compiled: Compiled, state: TrainState, *, own_head: boo
             console.say(f"{plan.stage}: no probe on the starting weights: the labeled images are of one class")
             return state, 0.0
         probe, right = _fit(run, fitted_on, graded, num_classes)
-    takes = run.config.model.head_init == "probe" and not own_head
-    found = {
-        "linear_acc1": float(right[0]),
-        "knn_acc1": float(right[1]),
-        "num_fitted": len(fitted_on.labels),
-        "num_graded": len(graded.labels),
-        "penalty": probe.penalty,
-        "temperature": probe.temperature,
-        "folds": probe.folds,
-        "is_head": takes,
-        "seconds": time.monotonic() - began,
-    }
-    agreement.on_first_host(lambda: write_json(_path(run.workdir, plan.stage), found))
-    console.say(_told(run, plan.stage, found, fitted_on, own_head=own_head))
-    return (_with_head(state, probe), float(right[0])) if takes else (state, 0.0)
+    found = Probed(
+        linear_acc1=float(right[0]),
+        knn_acc1=float(right[1]),
+        num_fitted=len(fitted_on.labels),
+        num_graded=len(graded.labels),
+        penalty=probe.penalty,
+        temperature=probe.temperature,
+        folds=probe.folds,
+        is_head=run.config.model.head_init == "probe" and not own_head,
+        seconds=time.monotonic() - began,
+    )
+    agreement.on_first_host(lambda: write_json(_path(run.workdir, plan.stage), dataclasses.asdict(found)))
+    console.say(f"{plan.stage}: {_told(run, found, fitted_on)}; {_head_told(found, own_head=own_head)}")
+    return (_with_head(state, probe), found.linear_acc1) if found.is_head else (state, 0.0)
 
 
-def found_by_probe(workdir: Path, stages: tuple[str, ...]) -> dict[str, Any] | None:
+def found_by_probe(workdir: Path, stages: tuple[str, ...]) -> Probed | None:
     """What `start_head` kept of a run; None where it fitted nothing."""
     paths = [path for stage in stages if (path := _path(workdir, stage)).exists()]
-    return read_json(paths[0]) if paths else None
+    return Probed(**read_json(paths[0])) if paths else None
 
 
 def _path(workdir: Path, stage: str) -> Path:
@@ -151,19 +173,21 @@ def _with_head(state: TrainState, probe: LinearProbe) -> TrainState:
     return dataclasses.replace(state, params=put(state.params), ema_params=averaged)
 
 
-def _told(run: Run, stage: str, found: dict[str, Any], fitted_on: Seen, *, own_head: bool) -> str:
+def _told(run: Run, found: Probed, fitted_on: Seen) -> str:
+    """How right the probe is, of what, and how it was fitted."""
     kind = "validation" if run.task.evaluates_on_validation else run.config.data.eval_split
-    how = (
-        f"C {found['penalty']:g} and temperature {found['temperature']:.2g} by {found['folds']}-fold cross-validation"
-        if found["folds"]
-        else f"C {found['penalty']:g} and temperature 1, unchecked, since no class has two labeled images"
-    )
+    chosen = f"C {found.penalty:g} and temperature {found.temperature:.2g}"
+    how = f"by {found.folds}-fold cross-validation" if found.folds else "unchecked: no class has two labeled images"
     absent = [name for number, name in enumerate(run.task.class_names) if number not in fitted_on.labels]
-    head = "the head that came with them is kept" if own_head else "the head starts at random (config.model.head_init)"
+    without = f"; no labeled image of {few(absent)}" if absent else ""
     return (
-        f"{stage}: probe on the starting weights: logistic regression {100 * found['linear_acc1']:.1f} %, k-NN "
-        f"{100 * found['knn_acc1']:.1f} % of {counted(found['num_graded'], f'{kind} image')}, fitted on "
-        f"{counted(found['num_fitted'], 'labeled image')} in {found['seconds']:.0f} s ({how}"
-        f"{f'; without a labeled image: {few(absent)}' if absent else ''}); "
-        f"{'the head starts from the regression' if found['is_head'] else head}"
+        f"probe on the starting weights: logistic regression {100 * found.linear_acc1:.1f} %, k-NN "
+        f"{100 * found.knn_acc1:.1f} % of {counted(found.num_graded, f'{kind} image')}, fitted on "
+        f"{counted(found.num_fitted, 'labeled image')} in {found.seconds:.0f} s ({chosen}, {how}{without})"
     )
+
+
+def _head_told(found: Probed, *, own_head: bool) -> str:
+    if found.is_head:
+        return "the head starts from the regression"
+    return "the head that came along is kept" if own_head else "the head starts at random (config.model.head_init)"

@@ -58,8 +58,10 @@ def _accuracies_alone(stages: Iterable[str]) -> bool:
 def _beside(config: Config, task: TaskData, folder: Path) -> dict[str, dict[str, float]]:
     """Accuracies of what needs no training: the probe on the starting weights, and on the digits classical methods."""
     probe = head.found_by_probe(folder, config.stages)
-    found = {} if probe is None else {kind: {"acc1": probe[f"{kind}_acc1"]} for kind in ("linear", "knn")}
-    return {**baselines(task, config.data), **{f"{kind}_probe": scores for kind, scores in found.items()}}
+    probes = {}
+    if probe is not None:
+        probes = {"linear_probe": {"acc1": probe.linear_acc1}, "knn_probe": {"acc1": probe.knn_acc1}}
+    return {**baselines(task, config.data), **probes}
 
 
 def _num_train(config: Config, task: TaskData) -> int:

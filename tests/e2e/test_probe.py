@@ -104,7 +104,7 @@ def test_random_heads_are_probed_too_and_stay_random(train, still, capsys):
 
 def test_a_head_for_these_classes_is_kept(train, capsys):
     folder = train("kept", source="finetune", **{"finetune.epochs": 1.0})
-    assert "the head that came with them is kept" in capsys.readouterr().out
+    assert "the head that came along is kept" in capsys.readouterr().out
     assert not told(folder)["is_head"]
 
 
@@ -191,3 +191,18 @@ def test_what_cannot_be_probed_is_said(train, capsys, monkeypatch):
     assert "no probe on the starting weights: 10 classes would take too long to fit" in capsys.readouterr().out
     assert not (folder / "finetune" / "probe.json").exists()
     assert json.loads((folder / "summary.json").read_text())["baselines"] == {}
+
+
+@pytest.mark.slow
+def test_two_processes_start_from_one_head(machine, still, tmp_path):
+    """The first fits on the features of all; the classifier is that of one process, to rounding."""
+    write_run(tmp_path / "mae", stage="mae")
+    changes = {"init_from": tmp_path / "mae", "model.head_init": "probe", "stages": "('finetune',)", "seed": 0}
+    quick = {key: value for key, value in QUICK.items() if key != "train.compilation_cache"}
+    machine.finish(tmp_path / "run", processes=2, config="digits", quick=quick, changes=changes | STILL)
+    found, wanted = told(tmp_path / "run"), told(still)
+    assert {k: found[k] for k in ("penalty", "folds", "num_fitted")} == {
+        k: wanted[k] for k in ("penalty", "folds", "num_fitted")
+    }
+    kernels = [arrays(f / "finetune" / "best" / "0")["head"]["kernel"] for f in (tmp_path / "run", still)]
+    np.testing.assert_allclose(kernels[0], kernels[1], rtol=0, atol=1e-3 * np.abs(kernels[1]).max())
