@@ -37,13 +37,14 @@ def keep_younger_keys(raw: Any, overridden: Collection[str], folder: Path | None
 
     A recipe may have others by now, and the run would be refused as another experiment.
     """
-    if folder is None or not (folder / "config.json").exists():
+    if folder is None or not any(workdir.has_checkpoint(folder / stage) for stage in raw.get("stages") or ()):
         return
     stored, before = files.read_json(folder / "config.json"), flatten(workdir.load_config(folder))
-    for key in before.keys() - overridden:
+    for key, marked in marks().items():
         section, _, name = key.rpartition(".")
         written, given = (_section(whole, section) for whole in (stored, raw))
-        if RUNTIME not in marks().get(key, ()) and written is not None and name not in written and given is not None:
+        younger = written is not None and name not in written and given is not None
+        if younger and RUNTIME not in marked and key not in overridden:
             given[name] = before[key]
 
 

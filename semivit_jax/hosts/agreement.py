@@ -121,7 +121,12 @@ def arrays_from_first_host(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
     """
     if jax.process_count() == 1:
         return list(arrays)
-    return [np.asarray(array) for array in multihost_utils.broadcast_one_to_all(list(arrays))]
+    sent = [np.frombuffer(array.tobytes(), np.uint8) for array in arrays]  # as numbers, float64 would become float32
+    found = multihost_utils.broadcast_one_to_all(sent)
+    return [
+        np.frombuffer(np.asarray(raw, np.uint8).tobytes(), array.dtype).reshape(array.shape)
+        for raw, array in zip(found, arrays, strict=True)
+    ]
 
 
 def wait_for_all(reason: str) -> None:

@@ -155,7 +155,7 @@ def _fit(run: Run, fitted_on: Seen, graded: Seen, num_classes: int) -> tuple[Lin
         return probe, np.array([np.mean(logits.argmax(axis=1) == graded.labels) for logits in answers])
 
     probe, right = agreement.together(fit, errors=(ValueError,))
-    numbers = np.array([*right, probe.penalty, probe.temperature, probe.folds], np.float32)
+    numbers = np.array([*right, probe.penalty, probe.temperature, probe.folds])
     kernel, bias, numbers = agreement.arrays_from_first_host((probe.kernel, probe.bias, numbers))
     return LinearProbe(kernel, bias, float(numbers[2]), float(numbers[3]), int(numbers[4])), numbers[:2]
 

@@ -67,6 +67,8 @@ def test_keys_that_a_workdir_is_older_than_have_the_values_of_then(tmp_path):
     stored = to_dict(parsed("--config=own_folder", "--config.seed=3"))
     del stored["finetune"]["min_updates"], stored["model"]["head_init"]
     (tmp_path / "config.json").write_text(json.dumps(stored))
+    (tmp_path / "mae").mkdir()
+    (tmp_path / "mae" / "DONE").touch()
 
     def gone_on(*flags):
         argv = find.with_paths(["--config=own_folder", *flags])
