@@ -70,7 +70,8 @@ def is_probed(run: Run, plan: Plan, params: PyTree) -> bool:
 def start_head(run: Run, compiled: Compiled, state: TrainState, *, own_head: bool) -> tuple[TrainState, float]:
     """Fits k-NN and a linear classifier on frozen features, tells and keeps how right they are, and takes the latter.
 
-    The first host fits, and all get its arrays. Nothing is drawn that the seed does not decide, so a start that is
+    The weights are those that predict: the moving average, where the stage has one and the source has another than its
+    current weights. The first host fits, and all get its arrays. Nothing is drawn that the seed does not decide, so a start that is
     repeated before the first checkpoint finds the same head.
 
     Args:
@@ -82,7 +83,7 @@ def start_head(run: Run, compiled: Compiled, state: TrainState, *, own_head: boo
     Returns:
       The state, and the share of the evaluation images that its new head gets right; 0 where the head stays.
     """
-    plan, params = compiled.plan, state.params
+    plan, params = compiled.plan, state.params if state.ema_params is None else state.ema_params
     if not is_probed(run, plan, params):
         return state, 0.0
     began, (width, num_classes) = time.monotonic(), params["head"]["kernel"].shape
