@@ -70,9 +70,9 @@ def is_probed(run: Run, plan: Plan, params: PyTree) -> bool:
 def start_head(run: Run, compiled: Compiled, state: TrainState, *, own_head: bool) -> tuple[TrainState, float]:
     """Fits k-NN and a linear classifier on frozen features, tells and keeps how right they are, and takes the latter.
 
-    The weights are those that predict: the moving average, where the stage has one and the source has another than its
-    current weights. The first host fits, and all get its arrays. Nothing is drawn that the seed does not decide, so a start that is
-    repeated before the first checkpoint finds the same head.
+    Features are those of the weights that predict: of the moving average, where the stage has one. The first host fits,
+    and all get its arrays. Nothing is drawn that the seed does not decide, so a start that is repeated before the first
+    checkpoint finds the same head.
 
     Args:
       run: of the stage.
