@@ -45,8 +45,8 @@ class Case:
 def config_of(case: Case) -> Config:
     """A complete recipe for the case, from plain dicts; the seed and the durations do not matter here."""
     optimizer = {
-        "epochs": 100.0, "batch_size": case.batch, "accum": 1, "base_lr": 1e-3, "lr_rule": "per_256", "min_lr": 1e-6,
-        "schedule": "cosine", "warmup_epochs": 5.0, "eps": 1e-8, "weight_decay": 0.05, "clip_norm": 0.0,
+        "epochs": 100.0, "min_updates": 0, "batch_size": case.batch, "accum": 1, "base_lr": 1e-3, "lr_rule": "per_256",
+        "min_lr": 1e-6, "schedule": "cosine", "warmup_epochs": 5.0, "eps": 1e-8, "weight_decay": 0.05, "clip_norm": 0.0,
     }  # fmt: skip
     supervised = {
         **optimizer, "betas": (0.9, 0.999), "layer_decay": 0.75, "drop_path_rate": 0.1, "ema_decay": 0.9999,
@@ -61,8 +61,9 @@ def config_of(case: Case) -> Config:
     decoder = DECODER if case.model in PUBLISHED_GROUP else TINY_DECODER
     mae = {**optimizer, "betas": (0.9, 0.95), "mask_ratio": 0.75, "norm_pix_loss": True, **decoder}
     model = {
-        "variant": case.model, "pool": "mean", "posemb": "learned", "head_init_std": 0.02, "layer_norm_eps": 1e-6,
-        "dtype": case.dtype, "attention": case.attention, "remat": case.remat, "unroll": case.unroll,
+        "variant": case.model, "pool": "mean", "posemb": "learned", "head_init_std": 0.02, "head_init": "random",
+        "layer_norm_eps": 1e-6, "dtype": case.dtype, "attention": case.attention, "remat": case.remat,
+        "unroll": case.unroll,
     }  # fmt: skip
     return check.check(
         {

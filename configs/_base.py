@@ -52,6 +52,7 @@ def vit(**varies: Any) -> dict[str, Any]:
         pool="mean",
         posemb="learned",
         head_init_std=2e-5,
+        head_init="random",
         layer_norm_eps=1e-6,
         dtype="auto",
         attention="auto",
@@ -64,6 +65,7 @@ def vit(**varies: Any) -> dict[str, Any]:
 def mae(**varies: Any) -> dict[str, Any]:
     """Section `mae` (He et al. 2022, table 8); the batch and the epochs vary."""
     shared = dict(
+        min_updates=0,
         accum=1,
         base_lr=1.5e-4,
         lr_rule="per_256",
@@ -86,6 +88,7 @@ def mae(**varies: Any) -> dict[str, Any]:
 def supervised(**varies: Any) -> dict[str, Any]:
     """What the sections `finetune` and `semi` have in common."""
     shared = dict(
+        min_updates=0,
         accum=1,
         lr_rule="per_256",
         min_lr=1e-6,

@@ -11,7 +11,7 @@ from semivit_jax.configs import _arguments
 
 def get_config(text: str = "") -> ConfigDict:
     args = _arguments.parse(text, labels_per_class=4, seed=0)
-    adamw = dict(accum=1, lr_rule="per_256", schedule="cosine", eps=1e-8, weight_decay=0.05,
+    adamw = dict(min_updates=0, accum=1, lr_rule="per_256", schedule="cosine", eps=1e-8, weight_decay=0.05,
                  clip_norm=0.0)  # fmt: skip
     light = dict(degrees=5.0, shift=0.0625, scale=(0.95, 1.05), shear=0.05)
     strong = dict(degrees=12.0, shift=0.08, scale=(0.9, 1.1), shear=0.15)
@@ -68,6 +68,7 @@ def get_config(text: str = "") -> ConfigDict:
                 pool="mean",
                 posemb="learned",
                 head_init_std=2e-5,
+                head_init="random",
                 layer_norm_eps=1e-6,
                 dtype="float32",
                 attention="xla",

@@ -7,7 +7,9 @@ semivit train --config=configs/own_folder.py:init_from=weights/mae_vit_b16 --wor
 labels.csv has the columns path,label. Without it, the images in PHOTOS/CLASS/*.jpg are labeled; all others are
 unlabeled. About a fifth of the labeled images is kept back for validation. Arguments: model=vit_s16|vit_b16|vit_l16,
 init_from=FOLDER of imported weights or of another run. A batch that your images do not fill is lowered, and the
-learning rate with it; the run says so.
+learning rate with it; however few there are, a stage makes 200 (semi: 300) updates. The run says so.
+
+With init_from, the head starts from a linear classifier on frozen features, which the run tells the accuracy of.
 
 Without init_from, MAE pre-training on all images comes first; that pays from about 10,000 images on, and below
 that imported weights are the better start. Ours: nobody has published an accuracy for your images.
@@ -39,12 +41,13 @@ def get_config(text: str = "") -> ConfigDict:
                 exif_rotation=True,
                 max_bad_share=0.1,  # two broken photos of thirty labeled ones shall not end a run
             ),
-            model=_base.vit(variant=args.model),
+            model=_base.vit(variant=args.model, head_init="probe"),
             mae=_base.mae(batch_size=512, epochs=400.0),
             finetune=_base.supervised(
                 **mixed,
                 batch_size=32,
                 epochs=100.0,
+                min_updates=200,
                 warmup_epochs=5.0,
                 base_lr=1e-3,
                 ema_decay=0.0,
@@ -53,6 +56,7 @@ def get_config(text: str = "") -> ConfigDict:
                 **mixed,
                 batch_size=16,
                 epochs=50.0,
+                min_updates=300,
                 warmup_epochs=5.0,
                 base_lr=1e-3,
                 ema_decay=0.999,

@@ -129,7 +129,9 @@ class ModelConfig:
     variant: str  # the model: a row of a family's sizes, models/families.py
     pool: str  # what the head reads: mean of the patches or class token; ConvNeXt has 'mean' alone
     posemb: str  # position embedding, 'learned' or 'sincos' (frozen) in the supervised stages; 'none' for ConvNeXt
-    head_init_std: Annotated[float, NOT_NEGATIVE]  # standard deviation of the first weights of the head
+    head_init_std: Annotated[float, NOT_NEGATIVE]  # standard deviation of the first weights of a random head
+    # The head of a run that starts from weights without one: 'random', or fitted on frozen features ('probe').
+    head_init: Annotated[str, ("random", "probe")]
     layer_norm_eps: Annotated[float, POSITIVE]  # of every norm; of a ConvNeXt the final one alone, its others have 1e-6
     dtype: Annotated[str, ("auto", "float32", "bfloat16")]  # of activations; 'auto' is bfloat16 on an accelerator
     attention: Annotated[str, RUNTIME]  # 'auto' takes cuDNN's kernel where it runs; ConvNeXt has no attention
@@ -150,6 +152,8 @@ class StageConfig:
     min_lr: Annotated[float, NOT_NEGATIVE]  # where the schedule ends
     schedule: str  # of the learning rate: a row of optim.SCHEDULES (not loaded here, since it brings jax along)
     warmup_epochs: float  # linear rise of the learning rate from 0, passes over the stage's main stream
+    # Fewest updates: where `epochs` gives fewer, they and the warm-up are stretched; 0 sets no floor.
+    min_updates: Annotated[int, NOT_NEGATIVE]
     betas: Annotated[tuple[float, float], Range(0.0, 0.999999)]  # AdamW: decay of the first and the second moment
     eps: Annotated[float, NOT_NEGATIVE]  # AdamW: added to the root of the second moment
     weight_decay: Annotated[float, NOT_NEGATIVE]  # AdamW, decoupled; biases, norms and embeddings have none

@@ -47,6 +47,7 @@ class Plan:
     group_size: int  # labeled images that draw and mix together; 1 where nothing mixes
     micro_per_epoch: int  # of the recipe's micro-batches
     steps_per_epoch: int
+    stretch: float  # how many times as long as the recipe's epochs and warm-up these last; 1 but for `min_updates`
     total_steps: int
     eval_every_steps: int
     peak_lr: float
@@ -63,6 +64,10 @@ class Plan:
     def groups(self) -> int:
         """Mixing groups per micro-step."""
         return self.micro_batch // self.group_size
+
+    def updates(self, epochs: float) -> float:
+        """Updates that so many of the recipe's epochs take as run."""
+        return epochs * self.stretch * self.steps_per_epoch
 
     @property
     def label(self) -> str:

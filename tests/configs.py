@@ -50,8 +50,8 @@ def small_plan(stage, **changes):
     fields = {
         "stage": stage, "num_devices": 1, "num_classes": 10, "batch_size": 4,
         "unlabeled_ratio": 5 if stage == "semi" else 0, "recipe_accum": 1, "accum": 1, "group_size": 4,
-        "micro_per_epoch": 10, "steps_per_epoch": 10, "total_steps": 20, "eval_every_steps": 10, "peak_lr": 1e-3,
-        "deviations": (), "counts": counts_of(100, 20, 80, classes=10),
+        "micro_per_epoch": 10, "steps_per_epoch": 10, "stretch": 1.0, "total_steps": 20, "eval_every_steps": 10,
+        "peak_lr": 1e-3, "deviations": (), "counts": counts_of(100, 20, 80, classes=10),
     } | changes  # fmt: skip
     section = SimpleNamespace(unlabeled_ratio=fields["unlabeled_ratio"], pseudo_label_rule="fixed")
     return Plan(**{"streams": STAGES[stage].streams(section), **fields})

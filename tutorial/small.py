@@ -21,9 +21,11 @@ SMALL = {
     "mae.decoder_depth": 1,
     "mae.decoder_num_heads": 2,
     "finetune.epochs": 200.0,
+    "finetune.min_updates": 0,
     "finetune.warmup_epochs": 20.0,
     "finetune.base_lr": 1.6e-2,
     "semi.epochs": 100.0,
+    "semi.min_updates": 0,
     "semi.base_lr": 4e-3,
     "semi.ema_decay": 0.97,  # an average over about 30 of 100 updates
     "semi.unlabeled_weight": 2.0,

@@ -5,9 +5,10 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from semivit_jax import files
 from semivit_jax.checkpoints import init_from as origin
 from semivit_jax.checkpoints import workdir
-from semivit_jax.config import ConfigError
+from semivit_jax.config import RUNTIME, ConfigError, flatten
 from semivit_jax.files import Path
 from semivit_jax.recipes.keys import marks
 from semivit_jax.recipes.label import label
@@ -26,8 +27,25 @@ def apply(raw: Any, values: Mapping[str, Any], folder: Path | None) -> list[str]
       What else was changed, for people.
     """
     notes = leave_out_pre_training(raw, values) + adopt_preprocessing(raw, values, folder)
+    keep_younger_keys(raw, values, folder)
     label(raw, values)
     return notes
+
+
+def keep_younger_keys(raw: Any, overridden: Collection[str], folder: Path | None) -> None:
+    """Gives keys that are younger than a workdir the values that stand for what was done before there were any.
+
+    A recipe may have others by now, and the run would be refused as another experiment.
+    """
+    if folder is None or not any(workdir.has_checkpoint(folder / stage) for stage in raw.get("stages") or ()):
+        return
+    stored, before = files.read_json(folder / "config.json"), flatten(workdir.load_config(folder))
+    for key, marked in marks().items():
+        section, _, name = key.rpartition(".")
+        written, given = (_section(whole, section) for whole in (stored, raw))
+        younger = written is not None and name not in written and given is not None
+        if younger and RUNTIME not in marked and key not in overridden:
+            given[name] = before[key]
 
 
 def leave_out_pre_training(raw: Any, overridden: Collection[str]) -> list[str]:
@@ -88,6 +106,13 @@ def in_plain_words(message: str) -> str:
     """absl's message on a flag's value, with what a number must be said as such."""
     message = re.sub(r"invalid literal for int\(\) with base 10: (.*)", r"\1 must be a whole number", message)
     return re.sub(r"could not convert string to float: (.*)", r"\1 must be a number", message)
+
+
+def _section(whole: Any, path: str) -> Any:
+    """A section by its dotted path, '' is the whole; None where it is absent."""
+    for name in path.split(".") if path else ():
+        whole = whole.get(name) if whole is not None else None
+    return whole
 
 
 def _nearest(key: str, named: Mapping[str, str]) -> str:

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 
-from semivit_jax import console
+from semivit_jax import console, files
 from semivit_jax.cli.exits import usage_error
 from semivit_jax.cli.flags import source_parser
 from semivit_jax.cli.guarded import WEIGHTS_ERRORS, guarded
 from semivit_jax.cli.paths import output_file, place
 from semivit_jax.inference.predict import load
 from semivit_jax.inference.predict_folder import predict_folder, tell
+from semivit_jax.inference.trained import remark_on_latest
 
 
 def predict(argv: Sequence[str]) -> int:
@@ -22,6 +23,9 @@ def predict(argv: Sequence[str]) -> int:
         return usage_error("predict", ValueError(f"--batch_size is {flags.batch_size}; at least 1"))
 
     def action() -> None:
+        folder = files.path(flags.workdir)
+        if remark := remark_on_latest(folder, kept=flags.weights, stage=flags.stage):
+            console.say(remark)
         with console.working("reading the weights"):
             predictor = load(
                 flags.workdir, weights=flags.weights, use=flags.use, stage=flags.stage, batch_size=flags.batch_size

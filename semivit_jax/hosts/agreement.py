@@ -1,14 +1,15 @@
 """Let the processes of a run agree outside of the step: ask any, ask the first, fail together.
 
-`same_on_every_host` and `any_host` are questions; `from_first_host`, `on_first_host` and `wait_for_all` keep processes
-together where only the first host reads or writes, `together` and `fail_together` where some host may fail.
+`same_on_every_host` and `any_host` are questions; `from_first_host`, `arrays_from_first_host`, `on_first_host` and
+`wait_for_all` keep processes together where only the first host reads or writes, `together` and `fail_together` where
+some host may fail.
 Every process must call them, in the same order, or the others wait.
 """
 
 import collections
 import hashlib
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar, cast
 
 import jax
@@ -111,6 +112,21 @@ def from_first_host(value: int) -> int:
     if jax.process_count() == 1:
         return value
     return int(_gather(np.asarray([value], np.int32))[0, 0])
+
+
+def arrays_from_first_host(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The first host's arrays, on every host; the others give arrays of the same shapes and types, which are ignored.
+
+    Collective: every process must call it.
+    """
+    if jax.process_count() == 1:
+        return list(arrays)
+    sent = [np.frombuffer(array.tobytes(), np.uint8) for array in arrays]  # as numbers, float64 would become float32
+    found = multihost_utils.broadcast_one_to_all(sent)
+    return [
+        np.frombuffer(np.asarray(raw, np.uint8).tobytes(), array.dtype).reshape(array.shape)
+        for raw, array in zip(found, arrays, strict=True)
+    ]
 
 
 def wait_for_all(reason: str) -> None:

@@ -13,7 +13,7 @@ from semivit_jax.checkpoints import class_rows, init_from, reading, workdir
 from semivit_jax.config import Config, ConfigError, DataConfig
 from semivit_jax.data.opening import Photos
 from semivit_jax.files import Path
-from semivit_jax.inference import features, probes
+from semivit_jax.inference import features
 from semivit_jax.inference.graded_images import FITTED_ON, Graded, of_config, of_photos, of_run
 from semivit_jax.inference.trained import CLASS, Trained, check_classes, find_checkpoint, load_trained, trees_of
 from semivit_jax.ops import metrics, scores
@@ -21,7 +21,7 @@ from semivit_jax.ops.metrics import Metrics
 from semivit_jax.ops.scores import Scores
 from semivit_jax.recipes import stored
 from semivit_jax.stages.stage import ImageDraws, see
-from semivit_jax.training import sharding
+from semivit_jax.training import probes, sharding
 from semivit_jax.training.evaluate import batches_of, sums
 from semivit_jax.training.process import prepare_process
 from semivit_jax.weights.folder import is_import

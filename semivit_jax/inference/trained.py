@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from semivit_jax import files
-from semivit_jax.checkpoints import manifest, reading, workdir
+from semivit_jax.checkpoints import best, manifest, reading, workdir
 from semivit_jax.checkpoints.reading import CheckpointError
 from semivit_jax.config import Config, ConfigError
 from semivit_jax.data.images.crop_resize import resize_short_side_and_crop
@@ -87,7 +87,8 @@ def load_trained(folder: Path, *, kept: str, tree: str | None, stage: str | None
 
     Args:
       folder: a workdir, one checkpoint inside it (`semi/checkpoints/300`), or a folder of `semivit import`.
-      kept: of a workdir, "latest" or "best" checkpoint by validation accuracy.
+      kept: of a workdir, "latest" or "best" checkpoint by validation accuracy; the best of all its stages, unless
+        `stage` names one.
       tree: "params" or "ema_params"; None takes ema_params where they exist.
       stage: of a workdir; None is the latest stage with a checkpoint.
 
@@ -122,11 +123,28 @@ def find_checkpoint(folder: Path, *, kept: str, stage: str | None) -> Path:
         return reading.undamaged(folder)
     if not (folder / "config.json").exists():
         raise ConfigError(f"{folder} is neither a run folder, nor a checkpoint, nor written by `semivit import`")
-    holder = folder / (stage or workdir.latest_stage(folder)) / KEPT[kept]
-    good = reading.newest_good(holder)
+    latest = stage or workdir.latest_stage(folder)
+    holder = folder / latest / KEPT[kept]
+    if kept == "best" and stage is None:
+        of_run = best.of_stages(folder, list(STAGES)[: list(STAGES).index(latest) + 1])
+        good = None if of_run is None else of_run.checkpoint
+    else:
+        good = reading.newest_good(holder)
     if good is None:
         raise CheckpointError(f"{holder} has no good checkpoint")
     return good
+
+
+def remark_on_latest(folder: Path, *, kept: str, stage: str | None) -> str:
+    """What to say where the latest weights of a run ended below what is kept as its best; '' elsewhere."""
+    if kept != "latest" or stage is not None or is_import(folder) or not (folder / "config.json").exists():
+        return ""
+    report = folder / workdir.latest_stage(folder) / "report.json"
+    below = files.read_json(report).get("below") if report.exists() else None
+    if not below:
+        return ""
+    others = " and ".join(f"{name} ({100 * score:.1f} %)" for name, score in below.items())
+    return f"warning: the latest weights of {folder} ended below {others}; --weights=best takes the best that were kept"
 
 
 def trees_of(source: Path) -> tuple[str, ...]:

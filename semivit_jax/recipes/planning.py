@@ -30,7 +30,9 @@ def make_plan(
     wanted = recipe_group if stored_group_size is None else stored_group_size
     limit = config.train.max_images_per_device
     accum, group = _fit(config, stage, num_devices, wanted, exact_group=stored_group_size is not None)
-    deviations = []
+    stretch, deviations = _stretch(section, steps_per_epoch), []
+    if stretch > 1:
+        deviations.append(_stretched(stage, section, steps_per_epoch))
     if accum != section.accum:
         limited = f"at most {counted(limit, 'image')} per device"
         why = limited if accum > section.accum else counted(num_devices, "device")
@@ -48,7 +50,8 @@ def make_plan(
         group_size=group,
         micro_per_epoch=micro_per_epoch,
         steps_per_epoch=steps_per_epoch,
-        total_steps=max(1, round(section.epochs * steps_per_epoch)),
+        stretch=stretch,
+        total_steps=max(_updates(section, steps_per_epoch), section.min_updates),
         eval_every_steps=max(1, round(config.train.eval_every_epochs * steps_per_epoch)),
         peak_lr=_peak_lr(section),
         deviations=tuple(deviations),
@@ -85,6 +88,22 @@ def fit_batch(
         f"batch of {batch_size} {kind} instead of {section.batch_size}, which {_the_images(streams, counts)} cannot "
         f"fill; {lr if section.lr_rule == 'per_256' else 'peak lr unchanged, as it is absolute'}",
     )
+
+
+def _updates(section: StageConfig, steps_per_epoch: int) -> int:
+    """Of the recipe's epochs."""
+    return max(1, round(section.epochs * steps_per_epoch))
+
+
+def _stretch(section: StageConfig, steps_per_epoch: int) -> float:
+    """How many times as long as its epochs a stage lasts: of few images an epoch is hardly an update."""
+    enough = _updates(section, steps_per_epoch) >= section.min_updates
+    return 1.0 if enough else section.min_updates / (section.epochs * steps_per_epoch)
+
+
+def _stretched(stage: str, section: StageConfig, steps_per_epoch: int) -> str:
+    planned = f"{_updates(section, steps_per_epoch):,} ({section.epochs:g} epochs of {steps_per_epoch:,})"
+    return f"{counted(section.min_updates, 'update')} instead of {planned}, as config.{stage}.min_updates says"
 
 
 def _streams(config: Config, stage: str) -> tuple[Stream, ...]:

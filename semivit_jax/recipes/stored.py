@@ -6,6 +6,7 @@ from typing import Any
 from semivit_jax.config import Config
 from semivit_jax.models.convnext import CONVNEXT_SIZES
 from semivit_jax.recipes.check import check
+from semivit_jax.stages import STAGES
 
 
 def check_stored(raw: Mapping[str, Any]) -> Config:
@@ -14,6 +15,9 @@ def check_stored(raw: Mapping[str, Any]) -> Config:
     # The epsilon was null, and before that no key at all; both meant this.
     if isinstance(model, Mapping) and model.get("layer_norm_eps") is None:
         raw = {**raw, "model": {**model, "layer_norm_eps": 1e-6}}
+    model = raw.get("model")
+    if isinstance(model, Mapping):  # there was no other
+        raw = {**raw, "model": {"head_init": "random", **model}}
     model = raw.get("model")
     if isinstance(model, Mapping) and model.get("variant") in CONVNEXT_SIZES:  # which read neither
         attention = "auto" if model.get("attention") == "cudnn" else model.get("attention")
@@ -31,4 +35,8 @@ def check_stored(raw: Mapping[str, Any]) -> Config:
     mae = raw.get("mae")
     if isinstance(mae, Mapping):  # two keys that pre-training never read
         raw = {**raw, "mae": {k: v for k, v in mae.items() if k not in ("layer_decay", "drop_path_rate")}}
+    for stage in STAGES:
+        section = raw.get(stage)
+        if isinstance(section, Mapping):  # there was no floor
+            raw = {**raw, stage: {"min_updates": 0, **section}}
     return check(raw)

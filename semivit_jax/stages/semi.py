@@ -276,5 +276,12 @@ SPEC = StageSpec(
     },
     rows=(("Semi-ViT, student", "acc1"), ("Semi-ViT, teacher (EMA)", "ema_acc1")),
     shown={"train/mask_rate": "mask_rate {:.1%}", "train/pseudo_label_acc": "pseudo_label_acc {:.1%}"},
-    health=Health("mask_rate", "val_ema/acc1", "the teacher's accuracy"),
+    health=Health(
+        step="mask_rate",
+        evaluation="val_ema/acc1",
+        told="the teacher's accuracy",
+        kept="pseudo labels",
+        quantiles=("confidence_q10", "confidence_q50", "confidence_q90"),
+        key="confidence_threshold",
+    ),
 )

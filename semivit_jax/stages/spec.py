@@ -16,14 +16,20 @@ class Health:
     """What must not collapse while a stage runs (`training/guard.py`).
 
     Attributes:
-      step: metric of an update whose windowed mean is watched.
+      step: metric of an update whose windowed mean is watched: a share of something that is kept.
       evaluation: metric of an evaluation that is watched.
       told: the latter in words.
+      kept: what `step` is a share of, in words; '' where a share of none or all is nothing to speak of.
+      quantiles: metrics that say what the share was decided by: its 10th, 50th and 90th percentile.
+      key: of the section, whose value decides the share: the lower, the more is kept.
     """
 
     step: str
     evaluation: str
     told: str
+    kept: str = ""
+    quantiles: tuple[str, ...] = ()
+    key: str = ""
 
 
 IMPORT = "import"  # beside the stages' names: weights that `semivit import` wrote

@@ -118,8 +118,8 @@ def make_optimizer(section: StageConfig, plan: Plan, *, weight_decays: PathTable
     course = optim.Course(
         peak_lr=plan.peak_lr,
         min_lr=section.min_lr,
-        warmup_epochs=section.warmup_epochs,
-        epochs=section.epochs,
+        warmup_epochs=section.warmup_epochs * plan.stretch,
+        epochs=section.epochs * plan.stretch,
         micro_per_epoch=plan.micro_per_epoch,
         steps_per_epoch=plan.steps_per_epoch,
         total_steps=plan.total_steps,

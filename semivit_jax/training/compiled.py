@@ -4,13 +4,15 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from semivit_jax.config import Config
+from semivit_jax.models import families
 from semivit_jax.models.gather import where_weights_live
 from semivit_jax.ops import rng
 from semivit_jax.plan import Plan
-from semivit_jax.stages import make_stage
-from semivit_jax.stages.stage import Stage
+from semivit_jax.stages import STAGES, make_stage
+from semivit_jax.stages.stage import DeviceView, ImageDraws, Stage, see
 from semivit_jax.training import sharding
 
 PyTree = Any
@@ -56,6 +58,34 @@ def compile_stage(config: Config, plan: Plan, mesh: jax.sharding.Mesh) -> Compil
     )
     init = jax.jit(stage.init, out_shardings=places)
     return Compiled(stage, plan, target, init, jitted_train_step, jitted_eval_step)
+
+
+def compile_features(config: Config, compiled: Compiled, mesh: jax.sharding.Mesh) -> Any:
+    """What a stage's head reads of images as evaluation sees them, jitted.
+
+    Returns:
+      (params, batch with 'image', 'label', 'mask') -> (features, label, mask), whole on every device; features are
+      float32 [rows, width].
+    """
+    data, spec = config.data, STAGES[compiled.plan.stage].model(config, compiled.plan.num_classes)
+    how = families.compute(config.model, spec, backend=mesh.devices.flat[0].platform)
+    features = families.network(spec, how, 0.0).features
+    view = DeviceView(data.mean, data.std, data.image_size, None, 0.0, None)
+    places = jax.tree.map(lambda leaf: leaf.sharding, compiled.target.params)
+
+    def features_step(params: PyTree, batch: PyTree) -> PyTree:
+        with where_weights_live(mesh):
+            seen = features(params, see(batch["image"], ImageDraws(), view)).astype(jnp.float32)
+        return seen, batch["label"], batch["mask"]
+
+    return jax.jit(
+        features_step, in_shardings=(places, sharding.eval_batch(mesh)), out_shardings=sharding.replicated(mesh)
+    )
+
+
+def key_on_mesh(config: Config, stage: str, mesh: jax.sharding.Mesh) -> jax.Array:
+    """`stage_key` on every device; made there by jit, since device_put refuses keys on devices of other hosts."""
+    return jax.jit(lambda: stage_key(config, stage), out_shardings=sharding.replicated(mesh))()
 
 
 def stage_key(config: Config, stage: str) -> jax.Array:

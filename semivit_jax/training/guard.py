@@ -25,6 +25,7 @@ class History:
 
     Attributes:
       dropped: updates dropped so far.
+      most_kept: largest value so far, of one update, of what `Health.step` names; -1 before the first.
       dropped_in_a_row: of them, up to now without an interruption.
       first_dropped_step: start of the present row, -1 when there is none.
       mask_rates: what `Health.step` names, of the last steps, at most the window's length.
@@ -36,6 +37,7 @@ class History:
     """
 
     dropped: int = 0
+    most_kept: float = -1.0
     dropped_in_a_row: int = 0
     first_dropped_step: int = -1
     mask_rates: tuple[float, ...] = ()
@@ -93,7 +95,10 @@ def after_step(
             return history, Complaint(f"loss or gradient was not finite in {row} {limit}", healthy_until=step)
         return history, None
     history = dataclasses.replace(history, dropped_in_a_row=0, first_dropped_step=-1)
-    if rate is None or health is None or not armed:
+    if rate is None or health is None:
+        return history, None
+    history = dataclasses.replace(history, most_kept=max(history.most_kept, rate))
+    if not armed:
         return history, None
     window = (*history.mask_rates, rate)[-config.collapse_window_steps :]
     history = dataclasses.replace(history, mask_rates=window)
@@ -110,6 +115,14 @@ def after_step(
             healthy_until=since,
         )
     return history, None
+
+
+WITHOUT_EFFECT, HEALTHY = "without effect", "healthy"
+
+
+def verdict(history: History) -> str:
+    """What becomes of a stage that ended without a complaint; one that never kept anything did nothing, in health."""
+    return WITHOUT_EFFECT if history.most_kept == 0 else HEALTHY
 
 
 def after_evaluation(

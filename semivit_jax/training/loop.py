@@ -16,8 +16,8 @@ from semivit_jax.hosts.stopping import INTERRUPTED, PREEMPTED, Stopped
 from semivit_jax.plan import Plan
 from semivit_jax.stages import STAGES
 from semivit_jax.stages.state import TrainState
-from semivit_jax.training import guard, programs, rollback, sharding, writers
-from semivit_jax.training.compiled import Compiled, compile_stage, stage_key
+from semivit_jax.training import compare, effect, guard, programs, rollback, sharding, writers
+from semivit_jax.training.compiled import Compiled, compile_stage, key_on_mesh
 from semivit_jax.training.evaluate import batches_of, evaluate
 from semivit_jax.training.pace import Laps, Pace
 from semivit_jax.training.profiling import Profiler
@@ -45,7 +45,7 @@ def run_stage(run: Run, plan: Plan) -> None:
     finished, new = False, True
     while not finished:
         with book.during("restoring"):
-            state, progress, restored_step = start_state(run, compiled, folder)
+            state, progress, restored_step = start_state(run, compiled, folder, best)
         book.go_back(progress.spent)
         with book.during("agreeing"):
             same_on_every_host({"step": str(state.step), "position": str(state.position)})
@@ -96,9 +96,7 @@ class Loop:
         num_devices = run.mesh.size
         self.evaluation = batches_of(run.task.eval, run.config, label=self.plan.label, num_devices=num_devices)
         self.progress, self.clock, self.position, self.skipped = progress, started, 0, 0
-        # Made on the mesh by jit: device_put refuses keys on devices of other hosts.
-        make_key = jax.jit(lambda: stage_key(run.config, self.plan.stage), out_shardings=sharding.replicated(run.mesh))
-        self.key = make_key()
+        self.key = key_on_mesh(run.config, self.plan.stage, run.mesh)
         self.log_failure: OSError | None = None
         self.unwritten: dict[str, float] = {}  # logged of the present step
         self.profiler = Profiler(run.workdir / self.plan.stage, run.config.log, active=run.first_host)
@@ -177,6 +175,7 @@ class Loop:
         self.progress.window.add(found)
         if step > self.plan.total_steps - self.plan.steps_per_epoch:
             self.progress.last_epoch.add(found)
+        effect.after_update(self.run.config, self.plan, self.progress.settled, step, found)
         self.pace.count_update()
         health = self.spec.health
         self.progress.history, complaint = guard.after_step(
@@ -196,8 +195,7 @@ class Loop:
             raise Collapsed(complaint.text, healthy_until=complaint.healthy_until)
 
     def _armed(self, step: int) -> bool:
-        section = self.run.config.stage(self.plan.stage)
-        return step > section.warmup_epochs * self.plan.steps_per_epoch
+        return step > self.plan.updates(self.run.config.stage(self.plan.stage).warmup_epochs)
 
     def _log(self, step: int) -> None:
         values = {
@@ -243,8 +241,7 @@ class Loop:
             return
         self.progress.evaluation = values
         self.line.show(step, values)
-        score = self.spec.score
-        reached = values.get(f"val_ema/{score}", values[f"val/{score}"])
+        reached = compare.reached(self.spec.score, values)
         if reached > self.progress.best_score:
             self.progress.best_score = reached
             weights = {"params": state.params, "ema_params": state.ema_params}

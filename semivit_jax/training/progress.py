@@ -3,16 +3,17 @@
 import dataclasses
 import functools
 import importlib.metadata
+from typing import Any
 
-from semivit_jax import config
+from semivit_jax import config, console
 from semivit_jax import plan as plan_lib
-from semivit_jax.checkpoints import reading
+from semivit_jax.checkpoints import best, reading
 from semivit_jax.files import Path, write_json
 from semivit_jax.hosts import agreement
 from semivit_jax.plan import Plan
 from semivit_jax.recipes.keys import identity
 from semivit_jax.stages import STAGES
-from semivit_jax.training import guard, writers
+from semivit_jax.training import compare, effect, guard, writers
 from semivit_jax.training.setup import Run
 
 
@@ -22,6 +23,7 @@ class Progress:
 
     history: guard.History
     window: writers.Window  # metrics since the last log line
+    settled: writers.Window  # metrics of the first updates after warm-up
     last_epoch: writers.Window  # metrics of the final epoch
     seconds: float  # spent in this stage, over all starts
     spent: dict[str, float]  # of it, what its steps took: `goodput.of_steps`
@@ -30,7 +32,7 @@ class Progress:
 
 
 def fresh_progress(best_score: float) -> Progress:
-    return Progress(guard.History(), writers.Window(), writers.Window(), 0.0, {}, best_score, {})
+    return Progress(guard.History(), writers.Window(), writers.Window(), writers.Window(), 0.0, {}, best_score, {})
 
 
 def shown(stage: str) -> dict[str, str]:
@@ -42,12 +44,7 @@ def shown(stage: str) -> dict[str, str]:
 
 def best_key(stage: str) -> str:
     """Key of the best score in a checkpoint's facts and in the report."""
-    return f"best_{_score(stage)}"
-
-
-def _score(stage: str) -> str:
-    """What a stage is graded by; one that evaluates nothing stores an accuracy of 0, as it always did."""
-    return STAGES[stage].score or "acc1"
+    return best.facts_key(stage)
 
 
 def facts(run: Run, plan: Plan, step: int, position: int, progress: Progress) -> reading.Facts:
@@ -73,6 +70,7 @@ def facts(run: Run, plan: Plan, step: int, position: int, progress: Progress) ->
         "versions": _versions(),
         "history": dataclasses.asdict(progress.history),
         "window": progress.window.state(),
+        "settled": progress.settled.state(),
         "last_epoch": progress.last_epoch.state(),
         "seconds": progress.seconds,
         "spent": progress.spent,
@@ -89,8 +87,10 @@ def _versions() -> dict[str, str]:
 
 def write_report(run: Run, plan: Plan, folder: Path, progress: Progress) -> None:
     """report.json of a finished stage: final scores, means over the last epoch, time."""
-    section, means, score = run.config.stage(plan.stage), progress.last_epoch.means(), _score(plan.stage)
-    report = {
+    section, means = run.config.stage(plan.stage), progress.last_epoch.means()
+    score = STAGES[plan.stage].score or "acc1"
+    verdict = guard.verdict(progress.history)
+    report: dict[str, Any] = {
         "stage": plan.stage,
         "steps": plan.total_steps,
         "seconds": progress.seconds,
@@ -100,4 +100,18 @@ def write_report(run: Run, plan: Plan, folder: Path, progress: Progress) -> None
         **progress.evaluation,
         **{f"last_epoch/{k}": v for k, v in means.items()},
     }
-    agreement.on_first_host(lambda: write_json(folder / "report.json", report))
+    if STAGES[plan.stage].health is not None:
+        report["health"] = verdict
+
+    def write() -> None:
+        report["below"] = compare.below(run, plan, progress.evaluation)
+        lines = (
+            effect.line_at_the_end(plan.stage, section, verdict, means),
+            compare.line(run, plan, progress.evaluation, report["below"]),
+        )
+        report["remarks"] = [line for line in lines if line]
+        for line in report["remarks"]:
+            console.say(f"warning: {line}")
+        write_json(folder / "report.json", report)
+
+    agreement.on_first_host(write)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from semivit_jax import console
 from semivit_jax.checkpoints import class_rows, init_from, reading, recovery, warm_start, workdir
+from semivit_jax.checkpoints.saving import Saver
 from semivit_jax.checkpoints.warm_start import Crossing, Transfer
 from semivit_jax.files import Path, write_json
 from semivit_jax.hosts import agreement
@@ -17,9 +18,9 @@ from semivit_jax.recipes import stored
 from semivit_jax.stages import STAGES
 from semivit_jax.stages.spec import IMPORT
 from semivit_jax.stages.state import TrainState
-from semivit_jax.training import guard, rollback, writers
+from semivit_jax.training import guard, head, rollback, writers
 from semivit_jax.training.compiled import Compiled, stage_key
-from semivit_jax.training.progress import Progress, best_key, fresh_progress
+from semivit_jax.training.progress import Progress, best_key, facts, fresh_progress
 from semivit_jax.training.setup import PyTree, Run
 from semivit_jax.weights.folder import is_import, load_class_names, load_imported, load_spec, stored_shapes
 
@@ -38,8 +39,17 @@ class Origin(NamedTuple):
     class_names: Sequence[str] | None
 
 
-def start_state(run: Run, compiled: Compiled, folder: Path):
+class Inherited(NamedTuple):
+    """A state with earlier weights, and whether a head for the classes of now came with them."""
+
+    state: TrainState
+    own_head: bool
+
+
+def start_state(run: Run, compiled: Compiled, folder: Path, best: Saver):
     """The newest good checkpoint in a stage's folder, or a fresh state with the previous stage's weights.
+
+    A head that a probe has fitted to these is the first to be kept in `best`.
 
     Returns:
       (state, progress, restored step or None).
@@ -50,31 +60,37 @@ def start_state(run: Run, compiled: Compiled, folder: Path):
     with console.working(f"{compiled.stage.name}: restoring"):
         restored = recovery.restore_latest(folder / "checkpoints", compiled.target, say=console.say)
     if restored is None:
-        state = compiled.init(stage_key(run.config, compiled.stage.name))
-        return inherit(run, compiled, state), fresh_progress(best_score), None
-    facts = restored.facts
+        inherited = inherit(run, compiled, compiled.init(stage_key(run.config, compiled.stage.name)))
+        state, reached = head.start_head(run, compiled, inherited.state, own_head=inherited.own_head)
+        progress = fresh_progress(max(best_score, reached))
+        if reached > best_score:
+            weights = {"params": state.params, "ema_params": state.ema_params}
+            best.save(0, weights, facts(run, compiled.plan, 0, 0, progress))
+        return state, progress, None
+    stored_facts = restored.facts
     console.say(f"{compiled.stage.name}: continues from step {restored.step}")
     progress = Progress(
-        guard.load(facts["history"]),
-        writers.Window(facts["window"]),
-        writers.Window(facts["last_epoch"]),
-        facts["seconds"],
-        facts.get("spent", {}),  # which earlier versions did not write
+        guard.load(stored_facts["history"]),
+        writers.Window(stored_facts["window"]),
+        writers.Window(stored_facts.get("settled")),  # earlier versions kept none
+        writers.Window(stored_facts["last_epoch"]),
+        stored_facts["seconds"],
+        stored_facts.get("spent", {}),  # which earlier versions did not write
         best_score,
-        facts["evaluation"],
+        stored_facts["evaluation"],
     )
     state = rollback.skip_to(restored.state, rollback.position_after(folder, restored.step), compiled)
     return state, progress, restored.step
 
 
-def inherit(run: Run, compiled: Compiled, state: TrainState) -> TrainState:
+def inherit(run: Run, compiled: Compiled, state: TrainState) -> Inherited:
     """Weights of the previous stage of this run, or of config.init_from; none leaves the state fresh.
 
     What they were is written to `started_from.json` of the stage, where it stays when the source changes or goes.
     """
     source = find_source(run, compiled.stage.name)
     if source is None:
-        return state
+        return Inherited(state, own_head=False)
     origin = origin_of(source)
     way = crossing(run, compiled.stage.name, origin)
     load = inherit_import if origin.kind == IMPORT else inherit_checkpoint
@@ -88,7 +104,8 @@ def inherit(run: Run, compiled: Compiled, state: TrainState) -> TrainState:
     path = run.workdir / compiled.stage.name / "started_from.json"
     record = dataclasses.asdict(transfer)
     agreement.on_first_host(lambda: write_json(path, record | {"files": init_from.contents(source)}))
-    return state
+    same = origin.class_names is None or list(origin.class_names) == list(run.task.class_names)
+    return Inherited(state, own_head=bool(transfer.by_class) or (same and "head.kernel" in transfer.loaded))
 
 
 def check_source(run: Run, stage: str, params: PyTree) -> None:

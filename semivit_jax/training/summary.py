@@ -11,10 +11,15 @@ from semivit_jax.config import Config, DataConfig
 from semivit_jax.data.dataset import TaskData
 from semivit_jax.files import Path, read_json, write_json
 from semivit_jax.stages import STAGES
-from semivit_jax.training import goodput
+from semivit_jax.training import goodput, head
 from semivit_jax.words import counted
 
-BASELINES = {"LabelSpreading": "label_spreading", "SVM on the labeled images": "svm_labeled_only"}  # of the digits
+BASELINES = {
+    "linear probe on the starting weights": "linear_probe",
+    "k-NN on the starting weights": "knn_probe",
+    "LabelSpreading": "label_spreading",  # these two of the digits
+    "SVM on the labeled images": "svm_labeled_only",
+}
 
 
 def summarise(config: Config, task: TaskData, folder: Path, account: goodput.Account) -> dict[str, Any]:
@@ -44,7 +49,8 @@ def summarise(config: Config, task: TaskData, folder: Path, account: goodput.Acc
         "num_test": len(task.eval),
         "evaluated_on": config.data.eval_split or "validation",
         "stages": entries,
-        "baselines": baselines(task, config.data) if _accuracies_alone(config.stages) else {},
+        "baselines": _beside(config, task, folder) if _accuracies_alone(config.stages) else {},
+        "remarks": [line for report in reports.values() for line in report.get("remarks", ())],
         "seconds": {**seconds, "total": sum(seconds.values())},
         "goodput": {
             "share": goodput.share(account),
@@ -59,6 +65,15 @@ def summarise(config: Config, task: TaskData, folder: Path, account: goodput.Acc
 def _accuracies_alone(stages: Iterable[str]) -> bool:
     """Whether the stages that are graded are so by top-1 accuracy, as the baselines are."""
     return {STAGES[stage].score for stage in stages} <= {"", "acc1"}
+
+
+def _beside(config: Config, task: TaskData, folder: Path) -> dict[str, dict[str, float]]:
+    """Accuracies of what needs no training: the probe on the starting weights, and on the digits classical methods."""
+    probe = head.found_by_probe(folder, config.stages)
+    probes = {}
+    if probe is not None:
+        probes = {"linear_probe": {"acc1": probe.linear_acc1}, "knn_probe": {"acc1": probe.knn_acc1}}
+    return {**baselines(task, config.data), **probes}
 
 
 def _num_train(config: Config, task: TaskData) -> int:
@@ -87,6 +102,8 @@ def print_summary(summary: dict[str, Any]) -> None:
         row(method, summary["baselines"].get(baseline, {}), "acc1", "")
     console.say(_title(summary))
     console.console.print(table)
+    for remark in summary.get("remarks", ()):  # runs of earlier versions have none
+        console.say(f"warning: {remark}")
     seconds = "  ".join(f"{k} {v:.0f}" for k, v in summary["seconds"].items())
     console.say(f"seconds: {seconds}")
     if "goodput" in summary:  # runs of earlier versions do not know

@@ -45,7 +45,7 @@ BREAKS = {
     ),
     # Predictions
     "the farthest neighbours vote": Break(
-        "inference/probes.py",
+        "training/probes.py",
         "np.argsort(-similarity, axis=1",
         "np.argsort(similarity, axis=1",
         ("tests/serve/test_scores.py",),

@@ -80,6 +80,27 @@ BREAKS = {
     "one low evaluation stops a run": Break(
         "training/guard.py", "history.low_evaluations >= 2", "history.low_evaluations >= 1", GUARD
     ),
+    "a stage that keeps nothing is healthy": Break(
+        "training/guard.py", "if history.most_kept == 0", "if history.most_kept == 1", GUARD
+    ),
+    "a share of none is told during warm-up": Break(
+        "training/effect.py",
+        "if health is None or not first < step <= last:",
+        "if health is None or step > last:",
+        ("tests/unit/test_effect.py",),
+    ),
+    "a stretched stage warms up as briefly as before": Break(
+        "stages/stage.py",
+        "warmup_epochs=section.warmup_epochs * plan.stretch",
+        "warmup_epochs=section.warmup_epochs",
+        ("tests/unit/test_plan.py",),
+    ),
+    "the scale of a probe's logits is left out of its head": Break(
+        "training/linear_probe.py",
+        "kernel[:, known] = weights / std[:, None] / temperature",
+        "kernel[:, known] = weights / std[:, None]",
+        ("tests/unit/test_linear_probe.py",),
+    ),
     "a NaN spoils the means of a line": Break("training/writers.py", "if not np.isfinite(added):", "if False:", LOGS),
     "lines after a restored step stay": Break(
         "training/loggers/json_lines.py", "_up_to(-1 if restored_step is None else restored_step, old)", "old", LOGS

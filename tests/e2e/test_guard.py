@@ -106,3 +106,15 @@ def test_rates_are_those_of_training_alone(run_semi, monkeypatch):
     evaluations = sum("val/acc1" in line for line in lines)
     assert lines[-1]["perf/seconds_evaluating"] > evaluations - 1 > 5
     assert lines[-1]["perf/seconds_training"] < 0.9 * TOTAL
+
+
+def test_a_stage_that_keeps_nothing_says_so_and_ends_without_effect(run_semi, tmp_path, capsys):
+    folder = run_semi(Trouble(mask_rate_gone=range(0, TOTAL)))
+    said = capsys.readouterr().out
+    assert json.loads((folder / "report.json").read_text())["health"] == "without effect"
+    assert said.count("warning: semi: since warm-up no pseudo labels count (mask_rate 0.0 %); lower config.semi.") == 1
+    end = "warning: semi: without effect, in the last epoch no pseudo labels count"
+    assert said.count(end) == 2  # at the stage's end, and below the table
+    assert said.rindex(end) > said.index("Semi-ViT, student")
+    run_semi(Trouble(mask_rate_gone=range(0, TOTAL)))  # a finished run tells its result again
+    assert end in capsys.readouterr().out

@@ -10,6 +10,7 @@ def get_config(text: str = "") -> ConfigDict:
     config.stages = ("questions",)
     config.questions = dict(
         epochs=30.0,
+        min_updates=0,
         batch_size=20,
         accum=1,
         base_lr=2e-3,

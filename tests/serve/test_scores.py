@@ -5,9 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semivit_jax.inference import probes
 from semivit_jax.ops import metrics, scores
-from semivit_jax.training import sharding
+from semivit_jax.training import probes, sharding
 from semivit_jax.training.evaluate import sums
 from tests.compiled import quick_jit
 

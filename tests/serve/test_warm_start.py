@@ -104,6 +104,10 @@ def test_only_the_head_may_have_another_shape():
 
 def inherited(finished, workdir: Path, origin: Path | str, class_names, stage="finetune") -> dict:
     """Params of a stage that starts from `origin`, on data with other names for the same number of classes."""
+    return all_inherited(finished, workdir, origin, class_names, stage).state.params
+
+
+def all_inherited(finished, workdir: Path, origin: Path | str, class_names, stage="finetune") -> start.Inherited:
     settings = dataclasses.replace(finished[1], init_from=str(origin), stages=(stage,))
     (workdir / stage).mkdir()
     run = Run(settings, workdir, dataclasses.replace(digits(), class_names=class_names), None, None, None)
@@ -113,7 +117,7 @@ def inherited(finished, workdir: Path, origin: Path | str, class_names, stage="f
         stage=types.SimpleNamespace(name=stage), target=types.SimpleNamespace(params=placed)
     )
     state = TrainState(step=0, position=0, params=placed, opt_state=(), ema_params=None, policy_state=())
-    return start.inherit(run, compiled, state).params
+    return start.inherit(run, compiled, state)
 
 
 def stored_import(finished, folder: Path, class_names) -> Path:
@@ -140,6 +144,14 @@ def test_a_head_for_classes_of_other_names_is_told(finished, tmp_path, capsys, k
     assert "warning: the head of" in said
     assert "is kept, but output 0 is '0' there and 'a' here, output 1 is '1' there and 'b' here" in said
     assert "(10 of 10 class names differ)" in said
+
+
+@pytest.mark.parametrize(
+    ("names", "own"), [(DIGITS, True), (("1", "0", *DIGITS[2:9], "ten"), True), (tuple("abcdefghij"), False)]
+)
+def test_a_head_is_of_these_classes_where_some_have_the_same_name(finished, tmp_path, names, own):
+    """Or else a probe may take its place."""
+    assert all_inherited(finished, tmp_path, finished[0], names).own_head == own
 
 
 @pytest.mark.parametrize("kind", ["run", "import"])

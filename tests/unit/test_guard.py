@@ -123,3 +123,12 @@ def test_of_few_images_a_low_score_may_be_chance(images, low, stops):
 
 def test_half_of_the_best_accuracy_is_still_enough():
     assert not evaluations([0.8, 0.4, 0.4, 0.4])[1]
+
+
+@pytest.mark.parametrize(
+    ("rates", "verdict"), [([0.0] * 20, "without effect"), ([0.0] * 19 + [0.001], "healthy"), ([None] * 2, "healthy")]
+)
+def test_a_stage_that_never_kept_anything_is_not_healthy(rates, verdict):
+    """Also where warm-up lasts to the end: nothing was kept then either."""
+    for armed in (True, False):
+        assert guard.verdict(steps(rates, armed=armed)[0]) == verdict

@@ -1,14 +1,18 @@
 """Overrides on the command line: what follows from them, and what is said where one is no key."""
 
+import json
+
 import jax
 import pytest
 
 from configs import cifar10, imagenet_mae, own_folder
+from semivit_jax import files
 from semivit_jax.cli import exits, overrides
 from semivit_jax.cli.flags import read_config
 from semivit_jax.cli.split import split
-from semivit_jax.config import RUNTIME, ConfigError
+from semivit_jax.config import RUNTIME, ConfigError, to_dict
 from semivit_jax.recipes import find, keys
+from semivit_jax.recipes import stored as stored_config
 from semivit_jax.recipes.label import label_plans
 from semivit_jax.recipes.planning import fit_batch, make_plan
 from tests.configs import counts_of, small_config
@@ -53,6 +57,29 @@ def test_what_follows_is_said_before_devices_are_touched(monkeypatch):
     """`jax.distributed.initialize` refuses a process that has asked for its number before."""
     monkeypatch.setattr(jax, "process_index", lambda: pytest.fail("a backend was started"))
     parsed("--config=own_folder", "--config.init_from=weights/mae")
+
+
+# ---- a workdir of an earlier version
+
+
+def test_keys_that_a_workdir_is_older_than_have_the_values_of_then(tmp_path):
+    """The recipe has others for them; another key that differs is still refused, and one that is given is taken."""
+    stored = to_dict(parsed("--config=own_folder", "--config.seed=3"))
+    del stored["finetune"]["min_updates"], stored["model"]["head_init"]
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    (tmp_path / "mae").mkdir()
+    (tmp_path / "mae" / "DONE").touch()
+
+    def gone_on(*flags):
+        argv = find.with_paths(["--config=own_folder", *flags])
+        return read_config("train", argv, files.Path(tmp_path))[0]
+
+    config = gone_on("--config.seed=3")
+    assert (config.stage("finetune").min_updates, config.model.head_init) == (0, "random")
+    assert config.stage("semi").min_updates == parsed("--config=own_folder").stage("semi").min_updates > 0
+    assert not keys.differences(keys.identity(stored_config.check_stored(stored)), keys.identity(config))
+    assert gone_on("--config.model.head_init=probe").model.head_init == "probe"
+    assert gone_on().seed == 0
 
 
 # ---- the label

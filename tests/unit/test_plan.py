@@ -2,12 +2,15 @@
 
 import dataclasses
 
+import jax
+import numpy as np
 import pytest
 
 from semivit_jax.config import ConfigError
 from semivit_jax.plan import Stream, equal_shares, to_dict
 from semivit_jax.recipes.planning import fit_batch, make_plan
 from semivit_jax.stages import STAGES
+from semivit_jax.stages.stage import make_optimizer
 from tests.configs import counts_of, small_config
 
 COUNTS = counts_of(1000, 100, 900, classes=10)
@@ -32,6 +35,33 @@ def test_epochs_are_passes_over_the_main_stream():
 def test_left_over_micro_batches_make_no_update():
     found = plan("finetune", batch_size=60, accum=3)
     assert (found.micro_per_epoch, found.steps_per_epoch) == (5, 1)  # 100 images, 20 a micro-step, 3 an update
+
+
+def test_a_floor_of_updates_stretches_epochs_and_warm_up_alike():
+    found = plan("finetune", batch_size=20, epochs=4.0, warmup_epochs=1.0, min_updates=50)
+    assert (found.steps_per_epoch, found.total_steps, found.stretch) == (5, 50, 2.5)
+    assert (found.updates(1.0), found.updates(4.0)) == (12.5, 50)
+    assert found.deviations == ("50 updates instead of 20 (4 epochs of 5), as config.finetune.min_updates says",)
+
+
+@pytest.mark.parametrize("floor", [0, 1, 20])
+def test_a_floor_that_is_reached_changes_nothing(floor):
+    assert plan("finetune", batch_size=20, epochs=4.0, min_updates=floor) == plan("finetune", batch_size=20, epochs=4.0)
+
+
+def test_the_schedule_of_a_stretched_stage_ends_with_it():
+    """The same learning rates at the same shares of warm-up and of the rest."""
+    short, long = ({"epochs": 4.0, "warmup_epochs": 1.0, "min_updates": floor} for floor in (0, 200))
+    rates = []
+    for changes in (short, long):
+        config = small_config(**{f"finetune.{k}": v for k, v in changes.items()}, **{"finetune.batch_size": 20})
+        found = make_plan(config, "finetune", COUNTS, num_devices=1, stored_group_size=None)
+        optimizer = make_optimizer(
+            config.stage("finetune"), found, weight_decays=((".", 0.0),), lr_scales=((".", 1.0),)
+        )
+        rates.append(optimizer.lr(jax.numpy.arange(found.total_steps)))
+    assert (len(rates[0]), len(rates[1])) == (20, 200)
+    np.testing.assert_allclose(rates[1][::10], rates[0], rtol=1e-6, atol=1e-9)
 
 
 def test_peak_lr_scales_with_the_labeled_batch():
@@ -166,7 +196,7 @@ def test_what_is_kept_of_a_plan_is_numbers():
     """plan.json and checkpoints hold these keys (docs/workdir.md)."""
     assert list(to_dict(plan(batch_size=40))) == [
         "stage", "num_devices", "num_classes", "batch_size", "unlabeled_ratio", "recipe_accum", "accum", "group_size",
-        "micro_per_epoch", "steps_per_epoch", "total_steps", "eval_every_steps", "peak_lr", "deviations",
+        "micro_per_epoch", "steps_per_epoch", "stretch", "total_steps", "eval_every_steps", "peak_lr", "deviations",
     ]  # fmt: skip
 
 

@@ -1,0 +1,88 @@
+"""What a stage ended below is told, with the weights that are better; tests/e2e/test_probe.py has it in a real run."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from semivit_jax.checkpoints import best
+from semivit_jax.files import Path, write_json
+from semivit_jax.inference.trained import remark_on_latest
+from semivit_jax.training import compare
+from tests.configs import small_config, small_plan
+
+PROBED = {
+    "linear_acc1": 0.525, "knn_acc1": 0.4, "num_fitted": 100, "num_graded": 200, "penalty": 0.01, "temperature": 1.2,
+    "folds": 5, "is_head": True, "seconds": 3.0,
+}  # fmt: skip
+SCORES = {"finetune": 0.26, "semi": 0.3}
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A run whose probe reaches 52.5 %, fine-tuning 26 % and its best 52.5 %, that of the last stage 30 %."""
+    folder = Path(tmp_path)
+    kept = {"finetune": ("0", 0.525), "semi": ("7", 0.3)}
+    for stage, score in SCORES.items():
+        (folder / stage).mkdir()
+        write_json(folder / stage / "report.json", {"val/acc1": 0.1, "val_ema/acc1": score})
+    write_json(folder / "finetune" / "probe.json", PROBED)
+    monkeypatch.setattr(best.reading, "newest_good", lambda path: path / kept[path.parent.name][0])
+    monkeypatch.setattr(best.reading, "read_facts", lambda path: {"best_acc1": kept[path.parents[1].name][1]})
+    task = SimpleNamespace(eval=range(200), evaluates_on_validation=True)
+    return SimpleNamespace(config=small_config(stages=("finetune", "semi")), workdir=folder, task=task)
+
+
+def compared(run, stage, **evaluation):
+    values = {name.replace("_acc1", "/acc1"): value for name, value in evaluation.items()}
+    below = compare.below(run, small_plan(stage), values)
+    return below, compare.line(run, small_plan(stage), values, below)
+
+
+def test_below_probe_and_stage_before_it_names_both_and_the_better_weights(run):
+    below, line = compared(run, "semi", val_acc1=0.9, val_ema_acc1=0.25)
+    assert below == {compare.PROBE: 0.525, "finetune": 0.26}
+    assert line == (
+        "semi ended with 25.0 % on 200 validation images, below the probe on the starting weights (52.5 %) and "
+        "finetune (26.0 %); the best weights that were kept, step 0 of finetune (52.5 %), are taken with --weights=best"
+    )
+
+
+@pytest.mark.parametrize("score", [0.525, 0.8])
+def test_as_good_as_both_is_no_matter(run, score):
+    assert compared(run, "semi", val_acc1=0.1, val_ema_acc1=score) == ({}, "")
+
+
+def test_the_first_stage_is_compared_with_the_probe_alone(run):
+    assert compared(run, "finetune", val_acc1=0.5)[0] == {compare.PROBE: 0.525}
+    (run.workdir / "finetune" / "probe.json").unlink()
+    assert compared(run, "finetune", val_acc1=0.0) == ({}, "")
+
+
+def test_a_probe_that_was_not_kept_is_told_with_the_key(run, monkeypatch):
+    monkeypatch.setattr(best.reading, "read_facts", lambda path: {"best_acc1": 0.3})
+    line = compared(run, "finetune", val_acc1=0.26)[1]
+    assert line.endswith("; a head of the probe would have been kept with config.model.head_init='probe'")
+
+
+def test_the_best_of_equal_stages_is_the_latest(run, monkeypatch):
+    assert best.of_stages(run.workdir, ("mae", "finetune", "semi")).stage == "finetune"
+    assert best.of_stages(run.workdir, ("finetune",)).checkpoint.name == "0"
+    monkeypatch.setattr(best.reading, "read_facts", lambda path: {"best_acc1": 0.3})
+    assert best.of_stages(run.workdir, ("mae", "finetune", "semi")).stage == "semi"
+    monkeypatch.setattr(best.reading, "newest_good", lambda path: None)
+    assert best.of_stages(run.workdir, ("finetune", "semi")) is None
+
+
+def test_who_takes_the_latest_weights_is_told_of_better_ones(run, monkeypatch):
+    monkeypatch.setattr("semivit_jax.inference.trained.workdir.latest_stage", lambda folder: "semi")
+    (run.workdir / "config.json").write_text("{}")
+    report = run.workdir / "semi" / "report.json"
+    assert remark_on_latest(run.workdir, kept="latest", stage=None) == ""  # of an earlier version, or not below
+    report.write_text(json.dumps({"below": {"finetune": 0.26}}))
+    assert remark_on_latest(run.workdir, kept="latest", stage=None) == (
+        f"warning: the latest weights of {run.workdir} ended below finetune (26.0 %); --weights=best takes the best "
+        "that were kept"
+    )
+    assert remark_on_latest(run.workdir, kept="latest", stage="semi") == ""
+    assert remark_on_latest(run.workdir, kept="best", stage=None) == ""
