@@ -62,7 +62,8 @@ def config_of(case: Case) -> Config:
     mae = {**optimizer, "betas": (0.9, 0.95), "mask_ratio": 0.75, "norm_pix_loss": True, **decoder}
     model = {
         "variant": case.model, "pool": "mean", "posemb": "learned", "head_init_std": 0.02, "layer_norm_eps": 1e-6,
-        "dtype": case.dtype, "attention": case.attention, "remat": case.remat, "unroll": case.unroll,
+        "dtype": case.dtype, "attention": case.attention, "remat": case.remat, "unroll": case.unroll, "tune": "all",
+        "lora_rank": 8, "lora_alpha": 16.0, "lora_matrices": "attention",
     }  # fmt: skip
     return check.check(
         {

@@ -26,6 +26,8 @@ class Compiled:
     init: Any
     train_step: Any
     eval_step: Any
+    whole: Any  # (params, frozen) -> those of the whole model
+    split: Any  # (parameters of the whole model, key of the stage) -> (params, frozen)
 
 
 def compile_stage(config: Config, plan: Plan, mesh: jax.sharding.Mesh) -> Compiled:
@@ -52,10 +54,13 @@ def compile_stage(config: Config, plan: Plan, mesh: jax.sharding.Mesh) -> Compil
         donate_argnums=0,
     )
     jitted_eval_step = jax.jit(
-        eval_step, in_shardings=(places.params, sharding.eval_batch(mesh)), out_shardings=everywhere
+        eval_step, in_shardings=(places.model(places.params), sharding.eval_batch(mesh)), out_shardings=everywhere
     )
     init = jax.jit(stage.init, out_shardings=places)
-    return Compiled(stage, plan, target, init, jitted_train_step, jitted_eval_step)
+    of_whole = sharding.state_shardings(mesh, jax.eval_shape(stage.parting.whole, described.params, described.frozen))
+    whole = jax.jit(stage.parting.whole, out_shardings=of_whole)
+    split = jax.jit(lambda *given: tuple(stage.parting.split(*given)), out_shardings=(places.params, places.frozen))
+    return Compiled(stage, plan, target, init, jitted_train_step, jitted_eval_step, whole, split)
 
 
 def stage_key(config: Config, stage: str) -> jax.Array:

@@ -244,7 +244,7 @@ class Loop:
         reached = values.get(f"val_ema/{score}", values[f"val/{score}"])
         if reached > self.progress.best_score:
             self.progress.best_score = reached
-            weights = {"params": state.params, "ema_params": state.ema_params}
+            weights = {"params": state.params, "ema_params": state.ema_params, "frozen": state.frozen}
             with self.pace.time("saving"):
                 self.best.save(step, weights, self._facts(step))
         if self.spec.health is not None:

@@ -50,13 +50,14 @@ def check_stage(run: Run, plan: Plan) -> PyTree:
     Nothing is compiled, and no array of the state is made.
 
     Returns:
-      Its parameters, as shapes.
+      Parameters of its whole model, as shapes.
 
     Raises:
       ConfigError: names the key.
     """
     stage = make_stage(run.config, plan, backend=run.mesh.devices.flat[0].platform)
-    return jax.eval_shape(stage.init, jax.random.key(0)).params
+    state = jax.eval_shape(stage.init, jax.random.key(0))
+    return jax.eval_shape(stage.parting.whole, state.params, state.frozen)
 
 
 def keep_plan(run: Run, plan: Plan) -> None:
