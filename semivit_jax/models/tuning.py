@@ -11,7 +11,9 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from semivit_jax.config import ConfigError, ModelConfig
+from semivit_jax.models import cost as cost_lib
 from semivit_jax.models import families, lora
+from semivit_jax.models.cost import Cost, Flops
 from semivit_jax.models.families import FAMILIES, Network
 from semivit_jax.models.parting import WHOLE, Params, Parting, Parts, apart, together
 from semivit_jax.models.spec import PLAIN, Compute, ModelSpec
@@ -136,6 +138,27 @@ def _lora(config: ModelConfig, spec: ModelSpec, compute: Compute, whole: Network
         return ((lora.ADAPTERS, weight_decay), *whole.weight_decays(weight_decay))
 
     return dataclasses.replace(tuned, weight_decays=weight_decays)
+
+
+def cost(config: ModelConfig, spec: ModelSpec) -> Cost | None:
+    """What one image costs a student; LoRA's own products are not counted. None where nobody has counted the model.
+
+    What is frozen has no gradient of its kernels, and below the lowest trained parameter nothing goes backward.
+    """
+    whole, kind = families.cost(spec), _kind(config.tune)
+    if whole is None or kind == ALL:
+        return whole
+    headless = families.cost(dataclasses.replace(spec, num_classes=0))
+    (stack,) = whole.stacks
+    assert headless is not None
+    trained, backward = 0, whole.flops.backward - headless.flops.backward
+    if kind == "last":
+        trained = _blocks(config.tune)
+        backward += cost_lib.blocks(dataclasses.replace(stack, depth=trained)).backward
+    if kind == "lora":  # only the products' inputs have a gradient, which costs one forward pass
+        trained = stack.depth
+        backward += cost_lib.blocks(stack).forward + cost_lib.attention(stack).forward
+    return Cost(Flops(whole.flops.forward, backward), whole.stacks, forward_only=stack.depth - trained)
 
 
 def _parted(whole: Network, parting: Parting, logits: Callable[..., jax.Array], *, rates: np.ndarray) -> Network:

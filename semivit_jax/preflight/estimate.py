@@ -79,17 +79,19 @@ def executed_flops(config: Config, plan: Plan) -> int:
 def moved_bytes(config: Config, plan: Plan, state: StateBytes) -> int:
     """Estimate of the bytes one device reads and writes in an update.
 
-    State and gradients once each way; per micro-step the gathered parameters for every pass over them, and what
-    blocks touch, written and read once per pass.
+    State and gradients once each way, what is frozen is only read; per micro-step the gathered parameters for every
+    pass over them, and what blocks touch, written and read once per pass.
     """
     there_and_back = 4 if config.model.remat == "full" else 3  # forward, two products backward, forward again
     times, activations = 0, 0
     for one in flops.passes(config, plan):
         again = there_and_back if one.backward else 1
-        touched = sum(stack.images * stack.blocks.depth * stack.kept for stack in stacks(config, plan, one))
-        times, activations = times + again, activations + 2 * again * touched
+        for stack in stacks(config, plan, one):
+            passes = again * stack.backward + stack.blocks.depth - stack.backward
+            activations += 2 * passes * stack.images * stack.kept
+        times += again
     weights = times * state.total_params * activation_bytes(config) // 4
-    return 2 * (state.total + state.params) + plan.accum * (weights + activations)
+    return 2 * (state.total + state.params) - state.frozen + plan.accum * (weights + activations)
 
 
 def expected_sent_bytes(config: Config, plan: Plan, state: StateBytes) -> float:
@@ -103,6 +105,7 @@ def expected_sent_bytes(config: Config, plan: Plan, state: StateBytes) -> float:
     forward_only = sum(not one.backward for one in flops.passes(config, plan))
     passes = 2 + (config.model.remat == "full") + forward_only
     gathered = passes * rounded * (fsdp - 1) / fsdp
-    scattered = rounded * (fsdp - 1) / fsdp
-    summed = 2 * rounded / fsdp * (data - 1) / data
+    gradients = state.total_trained * activation_bytes(config) / 4
+    scattered = gradients * (fsdp - 1) / fsdp
+    summed = 2 * gradients / fsdp * (data - 1) / data
     return plan.accum * (gathered + scattered + summed)

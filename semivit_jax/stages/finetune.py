@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 
 from semivit_jax.config import Config
-from semivit_jax.models import families
+from semivit_jax.models import tuning
 from semivit_jax.ops import metrics, mixup
 from semivit_jax.ops.losses import cross_entropy, smoothed_target
 from semivit_jax.ops.metrics import Metrics
@@ -83,7 +83,7 @@ SPEC = StageSpec(
     streams=lambda section: (Stream("labeled", "labeled", (("image", "labeled"),)),),
     group_size=lambda section: section.mixup_group_size if section.labeled_mixup else 1,
     model=supervised.model,
-    passes=lambda config, model: (Pass(families.cost(model), 1, backward=True),),
+    passes=lambda config, model: (Pass(tuning.cost(config.model, model), 1, backward=True),),
     make=make,
     starts_from=STARTS_FROM,
     score="acc1",

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from semivit_jax.config import AT_LEAST_ONE, NOT_NEGATIVE, SHARE, Config, ConfigError
-from semivit_jax.models import families
+from semivit_jax.models import families, tuning
 from semivit_jax.models.families import Network
 from semivit_jax.models.spec import ModelSpec
 from semivit_jax.ops import metrics, mixup
@@ -248,9 +248,10 @@ def streams(section: SemiConfig) -> tuple[Stream, Stream]:
 def passes(config: Config, model: ModelSpec) -> tuple[Pass, ...]:
     """All images through the student; through the teacher, forward only, what the pseudo-label rule needs."""
     section = _section(config)
-    cost, ratio, needs = families.cost(model), section.unlabeled_ratio, RULES[section.pseudo_label_rule].needs
-    student, taught = Pass(cost, 1 + ratio, backward=True), ratio * ("teacher" in needs) + ("labeled" in needs)
-    return (student, Pass(cost, taught, backward=False)) if taught else (student,)
+    ratio, needs = section.unlabeled_ratio, RULES[section.pseudo_label_rule].needs
+    student = Pass(tuning.cost(config.model, model), 1 + ratio, backward=True)
+    taught = ratio * ("teacher" in needs) + ("labeled" in needs)
+    return (student, Pass(families.cost(model), taught, backward=False)) if taught else (student,)
 
 
 SPEC = StageSpec(

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from semivit_jax.models.parting import Parts
+from semivit_jax.models.parting import Parting, Parts
 from semivit_jax.ops.optim import Optimizer
+from semivit_jax.words import gib
 
 PyTree = Any
 
@@ -73,6 +74,24 @@ def apply_gradients(
     new = dataclasses.replace(old, params=params, opt_state=opt_state, ema_params=ema_params, policy_state=policy_state)
     kept = jax.tree.map(lambda a, b: jnp.where(ok, a, b), new, old)
     return dataclasses.replace(kept, step=state.step + 1, position=state.position + 1, frozen=state.frozen)
+
+
+def told(state: TrainState, parting: Parting) -> str:
+    """How much a described state trains, and what it saves beside one that trains all; '' where it does."""
+    if state.frozen is None:
+        return ""
+    whole = jax.eval_shape(parting.whole, state.params, state.frozen)
+    added = nbytes((state.params, state.frozen)) - nbytes(whole)
+    copies = 3 + (state.ema_params is not None)  # gradients and two moments, and the average
+    saved = copies * (nbytes(whole) - nbytes(state.params)) - added
+    kinds = "gradients, moments and average" if state.ema_params is not None else "gradients and moments"
+    trained, frozen = (sum(leaf.size for leaf in jax.tree.leaves(tree)) for tree in (state.params, state.frozen))
+    return f"{trained:,} parameters, {frozen:,} are frozen: {gib(saved)} less of {kinds} than if all were trained"
+
+
+def nbytes(tree: PyTree) -> int:
+    """Of all arrays of a tree, which may be described only, over all devices."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def ema_update(ema_params: PyTree, params: PyTree, ema_decay: float) -> PyTree:
