@@ -29,10 +29,6 @@ def test_what_is_frozen_stays_and_has_no_moments_and_no_average(stage, tune):
     assert moved == set(tuned.flat(before.params))
     trees = (state.opt_state.mu, state.opt_state.nu, state.ema_params)
     assert all(jax.tree.structure(tree) == jax.tree.structure(state.params) for tree in trees)
-    small.assert_close(
-        state.ema_params,
-        jax.tree.map(lambda old, new: jnp.asarray(old), state.ema_params, state.params),
-    )
 
 
 @pytest.mark.parametrize(("stage", "tune"), CASES)
@@ -56,14 +52,16 @@ def kernel_gradients(jaxpr, shape, times=1):
     return found
 
 
-@pytest.mark.parametrize(("tune", "blocks"), [("all", 2), ("head", 0), ("last_1", 1), ("lora", 0)])
-@pytest.mark.parametrize("shape", [(48, 144), (48, 192)])  # of qkv and of an MLP's first layer
-def test_only_what_is_trained_has_a_gradient(tune, blocks, shape):
+@pytest.mark.parametrize(
+    ("tune", "attention", "mlp"),  # kernels of qkv; of an MLP's two layers, and of the patch embedding
+    [("all", 2, 2 * 2 + 1), ("head", 0, 0), ("last_1", 1, 2), ("lora", 0, 0)],
+)
+def test_only_what_is_trained_has_a_gradient(tune, attention, mlp):
     """Of the jaxpr of a step: no product has a frozen kernel's shape, so that none is computed and thrown away."""
     stage = tuned.stage_of("finetune", tune)[2]
     state = jax.eval_shape(stage.init, small.key())
     jaxpr = jax.make_jaxpr(stage.train_step)(state, tuned.batch_of("finetune"), small.key()).jaxpr
-    assert kernel_gradients(jaxpr, shape) == blocks
+    assert (kernel_gradients(jaxpr, (48, 144)), kernel_gradients(jaxpr, (48, 192))) == (attention, mlp)
 
 
 PLAIN = {"drop_path_rate": 0.0}  # below what is trained there is none
