@@ -28,7 +28,7 @@ def parting(rank: int, alpha: float, matrices: str, head: str) -> Parting:
 
     Args:
       rank: of the additions.
-      alpha: see above; alpha / rank is their learning rate's fellow.
+      alpha: see above.
       matrices: pattern of the paths of kernels.
       head: pattern of the paths that are trained as they are.
     """

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from semivit_jax import console
 from semivit_jax.checkpoints import class_rows, init_from, reading, recovery, warm_start, whole, workdir
 from semivit_jax.checkpoints.warm_start import Crossing, Transfer
-from semivit_jax.config import Config, ModelConfig
+from semivit_jax.config import Config, ConfigError, ModelConfig
 from semivit_jax.files import Path, write_json
 from semivit_jax.hosts import agreement
 from semivit_jax.models import tuning
@@ -115,8 +115,14 @@ def check_source(run: Run, stage: str, params: PyTree) -> None:
     Raises:
       ConfigError, CheckpointError: as `inherit` would.
     """
-    goes_on = workdir.has_checkpoint(run.workdir / stage)
-    if goes_on or not run.config.init_from or earlier_stages(run, stage):
+    if workdir.has_checkpoint(run.workdir / stage) or earlier_stages(run, stage):
+        return
+    if not run.config.init_from:
+        if run.config.model.tune != tuning.ALL:
+            raise ConfigError(
+                f"config.model.tune is {run.config.model.tune!r}, so that most weights would stay as they were drawn; "
+                "give config.init_from"
+            )
         return
     source = init_from.find(run.config.init_from)
     origin = origin_of(source)

@@ -8,7 +8,7 @@ import pytest
 
 from semivit_jax.checkpoints import reading
 from semivit_jax.checkpoints.saving import Saver
-from semivit_jax.config import to_dict
+from semivit_jax.config import ConfigError, to_dict
 from semivit_jax.files import write_json
 from semivit_jax.inference.trained import load_trained, trees_of
 from semivit_jax.main import main
@@ -125,6 +125,19 @@ def test_a_run_starts_from_each_kind(made, tmp_path, way, theirs):
         jax.tree.leaves((state.params, state.frozen)),
         jax.tree.leaves((compiled.target.params, compiled.target.frozen)), strict=True,
     ))  # fmt: skip
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_part_is_trained_of_weights_that_are_there(tmp_path, way):
+    """What is frozen would stay as it was drawn."""
+    run = run_of(tmp_path, way)
+    if way == "all":
+        start.check_source(run, "finetune", {})
+        return
+    with pytest.raises(
+        ConfigError, match=f"tune is '{way}', so that most weights would stay .*; give config.init_from"
+    ):
+        start.check_source(run, "finetune", {})
 
 
 def test_another_rank_starts_with_additions_of_its_own(made, tmp_path, monkeypatch):
