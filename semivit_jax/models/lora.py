@@ -8,12 +8,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
-from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.linen.module import InterceptorContext
 
 from semivit_jax.config import ConfigError
 from semivit_jax.models.gather import whole as gathered
 from semivit_jax.models.layers import fan_in_uniform
-from semivit_jax.models.parting import Params, Parting, Parts, apart, together
+from semivit_jax.models.parting import Params, Parting, Parts, apart, flatten, together, unflatten
 from semivit_jax.ops import rng
 
 A, B = "lora_a", "lora_b"
@@ -36,7 +36,7 @@ def parting(rank: int, alpha: float, matrices: str, head: str) -> Parting:
     def split(params: Params, key: jax.Array) -> tuple[Params, Params]:
         trained, frozen = apart(params, lambda path: bool(re.search(head, path)))
         added = {}
-        for path, kernel in flatten_dict(frozen, sep="/").items():
+        for path, kernel in flatten(frozen).items():
             if re.search(matrices, path):
                 _check_rank(rank, path, kernel)
                 *layers, inner, outer = kernel.shape
@@ -44,15 +44,15 @@ def parting(rank: int, alpha: float, matrices: str, head: str) -> Parting:
                 init = fan_in_uniform(inner)
                 added[place + A] = init(rng.stream(key, path), (*layers, inner, rank), kernel.dtype)
                 added[place + B] = jnp.zeros((*layers, rank, outer), kernel.dtype)
-        return together(trained, unflatten_dict(added, sep="/")), frozen
+        return together(trained, unflatten(added)), frozen
 
     def merged(trained: Params, frozen: Params | None) -> Params:
-        flat = flatten_dict(together(trained, frozen), sep="/")
+        flat = flatten(together(trained, frozen))
         model = {path: leaf for path, leaf in flat.items() if not re.search(ADAPTERS, path)}
         for place in (path.removesuffix(A) for path in flat if path.endswith(A)):
             product = jnp.matmul(flat[place + A], flat[place + B], precision="highest")
             model[f"{place}kernel"] = model[f"{place}kernel"] + alpha / rank * product
-        return unflatten_dict(model, sep="/")
+        return unflatten(model)
 
     return Parting(split, merged)
 
@@ -74,7 +74,7 @@ def computing(logits: Callable[..., jax.Array], scale: float) -> Callable[..., j
       scale: alpha / rank.
     """
 
-    def beside(dense: Callable[..., jax.Array], args: Any, kwargs: Any, context: nn.module.InterceptorContext):
+    def beside(dense: Callable[..., jax.Array], args: Any, kwargs: Any, context: InterceptorContext):
         out, module = dense(*args, **kwargs), context.module
         if not module.has_variable("params", A):
             return out

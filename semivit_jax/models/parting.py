@@ -34,14 +34,23 @@ class Parting:
 WHOLE = Parting(split=lambda params, key: (params, None), whole=lambda trained, frozen: trained)
 
 
+def flatten(params: Params) -> dict[str, Any]:
+    """Arrays by "/"-joined path."""
+    return flatten_dict(params, sep="/")
+
+
+def unflatten(flat: dict[str, Any]) -> Params:
+    """The nested dicts of `flatten`."""
+    return unflatten_dict(flat, sep="/")
+
+
 def apart(params: Params, chosen: Callable[[str], bool]) -> Parts:
     """Parameters whose "/"-joined path is chosen as the trained ones, all others as the frozen ones."""
-    flat = flatten_dict(params, sep="/")
+    flat = flatten(params)
     trained = {path: leaf for path, leaf in flat.items() if chosen(path)}
-    frozen = {path: leaf for path, leaf in flat.items() if path not in trained}
-    return Parts(unflatten_dict(trained, sep="/"), unflatten_dict(frozen, sep="/"))
+    return Parts(unflatten(trained), unflatten({path: leaf for path, leaf in flat.items() if path not in trained}))
 
 
 def together(trained: Params, frozen: Params) -> Params:
-    """One tree of two that share no path."""
-    return unflatten_dict(flatten_dict(frozen, sep="/") | flatten_dict(trained, sep="/"), sep="/")
+    """One tree of two; where both have a path, the trained array."""
+    return unflatten(flatten(frozen) | flatten(trained))

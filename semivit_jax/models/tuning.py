@@ -8,14 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
 
 from semivit_jax.config import ConfigError, ModelConfig
 from semivit_jax.models import cost as cost_lib
 from semivit_jax.models import families, lora
 from semivit_jax.models.cost import Cost, Flops
 from semivit_jax.models.families import FAMILIES, Network
-from semivit_jax.models.parting import WHOLE, Params, Parting, Parts, apart, together
+from semivit_jax.models.parting import WHOLE, Params, Parting, Parts, apart, flatten, together, unflatten
 from semivit_jax.models.spec import PLAIN, Compute, ModelSpec
 from semivit_jax.ops.optim import PathTable
 from semivit_jax.words import counted
@@ -109,14 +108,14 @@ def _last(config: ModelConfig, spec: ModelSpec, compute: Compute, whole: Network
         return Parts(together(trained, upper), together(frozen, lower))
 
     def joined(trained: Params, frozen: Params) -> Params:
-        upper, lower = flatten_dict(trained, sep="/"), flatten_dict(frozen, sep="/")
+        upper, lower = flatten(trained), flatten(frozen)
         both = {path: jnp.concatenate([lower[path], upper[path]]) for path in lower.keys() & upper.keys()}
-        return unflatten_dict(lower | upper | both, sep="/")
+        return unflatten(lower | upper | both)
 
     def logits(parts: Parts, images: jax.Array, drop_path_masks: jax.Array | None) -> jax.Array:
         masks = None if drop_path_masks is None else drop_path_masks[-blocks:]
         tokens = below.apply({"params": parts.frozen}, images, method="below_cut")
-        params = unflatten_dict(flatten_dict(parts.frozen, sep="/") | flatten_dict(parts.trained, sep="/"), sep="/")
+        params = together(*parts)  # of the blocks, those above
         return above.apply({"params": params}, tokens, masks, method="above_cut")  # pyright: ignore
 
     def lr_scales(layer_decay: float, head_lr_scale: float) -> PathTable:
