@@ -12,6 +12,7 @@ from semivit_jax.config import ConfigError, to_dict
 from semivit_jax.files import write_json
 from semivit_jax.inference.trained import load_trained, trees_of
 from semivit_jax.main import main
+from semivit_jax.models import tuning
 from semivit_jax.training import progress, sharding, start
 from semivit_jax.training.compiled import compile_stage, stage_key
 from semivit_jax.training.setup import Run
@@ -140,13 +141,20 @@ def test_a_part_is_trained_of_weights_that_are_there(tmp_path, way):
         start.check_source(run, "finetune", {})
 
 
-def test_another_rank_starts_with_additions_of_its_own(made, tmp_path, monkeypatch):
-    monkeypatch.setitem(WAYS, "smaller", {**WAYS["lora"], "model.lora_rank": 2})
-    made = made | {"smaller": write(tmp_path / "smaller", "smaller")}
-    compiled, state = started(made, tmp_path, "smaller", "lora")
-    assert not any(leaf.any() for name, leaf in flat(state.params).items() if name.endswith("lora_b"))
-    for name, leaf in whole(made["lora"][1], made["lora"][2]).items():
-        np.testing.assert_allclose(whole(compiled, state)[name], leaf, rtol=1e-6, atol=1e-6, err_msg=name)
+@pytest.mark.parametrize(
+    ("ours", "theirs", "alike"),
+    [
+        ({"model.tune": "lora"}, {"model.tune": "lora"}, True),
+        ({"model.tune": "lora"}, {"model.tune": "lora", "model.lora_rank": 2}, False),
+        ({"model.tune": "lora"}, {"model.tune": "lora", "model.lora_alpha": 2.0}, False),
+        ({"model.tune": "lora"}, {"model.tune": "lora", "model.lora_matrices": "mlp"}, False),
+        ({"model.tune": "last_1"}, {"model.tune": "last_2"}, False),
+        ({"model.tune": "head"}, {"model.tune": "head", "model.lora_rank": 2}, True),
+    ],
+)
+def test_runs_that_mean_the_same_by_their_parts(ours, theirs, alike):
+    """Others are made whole: additions of another rank, or scaled otherwise, cannot be taken as they are."""
+    assert tuning.same(small_config(**ours).model, small_config(**theirs).model) == alike
 
 
 def test_an_import_is_parted(made, tmp_path):

@@ -13,8 +13,7 @@ from tests.stages import small
 from tests.tune import tuned
 
 pytestmark = pytest.mark.usefixtures("float64")
-CASES = [("finetune", "head"), ("finetune", "last_1"), ("finetune", "lora"), ("semi", "head"), ("semi", "last_1"),
-         ("semi", "lora")]  # fmt: skip
+CASES = [("finetune", "head"), ("finetune", "last_1"), ("finetune", "lora"), ("semi", "last_1"), ("semi", "lora")]
 
 
 @pytest.mark.parametrize(("stage", "tune"), CASES)
