@@ -63,7 +63,7 @@ def config_of(case: Case) -> Config:
     model = {
         "variant": case.model, "pool": "mean", "posemb": "learned", "head_init_std": 0.02, "head_init": "random",
         "layer_norm_eps": 1e-6, "dtype": case.dtype, "attention": case.attention, "remat": case.remat,
-        "unroll": case.unroll,
+        "unroll": case.unroll, "tune": "all", "lora_rank": 8, "lora_alpha": 16.0, "lora_matrices": "attention",
     }  # fmt: skip
     return check.check(
         {

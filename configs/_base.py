@@ -58,6 +58,10 @@ def vit(**varies: Any) -> dict[str, Any]:
         attention="auto",
         remat="none",
         unroll=1,
+        tune="all",
+        lora_rank=8,
+        lora_alpha=16.0,
+        lora_matrices="attention",
     )
     return shared | varies
 

@@ -74,6 +74,10 @@ def get_config(text: str = "") -> ConfigDict:
                 attention="xla",
                 remat="none",
                 unroll=1,
+                tune="all",
+                lora_rank=8,
+                lora_alpha=16.0,
+                lora_matrices="attention",
             ),
             mae=dict(
                 adamw,

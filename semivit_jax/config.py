@@ -138,6 +138,11 @@ class ModelConfig:
     # Activations computed again in the backward pass: none, all but products, all.
     remat: Annotated[str, ("none", "dots", "full"), RUNTIME]
     unroll: Annotated[int, AT_LEAST_ONE, RUNTIME]  # blocks per iteration of the scan over depth
+    # What the supervised stages train: 'all', 'head', 'last_N' (N blocks and what follows), 'lora' (with the head).
+    tune: str
+    lora_rank: Annotated[int, AT_LEAST_ONE]  # of what is added to a matrix, with tune = 'lora' alone
+    lora_alpha: Annotated[float, POSITIVE]  # LoRA adds alpha / rank times its two factors
+    lora_matrices: str  # to which LoRA adds: 'attention', 'mlp' or 'attention_mlp'; ConvNeXt has 'mlp' alone
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Write numbers and names into sentences: '1 image', '1,200 images', "'a', 'b' and 12 more"."""
+"""Write numbers and names into sentences: '1 image', '1,200 images', '1.5 MiB', "'a', 'b' and 12 more"."""
 
 from collections.abc import Sequence
 
@@ -17,3 +17,14 @@ def few(names: Sequence[str], most: int = 5) -> str:
 def printable(name: str) -> str:
     """A name as it is, or with escapes and quotation marks where signs in it cannot be printed or break the line."""
     return name if name.isprintable() else repr(name)
+
+
+def gib(number: float) -> str:
+    """'9.30 GiB'; less than a tenth in a smaller unit, as in the one that follows."""
+    return f"{number / 2**30:.2f} GiB" if number >= 0.1 * 2**30 else mib(number)
+
+
+def mib(number: float) -> str:
+    if number >= 0.1 * 2**20:
+        return f"{number / 2**20:,.1f} MiB"
+    return f"{number / 2**10:,.1f} KiB" if number >= 2**10 else f"{number:.0f} bytes"

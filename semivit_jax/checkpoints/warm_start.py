@@ -56,6 +56,15 @@ class Transfer:
     by_class: tuple[str, ...] = ()
     classes: str = ""
 
+    def and_also(self, other: "Transfer") -> "Transfer":
+        """Of two trees of one model."""
+        return dataclasses.replace(
+            self,
+            loaded=self.loaded + other.loaded,
+            reinitialised=self.reinitialised + other.reinitialised,
+            dropped=self.dropped + other.dropped,
+        )
+
     def lines(self) -> list[str]:
         """A few lines for people."""
         by_class = f"  by class name ({len(self.by_class)}): {_short(self.by_class)}: {self.classes}"

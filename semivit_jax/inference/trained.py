@@ -2,22 +2,20 @@
 
 import dataclasses
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
 from semivit_jax import files
-from semivit_jax.checkpoints import best, manifest, reading, workdir
+from semivit_jax.checkpoints import best, manifest, reading, whole, workdir
 from semivit_jax.checkpoints.reading import CheckpointError
 from semivit_jax.config import Config, ConfigError
 from semivit_jax.data.images.crop_resize import resize_short_side_and_crop
 from semivit_jax.data.images.decode import BadImage
 from semivit_jax.files import Path
+from semivit_jax.models import tuning
 from semivit_jax.plan import graded_by
 from semivit_jax.recipes import stored
 from semivit_jax.stages import STAGES
-from semivit_jax.weights import layout
 from semivit_jax.weights.folder import is_import, load_imported
 from semivit_jax.weights.preprocessing import Preprocessing
 from semivit_jax.weights.weights import Weights
@@ -106,9 +104,10 @@ def load_trained(folder: Path, *, kept: str, tree: str | None, stage: str | None
     config = stored.check_stored(facts["config"])
     names, data = tuple(facts["class_names"]), config.data
     label = graded_by(STAGES[facts["stage"]].streams(config.stage(facts["stage"])))
+    spec = STAGES[facts["stage"]].model(config, len(names))
     weights = Weights(
-        spec=STAGES[facts["stage"]].model(config, len(names)),
-        params=_read_tree(source, chosen),
+        spec=spec,
+        params=whole.read(source, chosen, tuning.parting(config.model, spec)),
         class_names=names if label in ("", CLASS) else None,
         preprocessing=Preprocessing.from_json({**facts["preprocessing"], "exif_rotation": data.exif_rotation}),
     )
@@ -169,18 +168,6 @@ def backbone(trained: Trained) -> Trained:
     encoder = dataclasses.replace(weights.spec, decoder=None)
     weights = dataclasses.replace(weights, spec=encoder, params=weights.params["encoder"])
     return dataclasses.replace(trained, weights=weights)
-
-
-def _read_tree(source: Path, tree: str) -> dict:
-    """Nested dict of one tree, whole on this host's first device."""
-    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    targets = {
-        name: jax.ShapeDtypeStruct(shape, jnp.float32, sharding=here)
-        for name, shape in reading.array_shapes(source).items()
-        if name.startswith(f"{tree}.")
-    }
-    arrays = reading.restore_arrays(source, targets)
-    return layout.unflatten({name.removeprefix(f"{tree}.").replace(".", "/"): a for name, a in arrays.items()})
 
 
 def _from_import(folder: Path, tree: str | None) -> Trained:

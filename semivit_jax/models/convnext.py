@@ -244,4 +244,5 @@ FAMILY = Family(
     autoencoder=None,
     cost=None,
     told=lambda spec: (),
+    lora={"mlp": r"^stages_\d+/fc[12]/kernel$"},
 )

@@ -48,6 +48,7 @@ class Cost:
 
     flops: Flops
     stacks: tuple[Stack, ...]
+    forward_only: int = 0  # blocks of the only stack, its first ones, through which nothing goes backward
 
 
 def stack(size: Any, tokens: int) -> Stack:
@@ -65,9 +66,14 @@ def blocks(passed: Stack) -> Flops:
     """All blocks of a stack: qkv and output projections, two attention products, the MLP."""
     tokens, width, mlp_dim = passed.tokens, passed.width, passed.mlp_dim
     projections = matmul(tokens, width, 3 * width) + matmul(tokens, width, width)
-    attention = matmul(tokens, width, tokens) + matmul(tokens, tokens, width)  # all heads together
     mlp = matmul(tokens, width, mlp_dim) + matmul(tokens, mlp_dim, width)
-    return (projections + attention + mlp).times(passed.depth)
+    return (projections + mlp).times(passed.depth) + attention(passed)
+
+
+def attention(passed: Stack) -> Flops:
+    """The two products of attention of all blocks, all heads together."""
+    tokens, width = passed.tokens, passed.width
+    return (matmul(tokens, width, tokens) + matmul(tokens, tokens, width)).times(passed.depth)
 
 
 def embedding(patches: int, values: int, width: int) -> Flops:

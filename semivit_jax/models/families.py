@@ -13,6 +13,7 @@ from semivit_jax.config import ConfigError, ModelConfig
 from semivit_jax.models import convnext, mae, vit
 from semivit_jax.models.cost import Cost
 from semivit_jax.models.mae import MaeOutput
+from semivit_jax.models.parting import WHOLE, Parting
 from semivit_jax.models.spec import PLAIN, Compute, Family, ModelSpec
 from semivit_jax.ops.optim import PathTable
 from semivit_jax.words import counted
@@ -44,12 +45,14 @@ class Network:
     """A backbone with its head as pure functions.
 
     Attributes:
-      init: key -> params.
-      logits: (params, images, drop_path_masks or None) -> (batch, classes).
+      init: key -> params, of the whole model.
+      logits: (params, images, drop_path_masks or None) -> (batch, classes). Params are `Parts` where only some are
+        trained, also in `features`.
       features: (params, images) -> what the head reads, (batch, width), evaluation mode.
       drop_path_rates: rates of all branches; masks have this shape plus a last batch axis.
       lr_scales: (layer_decay, head_lr_scale) -> table of learning-rate factors.
       weight_decays: weight_decay -> table of weight decays.
+      parting: which parameters are trained.
     """
 
     init: Callable[[jax.Array], Params]
@@ -58,6 +61,7 @@ class Network:
     drop_path_rates: np.ndarray
     lr_scales: Callable[[float, float], PathTable]
     weight_decays: Callable[[float], PathTable]
+    parting: Parting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,6 +146,7 @@ def network(spec: ModelSpec, compute: Compute, drop_path_rate: float) -> Network
         drop_path_rates=family.drop_path_rates(size, drop_path_rate),
         lr_scales=lambda layer_decay, head_lr_scale: family.lr_scales(size, layer_decay, head_lr_scale),
         weight_decays=family.weight_decays,
+        parting=WHOLE,
     )
 
 

@@ -76,6 +76,24 @@ PLAIN = Compute(dtype=None, attention="xla", remat="none", unroll=1, head_init_s
 
 
 @dataclasses.dataclass(frozen=True)
+class Cut:
+    """How a model is cut in two between its blocks, so that only the upper part is trained.
+
+    Its module has two methods: `below_cut(images)` gives the tokens after all blocks of a lower part, in evaluation
+    mode, and `above_cut(tokens, drop_path_masks)` the logits of an upper one.
+
+    Attributes:
+      depth: size -> blocks.
+      sizes: (size, blocks above the cut) -> size of the lower part, and of the upper one.
+      above: pattern of the paths that follow the blocks.
+    """
+
+    depth: Callable[[Any], int]
+    sizes: Callable[[Any, int], tuple[Any, Any]]
+    above: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Family:
     """Models that differ in size alone; `size` below is a value of `sizes`.
 
@@ -96,6 +114,8 @@ class Family:
       autoencoder: (spec with a decoder, compute, mask_ratio) -> module; None: the family has none.
       cost: (spec, mask_ratio, 0 without a decoder) -> what one image costs; None: nobody has counted it.
       told: spec -> what people are told of a model beside its variant, image size and head.
+      cut: for training the last blocks alone; None: the family cannot.
+      lora: word of config.model.lora_matrices -> pattern of the paths of kernels of dense layers; {}: LoRA has none.
     """
 
     name: str
@@ -113,3 +133,5 @@ class Family:
     autoencoder: Callable[[ModelSpec, Compute, float], nn.Module] | None
     cost: Callable[[ModelSpec, float], Cost] | None
     told: Callable[[ModelSpec], tuple[str, ...]]
+    cut: Cut | None = None
+    lora: Mapping[str, str] = dataclasses.field(default_factory=dict)

@@ -14,7 +14,7 @@ from semivit_jax.models.cost import Cost
 from semivit_jax.models.layers import Dense, fan_in_uniform, layer_norm, normal_init, stacked_blocks
 from semivit_jax.models.mae import Mae
 from semivit_jax.models.patches import CHANNELS, PatchEmbed, patchify
-from semivit_jax.models.spec import Compute, Family, ModelSpec
+from semivit_jax.models.spec import Compute, Cut, Family, ModelSpec
 from semivit_jax.ops.optim import PathTable
 
 
@@ -77,17 +77,32 @@ class ViT(nn.Module):
 
     def features(self, images: jax.Array, drop_path_masks: jax.Array | None = None) -> jax.Array:
         """What the head reads, (batch, width); drop_path_masks (depth, 2, batch) or None (evaluation)."""
+        return self._pooled(self.blocks(self._embedded(images), drop_path_masks)[0])
+
+    def _embedded(self, images: jax.Array) -> jax.Array:
+        """What the blocks read, (batch, tokens, width)."""
         x = self.patch_embed(patchify(images, self.spec.size.patch_size))
         cls_token = jnp.broadcast_to(self.cls_token.astype(x.dtype), (x.shape[0], 1, x.shape[2]))
-        x = jnp.concatenate([cls_token, x], axis=1) + jnp.asarray(self.position, x.dtype)
-        x, _ = self.blocks(x, drop_path_masks)
+        return jnp.concatenate([cls_token, x], axis=1) + jnp.asarray(self.position, x.dtype)
+
+    def _pooled(self, x: jax.Array) -> jax.Array:
         if self.spec.pool == "mean":
             return self.fc_norm(x[:, 1:].mean(axis=1))
         return self.norm(x)[:, 0]
 
     def __call__(self, images: jax.Array, drop_path_masks: jax.Array | None = None) -> jax.Array:
-        features = self.features(images, drop_path_masks)
+        return self._classified(self.features(images, drop_path_masks))
+
+    def _classified(self, features: jax.Array) -> jax.Array:
         return self.head(features.astype(jnp.promote_types(features.dtype, jnp.float32)))
+
+    def below_cut(self, images: jax.Array) -> jax.Array:
+        """See `spec.Cut`."""
+        return self.blocks(self._embedded(images), None)[0]
+
+    def above_cut(self, x: jax.Array, drop_path_masks: jax.Array | None) -> jax.Array:
+        """See `spec.Cut`."""
+        return self._classified(self._pooled(self.blocks(x, drop_path_masks)[0]))
 
 
 def grid_size(spec: ModelSpec) -> int:
@@ -165,4 +180,17 @@ FAMILY = Family(
     autoencoder=Mae,
     cost=cost,
     told=told,
+    cut=Cut(
+        depth=lambda size: size.depth,
+        sizes=lambda size, blocks: (
+            dataclasses.replace(size, depth=size.depth - blocks),
+            dataclasses.replace(size, depth=blocks),
+        ),
+        above=r"^(norm|fc_norm|head)/",
+    ),
+    lora={
+        "attention": r"^blocks/attn/(qkv|proj)/kernel$",
+        "mlp": r"^blocks/mlp/\w+/kernel$",
+        "attention_mlp": r"^blocks/(attn|mlp)/\w+/kernel$",
+    },
 )

@@ -28,7 +28,8 @@ ROOM = 1.15  # an estimate counts as fitting only with this much to spare
 class Memory:
     """Bytes on one device. `activations` are all temporaries: activations, gradients, rounded parameters."""
 
-    params: int
+    params: int  # those that are trained
+    frozen: int
     ema_params: int
     optimizer: int
     activations: int
@@ -83,6 +84,7 @@ class Answer:
     peak_lr: float
     total_steps: int
     deviations: tuple[str, ...]
+    tuned: str  # how much is trained, and what that saves; empty where all is
     compiled: bool
     note: str  # why not compiled; empty otherwise
     compile_seconds: float
@@ -157,6 +159,7 @@ def plan_one(
         peak_lr=plan.peak_lr,
         total_steps=plan.total_steps,
         deviations=changed + plan.deviations,
+        tuned=step.describe_tuning(config, plan),
         compiled=devices is not None,
         note=note,
         compile_seconds=load.compile_seconds,
@@ -184,7 +187,7 @@ def _load(config: Config, plan: Plan, topology: Topology, devices: list[Any] | N
     chip = topology.chip.hbm_bytes
 
     def of(activations: int, total: int, source: str) -> Memory:
-        return Memory(state.params, state.ema_params, state.optimizer, activations, total, chip, source)
+        return Memory(state.params, state.frozen, state.ema_params, state.optimizer, activations, total, chip, source)
 
     if devices is None:
         activations = estimated_temporaries(config, plan, state)

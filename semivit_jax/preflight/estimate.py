@@ -79,17 +79,19 @@ def executed_flops(config: Config, plan: Plan) -> int:
 def moved_bytes(config: Config, plan: Plan, state: StateBytes) -> int:
     """Estimate of the bytes one device reads and writes in an update.
 
-    State and gradients once each way; per micro-step the gathered parameters for every pass over them, and what
-    blocks touch, written and read once per pass.
+    State and gradients once each way, what is frozen is only read; per micro-step the gathered parameters for every
+    pass over them, and what blocks touch, written and read once per pass.
     """
     there_and_back = 4 if config.model.remat == "full" else 3  # forward, two products backward, forward again
     times, activations = 0, 0
     for one in flops.passes(config, plan):
         again = there_and_back if one.backward else 1
-        touched = sum(stack.images * stack.blocks.depth * stack.kept for stack in stacks(config, plan, one))
-        times, activations = times + again, activations + 2 * again * touched
+        for stack in stacks(config, plan, one):
+            passes = again * stack.backward + stack.blocks.depth - stack.backward
+            activations += 2 * passes * stack.images * stack.kept
+        times += again
     weights = times * state.total_params * activation_bytes(config) // 4
-    return 2 * (state.total + state.params) + plan.accum * (weights + activations)
+    return 2 * (state.total + state.params) - state.frozen + plan.accum * (weights + activations)
 
 
 def expected_sent_bytes(config: Config, plan: Plan, state: StateBytes) -> float:
@@ -99,9 +101,8 @@ def expected_sent_bytes(config: Config, plan: Plan, state: StateBytes) -> float:
     for every pass over them. Nothing of it depends on the batch, and only (n - 1) / n on the devices.
     """
     fsdp, data = config.mesh.fsdp, plan.num_devices // config.mesh.fsdp
-    rounded = state.total_params * activation_bytes(config) / 4
-    cut = _gathers_and_scatter(config, plan) * rounded * (fsdp - 1) / fsdp
-    summed = 2 * rounded / fsdp * (data - 1) / data
+    cut = _cut_bytes(config, plan, state, fsdp)
+    summed = 2 * _gradient_bytes(config, state) / fsdp * (data - 1) / data
     return plan.accum * (cut + summed)
 
 
@@ -113,13 +114,19 @@ def expected_leaving_bytes(config: Config, plan: Plan, state: StateBytes, *, dev
     """
     slices = plan.num_devices // devices_per_slice
     of_a_copy = max(1, config.mesh.fsdp // devices_per_slice)
-    rounded = state.total_params * activation_bytes(config) / 4
-    cut = _gathers_and_scatter(config, plan) * rounded * (of_a_copy - 1) / of_a_copy
-    summed = 2 * rounded / of_a_copy * (1 - of_a_copy / slices)
+    cut = _cut_bytes(config, plan, state, of_a_copy)
+    summed = 2 * _gradient_bytes(config, state) / of_a_copy * (1 - of_a_copy / slices)
     return plan.accum * (cut + summed)
 
 
-def _gathers_and_scatter(config: Config, plan: Plan) -> int:
-    """Times that cut parameters travel in a micro-step: gathered for every pass over them, their gradients cut once."""
+def _cut_bytes(config: Config, plan: Plan, state: StateBytes, parts: int) -> float:
+    """What cut parameters cost in a micro-step: gathered for every pass over them, their gradients cut once."""
     forward_only = sum(not one.backward for one in flops.passes(config, plan))
-    return 3 + (config.model.remat == "full") + forward_only
+    passes = 2 + (config.model.remat == "full") + forward_only
+    rounded = state.total_params * activation_bytes(config) / 4
+    return (passes * rounded + _gradient_bytes(config, state)) * (parts - 1) / parts
+
+
+def _gradient_bytes(config: Config, state: StateBytes) -> float:
+    """Of the gradients of what is trained, as they travel."""
+    return state.total_trained * activation_bytes(config) / 4

@@ -10,7 +10,7 @@ from semivit_jax.config import Config
 from semivit_jax.models.cost import Stack
 from semivit_jax.plan import Plan
 from semivit_jax.preflight.flops import Passed, passes
-from semivit_jax.stages.state import TrainState
+from semivit_jax.stages.state import TrainState, nbytes
 
 PyTree = Any
 
@@ -19,23 +19,27 @@ PyTree = Any
 class StateBytes:
     """One device's share of the state; `total_params` is the whole model, wherever it lives."""
 
-    params: int
+    params: int  # those that are trained
+    frozen: int
     ema_params: int
     optimizer: int
     total_params: int  # bytes of all parameters, unsharded
+    total_trained: int  # of those that are trained
 
     @property
     def total(self) -> int:
-        return self.params + self.ema_params + self.optimizer
+        return self.params + self.frozen + self.ema_params + self.optimizer
 
 
 def state_bytes(state: TrainState) -> StateBytes:
     """Of a described state, leaves `jax.ShapeDtypeStruct` with shardings."""
     return StateBytes(
         params=_local(state.params),
+        frozen=_local(state.frozen),
         ema_params=_local(state.ema_params),
         optimizer=_local(state.opt_state),
-        total_params=sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(state.params)),
+        total_params=nbytes((state.params, state.frozen)),
+        total_trained=nbytes(state.params),
     )
 
 
@@ -49,6 +53,7 @@ class DeviceStack:
 
     images: int
     blocks: Stack  # of one image
+    backward: int  # blocks through which a backward pass goes
     itemsize: int  # bytes of one activation
 
     @property
@@ -84,13 +89,14 @@ class DeviceStack:
             "dots": self._bytes(widths=6, hidden=1),  # input and products' results
             "full": self._bytes(widths=1, hidden=0),  # inputs of the blocks
         }
-        return self.images * self.blocks.depth * kept[remat]
+        return self.images * self.backward * kept[remat]
 
 
 def stacks(config: Config, plan: Plan, passed: Passed) -> list[DeviceStack]:
     """Those of one micro-step, in the order in which an image passes them."""
     images = plan.micro_batch // plan.num_devices * passed.per_row
-    return [DeviceStack(images, blocks, activation_bytes(config)) for blocks in passed.cost.stacks]
+    forward_only, itemsize = passed.cost.forward_only, activation_bytes(config)
+    return [DeviceStack(images, blocks, blocks.depth - forward_only, itemsize) for blocks in passed.cost.stacks]
 
 
 def activation_bytes(config: Config) -> int:
@@ -111,6 +117,6 @@ def estimated_temporaries(config: Config, plan: Plan, state: StateBytes) -> int:
     working = max(stack.images * stack.working for stack in passed)
     copies = 1 if all(one.backward for one in found) else 3  # a teacher's views and the student's
     pixels = 2 * copies * passed[0].images * config.data.image_size**2 * 3 * 4
-    rounded = 2 * state.total_params * activation_bytes(config) // 4
+    rounded = (state.total_params + state.total_trained) * activation_bytes(config) // 4
     gradients = state.params * (1 if plan.accum == 1 else 3)
     return saved + working + pixels + gradients + rounded

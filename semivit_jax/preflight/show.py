@@ -6,9 +6,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from semivit_jax.preflight.answer import ESTIMATE, Answer
-from semivit_jax.preflight.chips import GIB
 from semivit_jax.preflight.estimate import SECONDS_PER_HOUR
-from semivit_jax.words import counted
+from semivit_jax.words import counted, gib, mib
 
 
 def table(found: Answer) -> Table:
@@ -32,6 +31,9 @@ def rows(found: Answer) -> Iterator[tuple[str, str]]:
         yield "adapted", deviation
     yield "compiled", f"yes, in {found.compile_seconds:.0f} s" if found.compiled else f"no, analytic only: {found.note}"
     memory = found.memory
+    if found.tuned:
+        yield "trained", found.tuned
+        yield "frozen", f"{gib(memory.frozen)} per device"
     for name in ("params", "ema_params", "optimizer"):
         yield name, f"{gib(getattr(memory, name))} per device"
     label = " (estimate)" if memory.source == ESTIMATE else ""
@@ -77,17 +79,6 @@ def _estimates(found: Answer) -> Iterator[tuple[str, str]]:
     yield "step time", f"{ms(e.step_seconds)} to {ms(e.step_seconds_serial)} (estimate, roofline; {times}{slow})"
     yield "images/s", f"{e.images_per_second:,.0f} (estimate, roofline bound by {e.bound_by})"
     yield "duration", f"{duration(e.hours)} (estimate, roofline; evaluation and input not counted)"
-
-
-def gib(number: float) -> str:
-    """'9.30 GiB'; less than a tenth in a smaller unit, as in the two that follow."""
-    return f"{number / GIB:.2f} GiB" if number >= 0.1 * GIB else mib(number)
-
-
-def mib(number: float) -> str:
-    if number >= 0.1 * 2**20:
-        return f"{number / 2**20:,.1f} MiB"
-    return f"{number / 2**10:,.1f} KiB" if number >= 2**10 else f"{number:.0f} bytes"
 
 
 def ms(seconds: float) -> str:

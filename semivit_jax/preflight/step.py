@@ -14,7 +14,7 @@ from semivit_jax.data.images.views import leaves_of
 from semivit_jax.data.rows import LABELS
 from semivit_jax.plan import Plan, Stream, as_batch
 from semivit_jax.stages import make_stage
-from semivit_jax.stages.state import TrainState
+from semivit_jax.stages.state import TrainState, told
 from semivit_jax.training import sharding
 from semivit_jax.training.compiled import Compiled, compile_stage
 
@@ -58,6 +58,12 @@ def describe_state(config: Config, plan: Plan) -> TrainState:
     mesh = AbstractMesh((plan.num_devices // fsdp, fsdp), ("data", "fsdp"), (AxisType.Auto,) * 2)
     places = sharding.state_shardings(mesh, described)  # pyright: ignore[reportArgumentType]
     return jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), described, places)
+
+
+def describe_tuning(config: Config, plan: Plan) -> str:
+    """How much a stage trains, and what that saves; '' where it trains all."""
+    stage = make_stage(config, plan, backend="cpu")
+    return told(jax.eval_shape(stage.init, jax.random.key(0)), stage.parting)
 
 
 def describe_batch(config: Config, plan: Plan, mesh: Mesh | AbstractMesh) -> PyTree:

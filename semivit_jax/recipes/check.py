@@ -20,7 +20,7 @@ from semivit_jax.config import (
     StageConfig,
     flatten,
 )
-from semivit_jax.models import families
+from semivit_jax.models import families, tuning
 from semivit_jax.ops.optim import SCHEDULES
 from semivit_jax.recipes import keys
 from semivit_jax.stages import STAGES
@@ -102,6 +102,7 @@ def _check_values(c: Config) -> None:
         raise ConfigError(f"config.stages is {c.stages}; it must be one or more of {tuple(STAGES)}, in this order")
     _one_of("config.model.variant", c.model.variant, families.variants())
     _check_family(c.model)
+    tuning.check(c.model)
     _check_data(c.data)
     for stage, section in c.sections.items():
         if section is not None:

@@ -22,6 +22,10 @@ def check_stored(raw: Mapping[str, Any]) -> Config:
     if isinstance(model, Mapping) and model.get("variant") in CONVNEXT_SIZES:  # which read neither
         attention = "auto" if model.get("attention") == "cudnn" else model.get("attention")
         raw = {**raw, "model": {**model, "pool": "mean", "attention": attention}}
+    model = raw.get("model")
+    if isinstance(model, Mapping):  # everything was trained
+        lora = {"lora_rank": 8, "lora_alpha": 16.0, "lora_matrices": "attention"}  # not read
+        raw = {**raw, "model": {"tune": "all", **lora, **model}}
     data = raw.get("data")
     if isinstance(data, Mapping):  # no class had another name
         raw = {**raw, "data": {"renamed": "", **data}}

@@ -5,12 +5,12 @@ from typing import NamedTuple
 import jax
 
 from semivit_jax.config import Config
-from semivit_jax.models import families
-from semivit_jax.ops import metrics, mixup, rng
+from semivit_jax.models import tuning
+from semivit_jax.ops import metrics, mixup
 from semivit_jax.ops.losses import cross_entropy, smoothed_target
 from semivit_jax.ops.metrics import Metrics
 from semivit_jax.plan import Plan, Stream
-from semivit_jax.stages import mae, state, supervised
+from semivit_jax.stages import mae, supervised
 from semivit_jax.stages import stage as stage_lib
 from semivit_jax.stages.spec import AS_IT_IS, IMPORT, IMPORTED, Pass, StageSpec
 from semivit_jax.stages.stage import ImageDraws, PyTree, Stage, masks, see
@@ -56,7 +56,7 @@ def make(config: Config, plan: Plan, backend: str) -> Stage:
     network, optimizer, update = make_update(config, plan, backend=backend)
 
     def init(key: jax.Array) -> TrainState:
-        return state.create(network.init(rng.stream(key, "params")), optimizer, keep_ema=section.ema_decay > 0)
+        return supervised.create_state(key, network, optimizer, keep_ema=section.ema_decay > 0)
 
     def sample_draws(key: jax.Array, position: jax.Array) -> FinetuneDraws:
         spec = supervised.labeled_spec(config, section, network)
@@ -67,7 +67,7 @@ def make(config: Config, plan: Plan, backend: str) -> Stage:
         return update(state, batch, sample_draws(key, state.position))
 
     eval_step = supervised.make_eval_step(config, network)
-    return Stage("finetune", init, train_step, eval_step, supervised.eval_params, metrics.compute)
+    return Stage("finetune", init, train_step, eval_step, supervised.eval_params, metrics.compute, network.parting)
 
 
 def _section(config: Config) -> SupervisedConfig:
@@ -85,7 +85,7 @@ SPEC = StageSpec(
     streams=lambda section: (Stream("labeled", "labeled", (("image", "labeled"),)),),
     group_size=lambda section: section.mixup_group_size if section.labeled_mixup else 1,
     model=supervised.model,
-    passes=lambda config, model: (Pass(families.cost(model), 1, backward=True),),
+    passes=lambda config, model: (Pass(tuning.cost(config.model, model), 1, backward=True),),
     make=make,
     starts_from=STARTS_FROM,
     score="acc1",

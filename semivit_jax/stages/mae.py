@@ -6,7 +6,7 @@ from typing import Annotated, NamedTuple
 import jax
 
 from semivit_jax.config import AT_LEAST_ONE, Config, ConfigError, Range, StageConfig
-from semivit_jax.models import families
+from semivit_jax.models import families, tuning
 from semivit_jax.models.mae import with_decoder
 from semivit_jax.models.patches import patchify
 from semivit_jax.models.spec import Decoder, ModelSpec
@@ -43,7 +43,7 @@ def model(config: Config, num_classes: int) -> ModelSpec:
     """What the stage trains: an autoencoder, for which classes do not count.
 
     Raises:
-      ConfigError: sizes of the decoder that do not fit each other.
+      ConfigError: sizes of the decoder that do not fit each other, or a part of the model alone is to be trained.
     """
     del num_classes
     section = _section(config)
@@ -51,6 +51,11 @@ def model(config: Config, num_classes: int) -> ModelSpec:
         raise ConfigError(
             f"config.mae.decoder_width is {section.decoder_width}; it must be a multiple of 4, for the position "
             f"embedding, and of config.mae.decoder_num_heads, {section.decoder_num_heads}"
+        )
+    if config.model.tune != tuning.ALL:
+        raise ConfigError(
+            f"config.model.tune is {config.model.tune!r}, and stage mae trains all; leave it out of config.stages and "
+            "give config.init_from, or set all"
         )
     encoder = families.describe(config.model, image_size=config.data.image_size, num_classes=0)
     decoder = Decoder(section.decoder_width, section.decoder_depth, section.decoder_num_heads)

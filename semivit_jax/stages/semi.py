@@ -9,15 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from semivit_jax.config import AT_LEAST_ONE, NOT_NEGATIVE, SHARE, Config, ConfigError
-from semivit_jax.models import families
+from semivit_jax.models import families, tuning
 from semivit_jax.models.families import Network
 from semivit_jax.models.spec import ModelSpec
-from semivit_jax.ops import metrics, mixup, rng
+from semivit_jax.ops import metrics, mixup
 from semivit_jax.ops.losses import cross_entropy, promote, smoothed_target
 from semivit_jax.ops.metrics import Metrics
 from semivit_jax.ops.mixup import join, mix_labeled, split
 from semivit_jax.plan import Plan, Stream
-from semivit_jax.stages import finetune, state, supervised
+from semivit_jax.stages import finetune, supervised
 from semivit_jax.stages import stage as stage_lib
 from semivit_jax.stages.pseudo_label import (
     RULES,
@@ -85,8 +85,8 @@ def make_update(config: Config, plan: Plan, *, backend: str):
         """The teacher's logits, read before this update; a student that teaches is in training mode (FixMatch)."""
         with jax.named_scope("teacher"):
             if section.teacher == "ema":
-                return promote(network.logits(state.ema_params, images, None))
-            return promote(network.logits(state.params, images, masks(draws)))
+                return promote(network.logits(state.model(state.ema_params), images, None))
+            return promote(network.logits(state.model(state.params), images, masks(draws)))
 
     def gather(state: TrainState, batch: PyTree, draws: SemiDraws) -> Evidence:
         """What the rule needs to know of one micro-step."""
@@ -177,14 +177,13 @@ def make(config: Config, plan: Plan, backend: str) -> Stage:
     rule = make_rule(section, plan)
 
     def init(key: jax.Array) -> TrainState:
-        params = network.init(rng.stream(key, "params"))
-        return state.create(params, optimizer, keep_ema=True, policy_state=rule.init())
+        return supervised.create_state(key, network, optimizer, keep_ema=True, policy_state=rule.init())
 
     def train_step(state: TrainState, batch: PyTree, key: jax.Array) -> tuple[TrainState, Metrics]:
         return update(state, batch, sample_draws(config, plan, network, key, state.position))
 
     eval_step = supervised.make_eval_step(config, network)
-    return Stage("semi", init, train_step, eval_step, supervised.eval_params, metrics.compute)
+    return Stage("semi", init, train_step, eval_step, supervised.eval_params, metrics.compute, network.parting)
 
 
 def _section(config: Config) -> SemiConfig:
@@ -252,9 +251,10 @@ def streams(section: SemiConfig) -> tuple[Stream, Stream]:
 def passes(config: Config, model: ModelSpec) -> tuple[Pass, ...]:
     """All images through the student; through the teacher, forward only, what the pseudo-label rule needs."""
     section = _section(config)
-    cost, ratio, needs = families.cost(model), section.unlabeled_ratio, RULES[section.pseudo_label_rule].needs
-    student, taught = Pass(cost, 1 + ratio, backward=True), ratio * ("teacher" in needs) + ("labeled" in needs)
-    return (student, Pass(cost, taught, backward=False)) if taught else (student,)
+    ratio, needs = section.unlabeled_ratio, RULES[section.pseudo_label_rule].needs
+    student = Pass(tuning.cost(config.model, model), 1 + ratio, backward=True)
+    taught = ratio * ("teacher" in needs) + ("labeled" in needs)
+    return (student, Pass(families.cost(model), taught, backward=False)) if taught else (student,)
 
 
 SPEC = StageSpec(

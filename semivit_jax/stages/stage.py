@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from semivit_jax.config import AffineConfig, StageConfig
+from semivit_jax.models.parting import WHOLE, Parting
 from semivit_jax.ops import affine, metrics, optim, rng
 from semivit_jax.ops.erasing import ErasingDraw, apply_erasing, sample_erasing
 from semivit_jax.ops.metrics import Metrics
@@ -31,6 +32,7 @@ class Stage:
       eval_step: (params, batch with 'image', 'label', 'mask') -> metrics of that batch, exact sums.
       eval_params: state -> {metric prefix: params to evaluate}; empty where the stage has no score.
       grade: metrics of `eval_step`, added over all batches -> {name: number}, the stage's score among them.
+      parting: which parameters of its model are trained.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Stage:
     eval_step: Callable[[PyTree, PyTree], Metrics]
     eval_params: Callable[[TrainState], dict[str, PyTree]]
     grade: Callable[[Metrics], dict[str, float]]
+    parting: Parting = WHOLE
 
 
 class ImageDraws(NamedTuple):
@@ -154,7 +157,7 @@ def update(
       state: before the update.
       inputs: leaves [accum, rows, ...], the batch and what was made of it before.
       draws: leaves [accum, rows, ...].
-      micro_loss: (params, inputs, draws of one micro-step) -> (loss, metrics).
+      micro_loss: (params of the model, inputs, draws of one micro-step) -> (loss, metrics).
       optimizer: of the stage.
       ema_decay: of the stage.
       policy_state: of the pseudo-label rule after this batch; a dropped update keeps the old one.
@@ -162,7 +165,11 @@ def update(
     Returns:
       The state, and the metrics of every micro-step plus `grad_norm` (before clipping), `lr` and `dropped`.
     """
-    value_and_grad = jax.value_and_grad(micro_loss, has_aux=True)
+
+    def loss_of(trained: PyTree, *given: PyTree) -> tuple[jax.Array, Metrics]:
+        return micro_loss(state.model(trained), *given)
+
+    value_and_grad = jax.value_and_grad(loss_of, has_aux=True)  # so what is frozen has no gradient
     accum = num_micro_steps(inputs)
 
     def micro_step(grads: PyTree, given: PyTree) -> tuple[PyTree, tuple[jax.Array, Metrics]]:

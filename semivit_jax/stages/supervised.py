@@ -15,7 +15,7 @@ from semivit_jax.config import (
     Range,
     StageConfig,
 )
-from semivit_jax.models import families
+from semivit_jax.models import families, tuning
 from semivit_jax.models.families import Network
 from semivit_jax.models.gather import on_every_device
 from semivit_jax.models.spec import ModelSpec
@@ -24,6 +24,7 @@ from semivit_jax.ops.metrics import Metrics
 from semivit_jax.ops.optim import Optimizer
 from semivit_jax.plan import Plan
 from semivit_jax.stages import stage as stage_lib
+from semivit_jax.stages import state
 from semivit_jax.stages.stage import DeviceView, ImageDraws, PyTree, see
 from semivit_jax.stages.state import TrainState
 
@@ -67,9 +68,18 @@ def model(config: Config, num_classes: int) -> ModelSpec:
 
 
 def build_network(config: Config, section: SupervisedConfig, plan: Plan, *, backend: str) -> Network:
-    """The stage's network, with its drop path."""
+    """The stage's network, with its drop path and what of it is trained."""
     spec = model(config, plan.num_classes)
-    return families.network(spec, families.compute(config.model, spec, backend=backend), section.drop_path_rate)
+    compute = families.compute(config.model, spec, backend=backend)
+    return tuning.network(config.model, spec, compute, section.drop_path_rate)
+
+
+def create_state(
+    key: jax.Array, network: Network, optimizer: Optimizer, *, keep_ema: bool, policy_state: PyTree = ()
+) -> TrainState:
+    """The state before the first update, of fresh weights."""
+    trained, frozen = network.parting.split(network.init(rng.stream(key, "params")), key)
+    return state.create(trained, optimizer, keep_ema=keep_ema, policy_state=policy_state, frozen=frozen)
 
 
 def build_optimizer(section: SupervisedConfig, plan: Plan, network: Network) -> Optimizer:
@@ -133,5 +143,5 @@ def make_eval_step(config: Config, network: Network):
 
 def eval_params(state: TrainState) -> dict[str, PyTree]:
     """The student, and its average where the stage keeps one."""
-    averaged = {} if state.ema_params is None else {"val_ema": state.ema_params}
-    return {"val": state.params, **averaged}
+    averaged = {} if state.ema_params is None else {"val_ema": state.model(state.ema_params)}
+    return {"val": state.model(state.params), **averaged}

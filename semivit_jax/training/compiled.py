@@ -28,6 +28,8 @@ class Compiled:
     init: Any
     train_step: Any
     eval_step: Any
+    whole: Any  # (params, frozen) -> those of the whole model
+    split: Any  # (parameters of the whole model, key of the stage) -> (params, frozen)
 
 
 def compile_stage(config: Config, plan: Plan, mesh: jax.sharding.Mesh) -> Compiled:
@@ -54,14 +56,17 @@ def compile_stage(config: Config, plan: Plan, mesh: jax.sharding.Mesh) -> Compil
         donate_argnums=0,
     )
     jitted_eval_step = jax.jit(
-        eval_step, in_shardings=(places.params, sharding.eval_batch(mesh)), out_shardings=everywhere
+        eval_step, in_shardings=(places.model(places.params), sharding.eval_batch(mesh)), out_shardings=everywhere
     )
     init = jax.jit(stage.init, out_shardings=places)
-    return Compiled(stage, plan, target, init, jitted_train_step, jitted_eval_step)
+    of_whole = sharding.state_shardings(mesh, jax.eval_shape(stage.parting.whole, described.params, described.frozen))
+    whole = jax.jit(stage.parting.whole, out_shardings=of_whole)
+    split = jax.jit(lambda *given: tuple(stage.parting.split(*given)), out_shardings=(places.params, places.frozen))
+    return Compiled(stage, plan, target, init, jitted_train_step, jitted_eval_step, whole, split)
 
 
-def compile_features(config: Config, compiled: Compiled, mesh: jax.sharding.Mesh) -> Any:
-    """What a stage's head reads of images as evaluation sees them, jitted.
+def compile_features(config: Config, compiled: Compiled, mesh: jax.sharding.Mesh, params: PyTree) -> Any:
+    """What a stage's head reads of images as evaluation sees them, jitted for arrays placed as `params` of a whole model.
 
     Returns:
       (params, batch with 'image', 'label', 'mask') -> (features, label, mask), whole on every device; features are
@@ -71,7 +76,7 @@ def compile_features(config: Config, compiled: Compiled, mesh: jax.sharding.Mesh
     how = families.compute(config.model, spec, backend=mesh.devices.flat[0].platform)
     features = families.network(spec, how, 0.0).features
     view = DeviceView(data.mean, data.std, data.image_size, None, 0.0, None)
-    places = jax.tree.map(lambda leaf: leaf.sharding, compiled.target.params)
+    places = jax.tree.map(lambda leaf: leaf.sharding, params)
 
     def features_step(params: PyTree, batch: PyTree) -> PyTree:
         with where_weights_live(mesh):

@@ -95,8 +95,9 @@ def start_head(run: Run, compiled: Compiled, state: TrainState, *, own_head: boo
         )
         return state, 0.0
     with console.working(f"{plan.stage}: probing the starting weights"):
+        whole = params if state.frozen is None else compiled.whole(params, state.frozen)
         fitted_on, graded = _see(
-            run, compiled, params, (run.task.train.subset(run.task.split.labeled[chosen]), run.task.eval)
+            run, compiled, whole, (run.task.train.subset(run.task.split.labeled[chosen]), run.task.eval)
         )
         if len(np.unique(fitted_on.labels)) < 2:
             console.say(f"{plan.stage}: no probe on the starting weights: the labeled images are of one class")
@@ -130,7 +131,7 @@ def _path(workdir: Path, stage: str) -> Path:
 
 def _see(run: Run, compiled: Compiled, params: PyTree, sets: tuple[ImageSet, ...]) -> list[Seen]:
     """Every host has all rows, in one order."""
-    step, mesh = compile_features(run.config, compiled, run.mesh), run.mesh
+    step, mesh = compile_features(run.config, compiled, run.mesh, params), run.mesh
     size = min(run.config.train.eval_batch_size, max(map(len, sets)))  # few images are not padded to a large batch
     config = dataclasses.replace(run.config, train=dataclasses.replace(run.config.train, eval_batch_size=size))
     found = []

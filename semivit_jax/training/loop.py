@@ -244,9 +244,8 @@ class Loop:
         reached = compare.reached(self.spec.score, values)
         if reached > self.progress.best_score:
             self.progress.best_score = reached
-            weights = {"params": state.params, "ema_params": state.ema_params}
             with self.pace.time("saving"):
-                self.best.save(step, weights, self._facts(step))
+                self.best.save(step, state.weights(), self._facts(step))
         if self.spec.health is not None:
             self.progress.history, complaint = guard.after_evaluation(
                 self.progress.history,

@@ -15,6 +15,7 @@ from semivit_jax.hosts.stopping import StopRequest
 from semivit_jax.plan import Plan, to_dict
 from semivit_jax.recipes.planning import fit_batch, make_plan
 from semivit_jax.stages import make_stage
+from semivit_jax.stages.state import told
 from semivit_jax.training.goodput import Book
 from semivit_jax.words import counted
 
@@ -50,16 +51,21 @@ def plan_stage(run: Run, name: str) -> Plan:
 def check_stage(run: Run, plan: Plan) -> PyTree:
     """Makes the stage and describes its state, so that what a model refuses is told before any stage has begun.
 
+    Says how much is trained, where that is not all.
+
     Nothing is compiled, and no array of the state is made.
 
     Returns:
-      Its parameters, as shapes.
+      Parameters of its whole model, as shapes.
 
     Raises:
       ConfigError: names the key.
     """
     stage = make_stage(run.config, plan, backend=run.mesh.devices.flat[0].platform)
-    return jax.eval_shape(stage.init, jax.random.key(0)).params
+    state = jax.eval_shape(stage.init, jax.random.key(0))
+    if tuned := told(state, stage.parting):
+        console.say(f"{plan.stage}: trains {tuned}")
+    return jax.eval_shape(stage.parting.whole, state.params, state.frozen)
 
 
 def keep_plan(run: Run, plan: Plan) -> None:

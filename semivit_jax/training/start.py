@@ -8,11 +8,14 @@ import jax
 import jax.numpy as jnp
 
 from semivit_jax import console
-from semivit_jax.checkpoints import class_rows, init_from, reading, recovery, warm_start, workdir
+from semivit_jax.checkpoints import class_rows, init_from, reading, recovery, warm_start, whole, workdir
 from semivit_jax.checkpoints.saving import Saver
 from semivit_jax.checkpoints.warm_start import Crossing, Transfer
+from semivit_jax.config import Config, ConfigError, ModelConfig
 from semivit_jax.files import Path, write_json
 from semivit_jax.hosts import agreement
+from semivit_jax.models import tuning
+from semivit_jax.models.parting import WHOLE, Parting
 from semivit_jax.models.spec import ModelSpec
 from semivit_jax.recipes import stored
 from semivit_jax.stages import STAGES
@@ -32,11 +35,18 @@ class Origin(NamedTuple):
       kind: the stage that wrote them, or IMPORT.
       model: whose weights they are.
       class_names: of its outputs, in order; None where nobody stored them.
+      config: of the model of the run that trained them; None for an import.
     """
 
     kind: str
     model: ModelSpec
     class_names: Sequence[str] | None
+    config: ModelConfig | None = None
+
+    @property
+    def parting(self) -> Parting:
+        """Which of the weights were trained."""
+        return WHOLE if self.config is None else tuning.parting(self.config, self.model)
 
 
 class Inherited(NamedTuple):
@@ -64,8 +74,7 @@ def start_state(run: Run, compiled: Compiled, folder: Path, best: Saver):
         state, reached = head.start_head(run, compiled, inherited.state, own_head=inherited.own_head)
         progress = fresh_progress(max(best_score, reached))
         if reached > best_score:
-            weights = {"params": state.params, "ema_params": state.ema_params}
-            best.save(0, weights, facts(run, compiled.plan, 0, 0, progress))
+            best.save(0, state.weights(), facts(run, compiled.plan, 0, 0, progress))
         return state, progress, None
     stored_facts = restored.facts
     console.say(f"{compiled.stage.name}: continues from step {restored.step}")
@@ -93,8 +102,12 @@ def inherit(run: Run, compiled: Compiled, state: TrainState) -> Inherited:
         return Inherited(state, own_head=False)
     origin = origin_of(source)
     way = crossing(run, compiled.stage.name, origin)
-    load = inherit_import if origin.kind == IMPORT else inherit_checkpoint
-    state, transfer = load(source, way, compiled, state)
+    if origin.kind == IMPORT:
+        state, transfer = inherit_import(source, way, compiled, state, run.config)
+    elif origin.config is not None and tuning.same(origin.config, run.config.model):
+        state, transfer = inherit_checkpoint(source, way, compiled, state)
+    else:
+        state, transfer = inherit_whole(source, origin.parting, way, compiled, state, run.config)
     for text in transfer.lines():
         console.say(text)
     if "head.kernel" in transfer.loaded and (
@@ -114,21 +127,24 @@ def check_source(run: Run, stage: str, params: PyTree) -> None:
     Args:
       run: with its config.
       stage: of the run. One that goes on, or starts from a stage of this run, reads nothing else.
-      params: of the stage, as shapes.
+      params: of the stage's whole model, as shapes.
 
     Raises:
       ConfigError, CheckpointError: as `inherit` would.
     """
-    goes_on = workdir.has_checkpoint(run.workdir / stage)
-    if goes_on or not run.config.init_from or earlier_stages(run, stage):
+    if workdir.has_checkpoint(run.workdir / stage) or earlier_stages(run, stage):
+        return
+    if not run.config.init_from:
+        if run.config.model.tune != tuning.ALL:
+            raise ConfigError(
+                f"config.model.tune is {run.config.model.tune!r}, so that most weights would stay as they were drawn; "
+                "give config.init_from"
+            )
         return
     source = init_from.find(run.config.init_from)
-    way = crossing(run, stage, origin_of(source))
-    if is_import(source):
-        available = stored_shapes(source)
-    else:
-        shapes = {n: s for n, s in reading.array_shapes(source).items() if n.startswith("params.")}
-        available = {n.removeprefix("params."): jax.ShapeDtypeStruct(s, "float32") for n, s in shapes.items()}
+    origin = origin_of(source)
+    way = crossing(run, stage, origin)
+    available = stored_shapes(source) if is_import(source) else whole.shapes(source, "params", origin.parting)
     named = {way.name(n): a for n, a in available.items()}
     warm_start.plan_transfer(str(source), named, reading.flat(params), way)
 
@@ -139,16 +155,21 @@ def origin_of(source: Path) -> Origin:
         return Origin(IMPORT, load_spec(source), load_class_names(source))
     stage, facts = source.parent.parent.name, reading.read_facts(source)
     names = facts["class_names"]
-    return Origin(stage, STAGES[stage].model(stored.check_stored(facts["config"]), len(names)), names)
+    config = stored.check_stored(facts["config"])
+    return Origin(stage, STAGES[stage].model(config, len(names)), names, config.model)
 
 
 def inherit_checkpoint(
     source: Path, way: Crossing, compiled: Compiled, state: TrainState
 ) -> tuple[TrainState, Transfer]:
-    """Weights of an earlier stage; the teacher starts from their average where they have one."""
+    """Weights of an earlier stage that trained the same; the teacher starts from their average where they have one."""
     places = jax.tree.map(lambda leaf: leaf.sharding, compiled.target.params)
     params, transfer = warm_start.from_checkpoint(source, state.params, places, crossing=way, tree="params")
     state = dataclasses.replace(state, params=params)
+    if state.frozen is not None:
+        of_frozen = jax.tree.map(lambda leaf: leaf.sharding, compiled.target.frozen)
+        frozen, shared = warm_start.from_checkpoint(source, state.frozen, of_frozen, crossing=way, tree=whole.FROZEN)
+        state, transfer = dataclasses.replace(state, frozen=frozen), transfer.and_also(shared)
     if state.ema_params is not None:
         if any(n.startswith("ema_params.") for n in reading.array_shapes(source)):
             ema_params, _ = warm_start.from_checkpoint(
@@ -160,22 +181,52 @@ def inherit_checkpoint(
     return state, transfer
 
 
-def inherit_import(folder: Path, way: Crossing, compiled: Compiled, state: TrainState) -> tuple[TrainState, Transfer]:
-    """Weights that `semivit import` wrote; the teacher as in `inherit_checkpoint`."""
+def inherit_whole(
+    source: Path, parting: Parting, way: Crossing, compiled: Compiled, state: TrainState, config: Config
+) -> tuple[TrainState, Transfer]:
+    """Weights of a run that trained another part of its model; they are joined, and parted anew."""
+    theirs = {
+        tree: jax.device_get(whole.read(source, tree, parting))
+        for tree in ("params", "ema_params")
+        if any(n.startswith(f"{tree}.") for n in reading.array_shapes(source))
+    }
+    return _inherit_arrays(theirs["params"], theirs.get("ema_params"), str(source), way, compiled, state, config)
+
+
+def inherit_import(
+    folder: Path, way: Crossing, compiled: Compiled, state: TrainState, config: Config
+) -> tuple[TrainState, Transfer]:
+    """Weights that `semivit import` wrote."""
     imported = load_imported(folder)
-    places = jax.tree.map(lambda leaf: leaf.sharding, compiled.target.params)
-    source, theirs = f"{folder} ({imported.weights.spec.variant})", imported.weights.params
-    params, transfer = warm_start.from_arrays(theirs, state.params, places, crossing=way, source=source)
+    source = f"{folder} ({imported.weights.spec.variant})"
+    return _inherit_arrays(imported.weights.params, imported.ema_params, source, way, compiled, state, config)
+
+
+def _inherit_arrays(
+    theirs: PyTree,
+    average: PyTree | None,
+    source: str,
+    way: Crossing,
+    compiled: Compiled,
+    state: TrainState,
+    config: Config,
+) -> tuple[TrainState, Transfer]:
+    """Arrays of a whole model; the teacher as in `inherit_checkpoint`, unless it shares what is frozen with them."""
+    params = state.params if state.frozen is None else compiled.whole(state.params, state.frozen)
+    described = compiled.target.params if state.frozen is None else params
+    places = jax.tree.map(lambda leaf: leaf.sharding, described)
+    params, transfer = warm_start.from_arrays(theirs, params, places, crossing=way, source=source)
+    if state.frozen is not None:
+        # What is frozen is one copy, of the weights, with which the trained part of an average does not belong.
+        params, frozen = compiled.split(params, stage_key(config, compiled.stage.name))
+        state, average = dataclasses.replace(state, frozen=frozen), None
     state = dataclasses.replace(state, params=params)
-    if state.ema_params is not None:
-        if imported.ema_params is not None:
-            ema_params, _ = warm_start.from_arrays(
-                imported.ema_params, state.ema_params, places, crossing=way, source=source
-            )
-        else:
-            ema_params = jax.tree.map(jnp.copy, params)
-        state = dataclasses.replace(state, ema_params=ema_params)
-    return state, transfer
+    if state.ema_params is None:
+        return state, transfer
+    ema_params = jax.tree.map(jnp.copy, params)
+    if average is not None:
+        ema_params, _ = warm_start.from_arrays(average, state.ema_params, places, crossing=way, source=source)
+    return dataclasses.replace(state, ema_params=ema_params), transfer
 
 
 def crossing(run: Run, stage: str, origin: Origin) -> Crossing:

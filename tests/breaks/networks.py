@@ -68,8 +68,8 @@ BREAKS = {
     ),
     "the estimate forgets the moving average": Break(
         "preflight/memory.py",
-        "self.params + self.ema_params + self.optimizer",
-        "self.params + self.optimizer",
+        "self.params + self.frozen + self.ema_params + self.optimizer",
+        "self.params + self.frozen + self.optimizer",
         ("tests/preflight/test_estimate.py",),
     ),
 }

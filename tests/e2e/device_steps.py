@@ -46,6 +46,14 @@ class Case:
     changes: tuple[tuple[str, object], ...] = ()
     steps: int = 2  # the second one sees moments, a moved position and donated buffers
 
+    @property
+    def tune(self) -> tuple[tuple[str, object], ...]:
+        """Changes on which the state depends: what of the model is trained."""
+        return tuple((key, value) for key, value in self.changes if key.startswith(("model.tune", "model.lora")))
+
+
+LAST = (("model.tune", "last_2"),)
+LORA = (("model.tune", "lora"), ("model.lora_rank", 48))  # a rank with which LoRA's second factors are cut
 
 CASES = {
     "mae, 1 device": Case("mae"),
@@ -57,6 +65,10 @@ CASES = {
     "semi, fsdp 2, accum 4": Case("semi", devices=8, fsdp=2, accum=4),
     "semi, fsdp 4, remat": Case("semi", devices=8, fsdp=4, changes=(("model.remat", "full"),)),
     "semi, fsdp 8, unroll": Case("semi", devices=8, fsdp=8, changes=(("model.unroll", 2),)),
+    "last_2, 1 device": Case("finetune", "vit_test", changes=LAST),
+    "last_2, fsdp 2": Case("finetune", "vit_test", devices=8, fsdp=2, changes=LAST),
+    "lora, 1 device": Case("semi", "vit_test", changes=LORA),
+    "lora, fsdp 2, accum 4": Case("semi", "vit_test", devices=8, fsdp=2, accum=4, changes=LORA),
     "semi, float32, 1 device": Case("semi", wide=False),
     "semi, float32, fsdp 1": Case("semi", devices=8, wide=False),
     "semi, float32, no mixing": Case(
@@ -106,9 +118,9 @@ def compile_case(case: Case) -> tuple[Compiled, jax.sharding.Mesh]:
 
 
 @functools.cache
-def initial_values(stage: str, model: str, wide: bool):
+def initial_values(stage: str, model: str, wide: bool, tune: tuple[tuple[str, object], ...]):
     """Initial state on the host, the head random so that predictions differ, in the precision of the case."""
-    state = jax.jit(compile_case(Case(stage, model))[0].stage.init)(jax.random.key(1))
+    state = jax.jit(compile_case(Case(stage, model, changes=tune))[0].stage.init)(jax.random.key(1))
 
     def widened(leaf: jax.Array) -> np.ndarray:
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
@@ -125,7 +137,7 @@ def initial_values(stage: str, model: str, wide: bool):
 
 def first_state(compiled: Compiled, case: Case):
     """The initial state, placed as the case asks."""
-    values = initial_values(case.stage, case.model, case.wide)
+    values = initial_values(case.stage, case.model, case.wide, case.tune)
     return jax.tree.map(lambda leaf, target: jax.device_put(leaf, target.sharding), values, compiled.target)
 
 
@@ -143,7 +155,7 @@ def run(case: Case) -> dict:
     for step in range(case.steps):
         state, found = step_function(state, batch, key)
         values |= {f"{name} {step}": float(np.sum(m.total) / np.sum(m.count)) for name, m in found.items()}
-    trees = {"params": state.params} | ({"ema_params": state.ema_params} if state.ema_params else {})
+    trees = {"params": state.params, "ema_params": state.ema_params, "frozen": state.frozen}
     for path, leaf in jax.tree_util.tree_leaves_with_path(trees):
         values[jax.tree_util.keystr(path)] = np.asarray(leaf).reshape(-1).tolist()
     return {

@@ -43,6 +43,8 @@ def assert_same_step(found, case, reference, *, rtol, leave_out=()):
         "semi, fsdp 2, accum 4",
         "semi, fsdp 4, remat",
         "semi, fsdp 8, unroll",
+        "last_2, fsdp 2",
+        "lora, fsdp 2, accum 4",
     ],
 )
 def test_every_mesh_accumulation_remat_and_unroll_give_the_plain_step(found, case):
@@ -105,7 +107,7 @@ def shapes(text):
 
 def test_every_buffer_of_the_state_is_donated(found):
     cases = {name: case for name, case in found.items() if case["aliased_bytes"] is not None}
-    assert len(cases) == 8
+    assert len(cases) == 10
     for name, case in cases.items():
         assert case["aliased_bytes"] == case["state_bytes"], name
 

@@ -13,13 +13,13 @@ import optax
 from semivit_jax.config import POSITIVE, SHARE, Config, ConfigError, Range, StageConfig
 from semivit_jax.data.rows import LabelKind
 from semivit_jax.data.sources.image_set import ImageSet
-from semivit_jax.models import families
+from semivit_jax.models import families, tuning
 from semivit_jax.models.spec import ModelSpec
-from semivit_jax.ops import metrics, rng
+from semivit_jax.ops import metrics
 from semivit_jax.ops.losses import promote
 from semivit_jax.ops.metrics import Mean, Metrics
 from semivit_jax.plan import Plan, Stream
-from semivit_jax.stages import mae, stage, state, supervised
+from semivit_jax.stages import mae, stage, supervised
 from semivit_jax.stages.spec import AS_IT_IS, IMPORT, IMPORTED, Pass, StageSpec
 from semivit_jax.stages.stage import DeviceView, ImageDraws, PyTree, Stage, masks, see
 from semivit_jax.stages.state import TrainState
@@ -64,7 +64,7 @@ def make(config: Config, plan: Plan, backend: str) -> Stage:
     section, data = config.stage("questions"), config.data
     assert isinstance(section, QuestionsConfig)
     spec = model(config, plan.num_classes)
-    network = families.network(spec, families.compute(config.model, spec, backend=backend), drop_path_rate=0.0)
+    network = tuning.network(config.model, spec, families.compute(config.model, spec, backend=backend), 0.0)
     optimizer = stage.make_optimizer(
         section,
         plan,
@@ -75,7 +75,7 @@ def make(config: Config, plan: Plan, backend: str) -> Stage:
     view = fixed._replace(affine=data.affine_views.labeled if data.affine_views else None)
 
     def init(key: jax.Array) -> TrainState:
-        return state.create(network.init(rng.stream(key, "params")), optimizer, keep_ema=section.ema_decay > 0)
+        return supervised.create_state(key, network, optimizer, keep_ema=section.ema_decay > 0)
 
     def micro_loss(params: PyTree, batch: PyTree, draws: ImageDraws):
         logits = promote(network.logits(params, see(batch["image"], draws, view), masks(draws)))
@@ -94,7 +94,7 @@ def make(config: Config, plan: Plan, backend: str) -> Stage:
         logits = promote(network.logits(params, see(batch["image"], ImageDraws(), fixed), None))
         return counts(logits > 0, batch["label"] > 0, batch["mask"][:, None])
 
-    return Stage("questions", init, train_step, eval_step, supervised.eval_params, grade)
+    return Stage("questions", init, train_step, eval_step, supervised.eval_params, grade, network.parting)
 
 
 def counts(said: jax.Array, true: jax.Array, mask: jax.Array) -> Metrics:
@@ -119,7 +119,7 @@ SPEC = StageSpec(
     streams=lambda section: (Stream("labeled", "labeled", (("image", "labeled"),), label="questions"),),
     group_size=lambda section: 1,
     model=model,
-    passes=lambda config, model: (Pass(families.cost(model), 1, backward=True),),
+    passes=lambda config, model: (Pass(tuning.cost(config.model, model), 1, backward=True),),
     make=make,
     starts_from={"mae": mae.TO_CLASSIFIER, "questions": AS_IT_IS, IMPORT: IMPORTED},
     score="macro_f1",
