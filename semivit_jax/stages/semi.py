@@ -19,16 +19,10 @@ from semivit_jax.ops.mixup import join, mix_labeled, split
 from semivit_jax.plan import Plan, Stream
 from semivit_jax.stages import finetune, state, supervised
 from semivit_jax.stages import stage as stage_lib
-from semivit_jax.stages.pseudo_label import (
-    RULES,
-    Evidence,
-    Known,
-    PseudoLabelRule,
-    PseudoLabels,
-    pseudo_label_metrics,
-    rule_of,
-)
+from semivit_jax.stages.pseudo_label import Evidence, Known, PseudoLabelRule, PseudoLabels, RuleConfig
+from semivit_jax.stages.pseudo_metrics import pseudo_label_metrics
 from semivit_jax.stages.pseudo_mixup import PSEUDO_MIXUPS, mix_pseudo, sample_pseudo_mix
+from semivit_jax.stages.rules import written
 from semivit_jax.stages.spec import Health, Pass, StageSpec
 from semivit_jax.stages.stage import DeviceView, ImageDraws, PyTree, Stage, masks, see
 from semivit_jax.stages.state import TrainState
@@ -44,14 +38,23 @@ class SemiConfig(SupervisedConfig):
     unlabeled_weight: Annotated[float, NOT_NEGATIVE]
     # Whose answers become pseudo labels: the moving average, or the student itself.
     teacher: Annotated[str, ("ema", "student")]
-    pseudo_label_rule: Annotated[str, RULES]  # which pseudo labels count: a row of RULES
-    confidence_threshold: Annotated[float, SHARE]  # smallest probability of a pseudo label that counts (tau)
+    # Which pseudo labels count: a rule, or one with others around it, as in aligned(free); docs/rules.md.
+    pseudo_label_rule: str
+    # Smallest probability of a pseudo label that counts (tau); of flex and relative what theirs are shares of.
+    confidence_threshold: Annotated[float, SHARE]
+    rule: RuleConfig  # the rules' numbers
     pseudo_mixup: Annotated[str, PSEUDO_MIXUPS]  # how unlabeled images mix: a row of PSEUDO_MIXUPS
 
 
 def check(section: SemiConfig) -> None:
-    """Raises ConfigError where supervised keys do not fit, pseudo mixup cannot be drawn, or there would be no EMA."""
+    """Raises ConfigError where supervised keys do not fit, pseudo mixup cannot be drawn, or there would be no EMA.
+
+    Also where there is no such pseudo-label rule, or its thresholds have no room.
+    """
     supervised.check(section, "semi")
+    written.names(section.pseudo_label_rule)
+    if section.rule.lowest > section.rule.highest:
+        raise ConfigError(f"config.semi.rule.lowest is {section.rule.lowest}, above highest {section.rule.highest}")
     kind = PSEUDO_MIXUPS[section.pseudo_mixup]
     if kind is not None and kind.uses_alphas and section.mixup_alpha <= 0 and section.cutmix_alpha <= 0:
         raise ConfigError(
@@ -78,7 +81,7 @@ def make_update(config: Config, plan: Plan, *, backend: str):
     network = supervised.build_network(config, section, plan, backend=backend)
     optimizer = supervised.build_optimizer(section, plan, network)
     specs = _specs(config, section, network)
-    needs, rule = RULES[section.pseudo_label_rule].needs, make_rule(section, plan)
+    needs, rule = _needs(section), make_rule(section, plan)
     group, num_classes = plan.group_size, plan.num_classes
 
     def teach(state: TrainState, images: jax.Array, draws: ImageDraws) -> jax.Array:
@@ -106,6 +109,7 @@ def make_update(config: Config, plan: Plan, *, backend: str):
         accum = stage_lib.num_micro_steps(batch)
         assigned = rule.assign(state.policy_state, jax.tree.map(join, evidence))
         policy_state, pseudo = jax.lax.stop_gradient(assigned)  # nothing is learned through a teacher or a rule
+        pseudo = pseudo._replace(thresholds=None)  # of classes, not of rows
         return policy_state, jax.tree.map(lambda x: x.reshape(accum, -1, *x.shape[1:]), pseudo)
 
     def micro_loss(params: PyTree, inputs: tuple[PyTree, PseudoLabels], draws: SemiDraws):
@@ -164,7 +168,11 @@ def make_rule(section: SemiConfig, plan: Plan) -> PseudoLabelRule:
     """The rule that config.semi names."""
     per_class = np.asarray(plan.counts.per_class)
     known = Known(plan.num_classes, plan.counts.unlabeled, plan.steps_per_epoch, per_class / per_class.sum())
-    return rule_of(section.pseudo_label_rule, section.confidence_threshold, known)
+    return written.rule_of(section.pseudo_label_rule, section.confidence_threshold, section.rule, known)
+
+
+def _needs(section: SemiConfig) -> frozenset[str]:
+    return written.needs_of(section.pseudo_label_rule, section.rule)
 
 
 def make(config: Config, plan: Plan, backend: str) -> Stage:
@@ -193,7 +201,7 @@ def _section(config: Config) -> SemiConfig:
 def sample_draws(config: Config, plan: Plan, network: Network, key: jax.Array, position: jax.Array) -> SemiDraws:
     """All draws of one update."""
     section, ratio, image_size = _section(config), plan.unlabeled_ratio, config.data.image_size
-    specs, needs = _specs(config, section, network), RULES[section.pseudo_label_rule].needs
+    specs, needs = _specs(config, section, network), _needs(section)
 
     def images(name: str, images_per_labeled: int, spec: DeviceView) -> ImageDraws:
         return stage_lib.stream_draws(key, name, position=position, plan=plan, ratio=images_per_labeled, spec=spec)
@@ -232,7 +240,7 @@ def see_view(name: str, stream: PyTree, draws: ImageDraws, spec: DeviceView) -> 
 
 def streams(section: SemiConfig) -> tuple[Stream, Stream]:
     """Labeled and unlabeled images, with what the pseudo-label rule needs of them."""
-    needs = RULES[section.pseudo_label_rule].needs
+    needs = _needs(section)
     weak, own, strong = ("weak", "weak"), ("image", "labeled"), ("strong", "strong")
     labeled = Stream("labeled", "labeled", (own, weak) if "labeled" in needs else (own,), sets_epoch=False)
     unlabeled = Stream(
@@ -249,7 +257,7 @@ def streams(section: SemiConfig) -> tuple[Stream, Stream]:
 def passes(config: Config, model: ModelSpec) -> tuple[Pass, ...]:
     """All images through the student; through the teacher, forward only, what the pseudo-label rule needs."""
     section = _section(config)
-    cost, ratio, needs = families.cost(model), section.unlabeled_ratio, RULES[section.pseudo_label_rule].needs
+    cost, ratio, needs = families.cost(model), section.unlabeled_ratio, _needs(section)
     student, taught = Pass(cost, 1 + ratio, backward=True), ratio * ("teacher" in needs) + ("labeled" in needs)
     return (student, Pass(cost, taught, backward=False)) if taught else (student,)
 
