@@ -20,7 +20,7 @@ from semivit_jax.plan import Plan, Stream
 from semivit_jax.stages import finetune, state, supervised
 from semivit_jax.stages import stage as stage_lib
 from semivit_jax.stages.pseudo_label import Evidence, Known, PseudoLabelRule, PseudoLabels, RuleConfig
-from semivit_jax.stages.pseudo_metrics import pseudo_label_metrics
+from semivit_jax.stages.pseudo_metrics import pseudo_label_metrics, rule_metrics
 from semivit_jax.stages.pseudo_mixup import PSEUDO_MIXUPS, mix_pseudo, sample_pseudo_mix
 from semivit_jax.stages.rules import written
 from semivit_jax.stages.spec import Health, Pass, StageSpec
@@ -103,14 +103,15 @@ def make_update(config: Config, plan: Plan, *, backend: str):
             found |= {"labeled_logits": teach(state, weak, draws.labeled_weak), "labels": labeled["label"]}
         return Evidence(**found)
 
-    def assign(state: TrainState, batch: PyTree, draws: SemiDraws) -> tuple[PyTree, PseudoLabels]:
-        """The rule's state after the update, and pseudo labels with leaves [accum, rows, ...]."""
+    def assign(state: TrainState, batch: PyTree, draws: SemiDraws) -> tuple[PyTree, PseudoLabels, Metrics]:
+        """The rule's state after the update, pseudo labels with leaves [accum, rows, ...], and what is told of them."""
         evidence = stage_lib.each_micro_step(functools.partial(gather, state), batch, draws)
         accum = stage_lib.num_micro_steps(batch)
         assigned = rule.assign(state.policy_state, jax.tree.map(join, evidence))
         policy_state, pseudo = jax.lax.stop_gradient(assigned)  # nothing is learned through a teacher or a rule
+        found = rule_metrics(pseudo, _known(plan).label_prior)
         pseudo = pseudo._replace(thresholds=None)  # of classes, not of rows
-        return policy_state, jax.tree.map(lambda x: x.reshape(accum, -1, *x.shape[1:]), pseudo)
+        return policy_state, jax.tree.map(lambda x: x.reshape(accum, -1, *x.shape[1:]), pseudo), found
 
     def micro_loss(params: PyTree, inputs: tuple[PyTree, PseudoLabels], draws: SemiDraws):
         batch, pseudo = inputs
@@ -150,8 +151,8 @@ def make_update(config: Config, plan: Plan, *, backend: str):
         return join(logits[:, :group]), join(logits[:, group:])
 
     def update(state: TrainState, batch: PyTree, draws: SemiDraws) -> tuple[TrainState, Metrics]:
-        policy_state, pseudo = assign(state, batch, draws)
-        return stage_lib.update(
+        policy_state, pseudo, told = assign(state, batch, draws)
+        after, found = stage_lib.update(
             state,
             (batch, pseudo),
             draws,
@@ -160,15 +161,19 @@ def make_update(config: Config, plan: Plan, *, backend: str):
             ema_decay=section.ema_decay,
             policy_state=policy_state,
         )
+        return after, found | told
 
     return network, optimizer, update
 
 
 def make_rule(section: SemiConfig, plan: Plan) -> PseudoLabelRule:
     """The rule that config.semi names."""
+    return written.rule_of(section.pseudo_label_rule, section.confidence_threshold, section.rule, _known(plan))
+
+
+def _known(plan: Plan) -> Known:
     per_class = np.asarray(plan.counts.per_class)
-    known = Known(plan.num_classes, plan.counts.unlabeled, plan.steps_per_epoch, per_class / per_class.sum())
-    return written.rule_of(section.pseudo_label_rule, section.confidence_threshold, section.rule, known)
+    return Known(plan.num_classes, plan.counts.unlabeled, plan.steps_per_epoch, per_class / per_class.sum())
 
 
 def _needs(section: SemiConfig) -> frozenset[str]:

@@ -8,16 +8,16 @@ import jax.numpy as jnp
 
 from semivit_jax.stages.pseudo_label import Known, PseudoLabelRule, Row, RuleConfig
 from semivit_jax.stages.rules.fixed import fixed
-from semivit_jax.stages.rules.running import running_mean
+from semivit_jax.stages.rules.running import blend
 
 NOTHING_YET = -1
 
 
 def steady(confidence_threshold: float, keys: RuleConfig, known: Known) -> PseudoLabelRule:
-    """Keeps an image, new or of an unchanged label, where the teacher is as sure as it is right on labeled images.
+    """Keeps an image, new or of an unchanged label, where the teacher is as sure as where it is right on labeled images.
 
     Its state: last, int32 (num_unlabeled,), the label of each image when it was last seen; bar, the running mean of
-    the probability that the teacher gives to the true class of a labeled image. The threshold is the lower one of the
+    the confidences in labeled images of which the teacher says the true class. The threshold is the lower one of the
     bar and config.semi.confidence_threshold.
 
     Args:
@@ -32,15 +32,18 @@ def steady(confidence_threshold: float, keys: RuleConfig, known: Known) -> Pseud
 
     def assign(state, evidence):
         _, pseudo = keep_all.assign((), evidence)
+        bar = raised(state["bar"], jax.nn.softmax(evidence.labeled_logits), evidence.labels)
         label = pseudo.target.argmax(axis=-1).astype(jnp.int32)
-        true_class = jax.nn.one_hot(evidence.labels, known.num_classes)
-        right = (jax.nn.softmax(evidence.labeled_logits) * true_class).sum(axis=-1)
-        bar = running_mean(state["bar"], right, keys.window)
         before = state["last"][evidence.image_id]
-        steady = (before == NOTHING_YET) | (before == label)
+        unchanged = (before == NOTHING_YET) | (before == label)
         sure = pseudo.confidence >= jnp.minimum(bar, confidence_threshold)
         state = {"last": state["last"].at[evidence.image_id].set(label), "bar": bar}
-        return state, pseudo._replace(weight=(steady & sure).astype(pseudo.weight.dtype))
+        return state, pseudo._replace(weight=(unchanged & sure).astype(pseudo.weight.dtype))
+
+    def raised(bar, probs, labels):
+        right = probs.argmax(axis=-1) == labels
+        mean = (probs.max(axis=-1) * right).sum() / jnp.maximum(right.sum(), 1)
+        return jnp.where(right.any(), blend(bar, mean, len(labels), keys.window), bar)
 
     return PseudoLabelRule(init, assign)
 

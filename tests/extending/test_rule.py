@@ -37,26 +37,28 @@ def registered(monkeypatch):
 # Its formula
 
 
-def steady(evidence, state=None, **keys):
-    return assign(made("steady", known_of([1, 1, 1]), threshold=0.72, **keys), evidence, state=state)
+def steady(evidence, state=None, *, threshold=0.72, **keys):
+    return assign(made("steady", known_of([1, 1, 1]), threshold=threshold, **keys), evidence, state=state)
 
 
 def test_images_of_a_changed_label_are_left_out():
     state, pseudo = steady(evidence_of(np.log(PROBS), image_id=[7, 3, 4, 9]))
-    np.testing.assert_array_equal(pseudo.weight, [1, 1, 0, 1])  # 4 is not sure enough
+    np.testing.assert_array_equal(pseudo.weight, [1, 0, 0, 1])  # 3 and 4 are not sure enough
     assert {i: int(label) for i, label in enumerate(state["last"]) if label >= 0} == {7: 0, 3: 1, 4: 0, 9: 2}
-    _, pseudo = steady(evidence_of(np.log(PROBS), image_id=[9, 3, 7, 0]), state=state)
-    np.testing.assert_array_equal(pseudo.weight, [0, 1, 0, 1])  # 9 was of class 2, 7 is not sure enough, 0 is new
+    _, pseudo = steady(evidence_of(np.log(PROBS), image_id=[4, 3, 9, 7]), state=state)
+    np.testing.assert_array_equal(pseudo.weight, [1, 0, 0, 0])  # 7 is sure, and was of another class
 
 
-def test_the_bar_is_what_the_teacher_reaches_on_labeled_images():
-    labeled = evidence_of(np.log(PROBS), labeled=np.log(PROBS[:2]))._replace(labels=jnp.asarray([0, 0]))
-    state, _ = steady(labeled)
-    np.testing.assert_allclose(state["bar"], (0.9 + 0.2) / 2)
-    state, pseudo = steady(labeled, state=state)
-    np.testing.assert_array_equal(pseudo.weight, PROBS.max(axis=1) >= 0.55)
-    state, _ = steady(labeled._replace(labels=jnp.asarray([0, 1])), state=state, window=POINT_NINE)
-    np.testing.assert_allclose(state["bar"], 0.9 * 0.55 + 0.1 * 0.8, rtol=1e-9)
+def test_the_bar_is_how_sure_the_teacher_is_where_it_is_right():
+    labeled = evidence_of(np.log(PROBS), labeled=np.log(PROBS[:2]))
+    both, none = (labeled._replace(labels=jnp.asarray(labels)) for labels in ([0, 1], [1, 2]))
+    state, pseudo = steady(both, threshold=1.0)
+    np.testing.assert_allclose(state["bar"], (0.9 + 0.7) / 2)
+    np.testing.assert_array_equal(pseudo.weight, PROBS.max(axis=1) >= 0.8)
+    after, _ = steady(none, state=state)
+    assert after["bar"] == state["bar"]
+    after, _ = steady(labeled, state=state, window=POINT_NINE)  # two of four images, the first alone is right
+    np.testing.assert_allclose(after["bar"], 0.9**0.5 * 0.8 + (1 - 0.9**0.5) * 0.9, rtol=1e-9)
 
 
 # In the step
