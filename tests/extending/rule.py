@@ -14,7 +14,7 @@ NOTHING_YET = -1
 
 
 def steady(confidence_threshold: float, keys: RuleConfig, known: Known) -> PseudoLabelRule:
-    """Keeps an image, new or of an unchanged label, where the teacher is as sure as where it is right on labeled images.
+    """Keeps an image, new or of an unchanged label, if the teacher is as sure as where it is right on labeled images.
 
     Its state: last, int32 (num_unlabeled,), the label of each image when it was last seen; bar, the running mean of
     the confidences in labeled images of which the teacher says the true class. The threshold is the lower one of the
