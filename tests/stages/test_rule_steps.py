@@ -1,4 +1,4 @@
-"""Every pseudo-label rule in the real step: it costs no more, counts updates, and is idle where nothing is learned by it."""
+"""Every pseudo-label rule in the real step: it costs no more, counts updates, and is idle where it teaches nothing."""
 
 import jax
 import numpy as np
