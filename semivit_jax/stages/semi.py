@@ -109,7 +109,9 @@ def make_update(config: Config, plan: Plan, *, backend: str):
         accum = stage_lib.num_micro_steps(batch)
         assigned = rule.assign(state.policy_state, jax.tree.map(join, evidence))
         policy_state, pseudo = jax.lax.stop_gradient(assigned)  # nothing is learned through a teacher or a rule
-        found = rule_metrics(pseudo, _known(plan).label_prior)
+        # The step of the paper's rule stays the program that its recorded numbers are of.
+        plain = section.pseudo_label_rule == "fixed"
+        found = {} if plain else rule_metrics(pseudo, _known(plan).label_prior)
         pseudo = pseudo._replace(thresholds=None)  # of classes, not of rows
         return policy_state, jax.tree.map(lambda x: x.reshape(accum, -1, *x.shape[1:]), pseudo), found
 

@@ -69,10 +69,13 @@ def test_every_rule_is_told_of(text, keys):
 
 def test_they_are_of_the_whole_update_and_before_mixing():
     state, batch = small.initial_state("semi", teacher_scale=CONFIDENT), small.micro(small.semi_batch())
-    _, found = small.compiled_update("semi")(state, batch, small.semi_draws())
+    after, found = small.compiled_update("semi", pseudo_label_rule="tempered(fixed)")(state, batch, small.semi_draws())
     assert found.keys() >= ALWAYS
     assert found["mean_weight"].total.shape == ()
     assert (
         0 < found["mean_weight"].total < found["mask_rate"].total
     )  # the larger weight of two counts for their mixture
     assert found["kept_share"].total == found["mean_weight"].total  # a threshold keeps whole images
+    plain_after, plain = small.compiled_update("semi")(state, batch, small.semi_draws())
+    assert plain.keys() == found.keys() - ALWAYS  # its compiled step stays what it was
+    small.assert_close((plain_after, plain), (after, {name: found[name] for name in plain}))
