@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from configs import _base
 from semivit_jax.config import Config
 from semivit_jax.models.vit import VIT_SIZES
 from semivit_jax.plan import ImageCounts, Plan, equal_shares
@@ -56,7 +57,7 @@ def config_of(case: Case) -> Config:
     }  # fmt: skip
     semi = {
         **supervised, "unlabeled_ratio": UNLABELED_RATIO, "unlabeled_weight": 5.0, "teacher": "ema",
-        "pseudo_label_rule": "fixed", "confidence_threshold": 0.7, "pseudo_mixup": "prob",
+        "pseudo_label_rule": "fixed", "confidence_threshold": 0.7, "pseudo_mixup": "prob", "rule": _base.rule(),
     }  # fmt: skip
     decoder = DECODER if case.model in PUBLISHED_GROUP else TINY_DECODER
     mae = {**optimizer, "betas": (0.9, 0.95), "mask_ratio": 0.75, "norm_pix_loss": True, **decoder}

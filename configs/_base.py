@@ -120,8 +120,31 @@ def semi(**varies: Any) -> dict[str, Any]:
         teacher="ema",
         pseudo_label_rule="fixed",
         pseudo_mixup="prob",
+        rule=rule(),
     )
     return supervised() | shared | varies
+
+
+def rule(**varies: Any) -> dict[str, Any]:
+    """Section `semi.rule`: numbers of the pseudo-label rules, of which 'fixed' reads none; sources in docs/rules.md."""
+    shared = dict(
+        window=8192.0,
+        start="first",
+        quantile=0.0,
+        clip=1.0,
+        flex_warmup=True,
+        sigmas=2.0,
+        cutoff=0.5,
+        scale=1.0,
+        every=0,
+        lowest=0.3,
+        highest=0.95,
+        sharpening=0.5,
+        prior="labels",
+        own_target=False,
+        temperature=1.0,
+    )
+    return shared | varies
 
 
 def running(

@@ -6,7 +6,7 @@ semivit train --config=configs/digits.py:labels_per_class=1,seed=3 --workdir=run
 
 from ml_collections import ConfigDict
 
-from semivit_jax.configs import _arguments
+from semivit_jax.configs import _arguments, _base
 
 
 def get_config(text: str = "") -> ConfigDict:
@@ -116,6 +116,7 @@ def get_config(text: str = "") -> ConfigDict:
                 pseudo_label_rule="fixed",
                 confidence_threshold=0.7,
                 pseudo_mixup="prob",
+                rule=_base.rule(),
             ),
             train=dict(
                 eval_every_epochs=25.0,

@@ -8,39 +8,56 @@ from semivit_jax.models.convnext import CONVNEXT_SIZES
 from semivit_jax.recipes.check import check
 from semivit_jax.stages import STAGES
 
+_RULE = {  # the rule that was before this section reads none of it
+    "window": 8192.0, "start": "first", "quantile": 0.0, "clip": 1.0, "flex_warmup": True, "sigmas": 2.0,
+    "cutoff": 0.5, "scale": 1.0, "every": 0, "lowest": 0.3, "highest": 0.95, "sharpening": 0.5, "prior": "labels",
+    "own_target": False, "temperature": 1.0,
+}  # fmt: skip
+YOUNGER: dict[str, dict[str, Any]] = {  # section -> keys that came to it later, with what held before
+    "model": {
+        "head_init": "random",  # there was no other
+        "tune": "all", "lora_rank": 8, "lora_alpha": 16.0, "lora_matrices": "attention",  # the last three not read
+    },
+    "data": {"renamed": ""},  # no class had another name
+    "train": {
+        "lower_batch_to_fit": False,  # batches that images do not fill were refused
+        "hang_minutes": 0.0,  # no hang was told of
+    },
+    "log": {"profile_at": 0, "profile_steps": 5},  # there were no profiles
+    **{stage: {"min_updates": 0} for stage in STAGES},  # there was no floor
+}  # fmt: skip
+YOUNGER["semi"] = {"rule": _RULE, **YOUNGER["semi"]}
+
 
 def check_stored(raw: Mapping[str, Any]) -> Config:
     """`check` of a config that a run has stored, with what earlier versions wrote otherwise brought up to date."""
-    model = raw.get("model")
-    # The epsilon was null, and before that no key at all; both meant this.
-    if isinstance(model, Mapping) and model.get("layer_norm_eps") is None:
-        raw = {**raw, "model": {**model, "layer_norm_eps": 1e-6}}
-    model = raw.get("model")
-    if isinstance(model, Mapping):  # there was no other
-        raw = {**raw, "model": {"head_init": "random", **model}}
-    model = raw.get("model")
-    if isinstance(model, Mapping) and model.get("variant") in CONVNEXT_SIZES:  # which read neither
-        attention = "auto" if model.get("attention") == "cudnn" else model.get("attention")
-        raw = {**raw, "model": {**model, "pool": "mean", "attention": attention}}
-    model = raw.get("model")
-    if isinstance(model, Mapping):  # everything was trained
-        lora = {"lora_rank": 8, "lora_alpha": 16.0, "lora_matrices": "attention"}  # not read
-        raw = {**raw, "model": {"tune": "all", **lora, **model}}
-    data = raw.get("data")
-    if isinstance(data, Mapping):  # no class had another name
-        raw = {**raw, "data": {"renamed": "", **data}}
-    train = raw.get("train")
-    if isinstance(train, Mapping):  # batches that images do not fill were refused, and no hang was told of
-        raw = {**raw, "train": {"lower_batch_to_fit": False, "hang_minutes": 0.0, **train}}
-    log = raw.get("log")
-    if isinstance(log, Mapping):  # loggers were these two, the second where it was asked for; there were no profiles
-        writers = ("jsonl", "tensorboard") if log.get("tensorboard") else ("jsonl",)
-        raw = {**raw, "log": {"writers": writers, "profile_at": 0, "profile_steps": 5, **log}}
-    mae = raw.get("mae")
-    if isinstance(mae, Mapping):  # two keys that pre-training never read
-        raw = {**raw, "mae": {k: v for k, v in mae.items() if k not in ("layer_decay", "drop_path_rate")}}
-    for stage in STAGES:
-        section = raw.get(stage)
-        if isinstance(section, Mapping):  # there was no floor
-            raw = {**raw, stage: {"min_updates": 0, **section}}
-    return check(raw)
+    found = dict(raw)
+    for section, change in CHANGES.items():
+        if isinstance(found.get(section), Mapping):  # a section that a run does not have is null
+            found[section] = change(found[section])
+    for section, younger in YOUNGER.items():
+        if isinstance(found.get(section), Mapping):
+            found[section] = {**younger, **found[section]}
+    return check(found)
+
+
+def _model(section: Mapping[str, Any]) -> dict[str, Any]:
+    """The epsilon was null, and before that no key at all, and both meant 1e-6; ConvNeXts read neither of two keys."""
+    found = {**section, "layer_norm_eps": section.get("layer_norm_eps") or 1e-6}
+    if found.get("variant") in CONVNEXT_SIZES:
+        found |= {"pool": "mean", "attention": "auto" if found.get("attention") == "cudnn" else found.get("attention")}
+    return found
+
+
+def _log(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Loggers were these two, the second where it was asked for."""
+    writers = ("jsonl", "tensorboard") if section.get("tensorboard") else ("jsonl",)
+    return {"writers": writers, **section}
+
+
+def _mae(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Two keys were there that pre-training never read."""
+    return {key: value for key, value in section.items() if key not in ("layer_decay", "drop_path_rate")}
+
+
+CHANGES = {"model": _model, "log": _log, "mae": _mae}

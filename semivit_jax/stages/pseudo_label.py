@@ -1,21 +1,44 @@
-"""Choose target, weight and strength of each unlabeled image by the teacher: the table RULES.
+"""Say what a pseudo-label rule is: what it may go by, what it gives, and the numbers that rules share.
 
 A rule is a value: what it remembers, and one pure function of that and of the evidence of one whole update. Thresholds
-that adapt therefore count updates and images, never micro-steps. A rule of one's own is a row of `RULES`.
+that adapt therefore count updates and images, never micro-steps. The rules themselves are rows of `rules.RULES`.
 """
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from semivit_jax.ops import metrics
-from semivit_jax.ops.metrics import Mean, Metrics
+from semivit_jax.config import NOT_NEGATIVE, POSITIVE, SHARE
 
 PyTree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class RuleConfig:
+    """Numbers of the pseudo-label rules (docs/rules.md). A rule reads those that concern it; `fixed` reads none."""
+
+    # Running means remember about this many unlabeled images: b of them leave exp(-b / window) of what was there.
+    window: Annotated[float, POSITIVE]
+    # What running means begin with: the 'first' batch, or what was 'published' with 'free', 'soft_gauss' and 'aligned'.
+    start: Annotated[str, ("first", "published")]
+    quantile: Annotated[float, SHARE]  # 'free': its threshold follows this quantile of the confidences; 0: their mean
+    clip: Annotated[float, SHARE]  # 'free': its threshold goes no higher
+    flex_warmup: bool  # 'flex': thresholds stay low while most images have had no sure label
+    sigmas: Annotated[float, POSITIVE]  # 'soft_gauss': the larger, the faster weights fall off below the mean
+    cutoff: Annotated[float, SHARE]  # 'class_mean': smaller confidences do not count; also its first thresholds
+    scale: Annotated[float, SHARE]  # 'class_mean': threshold of a class, as a share of its mean confidence
+    every: Annotated[int, NOT_NEGATIVE]  # 'class_mean': updates between changes of its thresholds; 0: an epoch of them
+    lowest: Annotated[float, SHARE]  # 'class_mean': its thresholds go no lower
+    highest: Annotated[float, SHARE]  # 'class_mean': its thresholds go no higher
+    sharpening: Annotated[float, POSITIVE]  # 'soft': temperature of its targets, below 1 sharpens them
+    # 'aligned': shares of the classes that pseudo labels are led to: as among the labeled images, equal ones, or what
+    # the teacher says of labeled images ('model', which costs a pass of them).
+    prior: Annotated[str, ("labels", "uniform", "model")]
+    own_target: bool  # 'aligned': leads the weights alone, and the target stays what the teacher says
+    temperature: Annotated[float, POSITIVE]  # 'tempered': the rule inside sees the teacher's logits divided by it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,12 +76,14 @@ class PseudoLabels(NamedTuple):
       weight: (b,), share with which the image counts in the loss, 0 to 1.
       strength: (b,), what pseudo mixup weighs partners by: the confidence, or confidence / max(threshold of its
         class, 1e-3), so that an image that is rejected never dominates one that is kept.
+      thresholds: (K,), the confidence that each class had to reach, for the metrics; None where that is no news.
     """
 
     target: jax.Array
     confidence: jax.Array
     weight: jax.Array
     strength: jax.Array
+    thresholds: jax.Array | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,59 +101,26 @@ class PseudoLabelRule:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A row of `RULES`.
+    """A row of `rules.RULES`.
 
     Attributes:
       needs: fields of the evidence to fill: 'teacher' for `logits`, 'image_id', and 'labeled' for `labeled_logits`
         and `labels`, which costs a weak view and a teacher's pass of the labeled images.
-      keys: dataclass of the rule's own keys; None where the threshold is all it takes.
       make: (confidence_threshold, keys, known) -> the rule.
     """
 
     needs: frozenset[str]
-    keys: type | None
-    make: Callable[[float, Any, Known], PseudoLabelRule]
+    make: Callable[[float, RuleConfig, Known], PseudoLabelRule]
 
 
-def fixed(confidence_threshold: float, keys: None, known: Known) -> PseudoLabelRule:
-    """Keeps an image where its confidence is at least the threshold (Sohn et al. 2020, eq. 4)."""
-    del keys
+@dataclasses.dataclass(frozen=True)
+class Wrapper:
+    """A row of `rules.WRAPPERS`: what may stand around a rule, as in 'aligned(free)'.
 
-    def assign(policy_state: PyTree, evidence: Evidence) -> tuple[PyTree, PseudoLabels]:
-        probs = jax.nn.softmax(evidence.logits)
-        confidence = probs.max(axis=-1)
-        target = jax.nn.one_hot(probs.argmax(axis=-1), known.num_classes, dtype=probs.dtype)
-        weight = (confidence >= confidence_threshold).astype(probs.dtype)
-        return policy_state, PseudoLabels(target, confidence, weight, strength=confidence)
-
-    return PseudoLabelRule(tuple, assign)
-
-
-RULES: dict[str, Row] = {"fixed": Row(needs=frozenset({"teacher"}), keys=None, make=fixed)}
-
-
-def rule_of(name: str, confidence_threshold: float, known: Known) -> PseudoLabelRule:
-    """The rule of that name."""
-    row = RULES[name]
-    assert row.keys is None, "the section config.semi.rule comes with the first rule that has keys of its own"
-    return row.make(confidence_threshold, None, known)
-
-
-def pseudo_label_metrics(pseudo: PseudoLabels, confidence_mask: jax.Array, label: jax.Array) -> Metrics:
-    """Share kept, confidence quantiles and, where true labels are known (>= 0), how right the labels are.
-
-    Accuracy always refers to an image's own, unmixed pseudo label; the mask may come from its partner.
+    Attributes:
+      needs: keys -> fields of the evidence to fill besides those of the rule inside.
+      make: (rule inside, keys, known) -> the rule.
     """
-    dtype = confidence_mask.dtype
-    known = (label >= 0).astype(dtype)
-    right = (pseudo.target.argmax(axis=-1) == label).astype(dtype) * known
-    low, middle, high = jnp.quantile(pseudo.confidence, jnp.asarray([0.1, 0.5, 0.9]))
-    return {
-        "mask_rate": metrics.of(confidence_mask.mean()),
-        "teacher_acc": Mean(right.sum(), known.sum()),
-        "pseudo_label_acc": metrics.over(right, confidence_mask * known),
-        "pseudo_label_recall": metrics.over(confidence_mask, right),
-        "confidence_q10": metrics.of(low),
-        "confidence_q50": metrics.of(middle),
-        "confidence_q90": metrics.of(high),
-    }
+
+    needs: Callable[[RuleConfig], frozenset[str]]
+    make: Callable[[PseudoLabelRule, RuleConfig, Known], PseudoLabelRule]

@@ -19,18 +19,12 @@ from semivit_jax.ops.mixup import join, mix_labeled, split
 from semivit_jax.plan import Plan, Stream
 from semivit_jax.stages import finetune, supervised
 from semivit_jax.stages import stage as stage_lib
-from semivit_jax.stages.pseudo_label import (
-    RULES,
-    Evidence,
-    Known,
-    PseudoLabelRule,
-    PseudoLabels,
-    pseudo_label_metrics,
-    rule_of,
-)
+from semivit_jax.stages.pseudo_label import Evidence, Known, PseudoLabelRule, PseudoLabels, RuleConfig
+from semivit_jax.stages.pseudo_metrics import pseudo_label_metrics, rule_metrics
 from semivit_jax.stages.pseudo_mixup import PSEUDO_MIXUPS, mix_pseudo, sample_pseudo_mix
+from semivit_jax.stages.rules import written
 from semivit_jax.stages.spec import Health, Pass, StageSpec
-from semivit_jax.stages.stage import DeviceView, ImageDraws, PyTree, Stage, masks, see
+from semivit_jax.stages.stage import DeviceView, ImageDraws, PyTree, Stage, masks, see, see_view
 from semivit_jax.stages.state import TrainState
 from semivit_jax.stages.supervised import SupervisedConfig
 
@@ -44,14 +38,23 @@ class SemiConfig(SupervisedConfig):
     unlabeled_weight: Annotated[float, NOT_NEGATIVE]
     # Whose answers become pseudo labels: the moving average, or the student itself.
     teacher: Annotated[str, ("ema", "student")]
-    pseudo_label_rule: Annotated[str, RULES]  # which pseudo labels count: a row of RULES
-    confidence_threshold: Annotated[float, SHARE]  # smallest probability of a pseudo label that counts (tau)
+    # Which pseudo labels count: a rule, or one with others around it, as in aligned(free); docs/rules.md.
+    pseudo_label_rule: str
+    # Smallest probability of a pseudo label that counts (tau); of flex and relative what theirs are shares of.
+    confidence_threshold: Annotated[float, SHARE]
+    rule: RuleConfig  # the rules' numbers
     pseudo_mixup: Annotated[str, PSEUDO_MIXUPS]  # how unlabeled images mix: a row of PSEUDO_MIXUPS
 
 
 def check(section: SemiConfig) -> None:
-    """Raises ConfigError where supervised keys do not fit, pseudo mixup cannot be drawn, or there would be no EMA."""
+    """Raises ConfigError where supervised keys do not fit, pseudo mixup cannot be drawn, or there would be no EMA.
+
+    Also where there is no such pseudo-label rule, or its thresholds have no room.
+    """
     supervised.check(section, "semi")
+    written.names(section.pseudo_label_rule)
+    if section.rule.lowest > section.rule.highest:
+        raise ConfigError(f"config.semi.rule.lowest is {section.rule.lowest}, above highest {section.rule.highest}")
     kind = PSEUDO_MIXUPS[section.pseudo_mixup]
     if kind is not None and kind.uses_alphas and section.mixup_alpha <= 0 and section.cutmix_alpha <= 0:
         raise ConfigError(
@@ -78,7 +81,7 @@ def make_update(config: Config, plan: Plan, *, backend: str):
     network = supervised.build_network(config, section, plan, backend=backend)
     optimizer = supervised.build_optimizer(section, plan, network)
     specs = _specs(config, section, network)
-    needs, rule = RULES[section.pseudo_label_rule].needs, make_rule(section, plan)
+    needs, rule = _needs(section), make_rule(section, plan)
     group, num_classes = plan.group_size, plan.num_classes
 
     def teach(state: TrainState, images: jax.Array, draws: ImageDraws) -> jax.Array:
@@ -101,13 +104,17 @@ def make_update(config: Config, plan: Plan, *, backend: str):
             found |= {"labeled_logits": teach(state, weak, draws.labeled_weak), "labels": labeled["label"]}
         return Evidence(**found)
 
-    def assign(state: TrainState, batch: PyTree, draws: SemiDraws) -> tuple[PyTree, PseudoLabels]:
-        """The rule's state after the update, and pseudo labels with leaves [accum, rows, ...]."""
+    def assign(state: TrainState, batch: PyTree, draws: SemiDraws) -> tuple[PyTree, PseudoLabels, Metrics]:
+        """The rule's state after the update, pseudo labels with leaves [accum, rows, ...], and what is told of them."""
         evidence = stage_lib.each_micro_step(functools.partial(gather, state), batch, draws)
         accum = stage_lib.num_micro_steps(batch)
         assigned = rule.assign(state.policy_state, jax.tree.map(join, evidence))
         policy_state, pseudo = jax.lax.stop_gradient(assigned)  # nothing is learned through a teacher or a rule
-        return policy_state, jax.tree.map(lambda x: x.reshape(accum, -1, *x.shape[1:]), pseudo)
+        # The step of the paper's rule stays the program that its recorded numbers are of.
+        plain = section.pseudo_label_rule == "fixed"
+        found = {} if plain else rule_metrics(pseudo, _known(plan).label_prior)
+        pseudo = pseudo._replace(thresholds=None)  # of classes, not of rows
+        return policy_state, jax.tree.map(lambda x: x.reshape(accum, -1, *x.shape[1:]), pseudo), found
 
     def micro_loss(params: PyTree, inputs: tuple[PyTree, PseudoLabels], draws: SemiDraws):
         batch, pseudo = inputs
@@ -149,8 +156,8 @@ def make_update(config: Config, plan: Plan, *, backend: str):
         return join(logits[:, :group]), join(logits[:, group:])
 
     def update(state: TrainState, batch: PyTree, draws: SemiDraws) -> tuple[TrainState, Metrics]:
-        policy_state, pseudo = assign(state, batch, draws)
-        return stage_lib.update(
+        policy_state, pseudo, told = assign(state, batch, draws)
+        after, found = stage_lib.update(
             state,
             (batch, pseudo),
             draws,
@@ -159,15 +166,23 @@ def make_update(config: Config, plan: Plan, *, backend: str):
             ema_decay=section.ema_decay,
             policy_state=policy_state,
         )
+        return after, found | told
 
     return network, optimizer, update
 
 
 def make_rule(section: SemiConfig, plan: Plan) -> PseudoLabelRule:
     """The rule that config.semi names."""
+    return written.rule_of(section.pseudo_label_rule, section.confidence_threshold, section.rule, _known(plan))
+
+
+def _known(plan: Plan) -> Known:
     per_class = np.asarray(plan.counts.per_class)
-    known = Known(plan.num_classes, plan.counts.unlabeled, plan.steps_per_epoch, per_class / per_class.sum())
-    return rule_of(section.pseudo_label_rule, section.confidence_threshold, known)
+    return Known(plan.num_classes, plan.counts.unlabeled, plan.steps_per_epoch, per_class / per_class.sum())
+
+
+def _needs(section: SemiConfig) -> frozenset[str]:
+    return written.needs_of(section.pseudo_label_rule, section.rule)
 
 
 def make(config: Config, plan: Plan, backend: str) -> Stage:
@@ -195,7 +210,7 @@ def _section(config: Config) -> SemiConfig:
 def sample_draws(config: Config, plan: Plan, network: Network, key: jax.Array, position: jax.Array) -> SemiDraws:
     """All draws of one update."""
     section, ratio, image_size = _section(config), plan.unlabeled_ratio, config.data.image_size
-    specs, needs = _specs(config, section, network), RULES[section.pseudo_label_rule].needs
+    specs, needs = _specs(config, section, network), _needs(section)
 
     def images(name: str, images_per_labeled: int, spec: DeviceView) -> ImageDraws:
         return stage_lib.stream_draws(key, name, position=position, plan=plan, ratio=images_per_labeled, spec=spec)
@@ -227,14 +242,9 @@ def _specs(config: Config, section: SemiConfig, network: Network) -> _Specs:
     return _Specs(supervised.labeled_spec(config, section, network), weak, strong)
 
 
-def see_view(name: str, stream: PyTree, draws: ImageDraws, spec: DeviceView) -> jax.Array:
-    """A view of a stream's images: an array of its own from the host, or drawn on the device from the one 'image'."""
-    return see(stream[name] if name in stream else stream["image"], draws, spec)
-
-
 def streams(section: SemiConfig) -> tuple[Stream, Stream]:
     """Labeled and unlabeled images, with what the pseudo-label rule needs of them."""
-    needs = RULES[section.pseudo_label_rule].needs
+    needs = _needs(section)
     weak, own, strong = ("weak", "weak"), ("image", "labeled"), ("strong", "strong")
     labeled = Stream("labeled", "labeled", (own, weak) if "labeled" in needs else (own,), sets_epoch=False)
     unlabeled = Stream(
@@ -251,7 +261,7 @@ def streams(section: SemiConfig) -> tuple[Stream, Stream]:
 def passes(config: Config, model: ModelSpec) -> tuple[Pass, ...]:
     """All images through the student; through the teacher, forward only, what the pseudo-label rule needs."""
     section = _section(config)
-    ratio, needs = section.unlabeled_ratio, RULES[section.pseudo_label_rule].needs
+    ratio, needs = section.unlabeled_ratio, _needs(section)
     student = Pass(tuning.cost(config.model, model), 1 + ratio, backward=True)
     taught = ratio * ("teacher" in needs) + ("labeled" in needs)
     return (student, Pass(families.cost(model), taught, backward=False)) if taught else (student,)

@@ -96,6 +96,11 @@ def see(images: jax.Array, draws: ImageDraws, spec: DeviceView) -> jax.Array:
     return images if draws.erasing is None else apply_erasing(images, draws.erasing)
 
 
+def see_view(name: str, stream: PyTree, draws: ImageDraws, spec: DeviceView) -> jax.Array:
+    """A view of a stream's images: an array of its own from the host, or drawn on the device from the one 'image'."""
+    return see(stream[name] if name in stream else stream["image"], draws, spec)
+
+
 def masks(draws: ImageDraws) -> jax.Array | None:
     """Drop-path masks as models take them: batch axis last."""
     return None if draws.drop_path is None else jnp.moveaxis(draws.drop_path, 0, -1)

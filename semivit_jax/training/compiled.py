@@ -66,7 +66,7 @@ def compile_stage(config: Config, plan: Plan, mesh: jax.sharding.Mesh) -> Compil
 
 
 def compile_features(config: Config, compiled: Compiled, mesh: jax.sharding.Mesh, params: PyTree) -> Any:
-    """What a stage's head reads of images as evaluation sees them, jitted for arrays placed as `params` of a whole model.
+    """What a stage's head reads of images as evaluation sees them, jitted; `params`, of a whole model, are placed.
 
     Returns:
       (params, batch with 'image', 'label', 'mask') -> (features, label, mask), whole on every device; features are

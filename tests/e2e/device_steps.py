@@ -18,7 +18,7 @@ import numpy as np
 from semivit_jax.preflight.collectives import find
 from semivit_jax.training import sharding
 from semivit_jax.training.compiled import Compiled, compile_stage
-from tests.configs import small_config, small_plan
+from tests.configs import counts_of, small_config, small_plan
 
 SIDE, BATCH, GROUP, RATIO = 16, 64, 2, 2
 SLICES = 2  # that the devices are taken for, when it is counted what crosses from one to the other
@@ -112,6 +112,7 @@ def compile_case(case: Case) -> tuple[Compiled, jax.sharding.Mesh]:
         unlabeled_ratio=RATIO if case.stage == "semi" else 0,
         accum=case.accum,
         group_size=1 if case.stage == "mae" else GROUP,
+        counts=counts_of(BATCH * (1 + RATIO), BATCH, BATCH * RATIO, classes=10),
     )
     mesh = sharding.make_mesh(case.fsdp, jax.devices()[: case.devices])
     return compile_stage(config, plan, mesh), mesh

@@ -31,9 +31,10 @@ before that room in design.md; then the line stands in the table itself.
 
 RULE = """\
 A rule gives every unlabeled image of an update its target, its weight and its strength, from the teacher's logits;
-its contract is `Row` and `PseudoLabelRule` in `stages/pseudo_label.py`. It runs once per update, so that accumulation
-changes nothing, and what it remembers travels in checkpoints. The key that chooses it is
-`config.semi.pseudo_label_rule`.
+its contract is `Row` and `PseudoLabelRule` in `stages/pseudo_label.py`, and the rules that there are, each a file of
+`stages/rules/`, are [in rules.md](rules.md). It runs once per update, so that accumulation changes nothing, and what it
+remembers travels in checkpoints. The key that chooses it is `config.semi.pseudo_label_rule`; the package's wrappers
+stand around it too, as in `aligned(steady)`.
 """
 
 STAGE = """\
@@ -84,7 +85,7 @@ PARTS = (
     Part(
         "A pseudo-label rule",
         RULE,
-        'RULES["aligned(free)"] = ALIGNED_FREE  # semivit_jax/stages/pseudo_label.py\n',
+        'RULES["steady"] = STEADY  # semivit_jax/stages/rules/__init__.py\n',
         ("rule.py",),
     ),
     Part(

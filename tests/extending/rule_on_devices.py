@@ -1,6 +1,7 @@
-"""A rule with a state on 1 and on 8 simulated devices; run as a program, since devices are simulated from the start.
+"""Rules on 1 and on 8 simulated devices; run as a program, since devices are simulated from the start.
 
-python -m tests.extending.rule_on_devices OUT.json writes {case: {path: values}} after three updates: state and metrics.
+python -m tests.extending.rule_on_devices OUT.json RULE ... writes {rule: {case: {path: values}}} after three updates:
+state and metrics.
 """
 
 import json
@@ -10,18 +11,20 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from semivit_jax.stages.pseudo_label import RULES
+from semivit_jax.stages.rules import RULES
 from semivit_jax.training import sharding
 from tests.e2e import device_steps
 from tests.e2e.device_steps import Case
 from tests.extending import rule
 
-CHANGES = (("semi.pseudo_label_rule", "counted"),)
-CASES = {
-    "1 device": Case("semi", changes=CHANGES),
-    "8 devices": Case("semi", devices=8, changes=CHANGES),
-    "8 devices, fsdp 2, accum 4": Case("semi", devices=8, fsdp=2, accum=4, changes=CHANGES),
-}
+
+def cases_of(text: str) -> dict[str, Case]:
+    changes = (("semi.pseudo_label_rule", text), ("semi.rule.prior", "model"))
+    return {
+        "1 device": Case("semi", changes=changes),
+        "8 devices": Case("semi", devices=8, changes=changes),
+        "8 devices, fsdp 2, accum 4": Case("semi", devices=8, fsdp=2, accum=4, changes=changes),
+    }
 
 
 def run(case: Case) -> dict:
@@ -33,8 +36,8 @@ def run(case: Case) -> dict:
     key = jax.device_put(jax.random.key(7), sharding.replicated(mesh))
     batch = device_steps.batch_of(case)
     rows = device_steps.BATCH * device_steps.RATIO
-    ids = np.arange(rows, dtype=np.int32).reshape(case.accum, -1) % compiled.plan.counts.unlabeled
-    batch["unlabeled"]["image_id"] = ids
+    assert rows <= compiled.plan.counts.unlabeled  # no image twice in an update
+    batch["unlabeled"]["image_id"] = np.arange(rows, dtype=np.int32).reshape(case.accum, -1)
     batch = sharding.put(batch, sharding.train_batch(mesh))
     found = {}
     for _ in range(3):
@@ -47,5 +50,7 @@ def run(case: Case) -> dict:
 
 if __name__ == "__main__":
     jax.config.update("jax_enable_x64", True)
-    RULES["counted"] = rule.COUNTED
-    Path(sys.argv[1]).write_text(json.dumps({name: run(case) for name, case in CASES.items()}))
+    RULES["steady"] = rule.STEADY
+    out, *texts = sys.argv[1:]
+    told = {text: {name: run(case) for name, case in cases_of(text).items()} for text in texts}
+    Path(out).write_text(json.dumps(told))

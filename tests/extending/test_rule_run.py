@@ -1,4 +1,4 @@
-"""A rule of one's own in a whole run of the digits: trained, resumed and told, under its name in `RULES`."""
+"""Rules in a whole run of the digits: trained, resumed and told; one of one's own under its name in `RULES`."""
 
 import json
 import shutil
@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from semivit_jax.stages.pseudo_label import RULES
+from semivit_jax.stages.rules import RULES, WRAPPERS
 from semivit_jax.training import run, summary
 from tests.configs import small_config
 from tests.decoded import keep_decoded
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.xdist_group("rule run")
 
 STEPS, BATCH, UNLABELED = 10, 20, 1397
 VALUES = {
-    "stages": ("semi",), "model.variant": "vit_test2", "semi.pseudo_label_rule": "counted",
+    "stages": ("semi",), "model.variant": "vit_test2", "semi.rule.prior": "model",
     "semi.pseudo_mixup": "none", "semi.batch_size": BATCH, "semi.unlabeled_ratio": 1, "semi.warmup_epochs": 0.0,
     "semi.epochs": (STEPS + 0.2) / (UNLABELED // BATCH), "train.eval_every_epochs": 5 / (UNLABELED // BATCH),
     "checkpoint.save_every_steps": 5, "checkpoint.keep": 2, "log.every_steps": 1, "log.tensorboard": False,
@@ -26,37 +26,38 @@ VALUES = {
 }  # fmt: skip
 
 
+RULE = "aligned(steady)"
+EVERY_RULE = [*RULES, *(f"{name}(flex)" for name in WRAPPERS)]
+
+
 @pytest.fixture(scope="module")
 def train(tmp_path_factory):
-    """Trains in a folder, with the rule in its table."""
+    """Trains in a folder by a rule, one of one's own among them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(summary, "baselines", lambda task, data: {})
         keep_decoded(patch)
-        patch.setitem(RULES, "counted", rule.COUNTED)
+        patch.setitem(RULES, "steady", rule.STEADY)
         jax.config.update("jax_disable_most_optimizations", True)  # compiling is what takes the time
-        yield lambda folder: run.train(small_config(**VALUES), folder)
+        yield lambda folder, text: run.train(small_config(**VALUES, **{"semi.pseudo_label_rule": text}), folder)
         jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")
 def finished(train, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "finished"
-    train(folder)
+    train(folder, RULE)
     return folder
 
 
 def test_its_state_is_saved_with_the_run(finished):
     state = final_arrays(finished, "semi")
-    lines = [json.loads(line) for line in (finished / "semi" / "metrics.jsonl").read_text().splitlines()]
-    rates = [line["train/mask_rate"] for line in lines if "train/mask_rate" in line]
-    assert len(rates) == STEPS
-    kept = state["policy_state.kept"]
-    assert kept.shape == (UNLABELED,)
-    assert 0 < kept.sum() < STEPS * BATCH
-    np.testing.assert_allclose(kept.sum(), BATCH * np.sum(rates), rtol=1e-6)
-    assert kept.max() == 1  # in half a pass no image comes twice
-    np.testing.assert_allclose(state["policy_state.rule.q"].sum(), 1, rtol=1e-5)
+    last = state["policy_state.rule.last"]
+    assert last.shape == (UNLABELED,)
+    assert (last >= 0).sum() == STEPS * BATCH  # in half a pass no image comes twice
+    assert 0 < state["policy_state.rule.bar"] < 1
+    for name in ("policy_state.q", "policy_state.r"):
+        np.testing.assert_allclose(state[name].sum(), 1, rtol=1e-5)
 
 
 def test_its_run_is_told(finished):
@@ -66,12 +67,23 @@ def test_its_run_is_told(finished):
 
 
 def test_a_run_that_stopped_half_way_goes_on_as_if_it_had_not(finished, train, tmp_path):
-    folder = tmp_path / "resumed"
+    assert_goes_on(finished, train, RULE, tmp_path / "resumed")
+
+
+@pytest.mark.slow  # by default: a rule of one's own above, which remembers images, means and a number
+@pytest.mark.parametrize("text", EVERY_RULE)
+def test_a_run_of_every_rule_goes_on(text, train, tmp_path):
+    train(tmp_path / "finished", text)
+    assert_goes_on(tmp_path / "finished", train, text, tmp_path / "resumed")
+
+
+def assert_goes_on(finished, train, text, folder):
+    """Stopped after half of its updates it ends as it did."""
     shutil.copytree(finished, folder)
     for path in ("DONE", "summary.json", "semi/DONE", "semi/report.json"):
         (folder / path).unlink()
     shutil.rmtree(folder / "semi" / "checkpoints" / str(STEPS))
-    train(folder)
+    train(folder, text)
     assert logged(folder) == logged(finished)
     found, wanted = final_arrays(folder, "semi"), final_arrays(finished, "semi")
     assert found.keys() == wanted.keys()

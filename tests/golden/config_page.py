@@ -15,6 +15,7 @@ from semivit_jax.models import families
 from semivit_jax.ops.optim import SCHEDULES
 from semivit_jax.recipes import keys
 from semivit_jax.stages import STAGES
+from semivit_jax.stages.rules import RULES, WRAPPERS
 from semivit_jax.stages.supervised import SupervisedConfig
 from semivit_jax.training.writers import WRITERS
 from tests.golden.recipes import RECIPES, load
@@ -54,6 +55,7 @@ UNITS = (
     (r"acc1$", "percent"),
     (r"(share|prob|fraction|rate|ratio|threshold|smoothing|decay|jitter|crop_scale)$", "share"),
 )
+RULE_WORDS = [*RULES, *(f"{name}(...)" for name in WRAPPERS)]
 NO_UNIT = ("unlabeled_ratio", "weight_decay")  # a ratio of counts and a factor, which the table above would misread
 QUOTED = re.compile(r"(?<!\w)'([^']*)'(?!\w)")
 MOST_VALUES, LONGEST = 3, 80  # of a recipe file, that are listed one by one; signs
@@ -110,9 +112,13 @@ def _of_stages(stages: Mapping[str, type]) -> Iterator[Any]:
         *((f"`{name}`", section, [name]) for name, section in stages.items()),
     ):
         own = {name: key for name, key in keys.of_section(section).items() if name not in shown}
+        inner = {name: inside for name, key in own.items() if (inside := _dataclass(key.kind)) is not None}
         shown |= own.keys() if len(names) > 1 else set()
         if own:
-            yield heading, section.__doc__ or "", section, tuple(f"{name}." for name in names), own
+            plain = {name: key for name, key in own.items() if name not in inner}
+            yield heading, section.__doc__ or "", section, tuple(f"{name}." for name in names), plain
+        for name, inside in inner.items():
+            yield from _nested(f"{names[0]}.{name}", inside)
 
 
 def _section(
@@ -169,9 +175,9 @@ def _legal(name: str, key: keys.Key) -> str:
     words = [mark for mark in key.marks if not isinstance(mark, Mark | Range)]
     if name in ("pool", "posemb", "attention"):
         words.append(dict.fromkeys(word for f in families.FAMILIES.values() for word in f.legal[name]))
-    words += {"variant": [families.variants()], "schedule": [SCHEDULES], "stages": [STAGES], "writers": [WRITERS]}.get(
-        name, []
-    )
+    tables = {"variant": families.variants(), "schedule": SCHEDULES, "stages": STAGES, "writers": WRITERS,
+              "pseudo_label_rule": RULE_WORDS}  # fmt: skip
+    words += [tables[name]] if name in tables else []
     if words:
         return _words(words[0])
     ranges = [_range(mark) for mark in key.marks if isinstance(mark, Range)]

@@ -14,7 +14,8 @@ from semivit_jax.ops import metrics
 from semivit_jax.ops.losses import cross_entropy
 from semivit_jax.ops.mixup import GroupDraw, ProbDraw
 from semivit_jax.stages import semi, state, supervised
-from semivit_jax.stages.pseudo_label import Evidence, pseudo_label_metrics
+from semivit_jax.stages.pseudo_label import Evidence
+from semivit_jax.stages.pseudo_metrics import pseudo_label_metrics
 from semivit_jax.stages.pseudo_mixup import mix_pseudo
 from semivit_jax.stages.stage import ImageDraws
 from tests.compiled import quick_jit

@@ -8,16 +8,11 @@ import pytest
 from semivit_jax.ops import metrics, mixup
 from semivit_jax.ops.losses import cross_entropy, smoothed_target
 from semivit_jax.stages import finetune, semi, supervised
-from semivit_jax.stages.pseudo_label import (
-    RULES,
-    Evidence,
-    PseudoLabelRule,
-    PseudoLabels,
-    Row,
-    pseudo_label_metrics,
-)
+from semivit_jax.stages.pseudo_label import Evidence, PseudoLabelRule, PseudoLabels, Row
+from semivit_jax.stages.pseudo_metrics import pseudo_label_metrics
 from semivit_jax.stages.pseudo_mixup import mix_pseudo
-from semivit_jax.stages.stage import masks, see
+from semivit_jax.stages.rules import RULES
+from semivit_jax.stages.stage import masks, see, see_view
 from tests.compiled import quick_jit
 from tests.stages import small
 
@@ -156,7 +151,7 @@ def test_one_bad_micro_step_drops_the_whole_update():
 
 
 def both_views(unlabeled, draws, specs):
-    return [semi.see_view(k, unlabeled, getattr(draws, k), getattr(specs, k)) for k in ("weak", "strong")]
+    return [see_view(k, unlabeled, getattr(draws, k), getattr(specs, k)) for k in ("weak", "strong")]
 
 
 def test_joined_forward_equals_separate_forwards():
@@ -209,7 +204,7 @@ def running_threshold(threshold, keys, known):
     return PseudoLabelRule(init, assign)
 
 
-RUNNING = Row(needs=frozenset({"teacher"}), keys=None, make=running_threshold)
+RUNNING = Row(needs=frozenset({"teacher"}), make=running_threshold)
 
 
 def test_a_rule_with_a_state_counts_updates(monkeypatch):

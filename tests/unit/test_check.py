@@ -14,7 +14,8 @@ from semivit_jax.models.convnext import CONVNEXT_SIZES
 from semivit_jax.models.vit import VIT_SIZES
 from semivit_jax.ops import optim
 from semivit_jax.recipes import check, keys
-from semivit_jax.stages import STAGES, pseudo_label, pseudo_mixup
+from semivit_jax.stages import STAGES, pseudo_mixup
+from semivit_jax.stages.rules import RULES
 from tests.configs import raw_config, small_config
 
 
@@ -224,7 +225,6 @@ def test_a_number_out_of_range_is_named_with_the_range(key, value, legal):
 @pytest.mark.parametrize(
     ("key", "table"),
     [
-        ("semi.pseudo_label_rule", pseudo_label.RULES),
         ("semi.pseudo_mixup", pseudo_mixup.PSEUDO_MIXUPS),
         ("semi.schedule", optim.SCHEDULES),
         ("model.variant", {**VIT_SIZES, **CONVNEXT_SIZES}),
@@ -235,8 +235,9 @@ def test_a_word_is_a_row_of_its_table(key, table):
 
 
 def test_a_new_row_is_legal_at_once(monkeypatch):
-    monkeypatch.setitem(pseudo_label.RULES, "mine", pseudo_label.RULES["fixed"])
-    assert small_config(**{"semi.pseudo_label_rule": "mine"}).stage("semi").pseudo_label_rule == "mine"
+    monkeypatch.setitem(RULES, "mine", RULES["fixed"])
+    for text in ("mine", "aligned(mine)"):
+        assert small_config(**{"semi.pseudo_label_rule": text}).stage("semi").pseudo_label_rule == text
 
 
 def test_a_config_survives_its_file():

@@ -113,7 +113,7 @@ CALLS = {
     "network": lambda name, frame: name == "models/families" and "training/compiled" in stack(frame),
     "loss": lambda name, frame: name == "ops/losses" and frame.f_code.co_name == "cross_entropy",
     "converted": lambda name, frame: frame.f_locals.get("path") == f"config.{KEY}",
-    "used": lambda name, frame: name == "stages/pseudo_label" and "confidence_threshold" in frame.f_locals,
+    "used": lambda name, frame: name == "stages/rules/fixed" and "confidence_threshold" in frame.f_locals,
 }
 KEY = "semi.confidence_threshold"
 

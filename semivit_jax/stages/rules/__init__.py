@@ -1,0 +1,33 @@
+"""Choose target, weight and strength of each unlabeled image by the teacher: the tables RULES and WRAPPERS.
+
+`config.semi.pseudo_label_rule` names a row of RULES, with rows of WRAPPERS around it where wanted: 'aligned(free)'.
+What a rule gives and may go by is said in `stages/pseudo_label.py`. A rule of one's own is a row.
+"""
+
+from semivit_jax.stages.pseudo_label import Row, Wrapper
+from semivit_jax.stages.rules.aligned import aligned
+from semivit_jax.stages.rules.class_mean import class_mean
+from semivit_jax.stages.rules.fixed import fixed
+from semivit_jax.stages.rules.flex import flex
+from semivit_jax.stages.rules.free import free
+from semivit_jax.stages.rules.relative import relative
+from semivit_jax.stages.rules.soft import soft
+from semivit_jax.stages.rules.soft_gauss import soft_gauss
+from semivit_jax.stages.rules.tempered import tempered
+
+_TEACHER = frozenset({"teacher"})
+
+RULES: dict[str, Row] = {
+    "fixed": Row(_TEACHER, fixed),
+    "free": Row(_TEACHER, free),
+    "flex": Row(_TEACHER | {"image_id"}, flex),
+    "soft_gauss": Row(_TEACHER, soft_gauss),
+    "class_mean": Row(_TEACHER, class_mean),
+    "relative": Row(_TEACHER | {"labeled"}, relative),
+    "soft": Row(_TEACHER, soft),
+}
+
+WRAPPERS: dict[str, Wrapper] = {
+    "aligned": Wrapper(lambda keys: frozenset({"labeled"} if keys.prior == "model" else ()), aligned),
+    "tempered": Wrapper(lambda keys: frozenset(), tempered),
+}

@@ -1,0 +1,85 @@
+"""Read a rule as configs write it, 'aligned(free)', and make it."""
+
+import difflib
+
+import jax
+import jax.numpy as jnp
+
+from semivit_jax.config import ConfigError
+from semivit_jax.stages.pseudo_label import Evidence, Known, PseudoLabelRule, PseudoLabels, PyTree, RuleConfig
+from semivit_jax.stages.rules import RULES, WRAPPERS
+from semivit_jax.words import counted
+
+KEY = "config.semi.pseudo_label_rule"
+
+
+def names(text: str) -> tuple[str, ...]:
+    """('aligned', 'free') of 'aligned(free)': wrappers from outside in, last the rule.
+
+    Raises:
+      ConfigError: no such rule, not nested so, or a bracket too few or too many.
+    """
+    *wrappers, rule = found = text.rstrip(")").split("(")
+    closed = len(text) - len(text.rstrip(")"))
+    for name in found:
+        if name not in RULES and name not in WRAPPERS:
+            raise ConfigError(f"{KEY} is {text!r}: {_unknown(name)}")
+    if closed != len(wrappers):
+        raise ConfigError(f"{KEY} is {text!r}: it opens {counted(len(wrappers), 'bracket')} and closes {closed}")
+    if rule in WRAPPERS:
+        raise ConfigError(f"{KEY} is {text!r}: {rule!r} stands around a rule, as in '{rule}(fixed)'; {_legal()}")
+    for name in wrappers:
+        if name in RULES:
+            raise ConfigError(f"{KEY} is {text!r}: {name!r} is a rule, and nothing stands inside one; {_legal()}")
+        if wrappers.count(name) > 1:
+            raise ConfigError(f"{KEY} is {text!r}: {name!r} stands in it twice")
+    return tuple(found)
+
+
+def _unknown(name: str) -> str:
+    if not name:
+        return f"a name is missing; {_legal()}"
+    if name.replace(".", "").isdigit():
+        return f"its numbers are keys of config.semi.rule; {_legal()}"
+    close = difflib.get_close_matches(name, [*RULES, *WRAPPERS], n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"there is no rule {name!r}; {hint}{_legal()}"
+
+
+def _legal() -> str:
+    around = ", ".join(f"{name}(...)" for name in WRAPPERS)
+    return f"legal rules: {', '.join(RULES)}; around a rule: {around}"
+
+
+def needs_of(text: str, keys: RuleConfig) -> frozenset[str]:
+    """What the rule needs to be told of an update, with all that stands around it."""
+    *wrappers, rule = names(text)
+    return RULES[rule].needs.union(*(WRAPPERS[name].needs(keys) for name in wrappers))
+
+
+def rule_of(text: str, confidence_threshold: float, keys: RuleConfig, known: Known) -> PseudoLabelRule:
+    """The rule of that text; one that remembers something forgets updates in which the teacher has no number."""
+    *wrappers, name = names(text)
+    rule = RULES[name].make(confidence_threshold, keys, known)
+    for wrapper in reversed(wrappers):
+        rule = WRAPPERS[wrapper].make(rule, keys, known)
+    return _forgetting(rule) if jax.tree.leaves(jax.eval_shape(rule.init)) else rule
+
+
+def _forgetting(rule: PseudoLabelRule) -> PseudoLabelRule:
+    """`rule`, whose state stays as it was where a logit is not finite, and which gives such an image no weight.
+
+    One such image would stay in running means for ever, and no image be kept again, although its own loss is masked
+    and the update goes through.
+    """
+
+    def assign(state: PyTree, evidence: Evidence) -> tuple[PyTree, PseudoLabels]:
+        sound = jnp.isfinite(evidence.logits).all(axis=-1)
+        labeled_sound = evidence.labeled_logits is None or jnp.isfinite(evidence.labeled_logits).all()
+        logits = jnp.where(sound[:, None], evidence.logits, 0)
+        after, pseudo = rule.assign(state, evidence._replace(logits=logits))
+        weight = jnp.where(sound & labeled_sound, pseudo.weight, 0)
+        whole = sound.all() & labeled_sound
+        return jax.tree.map(lambda a, b: jnp.where(whole, a, b), after, state), pseudo._replace(weight=weight)
+
+    return PseudoLabelRule(rule.init, assign)

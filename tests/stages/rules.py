@@ -1,0 +1,75 @@
+"""Every pseudo-label rule with what it is tried on; its tests share this."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+
+from semivit_jax.config import ConfigError
+from semivit_jax.stages.pseudo_label import Evidence, Known
+from semivit_jax.stages.rules import RULES, WRAPPERS, written
+from tests.configs import small_config
+
+THRESHOLD = 0.5
+PROBS = np.asarray([[0.90, 0.06, 0.04], [0.20, 0.70, 0.10], [0.50, 0.30, 0.20], [0.10, 0.15, 0.75]])
+POINT_NINE = 4 / -np.log(0.9)  # the window whose memory is 0.9 at four images
+
+# Text of a rule and keys of semi.rule: every row of both tables, and every word and switch of the keys.
+EVERY_RULE = {
+    **{text: (text, {}) for text in RULES},
+    **{f"{name}(fixed)": (f"{name}(fixed)", {"temperature": 2.0}) for name in WRAPPERS},
+    "free, as published": ("free", {"start": "published"}),
+    "free, quantile and clip": ("free", {"quantile": 0.8, "clip": 0.6}),
+    "flex, cold": ("flex", {"flex_warmup": False}),
+    "soft_gauss, as published": (
+        "aligned(soft_gauss)",
+        {"start": "published", "prior": "uniform", "own_target": True},
+    ),
+    "class_mean, every update": ("class_mean", {"every": 1, "scale": 0.9}),
+    "relative, as published": ("aligned(relative)", {"prior": "model", "start": "published"}),
+    "aligned(soft)": ("aligned(soft)", {}),
+    "aligned(soft), own target": ("aligned(soft)", {"own_target": True}),
+    "tempered(aligned(flex))": ("tempered(aligned(flex))", {"temperature": 0.5}),
+}
+
+
+def known_of(prior, *, num_unlabeled=50):
+    prior = np.asarray(prior, np.float64)
+    return Known(len(prior), num_unlabeled, steps_per_epoch=3, label_prior=prior / prior.sum())
+
+
+def keys_of(**changes):
+    """Section semi.rule of the recipes; a short memory unless told."""
+    return dataclasses.replace(small_config().stage("semi").rule, **{"window": 100.0, **changes})
+
+
+def made(text, known=None, *, threshold=THRESHOLD, **changes):
+    return written.rule_of(text, threshold, keys_of(**changes), known or known_of([1, 1, 1]))
+
+
+def evidence_of(logits, *, labeled=None, image_id=None):
+    logits = jnp.asarray(logits)
+    labeled = logits[: max(1, len(logits) // 2)] if labeled is None else jnp.asarray(labeled)
+    image_id = jnp.arange(len(logits)) if image_id is None else jnp.asarray(image_id)
+    return Evidence(logits, image_id.astype(jnp.int32), labeled, jnp.zeros(len(labeled), jnp.int32))
+
+
+def random_logits(rows=12, classes=3, seed=0):
+    return np.random.default_rng(seed).normal(size=(rows, classes)) * 3
+
+
+def assign(rule, *batches, state=None):
+    """(state, pseudo labels of the last batch)."""
+    state, pseudo = rule.init() if state is None else state, None
+    for logits in batches:
+        state, pseudo = rule.assign(state, logits if isinstance(logits, Evidence) else evidence_of(logits))
+    return state, pseudo
+
+
+def refused(text):
+    """What a text is refused with; '' where it is a rule."""
+    try:
+        written.names(text)
+    except ConfigError as error:
+        return str(error)
+    return ""

@@ -1,0 +1,71 @@
+"""Every pseudo-label rule in the real step: it costs no more, counts updates, and is idle where it teaches nothing."""
+
+import jax
+import numpy as np
+import pytest
+
+from semivit_jax.stages import semi
+from semivit_jax.stages.rules import written
+from tests.stages import small
+from tests.stages.rules import EVERY_RULE, keys_of
+from tests.stages.test_semi import CONFIDENT
+
+pytestmark = [pytest.mark.usefixtures("float64"), pytest.mark.xdist_group("stages")]  # programs are shared
+
+BY_DEFAULT = "tempered(aligned(flex))"  # it needs ids, and has a state within a state
+RULES_HERE = [pytest.param(*row, id=name, marks=() if name == BY_DEFAULT else pytest.mark.slow)
+              for name, row in EVERY_RULE.items()]  # fmt: skip
+PARAMETRISED = pytest.mark.parametrize(("text", "keys"), RULES_HERE)
+
+
+def changes_of(text, keys):
+    return {"pseudo_label_rule": text, **{f"rule.{name}": value for name, value in keys.items()}}
+
+
+def state_of(changes):
+    section = small.stage_config("semi", **changes).stage("semi")
+    rule = semi.make_rule(section, small.stage_plan("semi"))
+    return small.initial_state("semi", teacher_scale=CONFIDENT).replace(policy_state=rule.init())
+
+
+def batch_of():
+    """With all that a rule may need."""
+    batch = small.semi_batch()
+    batch["labeled"]["weak"] = small.images(6, small.BATCH)
+    batch["unlabeled"]["image_id"] = np.arange(small.BATCH * small.RATIO, dtype=np.int32)[::-1].copy()
+    return batch
+
+
+def flops(changes):
+    """XLA's count of the lowered step."""
+    step = small.compiled_step("semi", **changes)
+    return step.lower(state_of(changes), small.micro(batch_of()), small.key()).cost_analysis()["flops"]
+
+
+@pytest.mark.parametrize(("text", "keys"), [p for p in RULES_HERE if "labeled" not in written.needs_of(
+    p.values[0], keys_of(**p.values[1]))])  # fmt: skip
+def test_a_rule_that_needs_the_teacher_alone_costs_no_more_than_the_fixed_one(text, keys):
+    assert flops(changes_of(text, keys)) == pytest.approx(flops({}), rel=0.01)
+
+
+@PARAMETRISED
+def test_four_micro_steps_equal_one(text, keys):
+    changes = changes_of(text, keys)
+    one, found = small.compiled_step("semi", **changes)(state_of(changes), small.micro(batch_of()), small.key())
+    four, found_four = small.compiled_step("semi", accum=4, **changes)(
+        state_of(changes), small.micro(batch_of(), 4), small.key()
+    )
+    small.assert_close(four.policy_state, one.policy_state)
+    small.assert_close(four.params, one.params)
+    told = [name for name in found if name in ("mean_weight", "class_kept_min") or name.startswith("threshold")]
+    small.assert_close([found_four[name] for name in told], [found[name] for name in told])
+
+
+@pytest.mark.slow  # by default: the loss is a sum with that factor, tests/stages/test_semi.py
+@PARAMETRISED
+def test_a_rule_is_idle_where_unlabeled_images_have_no_weight(text, keys):
+    changes = {**changes_of(text, keys), "unlabeled_weight": 0.0}
+    after, _ = small.compiled_step("semi", **changes)(state_of(changes), small.micro(batch_of()), small.key())
+    plain, _ = small.compiled_step("semi", unlabeled_weight=0.0)(state_of({}), small.micro(batch_of()), small.key())
+    small.assert_close(after.params, plain.params)
+    assert jax.tree.structure(after.policy_state) == jax.tree.structure(state_of(changes).policy_state)
