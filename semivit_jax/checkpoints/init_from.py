@@ -60,7 +60,7 @@ def check(init_from: str) -> None:
     if origin is None or not origin.is_dir():
         raise ConfigError(
             f"config.init_from {init_from} is not a folder; it names another run, a checkpoint of one, or what "
-            "`semivit import SOURCE --model MODEL --out FOLDER` has written"
+            "`semivit import SOURCE --out FOLDER` has written"
         )
     if is_import(origin) or manifest.is_sealed(origin):
         return

@@ -24,7 +24,9 @@ def is_own(source: str) -> bool:
     return is_run or manifest.is_sealed(folder) or is_import(folder)
 
 
-def import_own(source: str, *, variant: str, pool: str | None, image_size: int | None, decoder: bool) -> Imported:
+def import_own(
+    source: str, *, variant: str | None, pool: str | None, image_size: int | None, decoder: bool
+) -> Imported:
     """Both trees of the latest checkpoint of a run, of a given checkpoint, or of an import; see `import_weights`.
 
     Raises:

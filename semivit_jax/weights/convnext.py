@@ -1,5 +1,8 @@
 """Translate ConvNeXts from and to other libraries."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from semivit_jax.models import families
 from semivit_jax.models.convnext import CONVNEXT_SIZES, STRIDE
 from semivit_jax.models.spec import ModelSpec
@@ -104,6 +107,12 @@ def recognise(tensors: Tensors, configs: Configs) -> Source | None:
         image_size=None,
         beside=beside_hugging_face(configs) if kind else beside_timm(configs),
     )
+
+
+def measured(shapes: Mapping[str, tuple[int, ...]]) -> Mapping[str, Any]:
+    """Blocks and channels of each stage."""
+    depths, widths = zip(*(shapes[f"stages_{stage}/norm/bias"] for stage in _STAGES), strict=True)
+    return {"depths": depths, "widths": widths}
 
 
 def spec(source: Source, wanted: Wanted) -> ModelSpec:
@@ -218,6 +227,7 @@ EXCHANGE = Exchange(
     known=("ConvNeXt",),
     model_types=("convnext",),
     recognise=recognise,
+    measured=measured,
     spec=spec,
     target=target,
     names=TIMM,

@@ -76,6 +76,8 @@ class Exchange:
       model_types: the same as Hugging Face's config.json calls them.
       recognise: (tensors without prefixes of wrappers, configs) -> the source; None where it is not of this
         family. Raises ValueError for one that looks alike and computes otherwise, by name.
+      measured: shapes of the source's arrays in our layout by path -> what they tell of the family's size, by the
+        size's own names. Raises KeyError for a path that it lacks.
       spec: (source, wanted) -> the model that takes as much of the source as possible. Raises ValueError for what
         the family does not have.
       target: (source, spec) -> what `fill` needs to know. Raises ValueError where the source cannot become the model.
@@ -91,6 +93,7 @@ class Exchange:
     known: tuple[str, ...]
     model_types: tuple[str, ...]
     recognise: Callable[[Tensors, Configs], Source | None]
+    measured: Callable[[Mapping[str, tuple[int, ...]]], Mapping[str, Any]]
     spec: Callable[[Source, Wanted], ModelSpec]
     target: Callable[[Source, ModelSpec], Target]
     names: Table

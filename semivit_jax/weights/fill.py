@@ -90,6 +90,17 @@ def fill(tensors: Tensors, target: Target) -> Filled:
     return Filled(params=params, rows=(*rows, *_left_over(tensors, found, target)))
 
 
+def shapes_in(tensors: Tensors, table: Table) -> dict[str, tuple[int, ...]]:
+    """Shapes in our layout, by path, of what a state dict holds in full.
+
+    Raises:
+      ValueError: blocks of one stack differ in shape, or parts that are joined.
+    """
+    every = layout.slots(table, depth=_depths(tensors, table).__getitem__)
+    whole = [slot for slot in every if slot.all_names and all(name in tensors.shapes for name in slot.all_names)]
+    return {slot.path: layout.our_shape(slot, tensors.shapes.__getitem__) for slot in whole}
+
+
 def _read_sound(tensors: Tensors, name: str) -> np.ndarray:
     array = tensors.read(name)
     if not np.isfinite(array).all():

@@ -12,6 +12,7 @@ from semivit_jax.weights.locate import locate
 from semivit_jax.weights.preprocessing import Preprocessing
 from semivit_jax.weights.sources import Source
 from semivit_jax.weights.state_dicts import open_weights
+from semivit_jax.weights.variants import variant_of
 from semivit_jax.weights.weights import Weights
 from semivit_jax.words import counted
 
@@ -31,12 +32,15 @@ class Imported:
     report: ImportReport
 
 
-def import_weights(source: str, *, variant: str, pool: str | None, image_size: int | None, decoder: bool) -> Imported:
+def import_weights(
+    source: str, *, variant: str | None, pool: str | None, image_size: int | None, decoder: bool
+) -> Imported:
     """Reads published weights into one of our models.
 
     Args:
       source: a file, a folder, or "hf://org/name".
-      variant: a row of the model tables, such as "vit_b16" or "convnext_tiny".
+      variant: a row of the model tables, such as "vit_b16" or "convnext_tiny"; None takes the one whose sizes the
+        source has.
       pool: "mean" or "cls"; None keeps the source's own.
       image_size: pixels; None keeps the source's own, told by its config or by its position embedding. Position
         embeddings are resized to fit.
@@ -67,7 +71,7 @@ def import_sources(
     found: Source,
     ema: Source | None,
     *,
-    variant: str,
+    variant: str | None,
     pool: str | None,
     image_size: int | None,
     decoder: bool,
@@ -85,6 +89,7 @@ def import_sources(
       decoder: whether the decoder is imported too.
       notes: what people should know of the choice of these weights.
     """
+    variant = variant or variant_of(found)
     preprocessing, assumed = _view(found, image_size)
     spec = _spec(found, Wanted(variant, pool, preprocessing.image_size, decoder))
     filled = _fill(found, spec)

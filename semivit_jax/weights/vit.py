@@ -10,7 +10,7 @@ from semivit_jax.weights import vit_google, vit_grid, vit_names, vit_onnx, vit_t
 from semivit_jax.weights.account import Row, Status
 from semivit_jax.weights.exchange import Exchange, HuggingFace, Timm
 from semivit_jax.weights.fold import fold_layer_scale
-from semivit_jax.weights.preprocessors import is_count
+from semivit_jax.weights.preprocessors import get, is_count, is_section
 from semivit_jax.weights.sources import Configs, Source, beside_hugging_face, beside_timm, model_type, timm_config
 from semivit_jax.weights.tensors import Tensors
 
@@ -68,10 +68,16 @@ def _timm_source(tensors: Tensors, configs: Configs) -> Source:
         decoder=vit_names.TIMM_DECODER if has_decoder else None,
         decoder_num_heads=PUBLISHED_DECODER_HEADS if has_decoder else None,
         pool=pool,
-        size={},
+        size=_timm_heads(config),
         image_size=None,
         beside=beside_timm(configs),
     )
+
+
+def _timm_heads(config: Mapping) -> dict[str, int]:
+    """Heads, where the config spells them out; usually the architecture's name alone tells."""
+    arguments = get(config, "model_args", is_section, "an object", {})
+    return {"num_heads": _heads(arguments, "num_heads")} if "num_heads" in arguments else {}
 
 
 def _hugging_face_source(tensors: Tensors, configs: Configs) -> Source:
@@ -126,6 +132,17 @@ def _refuse_unrepresentable(tensors: Tensors) -> None:
         )
 
 
+def measured(shapes: Mapping[str, tuple[int, ...]]) -> Mapping[str, Any]:
+    """Patches, width, depth and the MLP; heads leave no trace in the shapes."""
+    depth, mlp_dim = shapes["blocks/mlp/fc1/bias"]
+    return {
+        "patch_size": shapes["patch_embed/kernel"][0],
+        "width": shapes["patch_embed/bias"][0],
+        "depth": depth,
+        "mlp_dim": mlp_dim,
+    }
+
+
 def timm(spec: ModelSpec) -> Timm:
     """VisionTransformer of timm."""
     size = spec.size
@@ -176,6 +193,7 @@ EXCHANGE = Exchange(
     known=("timm", "MAE", "DINO", "DINOv2", "Semi-ViT", "Google's .npz", "Hugging Face ViT", "ViTMAE", "Dinov2"),
     model_types=MODEL_TYPES,
     recognise=recognise,
+    measured=measured,
     spec=vit_target.spec,
     target=vit_target.target,
     names=vit_names.TIMM,

@@ -8,6 +8,7 @@ axis for the depth layers/{norm1, norm2}/{scale, bias}, layers/{tokens, channels
 """
 
 import dataclasses
+from collections.abc import Mapping
 
 import flax.linen as nn
 import jax
@@ -187,6 +188,13 @@ def recognise(tensors: Tensors, configs: Configs) -> Source | None:
     )
 
 
+def measured(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    """What the shapes of our arrays tell of the size."""
+    depth, token_dim = shapes["layers/tokens/fc1/bias"]
+    return {"patch_size": shapes["patch_embed/kernel"][0], "width": shapes["patch_embed/bias"][0], "depth": depth,
+            "token_dim": token_dim, "channel_dim": shapes["layers/channels/fc1/bias"][1]}  # fmt: skip
+
+
 def spec(source: Source, wanted: Wanted) -> ModelSpec:
     """The model of the wanted variant with the source's head.
 
@@ -245,6 +253,7 @@ EXCHANGE = Exchange(
     known=("MLP-Mixer",),
     model_types=(),
     recognise=recognise,
+    measured=measured,
     spec=spec,
     target=target,
     names=TIMM,
