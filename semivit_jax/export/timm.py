@@ -47,7 +47,7 @@ def timm_tensors(weights: Weights) -> dict[str, np.ndarray]:
             f"layer_norm_eps {spec.layer_norm_eps:g}: a {spec.family} of timm computes with {LAYER_NORM_EPS:g}; "
             f"another one goes out as {', '.join(name for name, able in others.items() if able)}"
         )
-    return layout.state_dict(arrays_of(weights), exchange.names)
+    return layout.state_dict(exchange.timm(spec).arrays(arrays_of(weights)), exchange.names)
 
 
 def timm_config(weights: Weights) -> dict[str, Any]:

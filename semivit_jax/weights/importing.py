@@ -24,11 +24,14 @@ class Imported:
     Attributes:
       weights: float32 numpy arrays; their spec has num_classes 0 where the source brought no head that fits.
       ema_params: moving average of the params, where the source has both.
+      pool: what a head on these weights is to read; None where the source does not tell, as an encoder that was
+        trained by masking alone.
       report: what became of every tensor.
     """
 
     weights: Weights
     ema_params: dict | None
+    pool: str | None
     report: ImportReport
 
 
@@ -103,6 +106,7 @@ def import_sources(
     return Imported(
         weights=Weights(spec, layout.unflatten(filled.params), names, preprocessing),
         ema_params=None if filled_ema is None else layout.unflatten(filled_ema.params),
+        pool=None if decoder else pool or found.pool,
         report=ImportReport(
             name,
             found.kind,
@@ -159,5 +163,7 @@ def _spec(source: Source, wanted: Wanted) -> ModelSpec:
 
 def _fill(source: Source, spec: ModelSpec) -> Filled:
     """Fills the tree of `spec`; folded tensors get a row of their own, so that every tensor has one."""
-    filled = fill(source.tensors, exchanges.EXCHANGES[spec.family].target(source, spec))
-    return dataclasses.replace(filled, rows=(*filled.rows, *source.folded))
+    exchange = exchanges.EXCHANGES[spec.family]
+    tensors, folded = exchange.adapted(source, spec)
+    filled = fill(tensors, exchange.target(source, spec))
+    return dataclasses.replace(filled, rows=(*filled.rows, *folded))

@@ -9,6 +9,8 @@ from semivit_jax.weights.exchanges import EXCHANGES
 from semivit_jax.weights.fill import shapes_in
 from semivit_jax.weights.sources import Source
 
+FOLDED = ["layer_scale"]  # into other arrays, where no model has it
+
 
 def variant_of(source: Source) -> str:
     """The variant whose sizes a source has.
@@ -18,9 +20,11 @@ def variant_of(source: Source) -> str:
     """
     sizes, known = FAMILIES[source.family].sizes, _known(source)
     fitting = {name: size for name, size in sizes.items() if _differences(size, known) == []}
+    fitting = fitting or {name: size for name, size in sizes.items() if _differences(size, known) == FOLDED}
     if len(fitting) == 1:
         return next(iter(fitting))
-    told = ", ".join(f"{field} {_plain(value)}" for field, value in known.items())
+    plain = {f.name: f.default for f in dataclasses.fields(FAMILIES[source.family].size)}
+    told = ", ".join(f"{name} {_plain(value)}" for name, value in known.items() if value != plain[name])
     if fitting:
         open_fields = [f.name for f in dataclasses.fields(next(iter(fitting.values()))) if f.name not in known]
         candidates = ", ".join(

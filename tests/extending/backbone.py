@@ -22,7 +22,7 @@ from semivit_jax.models.layers import Dense, Mlp, fan_in_uniform, layer_norm, ma
 from semivit_jax.models.patches import CHANNELS, PatchEmbed, patchify
 from semivit_jax.models.spec import Compute, Family, ModelSpec
 from semivit_jax.ops.optim import PathTable
-from semivit_jax.weights.exchange import HEAD, Exchange, Timm, Wanted
+from semivit_jax.weights.exchange import HEAD, Exchange, Timm, Wanted, as_they_are
 from semivit_jax.weights.fill import Target
 from semivit_jax.weights.layout import BLOCK, Table, dense_rows, norm_rows
 from semivit_jax.weights.sources import Configs, Source, beside_timm, model_type
@@ -177,7 +177,6 @@ def recognise(tensors: Tensors, configs: Configs) -> Source | None:
         kind="MLP-Mixer",
         family="mixer",
         tensors=tensors,
-        folded=(),
         table=names,
         decoder=None,
         decoder_num_heads=None,
@@ -246,14 +245,17 @@ def timm(spec: ModelSpec) -> Timm:
         pool_size=None,
         first_conv="stem.proj",
         classifier="head",
+        arrays=as_they_are,
     )
 
 
 EXCHANGE = Exchange(
     known=("MLP-Mixer",),
+    public={},
     model_types=(),
     recognise=recognise,
     measured=measured,
+    adapted=lambda source, spec: (source.tensors, ()),
     spec=spec,
     target=target,
     names=TIMM,
