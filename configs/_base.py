@@ -159,10 +159,10 @@ def running(
 def per_size(*, small: int, base: int, large: int, huge: int, giant: int) -> dict[str, int]:
     """A number for every ViT on photographs, by its size."""
     return {
-        **dict.fromkeys(("vit_s16", "vit_s14", "dinov2_s14", "dinov2_s14_reg4"), small),
-        **dict.fromkeys(("vit_b16", "vit_b14", "dinov2_b14", "dinov2_b14_reg4"), base),
-        **dict.fromkeys(("vit_l16", "vit_l14", "dinov2_l14", "dinov2_l14_reg4"), large),
-        **dict.fromkeys(("vit_h16", "vit_h14"), huge),
+        **dict.fromkeys(("vit_s16", "vit_s14", "dinov2_s14", "dinov2_s14_reg4", "dinov3_s16", "dinov3_s16plus"), small),
+        **dict.fromkeys(("vit_b16", "vit_b14", "dinov2_b14", "dinov2_b14_reg4", "dinov3_b16"), base),
+        **dict.fromkeys(("vit_l16", "vit_l14", "dinov2_l14", "dinov2_l14_reg4", "dinov3_l16"), large),
+        **dict.fromkeys(("vit_h16", "vit_h14", "dinov3_h16plus"), huge),
         **dict.fromkeys(("dinov2_g14", "dinov2_g14_reg4"), giant),
     }
 

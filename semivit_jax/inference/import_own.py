@@ -57,7 +57,7 @@ def _source(weights: Weights, pool: str | None) -> Source:
         kind=f"our own {'classifier' if spec.decoder is None else 'MAE'}",
         family=spec.family,
         tensors=Tensors({name: tensor.shape for name, tensor in tensors.items()}, tensors.__getitem__),
-        table=exchange.names,
+        table=exchange.names(spec),
         decoder=None if spec.decoder is None else exchange.decoder_names,
         decoder_num_heads=None if spec.decoder is None else spec.decoder.num_heads,
         pool=pool if spec.decoder is None else None,

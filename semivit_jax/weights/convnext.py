@@ -5,6 +5,7 @@ from typing import Any
 
 from semivit_jax.models import families
 from semivit_jax.models.convnext import CONVNEXT_SIZES, STRIDE
+from semivit_jax.models.layers import LAYER_NORM_EPS
 from semivit_jax.models.spec import ModelSpec
 from semivit_jax.weights.exchange import HEAD, Exchange, HuggingFace, Timm, Wanted, as_they_are
 from semivit_jax.weights.fill import Target
@@ -161,6 +162,7 @@ def timm(spec: ModelSpec) -> Timm:
         pool_size=(spec.image_size // STRIDE, spec.image_size // STRIDE),
         first_conv="stem.0",
         classifier="head.fc",
+        layer_norm_eps=LAYER_NORM_EPS,
         arrays=as_they_are,
     )
 
@@ -239,7 +241,7 @@ EXCHANGE = Exchange(
     adapted=lambda source, spec: (source.tensors, ()),
     spec=spec,
     target=target,
-    names=TIMM,
+    names=lambda spec: TIMM,
     decoder_names=None,
     constants=lambda spec: {},
     timm=timm,

@@ -51,6 +51,7 @@ class Timm:
       pool_size: sides of the grid that is pooled; None where there is none.
       first_conv: module that reads the pixels.
       classifier: module that gives the logits.
+      layer_norm_eps: what it computes with; no argument there changes it.
       arrays: ours -> what stands there under the names of ours.
     """
 
@@ -62,6 +63,7 @@ class Timm:
     pool_size: tuple[int, int] | None
     first_conv: str
     classifier: str
+    layer_norm_eps: float
     arrays: Callable[[Arrays], Arrays]
 
 
@@ -99,7 +101,7 @@ class Exchange:
       spec: (source, wanted) -> the model that takes as much of the source as possible. Raises ValueError for what
         the family does not have.
       target: (source, spec) -> what `fill` needs to know. Raises ValueError where the source cannot become the model.
-      names: timm's; our own runs are told in them too.
+      names: spec -> timm's; our own runs are told in them too.
       decoder_names: of a masked autoencoder's decoder, under the paths of the decoder; None where there is none.
       constants: spec -> arrays by path that are constants of the model here and tensors elsewhere.
       timm: spec -> the model there.
@@ -116,7 +118,7 @@ class Exchange:
     adapted: Callable[[Source, ModelSpec], tuple[Tensors, tuple[Row, ...]]]
     spec: Callable[[Source, Wanted], ModelSpec]
     target: Callable[[Source, ModelSpec], Target]
-    names: Table
+    names: Callable[[ModelSpec], Table]
     decoder_names: Table | None
     constants: Callable[[ModelSpec], dict[str, np.ndarray]]
     timm: Callable[[ModelSpec], Timm]

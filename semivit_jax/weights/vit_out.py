@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from semivit_jax.models.layers import LAYER_SCALE_INIT
+from semivit_jax.models.layers import LAYER_NORM_EPS, LAYER_SCALE_INIT
 from semivit_jax.models.spec import ModelSpec
 from semivit_jax.weights import vit_names
 from semivit_jax.weights.exchange import Arrays, HuggingFace, Timm, as_they_are
@@ -50,6 +50,7 @@ def timm(spec: ModelSpec) -> Timm:
         pool_size=None,
         first_conv="patch_embed.proj",
         classifier="head",
+        layer_norm_eps=LAYER_NORM_EPS,
         arrays=_without_class_row if size.registers else as_they_are,
     )
 

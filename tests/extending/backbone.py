@@ -18,7 +18,16 @@ import numpy as np
 from semivit_jax.models import cost as cost_lib
 from semivit_jax.models import families
 from semivit_jax.models.cost import Cost, Flops, Stack
-from semivit_jax.models.layers import Dense, Mlp, fan_in_uniform, layer_norm, masked, normal_init, scanned
+from semivit_jax.models.layers import (
+    LAYER_NORM_EPS,
+    Dense,
+    Mlp,
+    fan_in_uniform,
+    layer_norm,
+    masked,
+    normal_init,
+    scanned,
+)
 from semivit_jax.models.patches import CHANNELS, PatchEmbed, patchify
 from semivit_jax.models.spec import Compute, Family, ModelSpec
 from semivit_jax.ops.optim import PathTable
@@ -245,6 +254,7 @@ def timm(spec: ModelSpec) -> Timm:
         pool_size=None,
         first_conv="stem.proj",
         classifier="head",
+        layer_norm_eps=LAYER_NORM_EPS,
         arrays=as_they_are,
     )
 
@@ -258,7 +268,7 @@ EXCHANGE = Exchange(
     adapted=lambda source, spec: (source.tensors, ()),
     spec=spec,
     target=target,
-    names=TIMM,
+    names=lambda spec: TIMM,
     decoder_names=None,
     constants=lambda spec: {},
     timm=timm,

@@ -49,9 +49,9 @@ def enlarged(model, scale: str):
     if scale == "large":
         with torch.no_grad():
             for name, parameter in model.named_parameters():
-                if name.endswith(("gamma", "lambda1")):
+                if name.endswith(("gamma", "gamma_1", "gamma_2", "lambda1")):
                     parameter.copy_(GAMMA * torch.rand(parameter.shape, generator=generator))
-                if name.endswith(("norm2.weight", "proj.weight", "projection.weight")):
+                if name.endswith(("norm2.weight", "proj.weight", "projection.weight", "patch_embeddings.weight")):
                     parameter.mul_(6)
     return model
 

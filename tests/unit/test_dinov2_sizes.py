@@ -47,11 +47,11 @@ def test_a_plain_size_has_no_parameter_more():
 
 def test_registers_have_a_say_and_no_part_in_the_mean(network, params):
     features = network.features(params, IMAGES)
-    other = network.features(params | {"register_tokens": params["register_tokens"] + 1}, IMAGES)
+    other = network.features(params | {"register_tokens": params["register_tokens"][..., ::-1]}, IMAGES)
     assert np.abs(features - other).max() > 1e-3
     still = jax.tree.map(lambda gamma: 0 * gamma, {name: params["blocks"][name] for name in ("ls1", "ls2")})
     alone = params | {"blocks": params["blocks"] | still}  # no branch adds anything: tokens stay what they were
-    moved = alone | {"register_tokens": params["register_tokens"] + 1}
+    moved = alone | {"register_tokens": params["register_tokens"][..., ::-1]}
     np.testing.assert_array_equal(network.features(alone, IMAGES), network.features(moved, IMAGES))
 
 
