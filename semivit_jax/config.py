@@ -128,7 +128,7 @@ class ModelConfig:
 
     variant: str  # the model: a row of a family's sizes, models/families.py
     pool: str  # what the head reads: mean of the patches or class token; ConvNeXt has 'mean' alone
-    posemb: str  # position embedding, 'learned' or 'sincos' (frozen) in the supervised stages; 'none' for ConvNeXt
+    posemb: str  # position embedding, 'learned' or 'sincos' (frozen) in the supervised stages; ConvNeXt, DINOv3: 'none'
     head_init_std: Annotated[float, NOT_NEGATIVE]  # standard deviation of the first weights of the head
     layer_norm_eps: Annotated[float, POSITIVE]  # of every norm; of a ConvNeXt the final one alone, its others have 1e-6
     dtype: Annotated[str, ("auto", "float32", "bfloat16")]  # of activations; 'auto' is bfloat16 on an accelerator

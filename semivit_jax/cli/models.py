@@ -19,7 +19,7 @@ _COLUMNS = ("model", "parameters", "patch", "tokens", "state", "per image", "pub
 _CAPTION = (
     f"tokens and memory for images of {PIXELS} x {PIXELS} pixels. State: weights, their average and the optimizer's "
     "moments. Per image: what one image of a forward pass keeps for the backward pass in bfloat16, an estimate; of "
-    "ConvNeXts nobody has counted it. `semivit plan` works out a whole run. Licences: docs/licences.md."
+    "some nobody has counted it. `semivit plan` works out a whole run. Licences: docs/licences.md."
 )
 
 

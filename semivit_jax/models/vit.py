@@ -9,11 +9,11 @@ import numpy as np
 
 from semivit_jax.config import ConfigError
 from semivit_jax.models import cost as cost_lib
-from semivit_jax.models import mae
 from semivit_jax.models import posemb as posemb_lib
 from semivit_jax.models.cost import Cost
 from semivit_jax.models.layers import Dense, fan_in_uniform, layer_norm, normal_init, stacked_blocks
 from semivit_jax.models.mae import Mae
+from semivit_jax.models.mae import cost as autoencoder_cost
 from semivit_jax.models.patches import CHANNELS, PatchEmbed, patchify
 from semivit_jax.models.spec import Compute, Family, ModelSpec
 from semivit_jax.ops.optim import PathTable
@@ -166,7 +166,7 @@ def weight_decays(weight_decay: float) -> PathTable:
 def cost(spec: ModelSpec, mask_ratio: float) -> Cost:
     """One image through the ViT and its head, or through the masked autoencoder around it."""
     if spec.decoder is not None:
-        return mae.cost(spec, mask_ratio)
+        return autoencoder_cost(spec, mask_ratio)
     size, patches = spec.size, grid_size(spec) ** 2
     passed = cost_lib.stack(size, patches + 1 + size.registers)  # one class token
     flops = (

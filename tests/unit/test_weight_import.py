@@ -138,6 +138,13 @@ def test_a_gate_in_a_layer_of_its_own_is_refused_by_name(run):
         run(state_dict(vit_names.TIMM) | {"blocks.0.mlp.fc1_g.weight": np.zeros((4, 4), np.float32)})
 
 
+@pytest.mark.parametrize(("channels", "told"), [(1, "1 channel"), (4, "4 channels")])
+def test_patches_of_other_channels_are_refused_by_name(run, channels, told):
+    kernel = np.zeros((SIZE.width, channels, SIZE.patch_size, SIZE.patch_size), np.float32)
+    with pytest.raises(ValueError, match=rf"patch_embed\.proj\.weight reads {told}: the models here read red, green"):
+        run(state_dict(vit_names.TIMM) | {"patch_embed.proj.weight": kernel})
+
+
 def test_a_packed_gated_mlp_is_refused_by_name(run):
     tensors = state_dict(vit_names.TIMM)
     tensors["blocks.0.mlp.fc1.weight"] = np.zeros((2 * SIZE.mlp_dim, SIZE.width), np.float32)
