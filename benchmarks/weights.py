@@ -62,7 +62,7 @@ def write_random_weights(folder: pathlib.Path, variant: str) -> None:
     report = ImportReport(source="random", kind="random", params=(), ema_params=None, notes=())
     class_names = tuple(f"class {label}" for label in range(NUM_CLASSES))
     weights = Weights(spec, layout.unflatten(flat), class_names, IMAGENET_224)
-    save_imported(folder, Imported(weights, None, report))
+    save_imported(folder, Imported(weights, None, None, report))
 
 
 def run_export(source: pathlib.Path, out: pathlib.Path, format: str) -> None:

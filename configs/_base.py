@@ -1,5 +1,6 @@
 """What the recipes on photographs share. A recipe spells out what varies; these are the values that do not."""
 
+import contextlib
 from typing import Any
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -192,6 +193,27 @@ def running(
             origin=origin,
         ),
     )
+
+
+def per_size(*, small: int, base: int, large: int, huge: int, giant: int) -> dict[str, int]:
+    """A number for every ViT on photographs, by its size."""
+    return {
+        **dict.fromkeys(("vit_s16", "vit_s14", "dinov2_s14", "dinov2_s14_reg4", "dinov3_s16", "dinov3_s16plus"), small),
+        **dict.fromkeys(("vit_b16", "vit_b14", "dinov2_b14", "dinov2_b14_reg4", "dinov3_b16"), base),
+        **dict.fromkeys(("vit_l16", "vit_l14", "dinov2_l14", "dinov2_l14_reg4", "dinov3_l16"), large),
+        **dict.fromkeys(("vit_h16", "vit_h14", "dinov3_h16plus"), huge),
+        **dict.fromkeys(("dinov2_g14", "dinov2_g14_reg4"), giant),
+    }
+
+
+def model_of(init_from: str, otherwise: str) -> str:
+    """The variant of the weights in a folder; `otherwise` where there are none, or no folder yet."""
+    from semivit_jax.checkpoints.init_from import decided  # loads jax, which a list of the recipes need not wait for
+
+    if init_from:
+        with contextlib.suppress(OSError):  # no address of a folder: refused where the run reads it, with what to do
+            return decided(init_from).get("model.variant", otherwise)
+    return otherwise
 
 
 def stages_from(init_from: str) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ Needs
 - the SimCLR list of labeled files (github.com/google-research/simclr, folder imagenet_subsets) as
   imagenet_subsets/1percent.txt or 10percent.txt under the current folder, or `--config.data.label_list=FILE`.
   Without a list, a balanced draw: `--config.data.label_list= --config.data.label_fraction=0.01`;
-- for init=mae the encoder, as `semivit import mae_pretrain_vit_base.pth --model vit_b16 --out weights/mae_vit_b16`
+- for init=mae the encoder, as `semivit import mae_pretrain_vit_base.pth --out weights/mae_vit_b16`
   writes it, or `--config.init_from=` with such a folder or the workdir of configs/imagenet_mae.py.
 """
 

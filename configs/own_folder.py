@@ -1,13 +1,14 @@
 """Your own folder of images, a few of them labeled.
 
-semivit import hf://timm/vit_base_patch16_224.mae --model vit_b16 --out weights/mae_vit_b16
+semivit import hf://timm/vit_base_patch16_224.mae --out weights/mae_vit_b16
 semivit train --config=configs/own_folder.py:init_from=weights/mae_vit_b16 --workdir=runs/mine \\
   --config.data.root=PHOTOS --config.data.labels=labels.csv
 
 labels.csv has the columns path,label. Without it, the images in PHOTOS/CLASS/*.jpg are labeled; all others are
-unlabeled. About a fifth of the labeled images is kept back for validation. Arguments: model=vit_s16|vit_b16|vit_l16,
-init_from=FOLDER of imported weights or of another run. A batch that your images do not fill is lowered, and the
-learning rate with it; however few there are, a stage makes 200 (semi: 300) updates. The run says so.
+unlabeled. About a fifth of the labeled images is kept back for validation. Arguments: init_from=FOLDER of imported
+weights or of another run, which decide the model and what its images look like; model=vit_s16|vit_b16|vit_l16|...,
+by default that of the weights, without any vit_b16. A batch that your images do not fill is lowered, and the learning
+rate with it; however few there are, a stage makes 200 (semi: 300) updates. The run says so.
 
 With init_from, the head starts from a linear classifier on frozen features, which the run tells the accuracy of.
 
@@ -19,13 +20,15 @@ from ml_collections import ConfigDict
 
 from semivit_jax.configs import _arguments, _base
 
-# Images of one forward pass on one device with 24 GB; more are accumulated.
-MAX_IMAGES_PER_DEVICE = {"vit_s16": 128, "vit_b16": 48, "vit_l16": 24}
+# Images of one forward pass on one device with 24 GB; more are accumulated. Of other models that weights bring along:
+# the fewest.
+MAX_IMAGES_PER_DEVICE = _base.per_size(small=128, base=48, large=24, huge=12, giant=12)
 
 
 def get_config(text: str = "") -> ConfigDict:
-    args = _arguments.parse(text, model="vit_b16", init_from="")
-    if args.model not in MAX_IMAGES_PER_DEVICE:
+    args = _arguments.parse(text, model="", init_from="")
+    variant = args.model or _base.model_of(args.init_from, "vit_b16")
+    if args.model and args.model not in MAX_IMAGES_PER_DEVICE:
         raise ValueError(f"config argument model={args.model}: legal values are {', '.join(MAX_IMAGES_PER_DEVICE)}")
     mixed = dict(labeled_mixup=True, erase_prob=0.25, drop_path_rate=0.1, layer_decay=0.75, mixup_group_size=8)
     return ConfigDict(
@@ -41,7 +44,7 @@ def get_config(text: str = "") -> ConfigDict:
                 exif_rotation=True,
                 max_bad_share=0.1,  # two broken photos of thirty labeled ones shall not end a run
             ),
-            model=_base.vit(variant=args.model, head_init="probe"),
+            model=_base.vit(variant=variant, head_init="probe"),
             mae=_base.mae(batch_size=512, epochs=400.0),
             finetune=_base.supervised(
                 **mixed,
@@ -64,10 +67,10 @@ def get_config(text: str = "") -> ConfigDict:
                 confidence_threshold=0.7,
             ),
             **_base.running(
-                recipe=f"own_folder:model={args.model}",
+                recipe=f"own_folder:model={variant}",
                 origin="ours",
                 eval_every_epochs=5.0,
-                max_images_per_device=MAX_IMAGES_PER_DEVICE[args.model],
+                max_images_per_device=MAX_IMAGES_PER_DEVICE.get(variant, min(MAX_IMAGES_PER_DEVICE.values())),
                 save_every_steps=200,
                 lower_batch_to_fit=True,
             ),

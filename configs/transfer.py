@@ -5,9 +5,9 @@ semivit train --config=configs/transfer.py:dataset=own_folder,labels=10pct,init_
   --config.data.root=PHOTOS --workdir=runs/photos
 
 Arguments: dataset, a row of the table below; labels=1pct|10pct|100pct, drawn per class, at least one each (100pct
-leaves nothing for the semi-supervised stage); model=vit_b16|vit_l16; init_from, by default the MAE encoder as
-`semivit import mae_pretrain_vit_base.pth --model vit_b16 --out weights/mae_vit_b16` writes it. own_folder has class
-folders under ROOT/train and ROOT/test.
+leaves nothing for the semi-supervised stage); init_from, by default the MAE encoder as `semivit import
+mae_pretrain_vit_base.pth --out weights/mae_vit_b16` writes it; model=vit_s16|vit_b16|vit_l16|..., by default that of
+the weights, without any vit_b16. own_folder has class folders under ROOT/train and ROOT/test.
 
 Ours: the paper (section 5.4) transfers to Food-101 and iNaturalist without publishing commands.
 """
@@ -38,12 +38,16 @@ DATASETS = {
 # Fine-tuning passes over the labeled images; the more there are, the fewer.
 FINETUNE_EPOCHS = {"1pct": 100.0, "10pct": 100.0, "100pct": 50.0}
 FRACTIONS = {"1pct": 0.01, "10pct": 0.1, "100pct": 1.0}
-MAX_IMAGES_PER_DEVICE = {"vit_b16": 128, "vit_l16": 64}
+# Images of one forward pass on one device with 80 GB; more are accumulated. Of other models that weights bring along:
+# the fewest.
+MAX_IMAGES_PER_DEVICE = _base.per_size(small=256, base=128, large=64, huge=48, giant=24)
 
 
 def get_config(text: str = "") -> ConfigDict:
-    args = _arguments.parse(text, dataset="food101", labels="1pct", model="vit_b16", init_from="")
-    for key, legal in (("dataset", DATASETS), ("labels", FRACTIONS), ("model", MAX_IMAGES_PER_DEVICE)):
+    args = _arguments.parse(text, dataset="food101", labels="1pct", model="", init_from="")
+    variant = args.model or _base.model_of(args.init_from, "vit_b16")
+    asked = {"dataset": DATASETS, "labels": FRACTIONS} | ({"model": MAX_IMAGES_PER_DEVICE} if args.model else {})
+    for key, legal in asked.items():
         if getattr(args, key) not in legal:
             raise ValueError(f"config argument {key}={getattr(args, key)}: legal values are {', '.join(legal)}")
     dataset = DATASETS[args.dataset]
@@ -52,14 +56,14 @@ def get_config(text: str = "") -> ConfigDict:
         dict(
             seed=0,
             stages=("finetune",) if args.labels == "100pct" else ("finetune", "semi"),
-            init_from=args.init_from or f"weights/mae_{args.model}",
+            init_from=args.init_from or f"weights/mae_{variant}",
             data=_base.photo_data(
                 dataset=args.dataset,
                 train_split="train",
                 eval_split=dataset.eval_split,
                 label_fraction=FRACTIONS[args.labels],
             ),
-            model=_base.vit(variant=args.model, head_init="probe"),
+            model=_base.vit(variant=variant, head_init="probe"),
             finetune=_base.supervised(
                 **mixed,
                 batch_size=dataset.finetune_batch_size,
@@ -81,10 +85,10 @@ def get_config(text: str = "") -> ConfigDict:
                 confidence_threshold=0.6,
             ),
             **_base.running(
-                recipe=f"transfer:dataset={args.dataset},labels={args.labels},model={args.model}",
+                recipe=f"transfer:dataset={args.dataset},labels={args.labels},model={variant}",
                 origin="ours",
                 eval_every_epochs=5.0,
-                max_images_per_device=MAX_IMAGES_PER_DEVICE[args.model],
+                max_images_per_device=MAX_IMAGES_PER_DEVICE.get(variant, min(MAX_IMAGES_PER_DEVICE.values())),
                 save_every_steps=500,
             ),
         )

@@ -16,8 +16,9 @@ COMMANDS = {  # name: (module:function that takes the arguments after the name a
     "prepare": ("semivit_jax.cli.prepare:prepare", "raw images to a TFDS dataset: SOURCE --name NAME --data_dir DIR"),
     "import": (
         "semivit_jax.cli.import_weights:import_weights",
-        "published weights in: SOURCE --model MODEL --out DIR",
+        "published weights in: SOURCE --out DIR",
     ),
+    "models": ("semivit_jax.cli.models:models", "what there is to start from: sizes, memory, public weights, licences"),
     "plan": ("semivit_jax.cli.plan:plan", "what a run needs on a slice: --config=FILE --topology=v5e:16x16"),
     "predict": ("semivit_jax.cli.predict:predict", "images to labels: --workdir=DIR --images=FOLDER --out=CSV"),
     "export": ("semivit_jax.cli.export:export_weights", "weights out: --workdir=DIR --format=FORMAT --out=DIR"),

@@ -12,8 +12,10 @@ from semivit_jax.config import Config, ConfigError
 from semivit_jax.data import record
 from semivit_jax.data.seen import Seen
 from semivit_jax.files import Path
-from semivit_jax.weights.folder import is_import, load_preprocessing, load_spec
+from semivit_jax.stages import STAGES
+from semivit_jax.weights.folder import is_import, load_pool, load_preprocessing, load_spec
 
+_UNREAD = ("model.pool", "model.posemb")  # of a config, by pre-training
 SEEN_FILE = "seen.json"  # in the folder of an import
 
 
@@ -25,27 +27,41 @@ def decided(init_from: str) -> dict[str, Any]:
     """
     if is_import(init_from):
         try:
-            view, eps = load_preprocessing(init_from), load_spec(init_from).layer_norm_eps
+            view, spec, pool = load_preprocessing(init_from), load_spec(init_from), load_pool(init_from)
         except (KeyError, ValueError) as error:
             raise ConfigError(f"config.init_from {init_from}: its import.json cannot be read ({error!r})") from error
-        return _keys(view, eps, view.crop_fraction)
+        heads = {} if pool is None else {"model.pool": pool, "model.posemb": spec.posemb}
+        return {"model.variant": spec.variant, **heads, **_keys(view, spec.layer_norm_eps, view.crop_fraction)}
     run = run_of(files.path(init_from))
-    return {} if run is None else decided_before(workdir.load_config(run))
+    if run is None:
+        return {}
+    stored = workdir.load_config(run)
+    unread = _UNREAD if STAGES[_stage(files.path(init_from), run, stored)].pre_training else ()
+    return {key: value for key, value in decided_before(stored).items() if key not in unread}
+
+
+def _stage(origin: Path, run: Path, stored: Config) -> str:
+    """The stage of a checkpoint, or the latest of a run that has one."""
+    if manifest.is_sealed(origin):
+        return files.absolute(origin).parents[1].name
+    begun = [stage for stage in stored.stages if workdir.has_checkpoint(run / stage)]
+    return begun[-1] if begun else stored.stages[-1]
 
 
 def decided_before(stored: Config) -> dict[str, Any]:
     """The same keys, with the values that a run has stored."""
-    return _keys(stored.data, stored.model.layer_norm_eps, stored.data.eval_crop_fraction)
+    model = {f"model.{key}": getattr(stored.model, key) for key in ("variant", "pool", "posemb")}
+    return model | _keys(stored.data, stored.model.layer_norm_eps, stored.data.eval_crop_fraction)
 
 
 def _keys(view: Any, eps: float, crop_fraction: float) -> dict[str, Any]:
     return {
-        "data.mean": view.mean,
-        "data.std": view.std,
+        "model.layer_norm_eps": eps,
         "data.image_size": view.image_size,
         "data.eval_crop_fraction": crop_fraction,
         "data.interpolation": view.interpolation,
-        "model.layer_norm_eps": eps,
+        "data.mean": view.mean,
+        "data.std": view.std,
     }
 
 
@@ -60,7 +76,7 @@ def check(init_from: str) -> None:
     if origin is None or not origin.is_dir():
         raise ConfigError(
             f"config.init_from {init_from} is not a folder; it names another run, a checkpoint of one, or what "
-            "`semivit import SOURCE --model MODEL --out FOLDER` has written"
+            "`semivit import SOURCE --out FOLDER` has written"
         )
     if is_import(origin) or manifest.is_sealed(origin):
         return

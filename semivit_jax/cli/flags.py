@@ -10,7 +10,7 @@ from absl import flags
 
 from semivit_jax import files
 from semivit_jax.config import Config
-from semivit_jax.recipes.find import FLAG, asks_for_help, help_text, with_paths
+from semivit_jax.recipes.find import FLAG, argument_names, asks_for_help, help_text, with_paths
 
 _EXAMPLES = {"config": "FILE", "workdir": "DIR", "out": "FILE", "topology": "NAME", "set": "KEY=VALUE,VALUE"}
 
@@ -99,7 +99,8 @@ def read_config(command: str, arguments: Sequence[str], folder: files.Path | Non
     _refuse(rest)
     raw: Any = values["config"].value
     check.check_keys(raw)  # first, because what follows from overrides looks into the sections
-    notes = overrides.apply(raw, config_flags.get_override_values(values["config"]), folder)
+    values_given = config_flags.get_override_values(values["config"])
+    notes = overrides.apply(raw, values_given, argument_names(arguments), folder)
     config = check.check(raw)
     writers.check_words(config.log)
     return config, notes

@@ -83,7 +83,12 @@ def _parser() -> argparse.ArgumentParser:
         help="file (.safetensors, .pth, .pt, .bin, .ckpt, .pth.tar, .npz), folder in Hugging Face layout, "
         "hf://org/name, or a run of ours",
     )
-    parser.add_argument("--model", required=True, type=_variant, metavar="VARIANT", help=_offered())
+    parser.add_argument(
+        "--model",
+        type=_variant,
+        metavar="VARIANT",
+        help=f"default: the one whose sizes the source has; one of {_offered()}",
+    )
     parser.add_argument("--out", required=True, type=output_folder, metavar="DIR", help="folder to write")
     parser.add_argument("--pool", choices=POOLS, help="what the head reads (default: as in the source)")
     parser.add_argument(

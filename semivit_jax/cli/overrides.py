@@ -15,21 +15,32 @@ from semivit_jax.recipes.label import label
 from semivit_jax.stages import STAGES
 
 
-def apply(raw: Any, values: Mapping[str, Any], folder: Path | None) -> list[str]:
+def apply(raw: Any, values: Mapping[str, Any], arguments: Collection[str], folder: Path | None) -> list[str]:
     """Sets what follows from the overrides of a config.
 
     Args:
       raw: the config, changed in place.
       values: its overrides, by key without 'config.'.
+      arguments: names of the recipe's arguments that are given.
       folder: the workdir; None without one.
 
     Returns:
       What else was changed, for people.
+
+    Raises:
+      ConfigError: the command line contradicts the weights to start from.
     """
-    notes = leave_out_pre_training(raw, values) + adopt_preprocessing(raw, values, folder)
+    chosen = {*values, *(MODEL_KEYS if MODEL_ARGUMENT in arguments else ())}
+    recipes_own = raw.model.variant
+    notes = leave_out_pre_training(raw, values) + adopt_preprocessing(raw, chosen, folder)
+    adopted = {} if raw.model.variant == recipes_own else {"model.variant": raw.model.variant}
     keep_younger_keys(raw, values, folder)
-    label(raw, values)
+    label(raw, {**values, **adopted})
     return notes
+
+
+MODEL_ARGUMENT = "model"  # of every recipe that leaves a choice
+MODEL_KEYS = ("model.variant",)  # that it decides
 
 
 def keep_younger_keys(raw: Any, overridden: Collection[str], folder: Path | None) -> None:
@@ -63,12 +74,15 @@ def leave_out_pre_training(raw: Any, overridden: Collection[str]) -> list[str]:
 
 
 def adopt_preprocessing(raw: Any, overridden: Collection[str], folder: Path | None) -> list[str]:
-    """Sets preprocessing and LayerNorm's epsilon of the weights to start from, but for what the command line sets.
+    """Sets model and preprocessing of the weights to start from, but for what the command line sets.
 
     A run that goes on from its own checkpoints in `folder` keeps what it began with.
 
     Returns:
-      What was changed, for people.
+      What the weights are and what was changed, for people.
+
+    Raises:
+      ConfigError: the command line names another model than that of the weights.
     """
     init_from, notes = raw.get("init_from"), []
     if not init_from:
@@ -81,12 +95,35 @@ def adopt_preprocessing(raw: Any, overridden: Collection[str], folder: Path | No
             notes += [f"warning: config.init_from {init_from} is not read; {folder} goes on from its own checkpoints"]
     else:
         decided, source = origin.decided(init_from), init_from
+        _refuse_another_model(raw, decided, overridden, init_from)
+        if decided:
+            notes += [f"{init_from}: {', '.join(f'{_last(key)} {_plain(value)}' for key, value in decided.items())}"]
     for key, value in decided.items():
         section, name = key.split(".")
         if key not in overridden and raw[section][name] != value:
             notes += [f"config.{key} = {value}, from {source} (the config says {raw[section][name]})"]
             raw[section][name] = value
     return notes
+
+
+def _refuse_another_model(raw: Any, decided: Mapping[str, Any], overridden: Collection[str], init_from: str) -> None:
+    theirs, ours = decided.get("model.variant"), raw.model.variant
+    if "model.variant" not in overridden or theirs in (None, ours):
+        return
+    raise ConfigError(
+        f"config.init_from {init_from} holds a {theirs}, and the command line asks for {ours}: leave the model away, "
+        "then the weights decide it"
+    )
+
+
+def _last(key: str) -> str:
+    return key.rpartition(".")[2]
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        return " ".join(map(_plain, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def check_keys(argv: Sequence[str]) -> None:

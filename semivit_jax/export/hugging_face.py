@@ -44,7 +44,7 @@ def _shared_config(weights: Weights) -> dict[str, Any]:
 
 def _own_class(weights: Weights, theirs: HuggingFace) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The backbone's names with its prefix; the classifier has none."""
-    tensors = layout.state_dict(arrays_of(weights), theirs.names)
+    tensors = layout.state_dict(theirs.arrays(arrays_of(weights)), theirs.names)
     prefixed = {name if name.startswith("classifier.") else theirs.prefix + name: t for name, t in tensors.items()}
     return prefixed, dict(theirs.config)
 

@@ -9,7 +9,6 @@ import numpy as np
 import safetensors.numpy
 
 from semivit_jax.export.record import reading
-from semivit_jax.models.layers import LAYER_NORM_EPS
 from semivit_jax.weights import layout
 from semivit_jax.weights.exchanges import EXCHANGES, arrays_of
 from semivit_jax.weights.preprocessors import READING
@@ -41,13 +40,14 @@ def timm_tensors(weights: Weights) -> dict[str, np.ndarray]:
       ValueError: timm has no model that computes with these.
     """
     spec, exchange = weights.spec, EXCHANGES[weights.spec.family]
-    if spec.layer_norm_eps != LAYER_NORM_EPS:
+    theirs = exchange.timm(spec)
+    if spec.layer_norm_eps != theirs.layer_norm_eps:
         others = {"stablehlo": True, "onnx": exchange.onnx, "hugging_face": exchange.hugging_face(spec)}
         raise ValueError(
-            f"layer_norm_eps {spec.layer_norm_eps:g}: a {spec.family} of timm computes with {LAYER_NORM_EPS:g}; "
+            f"layer_norm_eps {spec.layer_norm_eps:g}: a {spec.family} of timm computes with {theirs.layer_norm_eps:g}; "
             f"another one goes out as {', '.join(name for name, able in others.items() if able)}"
         )
-    return layout.state_dict(arrays_of(weights), exchange.names)
+    return layout.state_dict(theirs.arrays(arrays_of(weights)), exchange.names(spec))
 
 
 def timm_config(weights: Weights) -> dict[str, Any]:

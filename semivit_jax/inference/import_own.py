@@ -8,7 +8,7 @@ from semivit_jax.inference.trained import find_checkpoint, load_trained, trees_o
 from semivit_jax.stages import STAGES
 from semivit_jax.weights import layout
 from semivit_jax.weights.exchanges import EXCHANGES, arrays_of, names_of
-from semivit_jax.weights.folder import is_import
+from semivit_jax.weights.folder import is_import, load_pool
 from semivit_jax.weights.importing import Imported, import_sources
 from semivit_jax.weights.sources import Beside, Source
 from semivit_jax.weights.tensors import Tensors
@@ -24,7 +24,9 @@ def is_own(source: str) -> bool:
     return is_run or manifest.is_sealed(folder) or is_import(folder)
 
 
-def import_own(source: str, *, variant: str, pool: str | None, image_size: int | None, decoder: bool) -> Imported:
+def import_own(
+    source: str, *, variant: str | None, pool: str | None, image_size: int | None, decoder: bool
+) -> Imported:
     """Both trees of the latest checkpoint of a run, of a given checkpoint, or of an import; see `import_weights`.
 
     Raises:
@@ -33,7 +35,9 @@ def import_own(source: str, *, variant: str, pool: str | None, image_size: int |
     folder = files.path(source)
     if not is_import(folder):
         folder = find_checkpoint(folder, kept="latest", stage=None)
-    found = [_source(load_trained(folder, kept="latest", tree=tree, stage=None).weights) for tree in trees_of(folder)]
+    every = [load_trained(folder, kept="latest", tree=tree, stage=None).weights for tree in trees_of(folder)]
+    told = load_pool(folder) if is_import(folder) else every[0].spec.pool
+    found = [_source(weights, told) for weights in every]
     return import_sources(
         str(folder),
         found[0],
@@ -46,18 +50,17 @@ def import_own(source: str, *, variant: str, pool: str | None, image_size: int |
     )
 
 
-def _source(weights: Weights) -> Source:
+def _source(weights: Weights, pool: str | None) -> Source:
     spec, exchange = weights.spec, EXCHANGES[weights.spec.family]
     tensors = layout.state_dict(arrays_of(weights), names_of(spec))
     return Source(
         kind=f"our own {'classifier' if spec.decoder is None else 'MAE'}",
         family=spec.family,
         tensors=Tensors({name: tensor.shape for name, tensor in tensors.items()}, tensors.__getitem__),
-        folded=(),
-        table=exchange.names,
+        table=exchange.names(spec),
         decoder=None if spec.decoder is None else exchange.decoder_names,
         decoder_num_heads=None if spec.decoder is None else spec.decoder.num_heads,
-        pool=spec.pool,
+        pool=pool if spec.decoder is None else None,
         size=dataclasses.asdict(spec.size),
         image_size=spec.image_size,
         beside=Beside(spec.layer_norm_eps, weights.preprocessing, (), weights.class_names, ()),

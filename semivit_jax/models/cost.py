@@ -52,8 +52,13 @@ class Cost:
 
 
 def stack(size: Any, tokens: int) -> Stack:
-    """The blocks of an encoder's or a decoder's size."""
-    return Stack(tokens, size.width, size.mlp_dim, size.num_heads, size.depth)
+    """The blocks of an encoder's or a decoder's size.
+
+    A gated MLP has three products where a plain one has two, and keeps gate, value and their product where a plain one
+    keeps its hidden values twice: it counts as a plain one of half as many again.
+    """
+    mlp_dim = size.mlp_dim * 3 // 2 if size.mlp == "swiglu" else size.mlp_dim
+    return Stack(tokens, size.width, mlp_dim, size.num_heads, size.depth)
 
 
 def matmul(rows: int, inner: int, columns: int) -> Flops:

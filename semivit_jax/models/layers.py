@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from semivit_jax.models.gather import promote_whole, spread
 from semivit_jax.models.spec import Compute
 
+LAYER_SCALE_INIT = 1e-5  # DINOv2's (Oquab et al. 2023, table 16)
 LAYER_NORM_EPS = 1e-6  # of the ViT and MAE papers' code; models of Hugging Face may have 1e-12
 
 Initializer = Callable[..., jax.Array]
@@ -150,6 +151,33 @@ class Mlp(nn.Module):
         return Dense(x.shape[-1], kernel_init=self.kernel_init, dtype=self.dtype, name="fc2")(h)
 
 
+class SwiGlu(nn.Module):
+    """Gated MLP (Shazeer 2020, eq. 6): `fc1` gives gate and value, joined; `fc2` reads silu(gate) * value."""
+
+    mlp_dim: int  # of the gate, and of the value
+    kernel_init: Initializer
+    dtype: jnp.dtype | None
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        h = Dense(2 * self.mlp_dim, kernel_init=self.kernel_init, dtype=self.dtype, name="fc1")(x)
+        gate, value = jnp.split(h, 2, axis=-1)
+        h = jax.nn.silu(gate) * value
+        return Dense(x.shape[-1], kernel_init=self.kernel_init, dtype=self.dtype, name="fc2")(h)
+
+
+MLPS: dict[str, type[nn.Module]] = {"gelu": Mlp, "swiglu": SwiGlu}
+
+
+class LayerScale(nn.Module):
+    """One learned factor per channel of a branch (Touvron et al. 2021, CaiT, eq. 8)."""
+
+    @nn.compact
+    def __call__(self, branch: jax.Array) -> jax.Array:
+        gamma = self.param("gamma", nn.initializers.constant(LAYER_SCALE_INIT), (branch.shape[-1],))
+        return branch * gamma.astype(branch.dtype)
+
+
 class Block(nn.Module):
     """Pre-norm transformer block (Dosovitskiy et al. 2021, eq. 2 and 3) with stochastic depth."""
 
@@ -159,6 +187,8 @@ class Block(nn.Module):
     dtype: jnp.dtype | None
     attention: str
     layer_norm_eps: float = LAYER_NORM_EPS
+    mlp: str = "gelu"  # a row of MLPS
+    layer_scale: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, drop_path_mask: jax.Array | None) -> tuple[jax.Array, None]:
@@ -167,9 +197,11 @@ class Block(nn.Module):
         Returns (x, None), the carry and the empty per-layer output that `nn.scan` asks for.
         """
         attention = Attention(self.num_heads, self.kernel_init, self.dtype, self.attention, name="attn")
-        mlp = Mlp(self.mlp_dim, self.kernel_init, self.dtype, name="mlp")
-        x = x + masked(attention(layer_norm(self.layer_norm_eps, self.dtype, "norm1")(x)), drop_path_mask, 0)
-        x = x + masked(mlp(layer_norm(self.layer_norm_eps, self.dtype, "norm2")(x)), drop_path_mask, 1)
+        mlp = MLPS[self.mlp](self.mlp_dim, self.kernel_init, self.dtype, name="mlp")  # pyright: ignore[reportCallIssue]
+        for row, branch in enumerate((attention, mlp)):
+            h = branch(layer_norm(self.layer_norm_eps, self.dtype, f"norm{row + 1}")(x))
+            h = LayerScale(name=f"ls{row + 1}")(h) if self.layer_scale else h
+            x = x + masked(h, drop_path_mask, row)
         return x, None
 
 
@@ -193,6 +225,10 @@ class Blocks(Protocol):
     def num_heads(self) -> int: ...
     @property
     def mlp_dim(self) -> int: ...
+    @property
+    def mlp(self) -> str: ...
+    @property
+    def layer_scale(self) -> bool: ...
 
 
 def stacked_blocks(
@@ -200,7 +236,15 @@ def stacked_blocks(
 ) -> nn.Module:
     """Blocks scanned over a leading layer axis, called with (x, masks (depth, 2, batch) or None)."""
     return scanned(Block, size.depth, compute)(
-        size.num_heads, size.mlp_dim, kernel_init, compute.dtype, compute.attention, layer_norm_eps, name=name
+        size.num_heads,
+        size.mlp_dim,
+        kernel_init,
+        compute.dtype,
+        compute.attention,
+        layer_norm_eps,
+        size.mlp,
+        size.layer_scale,
+        name=name,
     )
 
 

@@ -31,16 +31,37 @@ def sincos(width: int, grid_size: int) -> np.ndarray:
     return np.concatenate([np.zeros((1, width)), grid], axis=0)
 
 
-def resize(posemb: jax.Array, grid_size: int) -> jax.Array:
-    """Resizes a (1, 1 + g*g, width) position embedding to another grid; the class token's row is kept.
+def _plain(square: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    return jax.image.resize(square, shape, method="cubic-pytorch", antialias=False)
 
-    Cubic kernel with a = -0.75, half-pixel centres, no antialiasing: what the published weights expect.
-    """
+
+def _offset(square: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    scale = jnp.asarray([(new + 0.1) / old for new, old in zip(shape[1:3], square.shape[1:3], strict=True)])
+    return jax.image.scale_and_translate(
+        square, shape, (1, 2), scale, jnp.zeros(2), method="cubic-pytorch", antialias=False
+    )
+
+
+def _antialiased(square: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    return jax.image.resize(square, shape, method="cubic", antialias=True)
+
+
+RESIZES = {"plain": _plain, "offset": _offset, "antialiased": _antialiased}
+"""How authors resize their tables, all with half-pixel centres.
+
+plain: cubic with a = -0.75; MAE's fine-tuning, and transformers.
+offset: the same, each side taken for 0.1 patches longer; DINOv2's authors, without registers.
+antialiased: cubic with a = -0.5, widened where the grid shrinks; timm, and DINOv2's authors with registers.
+"""
+
+
+def resize(posemb: jax.Array, grid_size: int, rule: str = "plain") -> jax.Array:
+    """Resizes a (1, 1 + g*g, width) position embedding to another grid by a row of RESIZES; row 0 is kept."""
     cls_row, grid = posemb[:, :1], posemb[:, 1:]
     side, width = round(grid.shape[1] ** 0.5), grid.shape[2]
     if side * side != grid.shape[1]:
         raise ValueError(f"posemb has shape {posemb.shape}; its patch rows do not form a square grid")
     square = grid.reshape(1, side, side, width)
     shape = (1, grid_size, grid_size, width)
-    resized = jax.image.resize(square, shape, method="cubic-pytorch", antialias=False)
+    resized = RESIZES[rule](square, shape)
     return jnp.concatenate([cls_row, resized.reshape(1, grid_size**2, width)], axis=1)

@@ -24,6 +24,16 @@ class Decoder:
         """Of its blocks: four widths, as in the encoders of the paper."""
         return 4 * self.width
 
+    @property
+    def mlp(self) -> str:
+        """Of its blocks, which are the plain ones."""
+        return "gelu"
+
+    @property
+    def layer_scale(self) -> bool:
+        """Of its blocks: none."""
+        return False
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelSpec:

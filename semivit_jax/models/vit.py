@@ -7,26 +7,52 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from semivit_jax.config import ConfigError
 from semivit_jax.models import cost as cost_lib
-from semivit_jax.models import mae
 from semivit_jax.models import posemb as posemb_lib
 from semivit_jax.models.cost import Cost
 from semivit_jax.models.layers import Dense, fan_in_uniform, layer_norm, normal_init, stacked_blocks
 from semivit_jax.models.mae import Mae
+from semivit_jax.models.mae import cost as autoencoder_cost
 from semivit_jax.models.patches import CHANNELS, PatchEmbed, patchify
 from semivit_jax.models.spec import Compute, Cut, Family, ModelSpec
 from semivit_jax.ops.optim import PathTable
+from semivit_jax.words import counted
 
 
 @dataclasses.dataclass(frozen=True)
 class ViTSize:
-    """Sizes of the encoder; the patch in pixels per side."""
+    """Sizes of the encoder; the patch in pixels per side.
+
+    The last three are what later papers added; left away, it is the plain ViT.
+
+    Attributes:
+      patch_size: pixels per side.
+      width: of a token.
+      depth: blocks.
+      num_heads: of the attention; they share the width.
+      mlp_dim: hidden values of the MLP; of a gated one those that its last layer reads.
+      mlp: a row of `layers.MLPS`.
+      layer_scale: whether each branch has a learned factor per channel (Touvron et al. 2021, CaiT, eq. 8).
+      registers: tokens beside the class token that belong to no patch (Darcet et al. 2024).
+    """
 
     patch_size: int
     width: int
     depth: int
     num_heads: int
     mlp_dim: int
+    mlp: str = "gelu"
+    layer_scale: bool = False
+    registers: int = 0
+
+
+def _dinov2(name: str, *sizes: int, mlp: str = "gelu") -> dict[str, ViTSize]:
+    """DINOv2 (Oquab et al. 2023, table 17) without and with registers (Darcet et al. 2024)."""
+    return {
+        name: ViTSize(14, *sizes, mlp=mlp, layer_scale=True),
+        f"{name}_reg4": ViTSize(14, *sizes, mlp=mlp, layer_scale=True, registers=4),
+    }
 
 
 VIT_SIZES = {
@@ -35,9 +61,13 @@ VIT_SIZES = {
     "vit_l16": ViTSize(16, 1024, 24, 16, 4096),
     "vit_h14": ViTSize(14, 1280, 32, 16, 5120),
     "vit_h16": ViTSize(16, 1280, 32, 16, 5120),
-    "vit_s14": ViTSize(14, 384, 12, 6, 1536),  # DINOv2's sizes (Oquab et al. 2023)
+    "vit_s14": ViTSize(14, 384, 12, 6, 1536),  # DINOv2's sizes, its LayerScale folded into the layer before
     "vit_b14": ViTSize(14, 768, 12, 12, 3072),
     "vit_l14": ViTSize(14, 1024, 24, 16, 4096),
+    **_dinov2("dinov2_s14", 384, 12, 6, 1536),
+    **_dinov2("dinov2_b14", 768, 12, 12, 3072),
+    **_dinov2("dinov2_l14", 1024, 24, 16, 4096),
+    **_dinov2("dinov2_g14", 1536, 40, 24, 4096, mlp="swiglu"),
     "vit_digits": ViTSize(2, 64, 4, 4, 256),  # 8 x 8 images, the demo
     "vit_s4": ViTSize(4, 384, 12, 6, 1536),  # 32 x 32 images
     "vit_test": ViTSize(8, 48, 3, 3, 192),  # the tiny model of tests/parity
@@ -62,6 +92,8 @@ class ViT(nn.Module):
         self.patch_embed = PatchEmbed(size.width, size.patch_size, patch_init, patch_init, dtype)
         self.cls_token = self.param("cls_token", normal_init, (1, 1, size.width))
         table = posemb_lib.sincos(size.width, grid_size(spec))[None]
+        if size.registers:
+            self.register_tokens = self.param("register_tokens", normal_init, (1, size.registers, size.width))
         if spec.posemb == "learned":
             self.position = self.param("posemb", lambda _: jnp.asarray(table, jnp.float32))
         else:
@@ -83,11 +115,16 @@ class ViT(nn.Module):
         """What the blocks read, (batch, tokens, width)."""
         x = self.patch_embed(patchify(images, self.spec.size.patch_size))
         cls_token = jnp.broadcast_to(self.cls_token.astype(x.dtype), (x.shape[0], 1, x.shape[2]))
-        return jnp.concatenate([cls_token, x], axis=1) + jnp.asarray(self.position, x.dtype)
+        x = jnp.concatenate([cls_token, x], axis=1) + jnp.asarray(self.position, x.dtype)
+        registers = self.spec.size.registers
+        if registers:  # no place of the image, so no position
+            tokens = jnp.broadcast_to(self.register_tokens.astype(x.dtype), (x.shape[0], registers, x.shape[2]))
+            x = jnp.concatenate([x[:, :1], tokens, x[:, 1:]], axis=1)
+        return x
 
     def _pooled(self, x: jax.Array) -> jax.Array:
         if self.spec.pool == "mean":
-            return self.fc_norm(x[:, 1:].mean(axis=1))
+            return self.fc_norm(x[:, 1 + self.spec.size.registers :].mean(axis=1))
         return self.norm(x)[:, 0]
 
     def __call__(self, images: jax.Array, drop_path_masks: jax.Array | None = None) -> jax.Array:
@@ -128,16 +165,16 @@ def lr_scales(size: ViTSize, layer_decay: float, head_lr_scale: float) -> PathTa
     """
     depth, n = size.depth, size.depth + 1
     return (
-        (r"^(cls_token|posemb|patch_embed/.*)$", layer_decay**n),
+        (r"^(cls_token|register_tokens|posemb|patch_embed/.*)$", layer_decay**n),
         (r"^blocks/", [layer_decay ** (n - 1 - layer) for layer in range(depth)]),
         (r"^(norm|fc_norm|head)/", head_lr_scale),
     )
 
 
 def weight_decays(weight_decay: float) -> PathTable:
-    """Weight decay as (path pattern, value): none for biases, norms, class token and posemb."""
+    """Weight decay as (path pattern, value): none for biases, norms, LayerScale, tokens and posemb."""
     return (
-        (r"(^|/)(cls_token|posemb|bias|scale)$", 0.0),
+        (r"(^|/)(cls_token|register_tokens|posemb|bias|scale|gamma)$", 0.0),
         (r"/kernel$", weight_decay),
     )
 
@@ -145,9 +182,9 @@ def weight_decays(weight_decay: float) -> PathTable:
 def cost(spec: ModelSpec, mask_ratio: float) -> Cost:
     """One image through the ViT and its head, or through the masked autoencoder around it."""
     if spec.decoder is not None:
-        return mae.cost(spec, mask_ratio)
+        return autoencoder_cost(spec, mask_ratio)
     size, patches = spec.size, grid_size(spec) ** 2
-    passed = cost_lib.stack(size, patches + 1)  # a class token makes one token more than patches
+    passed = cost_lib.stack(size, patches + 1 + size.registers)  # one class token
     flops = (
         cost_lib.embedding(patches, CHANNELS * size.patch_size**2, size.width)
         + cost_lib.blocks(passed)
@@ -158,10 +195,29 @@ def cost(spec: ModelSpec, mask_ratio: float) -> Cost:
 
 def told(spec: ModelSpec) -> tuple[str, ...]:
     """Patches; and what there is a choice of, which an autoencoder leaves none."""
-    patches = f"patches of {spec.size.patch_size}"
+    size, patches = spec.size, f"patches of {spec.size.patch_size}"
     if spec.decoder is not None:
         return (patches,)
-    return patches, f"{spec.posemb} position embedding, pool {spec.pool}"
+    more = (
+        *([counted(size.registers, "register")] if size.registers else []),
+        *(["LayerScale"] if size.layer_scale else []),
+        *(["SwiGLU"] if size.mlp == "swiglu" else []),
+    )
+    return (patches, *more, f"{spec.posemb} position embedding, pool {spec.pool}")
+
+
+def autoencoder(spec: ModelSpec, compute: Compute, mask_ratio: float) -> Mae:
+    """The masked autoencoder around a plain ViT.
+
+    Raises:
+      ConfigError: the ViT has registers, LayerScale or a gated MLP, which the autoencoders of the paper have not.
+    """
+    if spec.size.registers or spec.size.layer_scale or spec.size.mlp != "gelu":
+        raise ConfigError(
+            f"config.model.variant is {spec.variant!r}, whose registers, LayerScale or SwiGLU no masked autoencoder "
+            "here has: start from weights (config.init_from), or pre-train a plain one such as vit_b16"
+        )
+    return Mae(spec, compute, mask_ratio)
 
 
 FAMILY = Family(
@@ -177,7 +233,7 @@ FAMILY = Family(
     lr_scales=lr_scales,
     weight_decays=weight_decays,
     stacked=r"(^|/)blocks/",
-    autoencoder=Mae,
+    autoencoder=autoencoder,
     cost=cost,
     told=told,
     cut=Cut(

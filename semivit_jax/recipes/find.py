@@ -64,6 +64,12 @@ def recipe_file(name: str) -> Path:
     return found
 
 
+def argument_names(argv: Sequence[str]) -> frozenset[str]:
+    """Names of the arguments that a command line gives to its recipe, as in --config=FILE:NAME=VALUE,NAME=VALUE."""
+    given = [a.removeprefix(FLAG).partition(":")[2] for a in argv if a.startswith(FLAG)]
+    return frozenset(part.partition("=")[0] for text in given for part in text.split(",") if part)
+
+
 def asks_for_help(argv: Sequence[str]) -> bool:
     """Whether a command line has a help flag."""
     return any(argument in ("-h", "-help", "--help") for argument in argv)

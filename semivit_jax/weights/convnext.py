@@ -1,12 +1,17 @@
 """Translate ConvNeXts from and to other libraries."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from semivit_jax.models import families
 from semivit_jax.models.convnext import CONVNEXT_SIZES, STRIDE
+from semivit_jax.models.layers import LAYER_NORM_EPS
 from semivit_jax.models.spec import ModelSpec
-from semivit_jax.weights.exchange import HEAD, Exchange, HuggingFace, Timm, Wanted
+from semivit_jax.weights.exchange import HEAD, Exchange, HuggingFace, Timm, Wanted, as_they_are
 from semivit_jax.weights.fill import Target
 from semivit_jax.weights.graph import Params, Writer, dense, norm, under
 from semivit_jax.weights.layout import Table, dense_rows, norm_rows
+from semivit_jax.weights.public import Public
 from semivit_jax.weights.sources import Configs, Source, beside_hugging_face, beside_timm, model_type
 from semivit_jax.weights.tensors import Tensors
 
@@ -95,7 +100,6 @@ def recognise(tensors: Tensors, configs: Configs) -> Source | None:
         kind=f"Hugging Face {kind}" if kind else "ConvNeXt",
         family="convnext",
         tensors=tensors.without_prefix("convnext."),
-        folded=(),
         table=table,
         decoder=None,
         decoder_num_heads=None,
@@ -104,6 +108,12 @@ def recognise(tensors: Tensors, configs: Configs) -> Source | None:
         image_size=None,
         beside=beside_hugging_face(configs) if kind else beside_timm(configs),
     )
+
+
+def measured(shapes: Mapping[str, tuple[int, ...]]) -> Mapping[str, Any]:
+    """Blocks and channels of each stage."""
+    depths, widths = zip(*(shapes[f"stages_{stage}/norm/bias"] for stage in _STAGES), strict=True)
+    return {"depths": depths, "widths": widths}
 
 
 def spec(source: Source, wanted: Wanted) -> ModelSpec:
@@ -152,6 +162,8 @@ def timm(spec: ModelSpec) -> Timm:
         pool_size=(spec.image_size // STRIDE, spec.image_size // STRIDE),
         first_conv="stem.0",
         classifier="head.fc",
+        layer_norm_eps=LAYER_NORM_EPS,
+        arrays=as_they_are,
     )
 
 
@@ -170,7 +182,7 @@ def hugging_face(spec: ModelSpec) -> HuggingFace:
         "num_channels": 3,
         "drop_path_rate": 0.0,
     }
-    return HuggingFace(config, HUGGING_FACE, "convnext.")
+    return HuggingFace(config, HUGGING_FACE, "convnext.", as_they_are)
 
 
 def features(writer: Writer, x: str, params: Params, spec: ModelSpec) -> str:
@@ -214,13 +226,22 @@ def _channels_last(writer: Writer, x: str) -> str:
     return writer.node("Transpose", [x], perm=[0, 2, 3, 1])
 
 
+PUBLIC: dict[str, tuple[Public, ...]] = {
+    "convnext_tiny": (Public("facebook/convnext-tiny-224"), Public("timm/convnext_tiny.fb_in1k")),
+    "convnext_small": (Public("facebook/convnext-small-224"), Public("timm/convnext_small.fb_in1k")),
+}
+"""Variant -> what is published of it (names of the hub of Hugging Face)."""
+
 EXCHANGE = Exchange(
     known=("ConvNeXt",),
+    public=PUBLIC,
     model_types=("convnext",),
     recognise=recognise,
+    measured=measured,
+    adapted=lambda source, spec: (source.tensors, ()),
     spec=spec,
     target=target,
-    names=TIMM,
+    names=lambda spec: TIMM,
     decoder_names=None,
     constants=lambda spec: {},
     timm=timm,

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 
 from semivit_jax.models.spec import ModelSpec
+from semivit_jax.weights.account import Row
 from semivit_jax.weights.fill import Target
 from semivit_jax.weights.graph import Params, Writer
 from semivit_jax.weights.layout import Table
+from semivit_jax.weights.public import Public
 from semivit_jax.weights.sources import Configs, Source
 from semivit_jax.weights.tensors import Tensors
 
@@ -27,6 +29,15 @@ class Wanted:
     decoder: bool
 
 
+Arrays = Mapping[str, np.ndarray]
+"""Of a model, by path in our layout."""
+
+
+def as_they_are(arrays: Arrays) -> Arrays:
+    """Nothing to be done."""
+    return arrays
+
+
 @dataclasses.dataclass(frozen=True)
 class Timm:
     """A model as timm builds it.
@@ -40,6 +51,8 @@ class Timm:
       pool_size: sides of the grid that is pooled; None where there is none.
       first_conv: module that reads the pixels.
       classifier: module that gives the logits.
+      layer_norm_eps: what it computes with; no argument there changes it.
+      arrays: ours -> what stands there under the names of ours.
     """
 
     architecture: str
@@ -50,6 +63,8 @@ class Timm:
     pool_size: tuple[int, int] | None
     first_conv: str
     classifier: str
+    layer_norm_eps: float
+    arrays: Callable[[Arrays], Arrays]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,11 +75,13 @@ class HuggingFace:
       config: keys of config.json: the class, and its sizes.
       names: of the tensors.
       prefix: in front of all of them but the classifier's.
+      arrays: ours -> what stands there under the names of ours.
     """
 
     config: Mapping[str, Any]
     names: Table
     prefix: str
+    arrays: Callable[[Arrays], Arrays]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,13 +90,18 @@ class Exchange:
 
     Attributes:
       known: layouts that are recognised, for people.
+      public: variant -> weights that others publish of it.
       model_types: the same as Hugging Face's config.json calls them.
       recognise: (tensors without prefixes of wrappers, configs) -> the source; None where it is not of this
         family. Raises ValueError for one that looks alike and computes otherwise, by name.
+      measured: shapes of the source's arrays in our layout by path -> what they tell of the family's size, by the
+        size's own names. Raises KeyError for a path that it lacks.
+      adapted: (source, spec) -> its tensors as the model takes them, and rows on those that were folded into others.
+        Raises ValueError where the model computes otherwise.
       spec: (source, wanted) -> the model that takes as much of the source as possible. Raises ValueError for what
         the family does not have.
       target: (source, spec) -> what `fill` needs to know. Raises ValueError where the source cannot become the model.
-      names: timm's; our own runs are told in them too.
+      names: spec -> timm's; our own runs are told in them too.
       decoder_names: of a masked autoencoder's decoder, under the paths of the decoder; None where there is none.
       constants: spec -> arrays by path that are constants of the model here and tensors elsewhere.
       timm: spec -> the model there.
@@ -89,11 +111,14 @@ class Exchange:
     """
 
     known: tuple[str, ...]
+    public: Mapping[str, tuple[Public, ...]]
     model_types: tuple[str, ...]
     recognise: Callable[[Tensors, Configs], Source | None]
+    measured: Callable[[Mapping[str, tuple[int, ...]]], Mapping[str, Any]]
+    adapted: Callable[[Source, ModelSpec], tuple[Tensors, tuple[Row, ...]]]
     spec: Callable[[Source, Wanted], ModelSpec]
     target: Callable[[Source, ModelSpec], Target]
-    names: Table
+    names: Callable[[ModelSpec], Table]
     decoder_names: Table | None
     constants: Callable[[ModelSpec], dict[str, np.ndarray]]
     timm: Callable[[ModelSpec], Timm]

@@ -3,14 +3,19 @@
 import numpy as np
 
 from semivit_jax.models.spec import ModelSpec
-from semivit_jax.weights import convnext, layout, vit
+from semivit_jax.weights import convnext, layout, vit, vit_dinov3
 from semivit_jax.weights.exchange import Exchange
 from semivit_jax.weights.layout import Table
 from semivit_jax.weights.sources import Configs, Source, model_type
 from semivit_jax.weights.tensors import Tensors
 from semivit_jax.weights.weights import Weights
 
-EXCHANGES: dict[str, Exchange] = {"vit": vit.EXCHANGE, "convnext": convnext.EXCHANGE}
+# A DINOv3 has the sign of a ViT, so it is asked first.
+EXCHANGES: dict[str, Exchange] = {
+    "dinov3": vit_dinov3.EXCHANGE,
+    "vit": vit.EXCHANGE,
+    "convnext": convnext.EXCHANGE,
+}
 """Family -> its exchange."""
 
 
@@ -49,8 +54,8 @@ def names_of(spec: ModelSpec) -> Table:
     """What timm and the published MAE call a model's arrays."""
     exchange = EXCHANGES[spec.family]
     if spec.decoder is None:
-        return exchange.names
-    return layout.autoencoder_table(exchange.names, exchange.decoder_names or {})
+        return exchange.names(spec)
+    return layout.autoencoder_table(exchange.names(spec), exchange.decoder_names or {})
 
 
 def arrays_of(weights: Weights) -> dict[str, np.ndarray]:

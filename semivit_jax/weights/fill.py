@@ -23,10 +23,12 @@ class Resizer:
     Attributes:
       axes: axes that may differ.
       apply: (array, shape wanted) -> array.
+      note: by which rule, for the report.
     """
 
     axes: tuple[int, ...]
     apply: Callable[[np.ndarray, tuple[int, ...]], np.ndarray]
+    note: str
 
     def fits(self, shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
         """Whether the shapes differ in the axes alone that may."""
@@ -78,9 +80,10 @@ def fill(tensors: Tensors, target: Target) -> Filled:
         if path in found:
             array = layout.join(found[path], lambda name: _read_sound(tensors, name))
             fits = array.shape == shape
-            params[path] = array if fits else target.resizers[path].apply(array, shape)
-            status = Status.LOADED if fits else Status.RESIZED
-            rows.append(Row(status, path, found[path].all_names, shapes[path], shape, ""))
+            resizer = None if fits else target.resizers[path]
+            params[path] = array if resizer is None else resizer.apply(array, shape)
+            status, note = (Status.LOADED, "") if resizer is None else (Status.RESIZED, resizer.note)
+            rows.append(Row(status, path, found[path].all_names, shapes[path], shape, note))
         else:
             params[path] = np.full(shape, target.fresh[path], np.float32)
             note = f"the source has none: starts at {target.fresh[path]:g}"
@@ -88,6 +91,17 @@ def fill(tensors: Tensors, target: Target) -> Filled:
     for path in target.drawn:
         rows.append(Row(Status.REINITIALISED, path, (), None, None, "drawn by the run that starts from here"))
     return Filled(params=params, rows=(*rows, *_left_over(tensors, found, target)))
+
+
+def shapes_in(tensors: Tensors, table: Table) -> dict[str, tuple[int, ...]]:
+    """Shapes in our layout, by path, of what a state dict holds in full.
+
+    Raises:
+      ValueError: blocks of one stack differ in shape, or parts that are joined.
+    """
+    every = layout.slots(table, depth=_depths(tensors, table).__getitem__)
+    whole = [slot for slot in every if slot.all_names and all(name in tensors.shapes for name in slot.all_names)]
+    return {slot.path: layout.our_shape(slot, tensors.shapes.__getitem__) for slot in whole}
 
 
 def _read_sound(tensors: Tensors, name: str) -> np.ndarray:

@@ -66,6 +66,7 @@ def _write(folder: Path, imported: Imported) -> None:
         "preprocessing": weights.preprocessing.to_json(),
         "class_names": weights.class_names,
         "has_ema_params": imported.ema_params is not None,
+        "pool": imported.pool,
         "report": imported.report.to_json(),
     }
     files.write_json(folder / RECORD_FILE, record)
@@ -90,6 +91,11 @@ def load_preprocessing(folder: AnyPath) -> Preprocessing:
 def load_spec(folder: AnyPath) -> ModelSpec:
     """The model that the weights of an import fit."""
     return from_record(files.read_json(files.path(folder) / RECORD_FILE)["facts"])
+
+
+def load_pool(folder: AnyPath) -> str | None:
+    """What a head on the weights of an import is to read; None where nothing tells, as in earlier imports."""
+    return files.read_json(files.path(folder) / RECORD_FILE).get("pool")
 
 
 def load_class_names(folder: AnyPath) -> tuple[str, ...] | None:
@@ -123,6 +129,7 @@ def load_imported(folder: AnyPath) -> Imported:
             preprocessing=Preprocessing.from_json(record["preprocessing"]),
         ),
         ema_params=_read(folder / EMA_PARAMS_FILE) if record["has_ema_params"] else None,
+        pool=record.get("pool"),
         report=ImportReport.from_json(record["report"]),
     )
 

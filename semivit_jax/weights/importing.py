@@ -12,6 +12,7 @@ from semivit_jax.weights.locate import locate
 from semivit_jax.weights.preprocessing import Preprocessing
 from semivit_jax.weights.sources import Source
 from semivit_jax.weights.state_dicts import open_weights
+from semivit_jax.weights.variants import variant_of
 from semivit_jax.weights.weights import Weights
 from semivit_jax.words import counted
 
@@ -23,20 +24,26 @@ class Imported:
     Attributes:
       weights: float32 numpy arrays; their spec has num_classes 0 where the source brought no head that fits.
       ema_params: moving average of the params, where the source has both.
+      pool: what a head on these weights is to read; None where the source does not tell, as an encoder that was
+        trained by masking alone.
       report: what became of every tensor.
     """
 
     weights: Weights
     ema_params: dict | None
+    pool: str | None
     report: ImportReport
 
 
-def import_weights(source: str, *, variant: str, pool: str | None, image_size: int | None, decoder: bool) -> Imported:
+def import_weights(
+    source: str, *, variant: str | None, pool: str | None, image_size: int | None, decoder: bool
+) -> Imported:
     """Reads published weights into one of our models.
 
     Args:
       source: a file, a folder, or "hf://org/name".
-      variant: a row of the model tables, such as "vit_b16" or "convnext_tiny".
+      variant: a row of the model tables, such as "vit_b16" or "convnext_tiny"; None takes the one whose sizes the
+        source has.
       pool: "mean" or "cls"; None keeps the source's own.
       image_size: pixels; None keeps the source's own, told by its config or by its position embedding. Position
         embeddings are resized to fit.
@@ -67,7 +74,7 @@ def import_sources(
     found: Source,
     ema: Source | None,
     *,
-    variant: str,
+    variant: str | None,
     pool: str | None,
     image_size: int | None,
     decoder: bool,
@@ -85,6 +92,7 @@ def import_sources(
       decoder: whether the decoder is imported too.
       notes: what people should know of the choice of these weights.
     """
+    variant = variant or variant_of(found)
     preprocessing, assumed = _view(found, image_size)
     spec = _spec(found, Wanted(variant, pool, preprocessing.image_size, decoder))
     filled = _fill(found, spec)
@@ -98,6 +106,7 @@ def import_sources(
     return Imported(
         weights=Weights(spec, layout.unflatten(filled.params), names, preprocessing),
         ema_params=None if filled_ema is None else layout.unflatten(filled_ema.params),
+        pool=None if decoder else pool or found.pool,
         report=ImportReport(
             name,
             found.kind,
@@ -154,5 +163,7 @@ def _spec(source: Source, wanted: Wanted) -> ModelSpec:
 
 def _fill(source: Source, spec: ModelSpec) -> Filled:
     """Fills the tree of `spec`; folded tensors get a row of their own, so that every tensor has one."""
-    filled = fill(source.tensors, exchanges.EXCHANGES[spec.family].target(source, spec))
-    return dataclasses.replace(filled, rows=(*filled.rows, *source.folded))
+    exchange = exchanges.EXCHANGES[spec.family]
+    tensors, folded = exchange.adapted(source, spec)
+    filled = fill(tensors, exchange.target(source, spec))
+    return dataclasses.replace(filled, rows=(*filled.rows, *folded))

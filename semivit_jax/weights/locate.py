@@ -55,6 +55,8 @@ def locate(source: str) -> SourceFiles:
         return _locate_in(source, path)
     if not path.is_file():
         raise FileNotFoundError(f"{source}: no such file or folder (hub repositories are written hf://org/name)")
+    if path.name == SHARD_INDEX:
+        return _locate_in(source, path.parent)
     configs = _read_configs(path.parent) if path.name in SINGLE_FILES else {}
     return SourceFiles(name=source, weights=(path,), configs=configs)
 

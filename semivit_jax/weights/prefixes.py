@@ -17,6 +17,19 @@ COUNTERS = r"(.*[./])?(n_averaged|num_batches_tracked)$"  # no weights: of avera
 _BESIDE = re.compile(rf"({COUNTERS}|([a-z]+_)*(head|heads|classifier|fc|projector|predictor)[./])")
 
 
+PAIR = ("teacher.", "student.")  # of self-distillation, in one state dict
+TEACHER_NOTE = "the file holds a teacher and its student: the teacher's weights are taken"
+
+
+def teacher_alone(tensors: Tensors) -> Tensors | None:
+    """The teacher's tensors under their own names, where a state dict holds a teacher and a student; None elsewhere."""
+    tensors = without_wrappers(tensors)
+    teacher, student = ([name for name in tensors.shapes if name.startswith(prefix)] for prefix in PAIR)
+    if not teacher or not student:
+        return None
+    return Tensors({name: tensors.shapes[name] for name in teacher}, tensors.read).without_prefix(PAIR[0])
+
+
 def without_wrappers(tensors: Tensors) -> Tensors:
     """Cuts off prefixes that all names have, but for those of heads and counters, as often as there are any.
 

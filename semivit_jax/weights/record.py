@@ -24,11 +24,17 @@ def to_record(spec: ModelSpec) -> dict[str, Any]:
     return {
         "family": family,
         "variant": spec.variant,
-        **dataclasses.asdict(spec.size),
+        **_told(spec.size),
         "image_size": spec.image_size,
         **rest,
         "layer_norm_eps": spec.layer_norm_eps,
     }
+
+
+def _told(size: Any) -> dict[str, Any]:
+    """Its fields; what a family got later is told where it is not as it was before."""
+    values = dataclasses.asdict(size)
+    return {f.name: values[f.name] for f in dataclasses.fields(size) if values[f.name] != f.default}
 
 
 def from_record(record: Mapping[str, Any]) -> ModelSpec:
@@ -58,6 +64,12 @@ def from_record(record: Mapping[str, Any]) -> ModelSpec:
 
 
 def _read(kind: type, record: Mapping[str, Any], prefix: str = "") -> Any:
-    """A dataclass from the entries named like its fields; JSON has lists where it has tuples."""
-    values = (record[prefix + field.name] for field in dataclasses.fields(kind))
-    return kind(*(tuple(value) if isinstance(value, list) else value for value in values))
+    """A dataclass from the entries named like its fields; JSON has lists where it has tuples.
+
+    Raises:
+      KeyError: an entry is lacking that every record has.
+    """
+    required = [f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING]
+    later = [f.name for f in dataclasses.fields(kind) if prefix + f.name in record and f.name not in required]
+    values = {name: record[prefix + name] for name in (*required, *later)}
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})

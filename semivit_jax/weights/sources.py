@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from semivit_jax.models.layers import LAYER_NORM_EPS
-from semivit_jax.weights.account import Row
 from semivit_jax.weights.layout import Table
 from semivit_jax.weights.preprocessing import IMAGENET_224, Preprocessing
 from semivit_jax.weights.preprocessors import from_hugging_face, from_timm, get, is_count, is_number, is_section
@@ -44,12 +43,12 @@ class Source:
     Attributes:
       kind: what it was recognised as, for the report.
       family: a key of `families.FAMILIES`.
-      tensors: without prefixes, layer scale folded.
-      folded: rows of the report on tensors that were folded into others.
+      tensors: without prefixes.
       table: our path -> names.
       decoder: the same for the MAE decoder, under the paths of our decoder; None where there is none.
       decoder_num_heads: of the decoder; None where there is none.
-      pool: what its head reads, "mean" or "cls"; encoders without a head count as "cls".
+      pool: what its head reads, or a head of its authors would, "mean" or "cls"; None of an encoder that was trained
+        by masking alone, which counts as "cls" until a run decides.
       size: what is known of the family's size beside the shapes, by the size's own names.
       image_size: pixels that its position embedding is for; None where it has none, or fits other sizes itself.
       beside: what is known of any model beside its tensors.
@@ -58,11 +57,10 @@ class Source:
     kind: str
     family: str
     tensors: Tensors
-    folded: tuple[Row, ...]
     table: Table
     decoder: Table | None
     decoder_num_heads: int | None
-    pool: str
+    pool: str | None
     size: Mapping[str, Any]
     image_size: int | None
     beside: Beside

@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Sequence
 
 from semivit_jax.weights.npz_file import open_npz
-from semivit_jax.weights.prefixes import without_wrappers
+from semivit_jax.weights.prefixes import TEACHER_NOTE, teacher_alone, without_wrappers
 from semivit_jax.weights.safetensors_file import open_safetensors
 from semivit_jax.weights.tensors import StateDicts
 from semivit_jax.weights.torch_file import open_torch
@@ -24,6 +24,9 @@ def open_weights(paths: Sequence[pathlib.Path]) -> StateDicts:
     for path in paths:
         _refuse_pointer(path)
     found = _open(paths)
+    teacher = teacher_alone(found.params)
+    if teacher is not None:
+        found = dataclasses.replace(found, params=teacher, notes=(*found.notes, TEACHER_NOTE))
     return dataclasses.replace(
         found,
         params=without_wrappers(found.params),

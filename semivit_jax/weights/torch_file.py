@@ -4,14 +4,15 @@ import argparse
 import pathlib
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from semivit_jax.weights.tensors import StateDicts, Tensors, as_float32, check_readable
 
-_WEIGHTS = ("model", "state_dict", "teacher")  # where training checkpoints keep them
+# Where training checkpoints keep them, one inside the other as may be; a student that has no teacher comes last.
+_WEIGHTS = ("model", "state_dict", "teacher", "student")
 _AVERAGES = ("model_ema", "state_dict_ema", "ema_state_dict")  # and their moving average
 
 
@@ -19,24 +20,27 @@ def open_torch(path: pathlib.Path) -> StateDicts:
     """Picks the weights out of a plain state dict or of a training checkpoint.
 
     Known checkpoints: MAE and Semi-ViT (`model`, `model_ema`), timm and Lightning (`state_dict`, `state_dict_ema`),
-    DINO and DINOv2 (`teacher`, whose `student` is not read: the published weights are the teacher's). A moving
-    average alone is taken for the weights.
+    DINO and DINOv2 (`teacher`, whose `student` is not read: the published weights are the teacher's). They may lie one
+    in the other. A moving average alone is taken for the weights.
 
     Raises:
       ValueError: not a PyTorch file of tensors.
       ImportError: torch is not installed.
     """
     content = _load_torch(path)
-    weights, average = (
-        next((content[key] for key in keys if isinstance(content.get(key), Mapping)), None)
-        for keys in (_WEIGHTS, _AVERAGES)
-    )
+    weights, average = (_within(content, keys) for keys in (_WEIGHTS, _AVERAGES))
     if weights is not None:
         return StateDicts(_tensors(path, weights), None if average is None else _tensors(path, average), ())
     if average is not None:
         note = "the file holds a moving average alone: it is taken as the weights"
         return StateDicts(_tensors(path, average), None, (note,))
     return StateDicts(_tensors(path, content), None, ())
+
+
+def _within(content: Mapping[str, Any], keys: Sequence[str]) -> Mapping[str, Any] | None:
+    """The state dict under one of `keys`, the first there is, as deep as it lies; None where there is none."""
+    found = next((content[key] for key in keys if isinstance(content.get(key), Mapping)), None)
+    return None if found is None else _within(found, _WEIGHTS) or found
 
 
 def _tensors(path: pathlib.Path, state_dict: Mapping[str, Any]) -> Tensors:

@@ -5,26 +5,23 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from semivit_jax.models.patches import CHANNELS
 from semivit_jax.models.spec import ModelSpec
-from semivit_jax.weights import vit_google, vit_grid, vit_names, vit_onnx, vit_target
+from semivit_jax.weights import vit_google, vit_grid, vit_names, vit_onnx, vit_out, vit_target
 from semivit_jax.weights.account import Row, Status
-from semivit_jax.weights.exchange import Exchange, HuggingFace, Timm
+from semivit_jax.weights.exchange import Exchange
 from semivit_jax.weights.fold import fold_layer_scale
-from semivit_jax.weights.preprocessors import is_count
+from semivit_jax.weights.layout import Table
+from semivit_jax.weights.preprocessors import get, is_count, is_section
 from semivit_jax.weights.sources import Configs, Source, beside_hugging_face, beside_timm, model_type, timm_config
 from semivit_jax.weights.tensors import Tensors
+from semivit_jax.weights.vit_public import PUBLIC
+from semivit_jax.words import counted
 
-MODEL_TYPES = ("vit", "vit_mae", "dinov2")
+MODEL_TYPES = ("vit", "vit_mae", "dinov2", "dinov2_with_registers")
+DINOV2_TYPES = ("dinov2", "dinov2_with_registers")
+_HUGGING_FACE = tuple(f"Hugging Face {kind}" for kind in MODEL_TYPES)
 PUBLISHED_DECODER_HEADS = 16  # of every published MAE decoder (He et al. 2022, table 1 and section 4)
-
-_TIMM_POOLS = {"mean": "avg", "cls": "token"}
-# The architecture says which function builds the model; its sizes are spelled out in `model_args`.
-_TIMM_ARCHITECTURES = {
-    "vit_s16": "vit_small_patch16_224",
-    "vit_b16": "vit_base_patch16_224",
-    "vit_l16": "vit_large_patch16_224",
-    "vit_h14": "vit_huge_patch14_224",
-}
 
 
 def recognise(tensors: Tensors, configs: Configs) -> Source | None:
@@ -32,29 +29,36 @@ def recognise(tensors: Tensors, configs: Configs) -> Source | None:
     if model_type(configs):
         source = _hugging_face_source(tensors, configs) if model_type(configs) in MODEL_TYPES else None
     elif "patch_embed.proj.weight" in tensors.shapes:
-        source = _timm_source(tensors.renamed(_without_chunk), configs)
+        source = _timm_source(tensors.renamed(_as_timm_names_it), configs)
     else:
         source = vit_google.recognise(tensors)
     if source is None:
         return None
+    _refuse_other_channels(source)
     source = vit_grid.with_image_size(source)
+    if vit_grid.is_masked_encoder(source):
+        source = dataclasses.replace(source, pool=None)
     # Hugging Face's DINOv2 resizes its embedding to each image: its preprocessor rightly says another size.
-    return dataclasses.replace(source, image_size=None) if model_type(configs) == "dinov2" else source
+    return dataclasses.replace(source, image_size=None) if model_type(configs) in DINOV2_TYPES else source
 
 
-def _without_chunk(name: str) -> str:
-    """DINOv2 trains its blocks in chunks, `blocks.CHUNK.BLOCK.`, where the blocks are numbered throughout."""
-    return re.sub(r"^blocks\.\d+\.(\d+)\.", r"blocks.\1.", name)
+def _as_timm_names_it(name: str) -> str:
+    """What timm calls a tensor of DINOv2's authors.
+
+    They train the blocks in chunks, `blocks.CHUNK.BLOCK.`, where the blocks are numbered throughout.
+    """
+    name = re.sub(r"^blocks\.\d+\.(\d+)\.", r"blocks.\1.", name)
+    name = re.sub(r"\.mlp\.w12\.", ".mlp.fc1.", re.sub(r"\.mlp\.w3\.", ".mlp.fc2.", name))
+    return "reg_token" if name == "register_tokens" else name
 
 
 def _timm_source(tensors: Tensors, configs: Configs) -> Source:
     _refuse_unrepresentable(tensors)
-    folded = fold_layer_scale(tensors, vit_names.TIMM_LAYER_SCALE)
     has_decoder = "decoder_embed.weight" in tensors.shapes
     pool = "mean" if "fc_norm.weight" in tensors.shapes else "cls"
     config = timm_config(configs)
     told = config.get("global_pool")
-    if told is not None and told != _TIMM_POOLS[pool]:
+    if told is not None and told != vit_out.TIMM_POOLS[pool]:
         raise ValueError(
             f"global_pool {told!r} with {'fc_norm' if pool == 'mean' else 'norm'}: "
             "the models here pool 'avg' before fc_norm, or 'token' after norm"
@@ -62,30 +66,38 @@ def _timm_source(tensors: Tensors, configs: Configs) -> Source:
     return Source(
         kind="MAE with decoder" if has_decoder else "ViT in timm's layout",
         family="vit",
-        tensors=folded,
-        folded=_folded(tensors, folded),
+        tensors=tensors,
         table=vit_names.TIMM,
         decoder=vit_names.TIMM_DECODER if has_decoder else None,
         decoder_num_heads=PUBLISHED_DECODER_HEADS if has_decoder else None,
         pool=pool,
-        size={},
+        size=_timm_heads(config),
         image_size=None,
         beside=beside_timm(configs),
     )
 
 
+def _timm_heads(config: Mapping) -> dict[str, int]:
+    """Heads, where the config spells them out; usually the architecture's name alone tells."""
+    arguments = get(config, "model_args", is_section, "an object", {})
+    return {"num_heads": _heads(arguments, "num_heads")} if "num_heads" in arguments else {}
+
+
 def _hugging_face_source(tensors: Tensors, configs: Configs) -> Source:
     kind, config, beside = model_type(configs), configs["config.json"], beside_hugging_face(configs)
-    tensors = tensors.without_prefix("vit.").without_prefix("dinov2.")
+    for prefix in ("vit.", "dinov2.", "dinov2_with_registers."):
+        tensors = tensors.without_prefix(prefix)
+    tensors = tensors.renamed(lambda name: name.replace(".weights_in.", ".fc1.").replace(".weights_out.", ".fc2."))
     _refuse_unrepresentable(tensors)
-    folded = fold_layer_scale(tensors, vit_names.HUGGING_FACE_LAYER_SCALE)
     has_decoder = "decoder.decoder_embed.weight" in tensors.shapes
+    table = vit_names.HUGGING_FACE
+    if kind in DINOV2_TYPES:
+        tensors, table = _dinov2_head(tensors)
     return Source(
         kind=f"Hugging Face {kind}",
         family="vit",
-        tensors=folded,
-        folded=_folded(tensors, folded),
-        table=vit_names.HUGGING_FACE_DINOV2 if kind == "dinov2" else vit_names.HUGGING_FACE,
+        tensors=tensors,
+        table=table,
         decoder=vit_names.HUGGING_FACE_DECODER if has_decoder else None,
         decoder_num_heads=_heads(config, "decoder_num_attention_heads") if has_decoder else None,
         pool="cls",
@@ -95,93 +107,111 @@ def _hugging_face_source(tensors: Tensors, configs: Configs) -> Source:
     )
 
 
+def _dinov2_head(tensors: Tensors) -> tuple[Tensors, Table]:
+    """Their classifier reads the class token beside the mean of the patches: ours, where it leaves the mean alone."""
+    name = "classifier.weight"
+    classes, values = tensors.shapes.get(name, ()) or (0, 0)
+    width = values // 2
+    if not classes or tensors.read(name)[:, width:].any():
+        return tensors, vit_names.HUGGING_FACE_DINOV2
+    halved = tensors.replaced(name, (classes, width), lambda: tensors.read(name)[:, :width])
+    return halved, vit_names.HUGGING_FACE_DINOV2_CLASSIFIER
+
+
 def _heads(config: Mapping[str, Any], key: str) -> int:
     if not is_count(heads := config[key]):
         raise ValueError(f"{key} {heads!r}: expected a whole number of at least 1")
     return heads
 
 
-def _folded(tensors: Tensors, folded: Tensors) -> tuple[Row, ...]:
-    names = tuple(name for name in tensors.shapes if name not in folded.shapes)
-    note = "layer scale, folded into attn/proj and mlp/fc2"
-    return (Row(Status.LOADED, "blocks", names, None, None, note),) if names else ()
-
-
 def _refuse_unrepresentable(tensors: Tensors) -> None:
     """Refuses, by name, variants whose tensors would otherwise only look like left-overs."""
     for name in tensors.shapes:
-        if "register_token" in name or name == "reg_token":
-            raise ValueError(
-                f"{name}: register tokens (DINOv2 with registers) are not supported, take the plain variant"
-            )
         if name in ("dist_token", "embeddings.distillation_token"):
             raise ValueError(f"{name}: models with a distillation token (DeiT) are not supported, take the plain one")
-        if any(part in name for part in ("mlp.w12", "mlp.weights_in", "mlp.fc1_g")):
-            raise ValueError(f"{name}: SwiGLU MLPs (DINOv2 giant) are not supported, take the S, B or L variant")
+        if "mlp.fc1_g" in name:
+            raise ValueError(f"{name}: MLPs whose gate is a layer of its own (EVA) are not supported")
     fc1, fc2 = (tensors.shapes.get(f"blocks.0.mlp.{layer}.weight") for layer in ("fc1", "fc2"))
-    if fc1 and fc2 and fc1[:1] != fc2[1:]:
+    is_dinov2 = any("ls1.gamma" in name for name in tensors.shapes)
+    if fc1 and fc2 and fc1[:1] != fc2[1:] and not (is_dinov2 and fc1[:1] == (2 * fc2[-1],)):
         raise ValueError(
-            f"blocks.0.mlp: fc1 gives {fc1[0]} values and fc2 takes {fc2[-1]}: gated MLPs such as SwiGLU "
-            "(DINOv2 giant) are not supported, take the S, B or L variant"
+            f"blocks.0.mlp: fc1 gives {fc1[0]} values and fc2 takes {fc2[-1]}: of gated MLPs only the SwiGLU of DINOv2 "
+            "giant, which comes with LayerScale, is supported"
         )
 
 
-def timm(spec: ModelSpec) -> Timm:
-    """VisionTransformer of timm."""
-    size = spec.size
-    return Timm(
-        architecture=_TIMM_ARCHITECTURES.get(spec.variant, "vit_base_patch16_224"),
-        model_args={
-            "img_size": spec.image_size,
-            "patch_size": size.patch_size,
-            "embed_dim": size.width,
-            "depth": size.depth,
-            "num_heads": size.num_heads,
-            "mlp_ratio": size.mlp_dim / size.width,
-            "global_pool": _TIMM_POOLS[spec.pool],
-        },
-        num_features=size.width,
-        global_pool=_TIMM_POOLS[spec.pool],
-        fixed_input_size=True,
-        pool_size=None,
-        first_conv="patch_embed.proj",
-        classifier="head",
-    )
+def _refuse_other_channels(source: Source) -> None:
+    name = str(source.table["patch_embed/kernel"])
+    shape = source.tensors.shapes.get(name, ())
+    if len(shape) == 4 and shape[1] != CHANNELS:
+        raise ValueError(f"{name} reads {counted(shape[1], 'channel')}: the models here read red, green and blue")
 
 
-def hugging_face(spec: ModelSpec) -> HuggingFace | None:
-    """ViTForImageClassification, which reads the class token; mean pooling has no class of its own there."""
-    if spec.pool != "cls":
-        return None
-    config = {
-        "architectures": ["ViTForImageClassification"],
-        "model_type": "vit",
-        "hidden_size": spec.size.width,
-        "num_hidden_layers": spec.size.depth,
-        "num_attention_heads": spec.size.num_heads,
-        "intermediate_size": spec.size.mlp_dim,
-        "hidden_act": "gelu",
-        "layer_norm_eps": spec.layer_norm_eps,
-        "qkv_bias": True,
-        "image_size": spec.image_size,
-        "patch_size": spec.size.patch_size,
-        "num_channels": 3,
-        "hidden_dropout_prob": 0.0,
-        "attention_probs_dropout_prob": 0.0,
+def adapted(source: Source, spec: ModelSpec) -> tuple[Tensors, tuple[Row, ...]]:
+    """The source's tensors, its LayerScale folded into the layers before where the model has none.
+
+    Raises:
+      ValueError: another number of registers than the model has.
+    """
+    stored, wanted = _registers(source), spec.size.registers
+    if stored != wanted:
+        raise ValueError(
+            f"the source has {counted(stored, 'register')}, {spec.variant} {wanted or 'none'}: leave --model away"
+        )
+    gammas = {layer: f"blocks/{gamma}" for layer, gamma in vit_names.LAYER_SCALE.items()}
+    if spec.size.layer_scale or not set(gammas.values()) <= source.table.keys():
+        return source.tensors, ()
+    layers = {
+        str(source.table[f"blocks/{layer}/bias"]).removesuffix(".bias"): str(source.table[gamma])
+        for layer, gamma in gammas.items()
     }
-    return HuggingFace(config, vit_names.HUGGING_FACE, "vit.")
+    tensors = fold_layer_scale(source.tensors, layers)
+    names = tuple(name for name in source.tensors.shapes if name not in tensors.shapes)
+    note = "layer scale, folded into attn/proj and mlp/fc2"
+    return tensors, (Row(Status.LOADED, "blocks", names, None, None, note),) if names else ()
+
+
+def _registers(source: Source) -> int:
+    shape = source.tensors.shapes.get(str(source.table.get("register_tokens")), ())
+    return shape[1] if len(shape) == 3 else 0
+
+
+def measured(shapes: Mapping[str, tuple[int, ...]]) -> Mapping[str, Any]:
+    """All but the heads, which leave no trace in the shapes."""
+    depth, hidden = shapes["blocks/mlp/fc1/bias"]
+    mlp_dim = shapes["blocks/mlp/fc2/kernel"][1]
+    return {
+        "patch_size": shapes["patch_embed/kernel"][0],
+        "width": shapes["patch_embed/bias"][0],
+        "depth": depth,
+        "mlp_dim": mlp_dim,
+        "mlp": "swiglu" if hidden == 2 * mlp_dim else "gelu",
+        "layer_scale": "blocks/ls1/gamma" in shapes,
+        "registers": shapes.get("register_tokens", (1, 0))[1],
+    }
 
 
 EXCHANGE = Exchange(
-    known=("timm", "MAE", "DINO", "DINOv2", "Semi-ViT", "Google's .npz", "Hugging Face ViT", "ViTMAE", "Dinov2"),
+    known=(
+        "MAE",
+        "timm's ViT",
+        "DINO",
+        "DINOv2",
+        "Semi-ViT",
+        "Google's .npz",
+        *(f"Hugging Face {t}" for t in MODEL_TYPES),
+    ),
+    public=PUBLIC,
     model_types=MODEL_TYPES,
     recognise=recognise,
+    measured=measured,
+    adapted=adapted,
     spec=vit_target.spec,
     target=vit_target.target,
-    names=vit_names.TIMM,
+    names=lambda spec: vit_names.TIMM,
     decoder_names=vit_names.TIMM_DECODER,
     constants=vit_target.constants,
-    timm=timm,
-    hugging_face=hugging_face,
+    timm=vit_out.timm,
+    hugging_face=vit_out.hugging_face,
     onnx=vit_onnx.features,
 )

@@ -34,7 +34,6 @@ def recognise(tensors: Tensors) -> Source | None:
         kind="Google's ViT",
         family="vit",
         tensors=_in_pytorch_layout(tensors),
-        folded=(),
         table=table,
         decoder=None,
         decoder_num_heads=None,

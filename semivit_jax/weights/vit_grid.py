@@ -1,11 +1,14 @@
-"""Read from a ViT's position embedding which image size it is for, and whether it has a row for the class token."""
+"""Read from a ViT's position embedding its image size, whether it has a class token's row, and who trained it."""
 
 import dataclasses
 import math
 
 import numpy as np
 
+from semivit_jax.models import posemb as posemb_lib
 from semivit_jax.weights.sources import Source
+
+_HALF_PRECISION = 1e-2  # more than bfloat16 moves the table, whose values are -1..1, and less than any training does
 
 
 def with_image_size(source: Source) -> Source:
@@ -33,6 +36,26 @@ def with_image_size(source: Source) -> Source:
         tensors = tensors.replaced(posemb, (1, rows + 1, width), lambda: _with_class_row(source.tensors.read(posemb)))
     side = _side(rows - 1) or _side(rows)
     return dataclasses.replace(source, tensors=tensors, image_size=side * patch[0])
+
+
+def is_masked_encoder(source: Source) -> bool:
+    """Whether it has no head and the frozen sin-cos table: the encoder of a masked autoencoder (He et al. 2022).
+
+    Nothing reads its class token while it is trained, so it does not tell what a head should read.
+    """
+    name = str(source.table["posemb"])
+    if source.num_classes or len(source.tensors.shapes.get(name, ())) != 3:
+        return False
+    stored = source.tensors.read(name)
+    return distance_from_sincos(stored) < _HALF_PRECISION
+
+
+def distance_from_sincos(stored: np.ndarray) -> float:
+    """Largest difference of a (1, 1 + rows, width) position embedding from the table of its size; inf of none."""
+    rows, width = stored.shape[1:]
+    if not _side(rows - 1) or width % 4:
+        return math.inf
+    return float(np.abs(stored - posemb_lib.sincos(width, _side(rows - 1))[None]).max())
 
 
 def _side(rows: int) -> int:

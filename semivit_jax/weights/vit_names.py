@@ -5,6 +5,8 @@ from semivit_jax.weights.layout import Table, dense_rows, norm_rows
 
 def _timm_blocks(ours: str, theirs: str) -> dict[str, str]:
     return {
+        f"{ours}/ls1/gamma": f"{theirs}.{{block}}.ls1.gamma",
+        f"{ours}/ls2/gamma": f"{theirs}.{{block}}.ls2.gamma",
         **norm_rows(f"{ours}/norm1", f"{theirs}.{{block}}.norm1"),
         **dense_rows(f"{ours}/attn/qkv", f"{theirs}.{{block}}.attn.qkv"),
         **dense_rows(f"{ours}/attn/proj", f"{theirs}.{{block}}.attn.proj"),
@@ -39,6 +41,8 @@ def _hugging_face_blocks(ours: str, theirs: str) -> dict[str, str | tuple[str, .
 def _hugging_face_dinov2_blocks(ours: str, theirs: str) -> dict[str, str | tuple[str, ...]]:
     block = f"{theirs}.{{block}}"
     return {
+        f"{ours}/ls1/gamma": f"{block}.layer_scale1.lambda1",
+        f"{ours}/ls2/gamma": f"{block}.layer_scale2.lambda1",
         **norm_rows(f"{ours}/norm1", f"{block}.norm1"),
         **_hugging_face_attention(ours, block),
         **norm_rows(f"{ours}/norm2", f"{block}.norm2"),
@@ -56,6 +60,7 @@ _HUGGING_FACE_EMBEDDINGS = {
 TIMM: Table = {
     **dense_rows("patch_embed", "patch_embed.proj"),
     "cls_token": "cls_token",
+    "register_tokens": "reg_token",
     "posemb": "pos_embed",
     **_timm_blocks("blocks", "blocks"),
     **norm_rows("norm", "norm"),
@@ -64,11 +69,8 @@ TIMM: Table = {
 }
 """timm, MAE, DINO, DINOv2 as published, and the published Semi-ViT checkpoints."""
 
-TIMM_LAYER_SCALE = {
-    "blocks.{block}.attn.proj": "blocks.{block}.ls1.gamma",
-    "blocks.{block}.mlp.fc2": "blocks.{block}.ls2.gamma",
-}
-"""Last linear layer of each branch -> factor per channel of the branch (DINOv2); folded on import."""
+LAYER_SCALE = {"attn/proj": "ls1/gamma", "mlp/fc2": "ls2/gamma"}
+"""Last linear layer of each branch of a block -> factor per channel of the branch."""
 
 TIMM_DECODER: Table = {
     "posemb": "decoder_pos_embed",
@@ -89,13 +91,17 @@ HUGGING_FACE: Table = {
 
 HUGGING_FACE_DINOV2: Table = {
     **_HUGGING_FACE_EMBEDDINGS,
+    "register_tokens": "embeddings.register_tokens",
     **_hugging_face_dinov2_blocks("blocks", "encoder.layer"),
     **norm_rows("norm", "layernorm"),
 }
 
-HUGGING_FACE_LAYER_SCALE = {
-    "encoder.layer.{block}.attention.output.dense": "encoder.layer.{block}.layer_scale1.lambda1",
-    "encoder.layer.{block}.mlp.fc2": "encoder.layer.{block}.layer_scale2.lambda1",
+HUGGING_FACE_DINOV2_CLASSIFIER: Table = {**HUGGING_FACE_DINOV2, **dense_rows("head", "classifier")}
+
+HUGGING_FACE_DINOV2_GATED: Table = {
+    **HUGGING_FACE_DINOV2_CLASSIFIER,
+    **dense_rows("blocks/mlp/fc1", "encoder.layer.{block}.mlp.weights_in"),
+    **dense_rows("blocks/mlp/fc2", "encoder.layer.{block}.mlp.weights_out"),
 }
 
 HUGGING_FACE_DECODER: Table = {

@@ -10,11 +10,12 @@ from semivit_jax.models import families, posemb
 from semivit_jax.models.mae import with_decoder
 from semivit_jax.models.spec import Decoder, ModelSpec
 from semivit_jax.models.vit import VIT_SIZES, grid_size
-from semivit_jax.weights import layout
+from semivit_jax.weights import layout, vit_names
 from semivit_jax.weights.exchange import HEAD, POOLS, Wanted
 from semivit_jax.weights.fill import Resizer, Target
 from semivit_jax.weights.sources import Source
 from semivit_jax.weights.tensors import Tensors
+from semivit_jax.weights.vit_grid import distance_from_sincos
 
 FIXED_TABLE_TOLERANCE = 1e-5  # the published tables are float32, with values in -1..1
 
@@ -47,7 +48,7 @@ def spec(source: Source, wanted: Wanted) -> ModelSpec:
     size = VIT_SIZES[wanted.variant]
     if source.size.get("num_heads", size.num_heads) != size.num_heads:
         raise ValueError(f"num_heads: the source has {source.size['num_heads']}, {wanted.variant} {size.num_heads}")
-    pool = source.pool if wanted.pool is None else wanted.pool
+    pool = wanted.pool or source.pool or "cls"
     if pool not in POOLS and not wanted.decoder:
         raise ValueError(f"pool {pool!r}: must be one of {POOLS}")
     encoder = ModelSpec(
@@ -58,7 +59,7 @@ def spec(source: Source, wanted: Wanted) -> ModelSpec:
         layer_norm_eps=source.beside.layer_norm_eps,
         pool=pool,
         posemb="learned",
-        num_classes=source.num_classes if pool == source.pool else 0,
+        num_classes=source.num_classes if pool == (source.pool or "cls") else 0,
         decoder=None,
     )
     return with_decoder(encoder, _decoder(source)) if wanted.decoder else encoder
@@ -89,7 +90,7 @@ def target(source: Source, spec: ModelSpec) -> Target:
     return Target(
         shapes=families.shapes(spec),
         table=source.table,
-        resizers=_resizers(spec),
+        resizers=_resizers(source, spec),
         fresh=_FRESH_NORMS,
         drawn=() if spec.num_classes else HEAD,
         expendable=_EXPENDABLE,
@@ -126,19 +127,38 @@ def _check_fixed_table(tensors: Tensors, name: str, *, width: int) -> None:
     if len(tensors.shapes.get(name, ())) != 3:
         raise ValueError(f"the source lacks {name}, or it is no (1, rows, width): pre-training cannot be continued")
     stored = tensors.read(name)
-    table = posemb.sincos(width, round((stored.shape[1] - 1) ** 0.5))[None]
-    if stored.shape != table.shape or not np.abs(stored - table).max() <= FIXED_TABLE_TOLERANCE:
+    if stored.shape[2] != width or not distance_from_sincos(stored) <= FIXED_TABLE_TOLERANCE:
         raise ValueError(
-            f"{name} of shape {stored.shape} is not the sin-cos table of shape {table.shape} that the MAE "
+            f"{name} of shape {stored.shape} is not the sin-cos table of width {width} that the MAE "
             "here has as a constant: its pre-training cannot be continued"
         )
 
 
-def _resizers(spec: ModelSpec) -> Mapping[str, Resizer]:
-    def resize_posemb(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        return np.asarray(posemb.resize(jnp.asarray(array), grid_size(spec)))
+def _resizers(source: Source, spec: ModelSpec) -> Mapping[str, Resizer]:
+    rule, who = _posemb_rule(source)
 
-    return {"posemb": Resizer(axes=(1,), apply=resize_posemb), "patch_embed/kernel": _PATCH_RESIZER}
+    def resize_posemb(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        return np.asarray(posemb.resize(jnp.asarray(array), grid_size(spec), rule))
+
+    note = f"resized as {who} does ({rule})"
+    return {"posemb": Resizer(axes=(1,), apply=resize_posemb, note=note), "patch_embed/kernel": _PATCH_RESIZER}
+
+
+def _posemb_rule(source: Source) -> tuple[str, str]:
+    """The row of `posemb.RESIZES` by which the source's own library fits its table to other images, and whose it is.
+
+    DINOv2's authors, timm and transformers each have their own for DINOv2; its mark is LayerScale, and that of a file
+    of its authors the token that stands for masked patches. Everything else is resized as MAE is.
+    """
+    shapes, has_registers = source.tensors.shapes, str(source.table.get("register_tokens")) in source.tensors.shapes
+    gamma = str(source.table.get("blocks/ls1/gamma")).replace(layout.BLOCK, "0")
+    if gamma not in shapes:
+        return "plain", "MAE's fine-tuning"
+    if str(source.table["posemb"]) == vit_names.HUGGING_FACE_DINOV2["posemb"]:
+        return ("antialiased" if has_registers else "plain"), "transformers"
+    if "mask_token" not in shapes:
+        return "antialiased", "timm"
+    return ("antialiased" if has_registers else "offset"), "DINOv2's own code"
 
 
 def resize_patch_kernel(kernel: np.ndarray, patch_size: int) -> np.ndarray:
@@ -157,4 +177,8 @@ def resize_patch_kernel(kernel: np.ndarray, patch_size: int) -> np.ndarray:
     return np.asarray(jax.image.resize(kernel, shape, method="cubic-pytorch", antialias=False))
 
 
-_PATCH_RESIZER = Resizer(axes=(0, 1), apply=lambda kernel, shape: resize_patch_kernel(kernel, shape[0]))
+_PATCH_RESIZER = Resizer(
+    axes=(0, 1),
+    apply=lambda kernel, shape: resize_patch_kernel(kernel, shape[0]),
+    note="resized as MAE's fine-tuning does its position embedding (plain)",
+)

@@ -8,6 +8,7 @@ axis for the depth layers/{norm1, norm2}/{scale, bias}, layers/{tokens, channels
 """
 
 import dataclasses
+from collections.abc import Mapping
 
 import flax.linen as nn
 import jax
@@ -17,11 +18,20 @@ import numpy as np
 from semivit_jax.models import cost as cost_lib
 from semivit_jax.models import families
 from semivit_jax.models.cost import Cost, Flops, Stack
-from semivit_jax.models.layers import Dense, Mlp, fan_in_uniform, layer_norm, masked, normal_init, scanned
+from semivit_jax.models.layers import (
+    LAYER_NORM_EPS,
+    Dense,
+    Mlp,
+    fan_in_uniform,
+    layer_norm,
+    masked,
+    normal_init,
+    scanned,
+)
 from semivit_jax.models.patches import CHANNELS, PatchEmbed, patchify
 from semivit_jax.models.spec import Compute, Family, ModelSpec
 from semivit_jax.ops.optim import PathTable
-from semivit_jax.weights.exchange import HEAD, Exchange, Timm, Wanted
+from semivit_jax.weights.exchange import HEAD, Exchange, Timm, Wanted, as_they_are
 from semivit_jax.weights.fill import Target
 from semivit_jax.weights.layout import BLOCK, Table, dense_rows, norm_rows
 from semivit_jax.weights.sources import Configs, Source, beside_timm, model_type
@@ -176,7 +186,6 @@ def recognise(tensors: Tensors, configs: Configs) -> Source | None:
         kind="MLP-Mixer",
         family="mixer",
         tensors=tensors,
-        folded=(),
         table=names,
         decoder=None,
         decoder_num_heads=None,
@@ -185,6 +194,13 @@ def recognise(tensors: Tensors, configs: Configs) -> Source | None:
         image_size=None,
         beside=beside_timm(configs),
     )
+
+
+def measured(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    """What the shapes of our arrays tell of the size."""
+    depth, token_dim = shapes["layers/tokens/fc1/bias"]
+    return {"patch_size": shapes["patch_embed/kernel"][0], "width": shapes["patch_embed/bias"][0], "depth": depth,
+            "token_dim": token_dim, "channel_dim": shapes["layers/channels/fc1/bias"][1]}  # fmt: skip
 
 
 def spec(source: Source, wanted: Wanted) -> ModelSpec:
@@ -238,16 +254,21 @@ def timm(spec: ModelSpec) -> Timm:
         pool_size=None,
         first_conv="stem.proj",
         classifier="head",
+        layer_norm_eps=LAYER_NORM_EPS,
+        arrays=as_they_are,
     )
 
 
 EXCHANGE = Exchange(
     known=("MLP-Mixer",),
+    public={},
     model_types=(),
     recognise=recognise,
+    measured=measured,
+    adapted=lambda source, spec: (source.tensors, ()),
     spec=spec,
     target=target,
-    names=TIMM,
+    names=lambda spec: TIMM,
     decoder_names=None,
     constants=lambda spec: {},
     timm=timm,

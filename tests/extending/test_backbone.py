@@ -145,7 +145,7 @@ def products(jaxpr) -> int:
 def test_what_goes_out_comes_back_bit_for_bit(tmp_path, format):
     weights = weights_of(num_classes=3)
     export(tmp_path / "out", format, weights)
-    back = import_weights(str(tmp_path / "out"), variant=VARIANT, pool=None, image_size=None, decoder=False)
+    back = import_weights(str(tmp_path / "out"), variant=None, pool=None, image_size=None, decoder=False)
     assert_same(back.weights, weights)
     save_imported(tmp_path / "in", back)
     assert_same(load_imported(tmp_path / "in").weights, weights)

@@ -14,7 +14,7 @@ from semivit_jax.models import posemb
 from semivit_jax.weights.account import Status
 from semivit_jax.weights.folder import load_imported
 from semivit_jax.weights.preprocessing import IMAGENET_224
-from tests.interop.conftest import PIXELS, our_features, our_logits, torch_output
+from tests.interop.conftest import PIXELS, our_features, our_logits, randomised, torch_output
 from tests.interop.small_models import SIZE, TOLERANCE, imported, names_in, small_timm_vit
 
 pytestmark = pytest.mark.interop
@@ -53,6 +53,34 @@ def test_dino_training_checkpoint_gives_the_teacher(tmp_path, images):
     torch.save(content, tmp_path / "dino.pth")
     result = imported(tmp_path / "dino.pth")
     np.testing.assert_allclose(our_features(result, images), torch_output(teacher, images), atol=TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    "keys", [("student",), ("state_dict", "model"), ("model", "teacher"), ("model", "model", "state_dict")], ids=str
+)
+@pytest.mark.parametrize("prefix", ["", "module._orig_mod."])
+def test_state_dicts_lie_as_deep_as_they_like(tmp_path, images, keys, prefix):
+    import torch
+
+    model = small_timm_vit()
+    content = {f"{prefix}{name}": tensor for name, tensor in model.state_dict().items()}
+    for key in keys:
+        content = {key: content, "epoch": 3}
+    torch.save(content, tmp_path / "deep.pth")
+    result = imported(tmp_path / "deep.pth")
+    np.testing.assert_allclose(our_logits(result, images), torch_output(model, images), atol=TOLERANCE)
+
+
+def test_parts_with_an_index_are_one_state_dict(tmp_path, images):
+    from transformers import ViTConfig, ViTForImageClassification
+
+    sizes = {"hidden_size": SIZE.width, "num_hidden_layers": SIZE.depth, "num_attention_heads": SIZE.num_heads}
+    more = {"intermediate_size": SIZE.mlp_dim, "image_size": PIXELS, "patch_size": SIZE.patch_size}
+    model = randomised(ViTForImageClassification(ViTConfig(**sizes, **more)))
+    model.save_pretrained(tmp_path, max_shard_size="100KB")
+    assert len(list(tmp_path.glob("model-*.safetensors"))) > 1
+    for source in (tmp_path, tmp_path / "model.safetensors.index.json"):
+        np.testing.assert_allclose(our_logits(imported(source), images), torch_output(model, images), atol=TOLERANCE)
 
 
 @pytest.fixture(scope="module")

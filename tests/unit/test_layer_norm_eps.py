@@ -94,7 +94,7 @@ def test_zero_is_refused():
 def save(folder, spec):
     params = layout.unflatten({path: np.zeros(shape, np.float32) for path, shape in families.shapes(spec).items()})
     view = dataclasses.replace(IMAGENET_224, image_size=spec.image_size)
-    save_imported(folder, Imported(Weights(spec, params, None, view), None, ImportReport("x", "x", (), None, ())))
+    save_imported(folder, Imported(Weights(spec, params, None, view), None, None, ImportReport("x", "x", (), None, ())))
 
 
 def vit_with(eps):

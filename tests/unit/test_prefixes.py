@@ -41,6 +41,17 @@ def test_two_heads_of_the_same_name_are_refused():
         names_without("model.blocks.0.bias", "model.head.bias", "head.bias")
 
 
+def test_of_a_teacher_and_its_student_the_teacher_is_taken(tmp_path):
+    tensors, other = state_dict(vit_names.TIMM), {}
+    for name, tensor in tensors.items():
+        other |= {f"module.student.backbone.{name}": tensor + 1, f"module.teacher.backbone.{name}": tensor}
+    other["module.teacher.dino_head.last_layer.weight"] = np.zeros((4, 4), np.float32)
+    safetensors.numpy.save_file(other, tmp_path / "model.safetensors")
+    found = import_weights(str(tmp_path), variant=None, pool=None, image_size=None, decoder=False)
+    np.testing.assert_array_equal(found.weights.params["head"]["bias"], tensors["head.bias"])
+    assert "a teacher and its student: the teacher's" in " ".join(found.report.notes)
+
+
 @pytest.mark.parametrize("container", ["file", "folder", "parts", "npz"])
 def test_every_container_is_unwrapped(tmp_path, container):
     tensors = {f"module._orig_mod.{name}": tensor for name, tensor in state_dict(vit_names.TIMM).items()}

@@ -95,7 +95,7 @@ def test_log_names_the_recipe(file, arguments):
         ("cifar10", "labels=41", "legal values are 40, 250, 4000"),
         ("transfer", "dataset=flowers", "legal values are food101"),
         ("transfer", "labels=5pct", "legal values are 1pct"),
-        ("own_folder", "model=vit_h14", "legal values are vit_s16"),
+        ("own_folder", "model=vit_h32", "legal values are vit_s16"),
     ],
 )
 def test_arguments_that_name_no_recipe_say_what_there_is(file, arguments, message):

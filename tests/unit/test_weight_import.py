@@ -127,17 +127,22 @@ def test_a_tensor_without_a_place_is_named(run):
         run(state_dict(vit_names.TIMM) | extra)
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("register_tokens", "register tokens"),
-        ("reg_token", "register tokens"),
-        ("blocks.0.mlp.w12.weight", "SwiGLU"),
-    ],
-)
-def test_dinov2_variants_are_refused_by_name(run, name, message):
-    with pytest.raises(ValueError, match=message):
-        run(state_dict(vit_names.TIMM) | {name: np.zeros((1, 4, 4), np.float32)})
+@pytest.mark.parametrize("name", ["register_tokens", "reg_token"])
+def test_registers_are_refused_where_the_model_has_none(run, name):
+    with pytest.raises(ValueError, match="the source has 4 registers, vit_test none: leave --model away"):
+        run(state_dict(vit_names.TIMM) | {name: np.zeros((1, 4, SIZE.width), np.float32)})
+
+
+def test_a_gate_in_a_layer_of_its_own_is_refused_by_name(run):
+    with pytest.raises(ValueError, match=r"mlp\.fc1_g\.weight: MLPs whose gate is a layer of its own"):
+        run(state_dict(vit_names.TIMM) | {"blocks.0.mlp.fc1_g.weight": np.zeros((4, 4), np.float32)})
+
+
+@pytest.mark.parametrize(("channels", "told"), [(1, "1 channel"), (4, "4 channels")])
+def test_patches_of_other_channels_are_refused_by_name(run, channels, told):
+    kernel = np.zeros((SIZE.width, channels, SIZE.patch_size, SIZE.patch_size), np.float32)
+    with pytest.raises(ValueError, match=rf"patch_embed\.proj\.weight reads {told}: the models here read red, green"):
+        run(state_dict(vit_names.TIMM) | {"patch_embed.proj.weight": kernel})
 
 
 def test_a_packed_gated_mlp_is_refused_by_name(run):
@@ -210,7 +215,7 @@ def test_ctrl_c_while_an_import_is_written_leaves_no_folder(run, tmp_path, monke
     [
         ({"hidden_act": "gelu_new"}, "gelu_new"),
         ({"num_attention_heads": 4}, "the source has 4, vit_test 3"),
-        ({"model_type": "dinov2_with_registers"}, "dinov2_with_registers"),
+        ({"model_type": "swin"}, "model_type 'swin': only dinov3_vit, vit, vit_mae, dinov2, dinov2_with_registers and"),
     ],
 )
 def test_configs_that_do_not_fit_are_refused(run, change, message):

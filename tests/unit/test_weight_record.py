@@ -17,6 +17,12 @@ RECORDS = {
         '"mlp_dim": 192, "image_size": 32, "pool": "cls", "posemb": "learned", "num_classes": 5, '
         '"layer_norm_eps": 1e-12}',
     ),
+    "dinov2": (  # since registers, LayerScale and SwiGLU are models here
+        spec_of("dinov2_g14_reg4", image_size=98, pool="cls", num_classes=0),
+        '{"family": "vit", "variant": "dinov2_g14_reg4", "patch_size": 14, "width": 1536, "depth": 40, '
+        '"num_heads": 24, "mlp_dim": 4096, "mlp": "swiglu", "layer_scale": true, "registers": 4, "image_size": 98, '
+        '"pool": "cls", "posemb": "learned", "num_classes": 0, "layer_norm_eps": 1e-06}',
+    ),
     "mae": (
         with_decoder(spec_of("vit_test2"), Decoder(width=32, depth=2, num_heads=4)),
         '{"family": "mae", "variant": "vit_test2", "patch_size": 8, "width": 48, "depth": 2, "num_heads": 3, '
@@ -50,5 +56,5 @@ def test_sizes_that_no_table_has_are_read_all_the_same():
 
 
 def test_an_unknown_family_is_refused():
-    with pytest.raises(ValueError, match="model family 'swin': must be one of vit, convnext, mae"):
+    with pytest.raises(ValueError, match="model family 'swin': must be one of vit, dinov3, convnext, mae"):
         from_record({"family": "swin"})

@@ -1,0 +1,57 @@
+"""Tell which of our models a source is, by the shapes of its tensors and by what its config says."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from semivit_jax.models.families import FAMILIES
+from semivit_jax.weights.exchanges import EXCHANGES
+from semivit_jax.weights.fill import shapes_in
+from semivit_jax.weights.sources import Source
+
+FOLDED = ["layer_scale"]  # into other arrays, where no model has it
+
+
+def variant_of(source: Source) -> str:
+    """The variant whose sizes a source has.
+
+    Raises:
+      ValueError: none has them, or several that differ in what the source does not tell; both are named.
+    """
+    sizes, known = FAMILIES[source.family].sizes, _known(source)
+    fitting = {name: size for name, size in sizes.items() if _differences(size, known) == []}
+    fitting = fitting or {name: size for name, size in sizes.items() if _differences(size, known) == FOLDED}
+    if len(fitting) == 1:
+        return next(iter(fitting))
+    plain = {f.name: f.default for f in dataclasses.fields(FAMILIES[source.family].size)}
+    told = ", ".join(f"{name} {_plain(value)}" for name, value in known.items() if value != plain[name])
+    if fitting:
+        open_fields = [f.name for f in dataclasses.fields(next(iter(fitting.values()))) if f.name not in known]
+        candidates = ", ".join(
+            f"{name} ({', '.join(f'{field} {_plain(getattr(size, field))}' for field in open_fields)})"
+            for name, size in fitting.items()
+        )
+        raise ValueError(f"{source.kind} with {told} can be {candidates}: --model says which")
+    near = [name for name, size in sizes.items() if _differences(size, known) == ["patch_size"]]
+    advice = f"; --model {near[0]} resizes its patches" if near else ""
+    raise ValueError(f"no model here has the sizes of this {source.kind}, {told}{advice}")
+
+
+def _known(source: Source) -> Mapping[str, Any]:
+    shapes = shapes_in(source.tensors, source.table)
+    try:
+        measured = EXCHANGES[source.family].measured(shapes)
+    except KeyError as error:
+        path = str(error.args[0])
+        names = source.table.get(path, path)
+        lacking = names if isinstance(names, str) else ", ".join(names)
+        raise ValueError(f"the source lacks {lacking}, without which nobody can tell which model it is") from error
+    return {**measured, **source.size}
+
+
+def _differences(size: Any, known: Mapping[str, Any]) -> list[str]:
+    return [field for field, value in known.items() if getattr(size, field) != value]
+
+
+def _plain(value: Any) -> str:
+    return "-".join(map(str, value)) if isinstance(value, tuple) else str(value)
