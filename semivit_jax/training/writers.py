@@ -54,7 +54,7 @@ class Window:
 
 
 WRITERS: dict[str, Row] = {
-    "jsonl": Row(JsonLines, vital=True),
+    "jsonl": Row(JsonLines, essential=True),
     "tensorboard": Row(TensorBoard),
     "wandb": Row(WandbRun, extra="wandb"),
     "mlflow": Row(MlflowRun, extra="mlflow"),
@@ -71,7 +71,7 @@ def check_words(log: LogConfig) -> None:
         if log.writers.count(name) > 1:
             raise ConfigError(f"{key} names {name!r} twice")
     for name, row in WRITERS.items():
-        if row.vital and name not in log.writers:
+        if row.essential and name not in log.writers:
             raise ConfigError(f"{key} is {log.writers}; {name!r} cannot be left out, since runs go on from it")
 
 
@@ -94,25 +94,25 @@ class Several:
     """A stage's loggers; none on all hosts but the first.
 
     Attributes:
-      vital: are written to at once.
+      essential: are written to at once.
       others: are written to in threads.
     """
 
-    vital: tuple[Writer, ...]
+    essential: tuple[Writer, ...]
     others: tuple[Aside, ...]
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        for writer in (*self.vital, *self.others):
+        for writer in (*self.essential, *self.others):
             writer.write(step, values)
 
     def flush(self) -> None:
-        for writer in (*self.vital, *self.others):
+        for writer in (*self.essential, *self.others):
             writer.flush()
 
     def close(self) -> None:
         for writer in self.others:  # all are told before one is waited for
             writer.end()
-        for writer in (*self.vital, *self.others):
+        for writer in (*self.essential, *self.others):
             writer.close()
 
 
@@ -127,10 +127,10 @@ def open_writers(folder: Path, log: LogConfig, *, active: bool, restored_step: i
     """
     rows = {name: WRITERS[name] for name in named(log)} if active else {}
     return Several(
-        vital=tuple(row.open(folder, restored_step) for row in rows.values() if row.vital),
+        essential=tuple(row.open(folder, restored_step) for row in rows.values() if row.essential),
         others=tuple(
             Aside(name, functools.partial(row.open, folder, restored_step))
             for name, row in rows.items()
-            if not row.vital
+            if not row.essential
         ),
     )

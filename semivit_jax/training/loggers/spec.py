@@ -29,10 +29,10 @@ class Row(NamedTuple):
       open: (folder of the stage, step it goes on from or None) -> one; what it wrote after that step is removed, where
         that can be. What it needs is imported here.
       extra: of this package that brings what it imports; "" where nothing is needed.
-      vital: whether every run has it, and its failure is the run's. All others work in threads of their own: one that
-        fails or hangs is said, and missed by nobody.
+      essential: whether every run has it, and its failure is the run's. All others work in threads of their own: one
+        that fails or hangs is said, and missed by nobody.
     """
 
     open: Callable[[Path, int | None], Writer]
     extra: str = ""
-    vital: bool = False
+    essential: bool = False
