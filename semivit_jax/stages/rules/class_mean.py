@@ -11,7 +11,7 @@ from semivit_jax.stages.pseudo_label import Evidence, Known, PseudoLabelRule, Ps
 from semivit_jax.stages.rules.fixed import by_class
 
 
-def class_mean(confidence_threshold: float, keys: RuleConfig, known: Known) -> PseudoLabelRule:
+def class_mean(threshold: float, keys: RuleConfig, known: Known) -> PseudoLabelRule:
     """Keeps c >= tau_y. After every so many updates tau_k = clip(scale * mean of c of class k, lowest, highest).
 
     The mean is of the confidences since the last change that are at least `cutoff`; a class without any keeps its
@@ -19,7 +19,7 @@ def class_mean(confidence_threshold: float, keys: RuleConfig, known: Known) -> P
 
     Its state: tau, sum, count, all (K,), and step () int32, updates so far.
     """
-    del confidence_threshold  # it finds its own
+    del threshold  # it finds its own
     every = keys.every or known.steps_per_epoch
 
     def init() -> PyTree:

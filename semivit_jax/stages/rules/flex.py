@@ -7,7 +7,7 @@ from semivit_jax.stages.pseudo_label import Evidence, Known, PseudoLabelRule, Ps
 from semivit_jax.stages.rules.fixed import by_class
 
 
-def flex(confidence_threshold: float, keys: RuleConfig, known: Known) -> PseudoLabelRule:
+def flex(threshold: float, keys: RuleConfig, known: Known) -> PseudoLabelRule:
     """Keeps c >= tau a_y / (2 - a_y), a_k how well class k is learned so far (Zhang et al. 2021, section 3).
 
     n_k counts the unlabeled images whose latest sure label (c >= tau) is k, its last entry those that had none yet.
@@ -17,7 +17,7 @@ def flex(confidence_threshold: float, keys: RuleConfig, known: Known) -> PseudoL
     Its state: last (num_unlabeled,) int32, the latest sure label of each image, K where it had none; counts (K + 1,)
     int32 of them; learned (K,), a. No image comes twice in an update, so `last` is written without a tie.
     """
-    classes, tau = known.num_classes, confidence_threshold
+    classes, tau = known.num_classes, threshold
 
     def init() -> PyTree:
         counts = jnp.zeros(classes + 1, jnp.int32).at[classes].set(known.num_unlabeled)

@@ -8,13 +8,13 @@ from semivit_jax.stages.rules.fixed import by_class
 from semivit_jax.stages.rules.running import begun, blend, running_mean
 
 
-def free(confidence_threshold: float, keys: RuleConfig, known: Known) -> PseudoLabelRule:
+def free(threshold: float, keys: RuleConfig, known: Known) -> PseudoLabelRule:
     """Keeps c >= tau g_y / max_k g_k, tau and g running means, updated before they are used (Wang et al. 2023, eq. 7).
 
     Its state: tau (), of the confidences (eq. 5), or of their quantile; g (K,), of the probabilities (eq. 6).
     Published: both begin with 1 / K. tau stays at or below `clip`.
     """
-    del confidence_threshold  # it finds its own
+    del threshold  # it finds its own
 
     def init() -> PyTree:
         return {

@@ -5,9 +5,9 @@ import jax
 from semivit_jax.stages.pseudo_label import Evidence, Known, PseudoLabelRule, PseudoLabels, PyTree, RuleConfig
 
 
-def soft(confidence_threshold: float, keys: RuleConfig, known: Known) -> PseudoLabelRule:
+def soft(threshold: float, keys: RuleConfig, known: Known) -> PseudoLabelRule:
     """t_k ~ p_k^(1 / T) with T = `sharpening`, w = 1 (Berthelot et al. 2019, eq. 7)."""
-    del confidence_threshold, known
+    del threshold, known
 
     def assign(policy_state: PyTree, evidence: Evidence) -> tuple[PyTree, PseudoLabels]:
         confidence = jax.nn.softmax(evidence.logits).max(axis=-1)

@@ -12,13 +12,13 @@ from semivit_jax.stages.rules.running import begun, blend
 LEAST_VARIANCE = 1e-6  # a smaller one would make a hard mask of the weights, and none at all a division by zero
 
 
-def soft_gauss(confidence_threshold: float, keys: RuleConfig, known: Known) -> PseudoLabelRule:
+def soft_gauss(threshold: float, keys: RuleConfig, known: Known) -> PseudoLabelRule:
     """w = exp(-min(c - mu, 0)^2 / (2 v / sigmas^2)): 1 above the mean confidence (Chen et al. 2023, section 3.1).
 
     Its state: mu () and v (), running mean and variance of the confidences, updated before they are used. Published:
     they begin with 1 / K and 1.
     """
-    del confidence_threshold  # it has none
+    del threshold  # it has none
 
     def init() -> PyTree:
         return {"mu": begun(keys, 1 / known.num_classes), "v": begun(keys, 1.0)}

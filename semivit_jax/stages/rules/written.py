@@ -57,10 +57,10 @@ def needs_of(text: str, keys: RuleConfig) -> frozenset[str]:
     return RULES[rule].needs.union(*(WRAPPERS[name].needs(keys) for name in wrappers))
 
 
-def rule_of(text: str, confidence_threshold: float, keys: RuleConfig, known: Known) -> PseudoLabelRule:
+def rule_of(text: str, threshold: float, keys: RuleConfig, known: Known) -> PseudoLabelRule:
     """The rule of that text; one that remembers something forgets updates in which the teacher has no number."""
     *wrappers, name = names(text)
-    rule = RULES[name].make(confidence_threshold, keys, known)
+    rule = RULES[name].make(threshold, keys, known)
     for wrapper in reversed(wrappers):
         rule = WRAPPERS[wrapper].make(rule, keys, known)
     return _forgetting(rule) if jax.tree.leaves(jax.eval_shape(rule.init)) else rule
