@@ -121,14 +121,15 @@ def _decode_with_pillow(data: bytes, *, exif_rotation: bool, max_pixels: int, te
 
 def _formats(data: bytes) -> tuple[str, ...]:
     """What Pillow shall take these bytes for."""
-    if not formats.may_be_heic(data):
+    brand = data[8:12] if data[4:8] == b"ftyp" else b""  # ISO/IEC 14496-12, section 4.3
+    if brand not in (*formats.SHARED_BRANDS, *formats.HEIC_BRANDS):
         return formats.PILLOW
     if formats.heic_is_read():
         import pi_heif  # not needed where nobody has such photos
 
         pi_heif.register_heif_opener()
         return (*formats.PILLOW, "HEIF")
-    if formats.is_surely_heic(data):
+    if brand in formats.HEIC_BRANDS:
         raise BadImage(f"a HEIC photo: {formats.how_to_read_heic()}")
     return formats.PILLOW
 
