@@ -220,6 +220,19 @@ def autoencoder(spec: ModelSpec, compute: Compute, mask_ratio: float) -> Mae:
     return Mae(spec, compute, mask_ratio)
 
 
+CUT = Cut(
+    depth=lambda size: size.depth,
+    sizes=lambda size, blocks: (
+        dataclasses.replace(size, depth=size.depth - blocks),
+        dataclasses.replace(size, depth=blocks),
+    ),
+    above=r"^(norm|fc_norm|head)/",
+)
+LORA = {
+    "attention": r"^blocks/attn/(qkv|proj)/kernel$",
+    "mlp": r"^blocks/mlp/\w+/kernel$",
+    "attention_mlp": r"^blocks/(attn|mlp)/\w+/kernel$",
+}
 FAMILY = Family(
     name="vit",
     size=ViTSize,
@@ -236,17 +249,6 @@ FAMILY = Family(
     autoencoder=autoencoder,
     cost=cost,
     told=told,
-    cut=Cut(
-        depth=lambda size: size.depth,
-        sizes=lambda size, blocks: (
-            dataclasses.replace(size, depth=size.depth - blocks),
-            dataclasses.replace(size, depth=blocks),
-        ),
-        above=r"^(norm|fc_norm|head)/",
-    ),
-    lora={
-        "attention": r"^blocks/attn/(qkv|proj)/kernel$",
-        "mlp": r"^blocks/mlp/\w+/kernel$",
-        "attention_mlp": r"^blocks/(attn|mlp)/\w+/kernel$",
-    },
+    cut=CUT,
+    lora=LORA,
 )
