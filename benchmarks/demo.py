@@ -4,8 +4,8 @@
 
 Each run is a process in its checkout: `semivit train --config=configs/digits.py:seed=S`, with this interpreter. The
 checkouts take turns, so that other load on the machine falls on all alike. Compiled programs are kept per checkout for
-its later runs, so the first one compiles; `--compile` has every run compile. A JSON line per run is appended to `--out`;
-the table holds medians.
+its later runs, so the first one compiles; `--compile` has every run compile. A JSON line per run is appended to
+`--out`; the table holds medians.
 """
 
 import argparse
