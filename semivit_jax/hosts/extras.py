@@ -11,6 +11,7 @@ EXTRAS = {  # name in setup.py: (module that it brings, what that is for)
     "cuda12": ("jax_cuda12_plugin", "NVIDIA GPUs, driver 525 or newer"),
     "tpu": ("libtpu", "TPUs, and `semivit plan` for them"),
     "gcs": ("gcsfs", "workdirs, imports and data in gs:// buckets"),
+    "heic": ("pi_heif", "photos of iPhones (.heic, .heif)"),
     "torch": ("torch", "weights in .pth and .ckpt files"),
     "onnx": ("onnx", "`semivit export --format=onnx`"),
 }

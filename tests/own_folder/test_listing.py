@@ -6,7 +6,9 @@ import pickle
 import socket
 
 import pytest
+from PIL import Image
 
+from semivit_jax.data.images import formats
 from semivit_jax.data.sources.errors import DatasetError
 from semivit_jax.data.sources.folder import open_folder
 from tests.own_folder.photos import csv_of, labels_of, put
@@ -182,28 +184,52 @@ def test_hash_tells_labels_apart(listed, tmp_path):
     assert len(set(hashes)) == 3
 
 
-def test_photos_of_formats_that_are_not_read_are_counted(listed, root, tmp_path, caplog):
-    for name in ("a.HEIC", "trip/b.heif", "c.tif", "d.tiff", "e.avif"):
+@pytest.fixture
+def without_heic(monkeypatch):
+    monkeypatch.setattr(formats, "heic_is_read", lambda: False)
+
+
+@pytest.mark.usefixtures("without_heic")
+def test_photos_that_need_an_extra_are_counted(listed, root, tmp_path, caplog):
+    for name in ("a.HEIC", "trip/b.heif"):
         (root / name).write_bytes(b"a photo")
     os.utime(root, ns=(1, 1))
     for _ in range(2):  # scanned, then from the cache
         with caplog.at_level(logging.WARNING):
             listed()
         line, _ = (r.getMessage() for r in caplog.records)
-        assert line.startswith("5 files in ")
-        assert line.endswith(
-            "not read (.heic, .heif, .tif, .tiff, .avif): convert to JPEG or PNG, or they take no part"
-        )
+        assert line.startswith("2 files in ")
+        told = "not read (.heic, .heif) and take no part; convert to JPEG or PNG, or install the extra heic: "
+        assert told in line
         caplog.clear()
     with pytest.raises(DatasetError, match=r"1 problem with .*\n.* 'a.HEIC' is of a format that is not read; convert"):
         listed(csv_of(tmp_path, "loose.png,dog", "a.HEIC,dog"))
 
 
+@pytest.mark.usefixtures("without_heic")
 def test_a_folder_of_such_photos_alone_says_so(tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.heic").write_bytes(b"a photo")
     with pytest.raises(DatasetError, match=r"no images in .*\n1 file in .* convert"):
         open_folder(tmp_path / "photos", labels_csv=None, class_names=None, cache_dir=tmp_path / "cache")
+
+
+def test_an_extra_that_comes_later_finds_its_photos(listed, root, monkeypatch):
+    """What was kept for the next start was without them."""
+    (root / "a.heic").write_bytes(b"\0\0\0\x1cftypheic")
+    os.utime(root, ns=(1, 1))
+    found = []
+    for read in (False, True, False):
+        monkeypatch.setattr(formats, "heic_is_read", lambda read=read: read)
+        found.append("a.heic" in listed().listing.names)
+    assert found == [False, True, False]
+
+
+@pytest.mark.parametrize("name", ["a.TIF", "b.tiff", "c.avif"])
+def test_photos_that_pillow_reads_take_part(listed, root, name):
+    """Files with the pixels of a photo, saved by the name's format."""
+    Image.new("RGB", (8, 8)).save(root / name)
+    assert name in listed().listing.names
 
 
 def test_no_folder_and_no_images(tmp_path):

@@ -7,12 +7,14 @@ import time
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
 from semivit_jax.data import rows
+from semivit_jax.data.images import formats
 from semivit_jax.data.images.decode import BadImage, decode
 from semivit_jax.data.images.remarks import Remarks
 from semivit_jax.data.sources.image_set import ImageSet
@@ -67,6 +69,12 @@ GOOD = {
     "webp with alpha": encoded(photo("RGBA"), "WEBP", lossless=True),
     "gif": encoded(photo("P"), "GIF"),
     "bmp": encoded(photo(), "BMP"),
+    "tiff": encoded(photo(), "TIFF"),
+    "tiff lzw": encoded(photo(), "TIFF", compression="tiff_lzw"),
+    "tiff cmyk": encoded(photo("CMYK"), "TIFF"),
+    "tiff one bit": encoded(photo("1"), "TIFF", compression="group4"),
+    "tiff with alpha": encoded(photo("RGBA"), "TIFF"),
+    "avif": encoded(photo(), "AVIF"),
 }
 
 
@@ -81,7 +89,7 @@ def test_every_kind_of_image_becomes_rgb(kind, path):
         np.testing.assert_array_equal(image, np.asarray(picture.convert("RGBA").convert("RGB")))
 
 
-@pytest.mark.parametrize("kind", ["png", "png with alpha", "webp", "webp with alpha", "bmp"])
+@pytest.mark.parametrize("kind", ["png", "png with alpha", "webp", "webp with alpha", "bmp", "tiff"])
 def test_lossless_images_keep_their_pixels_and_lose_only_alpha(kind):
     np.testing.assert_array_equal(read(GOOD[kind], "fast"), PHOTO)
 
@@ -105,14 +113,70 @@ def test_16_bit_grey_is_scaled_not_clipped(path):
 @pytest.mark.parametrize("path", PATHS)
 def test_of_an_animation_the_first_frame_counts(path):
     frames = [Image.new("RGB", (5, 4), colour) for colour in ((255, 0, 0), (0, 255, 0))]
-    for kind, options in (("GIF", {}), ("WEBP", {"lossless": True})):
-        data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], duration=10, **options)
+    timed = {"duration": 10}
+    for kind, options in (("GIF", timed), ("WEBP", timed | {"lossless": True}), ("TIFF", {})):
+        data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
         np.testing.assert_array_equal(read(data, path), np.full((4, 5, 3), (255, 0, 0)))
+
+
+def deep_tiff(values, **tags):
+    """A TIFF of 16-bit grey with tags of one's own (TIFF 6.0, part 1)."""
+    numbers = {"bits": 258, "photometric": 262}
+    return encoded(Image.fromarray(values), "TIFF", tiffinfo={numbers[tag]: value for tag, value in tags.items()})
+
+
+def test_deep_grey_of_a_tiff_is_read_as_it_declares():
+    levels = np.array([[0, 255, 256, 32768, 65535]], np.uint16)
+    found = {name: read(deep_tiff(levels, **tags), "fast")[0, :, 0] for name, tags in
+             {"plain": {}, "white is zero": {"photometric": 0}}.items()}  # fmt: skip
+    np.testing.assert_array_equal(found["plain"], [0, 0, 1, 128, 255])
+    np.testing.assert_array_equal(found["white is zero"], [255, 255, 254, 127, 0])
+
+
+def test_twelve_bits_of_a_tiff_are_the_upper_eight():
+    """Two values of 12 bits lie in three bytes."""
+    data = deep_tiff(np.array([[0x0AB, 0xCDE, 0xF00, 0x0F0]], np.uint16))
+    packed = bytes([0x0A, 0xBC, 0xDE, 0xF0, 0x00, 0xF0])
+    start = struct.unpack_from("<I", data, data.index(struct.pack("<HHI", 273, 4, 1)) + 8)[0]
+    twelve = bytearray(data[:start] + packed + data[start + 8 :])
+    twelve[twelve.index(struct.pack("<HHIH", 258, 3, 1, 16)) + 8] = 12
+    counts = twelve.index(struct.pack("<HHII", 279, 4, 1, 8)) + 8
+    twelve[counts : counts + 4] = struct.pack("<I", 6)
+    np.testing.assert_array_equal(read(bytes(twelve), "fast")[0, :, 0], [0x0A, 0xCD, 0xF0, 0x0F])
+
+
+@pytest.mark.parametrize("values", [np.float32([[0.0, 1.0]]), np.int32([[0, 1 << 20]])])
+def test_numbers_that_do_not_say_what_is_white_are_refused(values):
+    with pytest.raises(BadImage, match="nothing says what is white; save it with 8 or 16 bits"):
+        read(encoded(Image.fromarray(values), "TIFF"), "fast")
+
+
+@pytest.mark.parametrize("exif_rotation", [False, True])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_orientation_of_a_tiff_is_part_of_its_format(orientation, exif_rotation):
+    data = encoded(photo(), "TIFF", tiffinfo={ORIENTATION: orientation})
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(encoded(photo(), "PNG", exif=exif(orientation)))))
+    np.testing.assert_array_equal(read(data, "fast", exif_rotation=exif_rotation), np.asarray(upright))
+
+
+HEIC = (Path(__file__).parents[1] / "fixtures" / "photo.heic").read_bytes()  # written by pillow-heif 1.4, quality 80
+
+
+def test_a_heic_photo():
+    coarse = Image.fromarray(np.random.default_rng(0).integers(0, 256, (3, 4, 3), np.uint8))
+    photo = np.asarray(coarse.resize((60, 44), Image.Resampling.BICUBIC)).astype(int)
+    assert abs(read(HEIC, "fast").astype(int) - photo).mean() < 4
+
+
+def test_without_its_extra_a_heic_photo_names_it(monkeypatch):
+    monkeypatch.setattr(formats, "heic_is_read", lambda: False)
+    with pytest.raises(BadImage, match=r"a HEIC photo: convert to JPEG or PNG, or install the extra heic: .*pip"):
+        read(HEIC, "fast")
 
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF"])
 def test_exif_rotation_is_applied_on_request(kind, orientation, path):
     data = encoded(photo(), kind, exif=exif(orientation))
     with Image.open(io.BytesIO(data)) as picture:
@@ -157,7 +221,7 @@ def test_a_jpeg_start_without_a_jpeg(path):
 
 
 @pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("kind", ["jpeg", "jpeg progressive 4:2:0", "png", "webp", "gif", "bmp"])
+@pytest.mark.parametrize("kind", ["jpeg", "jpeg progressive 4:2:0", "png", "webp", "gif", "bmp", "tiff", "avif"])
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.6])
 def test_truncated_files(kind, share, path):
     data = GOOD[kind][: int(share * len(GOOD[kind]))]
@@ -172,7 +236,7 @@ def test_formats_that_can_run_other_programs_are_not_opened(path):
 
 
 @pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "gif", "bmp"])
+@pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "gif", "bmp", "tiff", "avif"])
 def test_too_many_pixels_are_refused_with_the_size_and_the_limit(kind, path):
     with pytest.raises(BadImage, match=rf"{WIDTH} x {HEIGHT} = {WIDTH * HEIGHT} .* over config.data.max_pixels = 1000"):
         read(GOOD[kind], path, max_pixels=1000)
@@ -211,11 +275,12 @@ def told_of(data, path):
 
 
 @pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF"])
 @pytest.mark.parametrize("action", ["error", "ignore", "default"])
 def test_what_python_does_with_warnings_changes_no_photo(kind, action, path):
     """Tests make errors of warnings, as PYTHONWARNINGS=error does."""
-    data = encoded(photo(), kind, exif=CUT_OFF_EXIF)
+    with warnings.catch_warnings(action="ignore"):  # Pillow's writer of AVIF reads it too
+        data = encoded(photo(), kind, exif=CUT_OFF_EXIF)
     with warnings.catch_warnings(record=True) as printed:
         warnings.simplefilter(action)
         image, remarks = told_of(data, path)

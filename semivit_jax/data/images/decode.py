@@ -1,8 +1,8 @@
 """Decode image bytes to a uint8 RGB array; raise BadImage for all that cannot be shown.
 
-JPEG, PNG, WebP, GIF (first frame) and BMP are read. Pillow decides what is a readable image; on the `fast`
-path simplejpeg decodes the ordinary JPEG files (both sit on libjpeg-turbo and give the same pixels) and
-whatever it declines goes to Pillow, so that both paths accept the same files.
+The formats are those of `formats.py`; of several frames or pages the first counts. Pillow decides what is a readable
+image; on the `fast` path simplejpeg decodes the ordinary JPEG files (both sit on libjpeg-turbo and give the same
+pixels) and whatever it declines goes to Pillow, so that both paths accept the same files.
 """
 
 import contextlib
@@ -15,15 +15,16 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import simplejpeg
-from PIL import Image
+from PIL import Image, TiffImagePlugin, TiffTags
 
+from semivit_jax.data.images import formats
 from semivit_jax.data.images.types import ImagePath
 
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 _JPEG_START = b"\xff\xd8\xff"
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _ORIENTATION_TAG = 0x0112  # EXIF 2.3, section 4.6.4
 _TWELVE_BITS = 1 << 12
+_WHITE_IS_ZERO = 0  # TIFF 6.0, section 3, PhotometricInterpretation
 
 Tell = Callable[[str], None]
 """Takes what is odd about an image that is read all the same."""
@@ -54,7 +55,8 @@ def decode(data: bytes, *, path: ImagePath, exif_rotation: bool, max_pixels: int
     """Decodes one image file.
 
     Grey, palette and CMYK images become RGB, alpha is dropped (the colour below it stays), 16-bit grey
-    keeps its high byte as 16-bit colour does.
+    keeps its high byte as 16-bit colour does, and 12-bit grey the upper eight of its bits. A TIFF and a HEIC are
+    turned as their format itself says, whatever `exif_rotation` is.
 
     Args:
       data: the whole file.
@@ -97,7 +99,7 @@ def _decode_with_pillow(data: bytes, *, exif_rotation: bool, max_pixels: int, te
     # struct.error, IndexError, ...). All of it means the same thing: this file is no usable image.
     try:
         with _warnings_told(tell):
-            opened = Image.open(io.BytesIO(data), formats=_FORMATS)
+            opened = Image.open(io.BytesIO(data), formats=_formats(data))
         with opened as image:
             _check_size(width=image.width, height=image.height, max_pixels=max_pixels)
             return from_pillow(image, exif_rotation=exif_rotation, tell=tell)
@@ -105,7 +107,8 @@ def _decode_with_pillow(data: bytes, *, exif_rotation: bool, max_pixels: int, te
         raise
     except Image.UnidentifiedImageError as error:
         raise BadImage(
-            f"not an image of a known format ({', '.join(_FORMATS)}): {len(data)} bytes, starting with {data[:8]!r}"
+            f"not an image of a known format ({', '.join(formats.PILLOW)}): {len(data)} bytes, starting with "
+            f"{data[: formats.HEAD_BYTES]!r}"
         ) from error
     except Image.DecompressionBombError as error:
         raise _over_pillows_limit(max_pixels) from error
@@ -116,8 +119,24 @@ def _decode_with_pillow(data: bytes, *, exif_rotation: bool, max_pixels: int, te
         raise BadImage(f"damaged image: {type(error).__name__}: {error}") from error
 
 
+def _formats(data: bytes) -> tuple[str, ...]:
+    """What Pillow shall take these bytes for."""
+    if not formats.may_be_heic(data):
+        return formats.PILLOW
+    if formats.heic_is_read():
+        import pi_heif  # not needed where nobody has such photos
+
+        pi_heif.register_heif_opener()
+        return (*formats.PILLOW, "HEIF")
+    if formats.is_surely_heic(data):
+        raise BadImage(f"a HEIC photo: {formats.how_to_read_heic()}")
+    return formats.PILLOW
+
+
 def from_pillow(image: Image.Image, *, exif_rotation: bool, tell: Tell = _nobody) -> np.ndarray:
     """Pixels of an opened image as `decode` gives them, uint8 [height, width, 3]."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        _read_tags(image, tell)
     pixels = np.asarray(_to_rgb(image, tell))
     return _upright(pixels, _orientation(image, tell) if exif_rotation else 1)
 
@@ -125,6 +144,15 @@ def from_pillow(image: Image.Image, *, exif_rotation: bool, tell: Tell = _nobody
 def _orientation(image: Image.Image, tell: Tell) -> int:
     with _warnings_told(tell):
         return image.getexif().get(_ORIENTATION_TAG, 1)
+
+
+def _read_tags(image: TiffImagePlugin.TiffImageFile, tell: Tell) -> None:
+    """Reads all that a TIFF says of itself, which loading does too, but warns of into the user's face."""
+    with _warnings_told(tell):
+        tags = image.getexif()
+        for group in TiffTags.TAGS_V2_GROUPS:
+            if group in tags:
+                tags.get_ifd(group)
 
 
 _warnings_lock = threading.Lock()  # what catches warnings does so for all threads
@@ -175,17 +203,31 @@ def _over_pillows_limit(max_pixels: int) -> BadImage:
 
 
 def _to_rgb(image: Image.Image, tell: Tell) -> Image.Image:
-    if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion would clip at 255
-        values = np.asarray(image).astype(np.int64)
-        if 0 < values.max() < _TWELVE_BITS:
-            tell(
-                f"grey in 16 bits with no value above {values.max()}, as cameras with 12 bits write it: nearly black; "
-                "multiply the values by 16"
-            )
-        image = Image.fromarray((np.clip(values, 0, 65535) >> 8).astype(np.uint8))
+    if image.mode.startswith(("I", "F")):  # Pillow's own conversion would clip at 255
+        image = Image.fromarray(_grey(image, tell))
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # converted to RGB at once, Pillow warns about the lost transparency
     return image.convert("RGB")
+
+
+def _grey(image: Image.Image, tell: Tell) -> np.ndarray:
+    """Grey of more than eight bits as eight of them, uint8 [height, width]."""
+    values, bits, white_is_zero = np.asarray(image).astype(np.int64), 16, False
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        if image.mode in ("I", "F"):
+            raise BadImage(
+                "grey as signed, 32-bit or fractional numbers, of which nothing says what is white; save it with 8 or "
+                "16 bits, from 0 for black"
+            )
+        bits = image.tag_v2[TiffImagePlugin.BITSPERSAMPLE][0]
+        white_is_zero = image.tag_v2.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == _WHITE_IS_ZERO
+    if bits == 16 and not white_is_zero and 0 < values.max() < _TWELVE_BITS:
+        tell(
+            f"grey in 16 bits with no value above {values.max()}, as cameras with 12 bits write it: nearly black; "
+            "multiply the values by 16"
+        )
+    grey = (np.clip(values, 0, (1 << bits) - 1) >> (bits - 8)).astype(np.uint8)
+    return 255 - grey if white_is_zero else grey
 
 
 def _jpeg_orientation(data: bytes, tell: Tell) -> int:

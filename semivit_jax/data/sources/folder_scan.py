@@ -19,16 +19,15 @@ from pathlib import Path
 import numpy as np
 
 from semivit_jax import console
+from semivit_jax.data.images import formats
 from semivit_jax.data.sources import kept
 from semivit_jax.data.sources.errors import DatasetError
-from semivit_jax.data.sources.folder_walk import ENDINGS, UNREAD, Tree, chunks, walk
+from semivit_jax.data.sources.folder_walk import Tree, chunks, walk
 from semivit_jax.data.sources.listing import NameTable
 from semivit_jax.data.sources.overlap import overlapped
 from semivit_jax.words import counted
 
-_STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"RIFF")
-_HEAD_BYTES = 12  # up to the word WEBP of a RIFF file
-_FORMAT = 1  # of what is kept; raised when its meaning changes
+_FORMAT = 2  # of what is kept; raised when its meaning changes
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +40,7 @@ class Scan:
     sizes: np.ndarray  # int64 [names], bytes
     directories: Sequence[str]  # all directories, the folder itself as ''
     problems: Sequence[str]  # one line per file, folder or link that was left out, and why
-    unread: int  # files with the endings UNREAD
+    unread: int  # photos that an extra would read
     ignored: int  # files with other endings
     passed_over: Sequence[str]  # hidden files and folders, and those of programs
     fingerprint: str  # of names, sizes and times of all image files
@@ -67,7 +66,7 @@ def scan(root: Path, *, cache_dir: Path) -> Scan:
         kept.keep(saved, {"doubtful": np.array(sorted(complaints), np.int64)}, fingerprint=_state(tree))
     found = _usable(tree, complaints)
     if not len(found.names):
-        endings = f"no images in {str(root)!r} (endings {', '.join(ENDINGS)})"
+        endings = f"no images in {str(root)!r} (endings {', '.join(formats.endings())})"
         raise DatasetError("\n".join([endings, *not_looked_at(root, found), *found.problems[:10]]))
     return found
 
@@ -77,8 +76,8 @@ def not_looked_at(root: Path, found: Scan) -> list[str]:
     lines = []
     if found.unread:
         these = counted(found.unread, "file")
-        kinds = ", ".join(UNREAD)
-        lines.append(f"{these} in {str(root)!r} not read ({kinds}): convert to JPEG or PNG, or they take no part")
+        kinds = ", ".join(formats.unread_endings())
+        lines.append(f"{these} in {str(root)!r} not read ({kinds}) and take no part; {formats.how_to_read_heic()}")
     if found.passed_over:
         these = counted(len(found.passed_over), "hidden file or folder", "hidden files and folders")
         first = f"{found.passed_over[0]!r} first; rename what is to take part"
@@ -141,11 +140,11 @@ def _complaint(root: Path, name: str) -> str:
         if not stat.S_ISREG(os.stat(path).st_mode):
             return f"{name!r} is not a regular file"
         with open(path, "rb", buffering=0) as file:
-            head = file.read(_HEAD_BYTES)
+            head = file.read(formats.HEAD_BYTES)
     except OSError as error:
         return f"{name!r} cannot be read: {error.strerror}"
     if not head:
         return f"{name!r} is empty"
-    if not head.startswith(_STARTS) or (head.startswith(b"RIFF") and not head.endswith(b"WEBP")):
+    if not formats.is_known(head):
         return f"{name!r} is not an image of a known format; it begins with {head!r}"
     return ""

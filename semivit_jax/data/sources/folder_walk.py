@@ -10,11 +10,10 @@ from typing import TypeVar
 
 import numpy as np
 
+from semivit_jax.data.images import formats
 from semivit_jax.data.sources.listing import NameTable
 from semivit_jax.data.sources.overlap import overlapped
 
-ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp")
-UNREAD = (".heic", ".heif", ".tif", ".tiff", ".avif")  # photos that no decoder here reads
 # Folders that programs put beside photos, in small letters: copies of them, and what was thrown away.
 OF_PROGRAMS = frozenset(
     (
@@ -37,12 +36,12 @@ _GONE = (-1, -1)  # size and time of a file that does not tell them
 class Tree:
     """What lies below a folder; all paths are relative to it, with `/`."""
 
-    files: NameTable  # with an ending of ENDINGS, sorted
+    files: NameTable  # with an ending of a photo that is read, sorted
     sizes: np.ndarray  # int64 [files], bytes, -1 where not known
     times: np.ndarray  # int64 [files], when the content was last changed, nanoseconds, -1 where not known
     directories: NameTable  # all of them, the folder itself as ''
     problems: tuple[str, ...]  # one line per folder or link that was left out, and why
-    unread: int  # files with the endings UNREAD
+    unread: int  # photos that an extra would read
     ignored: int  # files with other endings
     passed_over: tuple[str, ...]  # hidden files and folders, and folders of programs
 
@@ -69,13 +68,14 @@ def walk(root: Path) -> Tree:
     Links are followed after all real folders, so that an image has the name of the place where it lies wherever it
     lies below the root. Hidden files and folders are left out: tools keep thumbnails and locks there.
     """
-    found, endings = _Found(), Counter()
+    found, met = _Found(), Counter()
+    endings, unread_endings = formats.endings(), formats.unread_endings()
     files: list[bytes] = []  # as the system has them: encoded once, for sorting, asking and keeping
     for directory, names in _folders(root, found):
         small = [(name.lower(), name) for name in names]
-        images = [name for low, name in small if low.endswith(ENDINGS)]
-        unread = sum(low.endswith(UNREAD) for low, _ in small)
-        endings.update(unread=unread, ignored=len(names) - len(images) - unread)
+        images = [name for low, name in small if low.endswith(endings)]
+        unread = sum(low.endswith(unread_endings) for low, _ in small)
+        met.update(unread=unread, ignored=len(names) - len(images) - unread)
         if images:
             prefix = os.fsencode(_join(directory, ""))
             files += [prefix + name for name in os.fsencode("\0".join(images)).split(b"\0")]
@@ -88,8 +88,8 @@ def walk(root: Path) -> Tree:
         times=sizes_and_times[:, 1].copy(),
         directories=NameTable.pack(found.directories),
         problems=tuple(found.problems),
-        unread=endings["unread"],
-        ignored=endings["ignored"],
+        unread=met["unread"],
+        ignored=met["ignored"],
         passed_over=tuple(found.passed_over),
     )
 

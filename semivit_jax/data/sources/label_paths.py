@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from semivit_jax.data.sources.folder_walk import UNREAD
+from semivit_jax.data.images import formats
 from semivit_jax.data.sources.label_table import Row
 from semivit_jax.words import counted
 
@@ -145,8 +145,8 @@ class Images:
         given = miss.row.path
         if miss.outside:
             return f"{given!r} is outside the folder {str(self.root)!r}"
-        if given.lower().endswith(UNREAD):
-            return f"{given!r} is of a format that is not read; convert it to JPEG or PNG"
+        if given.lower().endswith(formats.unread_endings()):
+            return f"{given!r} is of a format that is not read; {formats.how_to_read_heic()}"
         return f"there is no image {given!r} in {str(self.root)!r}"
 
 
