@@ -34,8 +34,11 @@ help:
 install:
 	@$(PYTHON) requirements/install.py --venv=$(VENV) $(named) $(call given,ACCELERATOR,--accelerator) $(call given,EXTRAS,--extras)
 
+# What a step frees stays in the process; else glibc asks the kernel for it again at every step (docs/performance.md).
+KEEP_FREED = MALLOC_ARENA_MAX=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=1000000000
+
 demo: install
-	$(BIN)/semivit train --config=configs/digits.py --workdir=runs/digits
+	$(KEEP_FREED) $(BIN)/semivit train --config=configs/digits.py --workdir=runs/digits
 
 test: install
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup

@@ -64,7 +64,7 @@ def get_config(text: str = "") -> ConfigDict:
                 prefetch_batches=2,
             ),
             model=dict(
-                variant="vit_digits",
+                variant="vit_digits4",
                 pool="mean",
                 posemb="learned",
                 head_init_std=2e-5,
@@ -73,7 +73,7 @@ def get_config(text: str = "") -> ConfigDict:
                 dtype="float32",
                 attention="xla",
                 remat="none",
-                unroll=1,
+                unroll=4,
                 tune="all",
                 lora_rank=8,
                 lora_alpha=16.0,
@@ -81,13 +81,13 @@ def get_config(text: str = "") -> ConfigDict:
             ),
             mae=dict(
                 adamw,
-                epochs=240.0,
+                epochs=30.0,
                 batch_size=64,
                 base_lr=8e-3,
                 min_lr=0.0,
-                warmup_epochs=24.0,
+                warmup_epochs=3.0,
                 betas=(0.9, 0.95),
-                mask_ratio=0.5,  # of 16 patches; 0.75 leaves too little of a digit
+                mask_ratio=0.5,  # of 4 patches; 0.75 leaves too little of a digit
                 norm_pix_loss=True,
                 decoder_width=32,
                 decoder_depth=1,
@@ -105,9 +105,9 @@ def get_config(text: str = "") -> ConfigDict:
             ),
             semi=dict(
                 supervised,
-                epochs=117.0,
+                epochs=100.0,
                 base_lr=3e-2,
-                warmup_epochs=11.7,
+                warmup_epochs=10.0,
                 layer_decay=0.9,
                 ema_decay=0.99,
                 unlabeled_ratio=5,

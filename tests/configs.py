@@ -1,4 +1,4 @@
-"""Small configs for tests: the digits recipe with its stages pinned, so that tuning it moves no test."""
+"""Small configs for tests: the digits recipe with its model and stages pinned, so that tuning it moves no test."""
 
 from types import SimpleNamespace
 
@@ -16,6 +16,7 @@ SUPERVISED = ADAMW | {
     "erase_prob": 0.0, "head_lr_scale": 1.0,
 }  # fmt: skip
 PINNED = {
+    "model": {"variant": "vit_digits", "unroll": 1},
     "mae": ADAMW | {
         "epochs": 200.0, "batch_size": 256, "base_lr": 1e-3, "min_lr": 0.0, "warmup_epochs": 10.0,
         "betas": (0.9, 0.95), "mask_ratio": 0.75, "norm_pix_loss": True, "decoder_width": 32,
@@ -32,7 +33,7 @@ PINNED = {
 def raw_config(**changes):
     """A complete ConfigDict with changes like **{"semi.teacher": "student"}; unknown keys are errors."""
     raw = digits.get_config()
-    pinned = {f"{stage}.{key}": value for stage, section in PINNED.items() for key, value in section.items()}
+    pinned = {f"{section}.{key}": value for section, keys in PINNED.items() for key, value in keys.items()}
     raw.update_from_flattened_dict(pinned | changes)
     return raw
 

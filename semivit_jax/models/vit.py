@@ -68,7 +68,8 @@ VIT_SIZES = {
     **_dinov2("dinov2_b14", 768, 12, 12, 3072),
     **_dinov2("dinov2_l14", 1024, 24, 16, 4096),
     **_dinov2("dinov2_g14", 1536, 40, 24, 4096, mlp="swiglu"),
-    "vit_digits": ViTSize(2, 64, 4, 4, 256),  # 8 x 8 images, the demo
+    "vit_digits": ViTSize(2, 64, 4, 4, 256),  # 8 x 8 images
+    "vit_digits4": ViTSize(4, 64, 4, 4, 256),  # the demo: 4 patches instead of 16
     "vit_s4": ViTSize(4, 384, 12, 6, 1536),  # 32 x 32 images
     "vit_test": ViTSize(8, 48, 3, 3, 192),  # the tiny model of tests/parity
     "vit_test2": ViTSize(8, 48, 2, 3, 192),  # two blocks: the MAE of tests/parity, and stage tests

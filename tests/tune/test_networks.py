@@ -1,5 +1,7 @@
 """How a model parts, and what networks of two parts compute."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,8 +9,10 @@ import pytest
 
 from semivit_jax.config import ConfigError
 from semivit_jax.models import families, tuning
+from semivit_jax.models.families import FAMILIES
 from semivit_jax.models.parting import Parts
 from semivit_jax.models.spec import PLAIN
+from semivit_jax.models.vit import ViTSize
 from semivit_jax.preflight import flops
 from semivit_jax.stages import mae
 from tests.compiled import quick_jit
@@ -106,6 +110,27 @@ def test_the_gradient_of_loras_second_factor():
         expected = 5.0 / 3 * np.swapaxes(a, 1, 2) @ kernels[f"blocks/attn/{matrix}/kernel"]
         small.assert_close(found[f"blocks/attn/{matrix}/lora_b"], expected, rtol=1e-10)
         assert not found[f"blocks/attn/{matrix}/lora_a"].any(), "the second factor is zero"
+
+
+@pytest.mark.parametrize("tune", tuned.TUNES)
+@pytest.mark.parametrize("mlp", ["gelu", "swiglu"])
+@pytest.mark.parametrize("family", ["vit", "dinov3"])
+def test_dinos_compute_in_two_parts_what_they_do_in_one(family, mlp, tune):
+    """With registers and LayerScale; SwiGLU's matrices have names of their own."""
+    size = ViTSize(8, 48, 3, 3, 96, mlp=mlp, layer_scale=True, registers=2)
+    posemb = FAMILIES[family].legal["posemb"][0]
+    spec = dataclasses.replace(spec_of("vit_test"), family=family, size=size, posemb=posemb)
+    config = tuned.config_of("finetune", tune, **{"model.lora_matrices": "attention_mlp"})
+    network, plain = tuning.network(config.model, spec, PLAIN, 0.0), families.network(spec, PLAIN, 0.0)
+    params = tuned.scattered(jax.eval_shape(plain.init, KEY), 1)
+    parts = Parts(*network.parting.split(params, KEY))
+    if tune == "lora":
+        added = {path for path in tuned.flat(parts.trained) if path.endswith("lora_a")}
+        assert len(added) == 4  # qkv, proj, fc1, fc2
+    parts = parts._replace(trained=tuned.scattered(parts.trained, 2))
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(2, 32, 32, 3)), jnp.float32)
+    expected = quick_jit(plain.logits)(network.parting.whole(*parts), images, None)
+    small.assert_close(quick_jit(network.logits)(parts, images, None), expected, rtol=2e-4)
 
 
 def test_convnext_trains_its_head_or_lora_in_its_mlps():

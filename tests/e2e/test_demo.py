@@ -1,0 +1,34 @@
+"""The demo as the README shows it, one seed of it, within brackets; minutes, so it is slow."""
+
+import json
+
+import pytest
+
+from configs import digits
+from semivit_jax import files
+from semivit_jax.recipes import check
+from semivit_jax.training import run
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def summary(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo")
+    run.train(check.check(digits.get_config()), files.path(str(folder / "run")))
+    return json.loads((folder / "run" / "summary.json").read_text())
+
+
+def test_the_teacher_is_as_good_as_the_readme_says(summary):
+    assert 0.93 <= summary["stages"]["semi"]["ema_acc1"] <= 0.98
+
+
+def test_the_third_stage_gains_much(summary):
+    gained = summary["stages"]["semi"]["ema_acc1"] - summary["stages"]["finetune"]["acc1"]
+    assert 0.06 <= gained <= 0.25
+
+
+def test_pseudo_labels_are_many_and_right(summary):
+    found = summary["stages"]["semi"]
+    assert found["mask_rate"] >= 0.9
+    assert found["pseudo_label_acc"] >= 0.93
