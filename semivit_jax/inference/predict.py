@@ -5,15 +5,15 @@ import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import BinaryIO, NamedTuple, TypeGuard
+from typing import NamedTuple
 
 import jax
 import numpy as np
 from PIL import Image
 
 from semivit_jax import files
-from semivit_jax.data.images.decode import BadImage, TooLarge, decode, from_pillow
-from semivit_jax.data.images.remarks import remark_on
+from semivit_jax.data.images.decode import BadImage
+from semivit_jax.inference.any_image import AnyImage, is_open, view_or_reason
 from semivit_jax.inference.trained import Trained, check_classes, load_trained
 from semivit_jax.models import families
 from semivit_jax.models.spec import PLAIN
@@ -21,10 +21,6 @@ from semivit_jax.weights.preprocessing import normalise
 from semivit_jax.words import counted
 
 TOP = 5
-_LIMIT = "the limit that the weights were trained with (Pillow's own for imports)"
-
-AnyImage = str | os.PathLike | bytes | BinaryIO | Image.Image | np.ndarray
-"""A path, a file's content, an open file, a Pillow image, or uint8 pixels [height, width, 3] (red, green, blue)."""
 
 
 class Guess(NamedTuple):
@@ -112,7 +108,7 @@ class Predictor:
         images, pending = iter(images), None
         with ThreadPoolExecutor() as threads:
             while chunk := list(itertools.islice(images, self._batch_size)):
-                views = list(threads.map(self._view_or_reason, chunk))
+                views = list(threads.map(lambda image: view_or_reason(image, self.view), chunk))
                 # The device works on this batch while the next one is decoded.
                 started = self._start(views)
                 if pending is not None:
@@ -120,32 +116,6 @@ class Predictor:
                 pending = views, started
             if pending is not None:
                 yield from self._finish(*pending)
-
-    def _view_or_reason(self, image: AnyImage) -> np.ndarray | BadImage:
-        try:
-            return self.view(self._pixels(image))
-        except TooLarge as error:
-            return BadImage(f"{error.what} {error.max_pixels} pixels, {_LIMIT}; make the image smaller")
-        except BadImage as error:
-            return error
-        except OSError as error:
-            return BadImage(f"cannot be read: {error}")
-
-    def _pixels(self, image: AnyImage) -> np.ndarray:
-        if isinstance(image, Image.Image):
-            return from_pillow(image, exif_rotation=self.view.preprocessing.exif_rotation)
-        if isinstance(image, np.ndarray):
-            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
-                raise BadImage(f"an array of {image.dtype} {image.shape}; expected uint8 [height, width, 3]")
-            return image
-        view = self.view
-        return decode(
-            _content(image),
-            path="pillow",
-            exif_rotation=view.preprocessing.exif_rotation,
-            max_pixels=view.max_pixels,
-            tell=lambda remark: remark_on(_name(image), remark),
-        )
 
     def _start(self, views: list[np.ndarray | BadImage]) -> jax.Array:
         """Probabilities of a batch, padded to the compiled size; returns before they are there."""
@@ -189,31 +159,4 @@ def load(
 def _as_several(images: AnyImage | Sequence[AnyImage]) -> Iterable[AnyImage]:
     if isinstance(images, np.ndarray):
         return images if images.ndim == 4 else [images]
-    return [images] if isinstance(images, str | bytes | os.PathLike | Image.Image) or _is_open(images) else images
-
-
-def _is_open(image: object) -> TypeGuard[BinaryIO]:
-    """Whether it is an open file, whose lines are no images."""
-    return hasattr(image, "read")
-
-
-def _name(image: str | os.PathLike | bytes | BinaryIO) -> str:
-    """What to call an image in a remark on it."""
-    if isinstance(image, str | os.PathLike):
-        return os.fspath(image)
-    return "an image given as bytes" if isinstance(image, bytes) else str(getattr(image, "name", "an open file"))
-
-
-def _content(image: str | os.PathLike | bytes | BinaryIO) -> bytes:
-    """The bytes of a path, or of an open file from where it stands.
-
-    Raises:
-      TypeError: neither, or a file that was opened as text.
-    """
-    data = image.read() if _is_open(image) else image
-    if _is_open(image) and not isinstance(data, bytes):
-        raise TypeError(f"{image!r} gives {type(data).__name__}: open it in binary mode ('rb')")
-    if not isinstance(data, bytes | str | os.PathLike):
-        kinds = "a path, bytes, an open file, a Pillow image or an array"
-        raise TypeError(f"an image is {kinds}; got {type(image).__name__}")
-    return data if isinstance(data, bytes) else files.path(data).read_bytes()
+    return [images] if isinstance(images, str | bytes | os.PathLike | Image.Image) or is_open(images) else images

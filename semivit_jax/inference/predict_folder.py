@@ -12,9 +12,7 @@ from semivit_jax.data.sources.errors import DatasetError
 from semivit_jax.data.sources.folder_scan import not_looked_at, scan
 from semivit_jax.data.sources.kept import cache_dir
 from semivit_jax.inference.predict import TOP, Predictor
-from semivit_jax.words import counted
-
-_MOST_LINES = 20  # of skipped images in the output; the rest is counted
+from semivit_jax.words import counted, shortened
 
 
 def predict_folder(predictor: Predictor, images: Path, out: files.AnyPath) -> list[str]:
@@ -45,7 +43,7 @@ def predict_folder(predictor: Predictor, images: Path, out: files.AnyPath) -> li
     with files.writing(out) as file:
         skipped += _write(file, predictor, images, found.names)
         if len(skipped) - len(found.problems) == len(found.names):
-            raise DatasetError("\n".join([f"no image in {str(images)!r} can be read:", *_cut(skipped)]))
+            raise DatasetError("\n".join([f"no image in {str(images)!r} can be read:", *shortened(skipped)]))
     return skipped
 
 
@@ -70,7 +68,7 @@ def tell(skipped: Sequence[str], out: files.AnyPath, source: str) -> None:
     """Says what was written and what was left out."""
     if skipped:
         console.say(f"skipped {counted(len(skipped), 'file')}:")
-        for line in _cut(skipped):
+        for line in shortened(skipped):
             console.say(f"  {line}")
     console.say(f"wrote {out}, with {source}")
 
@@ -78,8 +76,3 @@ def tell(skipped: Sequence[str], out: files.AnyPath, source: str) -> None:
 def _columns(num_ranks: int) -> list[str]:
     rest = (name for rank in range(2, num_ranks + 1) for name in (f"label_{rank}", f"confidence_{rank}"))
     return ["path", "label", "confidence", *rest]
-
-
-def _cut(lines: Sequence[str]) -> list[str]:
-    rest = len(lines) - _MOST_LINES
-    return [*lines[:_MOST_LINES], *([f"... and {rest} more"] if rest > 0 else [])]

@@ -1,0 +1,87 @@
+"""Choose which images to label first: `semivit select`."""
+
+import argparse
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from semivit_jax import console, files
+from semivit_jax.cli.exits import usage_error
+from semivit_jax.cli.guarded import guarded
+from semivit_jax.cli.paths import output_file, place
+from semivit_jax.data.sources import folder_labels
+from semivit_jax.data.sources.errors import DatasetError
+from semivit_jax.inference import embedding, selecting
+from semivit_jax.inference.embedding import Embedding
+from semivit_jax.words import counted
+
+
+def select(argv: Sequence[str]) -> int:
+    """Writes a table of the images that are worth a label, the first one first."""
+    parser = argparse.ArgumentParser(
+        prog="semivit select", description="Choose which images to label first.", allow_abbrev=False
+    )
+    parser.add_argument("--embedding", required=True, type=place, metavar="DIR", help="of `semivit embed`")
+    parser.add_argument("--count", required=True, type=int, help="how many images")
+    parser.add_argument("--by", choices=tuple(selecting.METHODS), default="typiclust")
+    parser.add_argument("--out", required=True, type=output_file, metavar="CSV", help="path,label with empty labels")
+    parser.add_argument("--labels", type=place, metavar="CSV", help="labels that there are; their images are covered")
+    parser.add_argument("--folders", choices=selecting.FOLDERS, default="", help="a share for each folder at the top")
+    parser.add_argument("--alike", type=float, default=0.99, help="cosine similarity of images that are the same")
+    parser.add_argument("--seed", type=int, default=0)
+    flags = parser.parse_args(argv)
+    for wrong, text in (
+        (flags.count < 1, f"--count is {flags.count}; at least 1"),
+        (not 0 < flags.alike <= 2, f"--alike is {flags.alike}; above 0, and above 1 nothing counts as the same"),
+        (flags.seed < 0, f"--seed is {flags.seed}; at least 0"),
+    ):
+        if wrong:
+            return usage_error("select", ValueError(text))
+
+    def action() -> None:
+        selecting.check(flags.by)
+        found = embedding.read(flags.embedding)
+        labels = _labels(found, flags.labels)
+        with console.working(f"choosing by {flags.by}"):
+            chosen, told = selecting.select(
+                flags.by,
+                found.features,
+                labels,
+                found.names,
+                count=flags.count,
+                folders=flags.folders,
+                alike=flags.alike,
+                seed=flags.seed,
+            )
+        for line in told:
+            console.say(line)
+        _write(flags.out, [found.names[int(place)] for place in chosen])
+        console.say(f"wrote {flags.out}: {counted(len(chosen), 'image')} of {found.about['images']} to label")
+
+    return guarded(action, also=(ValueError, ImportError))
+
+
+def _labels(found: Embedding, table: Path | None) -> np.ndarray:
+    """Labels of the images of an embedding, int32 [n], -1 where the table has none.
+
+    Raises:
+      DatasetError: the table is wrong, or names images without features.
+    """
+    if table is None:
+        return np.full(len(found), -1, np.int32)
+    labeled = folder_labels.from_csv(table, root=Path(found.about["images"]), names=found.names, left_out=())
+    if labeled.errors:
+        raise DatasetError("\n".join(labeled.errors))
+    return labeled.labels
+
+
+def _write(out: files.Path, names: Sequence[str]) -> None:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["path", "label"])
+    writer.writerows([name, ""] for name in names)
+    with files.writing(out) as opened:
+        opened.write(text.getvalue().encode(errors="surrogateescape"))

@@ -1,0 +1,200 @@
+"""Choose which images to label first, by their features: the table METHODS, and what holds for all of them."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+from semivit_jax.hosts import extras
+from semivit_jax.words import counted
+
+MOST = 20_000  # images that are compared each with each; of more, so many are drawn at random first
+FOLDERS = ("", "even", "size")  # shares of folders: no shares, the same number of each, or in proportion to its images
+
+Method = Callable[[np.ndarray, np.ndarray, int, int], np.ndarray]
+"""(features of unit length [n, width], labels float64 [n] with NaN where not known, how many, seed) -> places [m]."""
+
+
+def random(features: np.ndarray, labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Draws images without looking at them."""
+    return np.random.default_rng(seed).permutation(np.flatnonzero(np.isnan(labels)))[:count]
+
+
+def kmeans(features: np.ndarray, labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Takes the image nearest to each centre of k-means, of clusters without a label, large ones first."""
+    from sklearn.cluster import KMeans  # seconds that random choice does without
+
+    known = ~np.isnan(labels)
+    model = KMeans(min(count + int(known.sum()), len(features)), n_init=1, random_state=seed).fit(features)
+    distance = np.linalg.norm(features - model.cluster_centers_[model.labels_], axis=1)
+    taken = set(model.labels_[known].tolist())
+    sizes = np.bincount(model.labels_, minlength=model.n_clusters)
+    free = [cluster for cluster in np.argsort(-sizes, kind="stable").tolist() if cluster not in taken]
+    members = (np.flatnonzero(model.labels_ == cluster) for cluster in free)
+    return np.array([found[distance[found].argmin()] for found in members][:count], np.int64)
+
+
+def _of_activeml(name: str, **options: Any) -> Method:
+    """A query strategy of scikit-activeml that needs features and the labels there are."""
+
+    def method(features: np.ndarray, labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+        strategy = getattr(_activeml("pool"), name)(random_state=seed, **options)
+        return np.asarray(strategy.query(features, labels, batch_size=count))
+
+    return method
+
+
+def drop_query(features: np.ndarray, labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """DropQuery (Gupte et al. 2024): where a linear probe on part of the features doubts, spread out by k-means.
+
+    Raises:
+      ValueError: the labels that there are have fewer than two classes.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    if len(classes := np.unique(labels[~np.isnan(labels)])) < 2:
+        raise ValueError("dropquery asks a probe, which needs labeled images of at least two classes: give --labels")
+    probe = _activeml("classifier").SklearnClassifier(LogisticRegression(max_iter=5000), classes=classes)
+    strategy = _activeml("pool").DropQuery(random_state=seed)
+    return np.asarray(strategy.query(features, labels, clf=probe, batch_size=count))
+
+
+METHODS: dict[str, Method] = {
+    "random": random,
+    "kmeans": kmeans,
+    "typiclust": _of_activeml("TypiClust"),  # Hacohen et al. 2022
+    "maxherding": _of_activeml("MaxHerding"),  # Bae et al. 2024
+    "coreset": _of_activeml("CoreSet"),  # Sener and Savarese 2018
+    "probcover": _of_activeml("ProbCover"),  # Yehuda et al. 2022
+    "dropquery": drop_query,
+}
+
+
+def select(
+    method: str,
+    features: np.ndarray,
+    labels: np.ndarray,
+    names: Sequence[str],
+    *,
+    count: int,
+    folders: str,
+    alike: float,
+    seed: int,
+) -> tuple[np.ndarray, list[str]]:
+    """Chooses images without a label, none of them nearly the same as another or as one that has a label.
+
+    Args:
+      method: a row of METHODS.
+      features: float [n, width].
+      labels: int [n], -1 where not known.
+      names: of the images, relative paths.
+      count: how many.
+      folders: one of FOLDERS: how many each folder at the top gives.
+      alike: cosine similarity from which two images count as the same.
+      seed: of all that is drawn.
+
+    Returns:
+      Places in the order of choice, and lines for people.
+
+    Raises:
+      ValueError: nothing is left to choose, or the method lacks something.
+    """
+    features = _unit_length(features)
+    told: list[str] = []
+    groups = _groups(names, folders)
+    free = {name: int((labels[places] < 0).sum()) for name, places in groups.items()}
+    if not sum(free.values()):
+        raise ValueError("every image has a label already")
+    chosen: list[int] = []
+    for name, wanted in _shares(count, free, even=folders == "even").items():
+        places = groups[name]
+        found = _choose(
+            METHODS[method], features, labels, places[labels[places] < 0], chosen, wanted, alike, seed, told
+        )
+        if len(found) < wanted:
+            here = f" in {name!r}" if folders else ""
+            told.append(f"{counted(len(found), 'image')} of {wanted}{here}: the others are nearly the same as these")
+        chosen += found
+    return np.array(chosen, np.int64), told
+
+
+def _choose(
+    method: Method,
+    features: np.ndarray,
+    labels: np.ndarray,
+    left: np.ndarray,
+    before: Sequence[int],
+    wanted: int,
+    alike: float,
+    seed: int,
+    told: list[str],
+) -> list[int]:
+    """Chooses among those that are left; asks again, without what is nearly the same, until enough are found."""
+    if len(left) > MOST:
+        told.append(f"{len(left):,} images are many to compare each with each: {MOST:,} drawn at random take part")
+        left = np.sort(np.random.default_rng(seed).permutation(left)[:MOST])
+    labeled, chosen = np.flatnonzero(labels >= 0), np.array(before, np.int64)
+    while (missing := wanted - len(chosen) + len(before)) > 0:
+        left = left[~_are_alike(features, left, np.concatenate([labeled, chosen]), alike)]
+        if not len(left):
+            break
+        # What is chosen already counts as labeled, with a class of its own: its surroundings are covered.
+        seen = np.concatenate([left, labeled, chosen])
+        values = [np.full(len(left), np.nan), labels[labeled], np.full(len(chosen), labels.max() + 1.0)]
+        with warnings.catch_warnings():
+            # Fewer distinct images than clusters: those that are missing are asked for again.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            found = method(features[seen], np.concatenate(values), min(missing, len(left)), seed).tolist()
+        if not found:
+            break
+        for place in found:
+            if not _are_alike(features, seen[[place]], chosen, alike)[0]:
+                chosen = np.append(chosen, seen[place])
+    return chosen[len(before) :].tolist()
+
+
+def _are_alike(features: np.ndarray, places: np.ndarray, others: np.ndarray, alike: float) -> np.ndarray:
+    """Whether each image is nearly the same as one of the others, bool [places]."""
+    if not len(others):
+        return np.zeros(len(places), bool)
+    return (features[places] @ features[others].T).max(axis=1) >= alike
+
+
+def _groups(names: Sequence[str], folders: str) -> dict[str, np.ndarray]:
+    """Folder at the top -> places of its images; all of them under '' where folders have no shares."""
+    if not folders:
+        return {"": np.arange(len(names))}
+    tops = np.array([name.partition("/")[0] if "/" in name else "" for name in names])
+    return {str(top): np.flatnonzero(tops == top) for top in np.unique(tops)}
+
+
+def _shares(count: int, free: dict[str, int], *, even: bool) -> dict[str, int]:
+    """How many of `count` each group gives: the same, or in proportion to what is free; largest remainders first."""
+    weights = np.array([1.0 if even else number for number in free.values()]) * (np.array(list(free.values())) > 0)
+    exact = min(count, sum(free.values())) * weights / weights.sum()
+    shares = np.floor(exact).astype(int)
+    for place in np.argsort(-(exact - shares), kind="stable")[: round(exact.sum()) - shares.sum()]:
+        shares[place] += 1
+    return {name: min(int(share), free[name]) for name, share in zip(free, shares, strict=True)}
+
+
+def _unit_length(features: np.ndarray) -> np.ndarray:
+    features = np.asarray(features, np.float32)
+    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+
+
+def check(method: str) -> None:
+    """Raises ImportError where what a method needs is not installed."""
+    if method not in ("random", "kmeans"):
+        _activeml("pool")
+
+
+def _activeml(module: str) -> Any:
+    import importlib
+
+    try:
+        return importlib.import_module(f"skactiveml.{module}")
+    except ImportError as error:
+        raise ImportError(f"this method needs scikit-activeml: {extras.install_line('select')}") from error
