@@ -1,6 +1,7 @@
 """Compute the features of many images into an embedding, a part at a time, each kept until all are there."""
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -96,8 +97,8 @@ def _begin(out: Path, about: dict) -> Path | None:
     parts = out / "parts"
     for file in (out / embedding.ABOUT, parts / _BEGUN):
         if file.is_file():
-            theirs = files.read_json(files.Path(file))
-            other = [key for key, value in about.items() if theirs.get(key) != value]
+            theirs, ours = files.read_json(files.Path(file)), json.loads(json.dumps(about))
+            other = [key for key, value in ours.items() if theirs.get(key) != value]
             if other:
                 raise FileExistsError(f"{out} holds features of other {' and '.join(other)}; give another --out")
             return None if file.name == embedding.ABOUT else parts

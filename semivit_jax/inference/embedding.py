@@ -71,7 +71,8 @@ def write_npz(file: Path, names: Sequence[str], parts: Parts, *, width: int, dty
 
 def read_npz(file: Path) -> tuple[Sequence[str], np.ndarray]:
     """Names and features of `write_npz`."""
-    with np.load(file, allow_pickle=False) as arrays:
+    # Opened here, since numpy leaves a file open that is no archive.
+    with open(file, "rb") as opened, np.load(opened, allow_pickle=False) as arrays:
         return arrays["names"].tolist(), arrays["features"]
 
 

@@ -31,7 +31,7 @@ def kmeans(features: np.ndarray, labels: np.ndarray, count: int, seed: int) -> n
     distance = np.linalg.norm(features - model.cluster_centers_[model.labels_], axis=1)
     taken = set(model.labels_[known].tolist())
     sizes = np.bincount(model.labels_, minlength=model.n_clusters)
-    free = [cluster for cluster in np.argsort(-sizes, kind="stable").tolist() if cluster not in taken]
+    free = [cluster for cluster in np.argsort(-sizes, kind="stable").tolist() if cluster not in taken and sizes[cluster]]
     members = (np.flatnonzero(model.labels_ == cluster) for cluster in free)
     return np.array([found[distance[found].argmin()] for found in members][:count], np.int64)
 
@@ -57,7 +57,8 @@ def drop_query(features: np.ndarray, labels: np.ndarray, count: int, seed: int) 
     if len(classes := np.unique(labels[~np.isnan(labels)])) < 2:
         raise ValueError("dropquery asks a probe, which needs labeled images of at least two classes: give --labels")
     probe = _activeml("classifier").SklearnClassifier(LogisticRegression(max_iter=5000), classes=classes)
-    strategy = _activeml("pool").DropQuery(random_state=seed)
+    # Its k-means would draw anew each time.
+    strategy = _activeml("pool").DropQuery(random_state=seed, cluster_algo_dict={"random_state": seed})
     return np.asarray(strategy.query(features, labels, clf=probe, batch_size=count))
 
 

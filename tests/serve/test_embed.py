@@ -118,6 +118,7 @@ def test_a_list_names_some_of_them(finished, photos, tmp_path):
     assert list(embedding.read(tmp_path / "emb").names) == ["ant/05.png", "bee/00.png"]
 
 
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # how ml_collections reads a config
 def test_a_split_of_a_data_set(finished, tmp_path):
     code = main(["semivit", "embed", f"--workdir={finished[0]}", "--config=digits", "--split=test",
                  f"--out={tmp_path / 'emb'}"])  # fmt: skip
