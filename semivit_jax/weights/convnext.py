@@ -106,7 +106,7 @@ def recognise(tensors: Tensors, configs: Configs) -> Source | None:
         pool="mean",
         size={},
         image_size=None,
-        beside=beside_hugging_face(configs) if kind else beside_timm(configs),
+        beside=beside_hugging_face(configs, activation="gelu") if kind else beside_timm(configs),
     )
 
 

@@ -95,15 +95,16 @@ def beside_timm(configs: Configs) -> Beside:
     return Beside(LAYER_NORM_EPS, said.preprocessing, said.assumed, _names(labels, "label_names"), said.notes)
 
 
-def beside_hugging_face(configs: Configs) -> Beside:
+def beside_hugging_face(configs: Configs, *, activation: str) -> Beside:
     """What Hugging Face's config.json and the preprocessor beside it say.
 
     Raises:
-      ValueError: another activation than the exact GELU.
+      ValueError: another activation than the model's ("gelu" is the exact one).
     """
     config, preprocessor = configs["config.json"], configs.get("preprocessor_config.json")
-    if config["hidden_act"] != "gelu":
-        raise ValueError(f"hidden_act {config['hidden_act']!r}: the models here use the exact 'gelu'")
+    if config["hidden_act"] != activation:
+        exact = "the exact " if activation == "gelu" else ""
+        raise ValueError(f"hidden_act {config['hidden_act']!r}: the models here use {exact}{activation!r}")
     eps = get(config, "layer_norm_eps", is_number, "a number", None)
     if eps is None or eps <= 0:
         raise ValueError(f"layer_norm_eps {config['layer_norm_eps']!r}: must be a number above 0")

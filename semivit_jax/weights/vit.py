@@ -84,7 +84,7 @@ def _timm_heads(config: Mapping) -> dict[str, int]:
 
 
 def _hugging_face_source(tensors: Tensors, configs: Configs) -> Source:
-    kind, config, beside = model_type(configs), configs["config.json"], beside_hugging_face(configs)
+    kind, config, beside = model_type(configs), configs["config.json"], beside_hugging_face(configs, activation="gelu")
     for prefix in ("vit.", "dinov2.", "dinov2_with_registers."):
         tensors = tensors.without_prefix(prefix)
     tensors = tensors.renamed(lambda name: name.replace(".weights_in.", ".fc1.").replace(".weights_out.", ".fc2."))

@@ -32,7 +32,7 @@ def _rows(block: str, gammas: str, fc1: tuple[str, ...], fc2: str) -> Table:
         table[f"blocks/ls{number}/gamma"] = f"{block}.{gammas.format(number)}"
     for ours, theirs in (("kernel", "weight"), ("bias", "bias")):
         names = tuple(f"{block}.mlp.{layer}.{theirs}" for layer in fc1)
-        table[f"blocks/mlp/fc1/{ours}"] = names if len(names) > 1 else names[0]
+        table[f"blocks/mlp/fc1/{ours}"] = names if len(fc1) > 1 else names[0]
     return table | dense_rows("blocks/mlp/fc2", f"{block}.mlp.{fc2}") | norm_rows("norm", "norm")
 
 
@@ -98,10 +98,6 @@ def _hugging_face_source(tensors: Tensors, configs: Configs) -> Source:
         if config.get(key, value) != value:
             raise ValueError(f"{key} {config[key]!r}: the DINOv3 here computes with {value!r}")
     gated = bool(config["use_gated_mlp"])
-    activation = "silu" if gated else "gelu"
-    if config["hidden_act"] != activation:
-        raise ValueError(f"hidden_act {config['hidden_act']!r}: the models here use {activation!r}")
-    plain = {**configs, "config.json": type(config)({**config, "hidden_act": "gelu"})}  # which has been checked
     return Source(
         kind=f"Hugging Face {MODEL_TYPE}",
         family="dinov3",
@@ -112,7 +108,7 @@ def _hugging_face_source(tensors: Tensors, configs: Configs) -> Source:
         pool="cls",
         size={"num_heads": config["num_attention_heads"]},
         image_size=None,
-        beside=beside_hugging_face(plain),
+        beside=beside_hugging_face(configs, activation="silu" if gated else "gelu"),
     )
 
 
