@@ -173,7 +173,8 @@ def make_update(config: Config, plan: Plan, *, backend: str):
 
 def make_rule(section: SemiConfig, plan: Plan) -> PseudoLabelRule:
     """The rule that config.semi names."""
-    return written.rule_of(section.pseudo_label_rule, section.confidence_threshold, section.rule, _known(plan))
+    make = written.maker(section.pseudo_label_rule)
+    return written.forgetting(make(section.confidence_threshold, section.rule, _known(plan)))
 
 
 def _known(plan: Plan) -> Known:

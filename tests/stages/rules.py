@@ -44,7 +44,8 @@ def keys_of(**changes):
 
 
 def made(text, known=None, *, threshold=THRESHOLD, **changes):
-    return written.rule_of(text, threshold, keys_of(**changes), known or known_of([1, 1, 1]))
+    rule = written.maker(text)(threshold, keys_of(**changes), known or known_of([1, 1, 1]))
+    return written.forgetting(rule)
 
 
 def evidence_of(logits, *, labeled=None, image_id=None):

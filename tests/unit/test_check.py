@@ -13,7 +13,7 @@ from semivit_jax.config import HOST, ConfigError
 from semivit_jax.models.convnext import CONVNEXT_SIZES
 from semivit_jax.models.vit import VIT_SIZES
 from semivit_jax.ops import optim
-from semivit_jax.recipes import check, keys
+from semivit_jax.recipes import check, keys, stored
 from semivit_jax.stages import STAGES, pseudo_mixup
 from semivit_jax.stages.rules import RULES
 from tests.configs import raw_config, small_config
@@ -238,6 +238,18 @@ def test_a_new_row_is_legal_at_once(monkeypatch):
     monkeypatch.setitem(RULES, "mine", RULES["fixed"])
     for text in ("mine", "aligned(mine)"):
         assert small_config(**{"semi.pseudo_label_rule": text}).stage("semi").pseudo_label_rule == text
+
+
+def test_a_config_from_before_the_rules_had_numbers_goes_on():
+    config = small_config()
+    raw = json.loads(json.dumps(config_lib.to_dict(config)))
+    del raw["semi"]["rule"]
+    assert keys.identity(stored.check_stored(raw)) == keys.identity(config)  # the numbers of the recipes
+
+
+def test_thresholds_of_class_mean_need_room():
+    told = refused(**{"semi.rule.lowest": 0.9, "semi.rule.highest": 0.5})
+    assert told == "config.semi.rule.lowest is 0.9, above highest 0.5"
 
 
 def test_a_config_survives_its_file():

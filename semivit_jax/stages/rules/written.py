@@ -1,15 +1,17 @@
 """Read a rule as configs write it, 'aligned(free)', and make it."""
 
 import difflib
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
 from semivit_jax.config import ConfigError
-from semivit_jax.stages.pseudo_label import Evidence, Known, PseudoLabelRule, PseudoLabels, PyTree, RuleConfig
+from semivit_jax.stages.pseudo_label import Evidence, Known, PseudoLabelRule, PseudoLabels, PyTree, RuleConfig, Wrapper
 from semivit_jax.stages.rules import RULES, WRAPPERS
 from semivit_jax.words import counted
 
+Make = Callable[[float, RuleConfig, Known], PseudoLabelRule]
 KEY = "config.semi.pseudo_label_rule"
 
 
@@ -57,21 +59,27 @@ def needs_of(text: str, keys: RuleConfig) -> frozenset[str]:
     return RULES[rule].needs.union(*(WRAPPERS[name].needs(keys) for name in wrappers))
 
 
-def rule_of(text: str, threshold: float, keys: RuleConfig, known: Known) -> PseudoLabelRule:
-    """The rule of that text; one that remembers something forgets updates in which the teacher has no number."""
+def maker(text: str) -> Make:
+    """What makes the rule of that text from (confidence_threshold, keys, known)."""
     *wrappers, name = names(text)
-    rule = RULES[name].make(threshold, keys, known)
+    make = RULES[name].make
     for wrapper in reversed(wrappers):
-        rule = WRAPPERS[wrapper].make(rule, keys, known)
-    return _forgetting(rule) if jax.tree.leaves(jax.eval_shape(rule.init)) else rule
+        make = _around(WRAPPERS[wrapper], make)
+    return make
 
 
-def _forgetting(rule: PseudoLabelRule) -> PseudoLabelRule:
+def _around(wrapper: Wrapper, inner: Make) -> Make:
+    return lambda threshold, keys, known: wrapper.make(inner(threshold, keys, known), keys, known)
+
+
+def forgetting(rule: PseudoLabelRule) -> PseudoLabelRule:
     """`rule`, whose state stays as it was where a logit is not finite, and which gives such an image no weight.
 
     One such image would stay in running means for ever, and no image be kept again, although its own loss is masked
-    and the update goes through.
+    and the update goes through. A rule that remembers nothing is given back as it is.
     """
+    if not jax.tree.leaves(jax.eval_shape(rule.init)):
+        return rule
 
     def assign(state: PyTree, evidence: Evidence) -> tuple[PyTree, PseudoLabels]:
         sound = jnp.isfinite(evidence.logits).all(axis=-1)
