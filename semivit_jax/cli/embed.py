@@ -9,7 +9,7 @@ from semivit_jax import console, files
 from semivit_jax.cli.exits import USAGE_ERRORS, usage_error
 from semivit_jax.cli.flags import Given, read_config, read_flags, source_parser
 from semivit_jax.cli.guarded import WEIGHTS_ERRORS, guarded
-from semivit_jax.cli.paths import output_folder_on_a_disk, place
+from semivit_jax.cli.paths import output_folder, place
 from semivit_jax.config import Config
 from semivit_jax.data import label_lists
 from semivit_jax.data.opening import open_split_of
@@ -28,9 +28,7 @@ def embed(argv: Sequence[str]) -> int:
     parser.add_argument("--images", type=place, metavar="FOLDER", help="all images below it")
     parser.add_argument("--list", type=place, metavar="FILE", help="only these of them: a name in each line")
     parser.add_argument("--split", default="", help="of the data set of --config; default: what it trains on")
-    parser.add_argument(
-        "--out", required=True, type=output_folder_on_a_disk, metavar="DIR", help="new, or to go on with"
-    )
+    parser.add_argument("--out", required=True, type=output_folder, metavar="DIR", help="new, or to go on with")
     parser.add_argument("--format", choices=tuple(WRITERS), default="npz")
     parser.add_argument("--dtype", choices=DTYPES, default="float32")
     parser.add_argument("--batch_size", type=int, default=64, help="images per forward pass, over all devices")
@@ -48,9 +46,7 @@ def embed(argv: Sequence[str]) -> int:
         images = of_folder(asked.images, asked.list) if config is None else of_config(config, asked.split)
         with console.working("reading the weights"):
             trained = load_trained(files.path(asked.workdir), kept=asked.weights, tree=asked.use, stage=asked.stage)
-        embed_images(
-            trained, images, Path(asked.out), kind=asked.format, dtype=asked.dtype, batch_size=asked.batch_size
-        )
+        embed_images(trained, images, asked.out, kind=asked.format, dtype=asked.dtype, batch_size=asked.batch_size)
 
     return guarded(action, also=WEIGHTS_ERRORS)
 

@@ -24,7 +24,7 @@ def select(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="semivit select", description="Choose which images to label first.", allow_abbrev=False
     )
-    parser.add_argument("--embedding", required=True, type=place, metavar="DIR", help="of `semivit embed`")
+    parser.add_argument("--embedding", required=True, metavar="DIR", help="of `semivit embed`")
     parser.add_argument("--count", required=True, type=int, help="how many images")
     parser.add_argument("--by", choices=tuple(selecting.METHODS), default="typiclust")
     parser.add_argument("--out", required=True, type=output_file, metavar="CSV", help="path,label with empty labels")
@@ -43,7 +43,7 @@ def select(argv: Sequence[str]) -> int:
 
     def action() -> None:
         selecting.check(flags.by)
-        found = embedding.read(flags.embedding)
+        found = embedding.read(files.path(flags.embedding))
         labels = _labels(found, flags.labels)
         with console.working(f"choosing by {flags.by}"):
             chosen, told = selecting.select(

@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -14,6 +13,7 @@ import numpy as np
 from semivit_jax import console, files
 from semivit_jax.data.images.decode import BadImage
 from semivit_jax.data.sources.errors import DatasetError
+from semivit_jax.files import Path
 from semivit_jax.inference import embedding
 from semivit_jax.inference.any_image import AnyImage, view_or_reason
 from semivit_jax.inference.features import network, spread
@@ -97,7 +97,7 @@ def _begin(out: Path, about: dict) -> Path | None:
     parts = out / "parts"
     for file in (out / embedding.ABOUT, parts / _BEGUN):
         if file.is_file():
-            theirs, ours = files.read_json(files.Path(file)), json.loads(json.dumps(about))
+            theirs, ours = files.read_json(file), json.loads(json.dumps(about))
             other = [key for key, value in ours.items() if theirs.get(key) != value]
             if other:
                 raise FileExistsError(f"{out} holds features of other {' and '.join(other)}; give another --out")
@@ -183,7 +183,7 @@ def _finish(images: Images, parts: Path, out: Path, about: dict, *, kind: str) -
     starts = range(0, len(images.names), PART)
     names, unread, width = [], list(images.problems), 0
     for start in starts:
-        with np.load(_file(parts, start), allow_pickle=False) as part:
+        with _file(parts, start).open("rb") as opened, np.load(opened, allow_pickle=False) as part:
             bad = dict(zip(part["bad"].tolist(), part["reasons"].tolist(), strict=True))
             width = max(width, part["features"].shape[1])
         these = range(start, min(start + PART, len(images.names)))
@@ -194,16 +194,17 @@ def _finish(images: Images, parts: Path, out: Path, about: dict, *, kind: str) -
 
     def features() -> Iterator[np.ndarray]:
         for start in starts:
-            with np.load(_file(parts, start), allow_pickle=False) as part:
+            with _file(parts, start).open("rb") as opened, np.load(opened, allow_pickle=False) as part:
                 yield part["features"]
 
     file = f"features.{kind}"
     embedding.WRITERS[kind](out / file, names, features(), width=width, dtype=about["dtype"])
     if unread:
-        (out / UNREAD).write_text("".join(f"{line}\n" for line in unread), errors="surrogateescape")
+        with files.writing(out / UNREAD) as opened:
+            opened.write("".join(f"{line}\n" for line in unread).encode(errors="surrogateescape"))
     told = {"format": kind, "file": file, "num_images": len(names), "width": width, "unread": len(unread)}
     files.write_json(out / embedding.ABOUT, about | told)
-    files.remove(files.Path(parts))
+    files.remove(parts)
     if unread:
         console.say(f"{counted(len(unread), 'file')} without features, all of them in {out / UNREAD}:")
         for line in shortened(unread):

@@ -3,11 +3,11 @@
 import dataclasses
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from semivit_jax import files
+from semivit_jax.files import Path
 
 DTYPES = ("float32", "float16")
 ABOUT = "embedding.json"
@@ -43,7 +43,7 @@ def read(folder: Path) -> Embedding:
     """
     if not (folder / ABOUT).is_file():
         raise EmbeddingError(f"{folder} holds no finished embedding; make one: semivit embed --out={folder}")
-    about = files.read_json(files.Path(folder / ABOUT))
+    about = files.read_json(folder / ABOUT)
     try:
         names, features = READERS[about["format"]](folder / about["file"])
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
@@ -72,7 +72,7 @@ def write_npz(file: Path, names: Sequence[str], parts: Parts, *, width: int, dty
 def read_npz(file: Path) -> tuple[Sequence[str], np.ndarray]:
     """Names and features of `write_npz`."""
     # Opened here, since numpy leaves a file open that is no archive.
-    with open(file, "rb") as opened, np.load(opened, allow_pickle=False) as arrays:
+    with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
         return arrays["names"].tolist(), arrays["features"]
 
 
@@ -103,7 +103,8 @@ def read_parquet(file: Path) -> tuple[Sequence[str], np.ndarray]:
     """Names and features of `write_parquet`."""
     from pyarrow import parquet
 
-    table = parquet.read_table(file)
+    with file.open("rb") as opened:
+        table = parquet.read_table(opened)
     column = table["features"].combine_chunks()
     return table["name"].to_pylist(), column.values.to_numpy(zero_copy_only=False).reshape(len(table), -1)
 

@@ -31,7 +31,8 @@ def kmeans(features: np.ndarray, labels: np.ndarray, count: int, seed: int) -> n
     distance = np.linalg.norm(features - model.cluster_centers_[model.labels_], axis=1)
     taken = set(model.labels_[known].tolist())
     sizes = np.bincount(model.labels_, minlength=model.n_clusters)
-    free = [cluster for cluster in np.argsort(-sizes, kind="stable").tolist() if cluster not in taken and sizes[cluster]]
+    largest_first = np.argsort(-sizes, kind="stable").tolist()
+    free = [cluster for cluster in largest_first if sizes[cluster] and cluster not in taken]
     members = (np.flatnonzero(model.labels_ == cluster) for cluster in free)
     return np.array([found[distance[found].argmin()] for found in members][:count], np.int64)
 

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from semivit_jax import files
 from semivit_jax.inference import embed, embedding
+from semivit_jax.inference.trained import load_trained
 from semivit_jax.main import main
 from tests.compiled import quick_jit
 from tests.models import network_of
@@ -43,7 +45,7 @@ def called(finished, photos, *more):
 def test_features_are_the_model_s(finished, photos, expected, tmp_path, monkeypatch, kind, dtype, rtol):
     monkeypatch.setattr(embed, "PART", 4)  # three parts
     assert called(finished, photos, f"--out={tmp_path / 'emb'}", f"--format={kind}", f"--dtype={dtype}") == 0
-    found = embedding.read(tmp_path / "emb")
+    found = embedding.read(files.Path(tmp_path / "emb"))
     assert list(found.names) == sorted(NAMES)
     assert found.features.dtype == dtype
     assert {path.name for path in (tmp_path / "emb").iterdir()} == {"embedding.json", f"features.{kind}"}
@@ -70,13 +72,13 @@ def test_what_was_computed_before_a_stop_is_kept(finished, photos, expected, tmp
         called(finished, photos, f"--out={out}")
     assert not (out / "embedding.json").exists()
     with pytest.raises(embedding.EmbeddingError, match="holds no finished embedding"):
-        embedding.read(out)
+        embedding.read(files.Path(out))
     read.clear()
     monkeypatch.setattr(embed, "view_or_reason", stopping_at(None))
     assert called(finished, photos, f"--out={out}") == 0
     assert sorted(read) == sorted(NAMES)[4:]
     np.testing.assert_allclose(
-        embedding.read(out).features, [expected[name] for name in sorted(NAMES)], rtol=1e-5, atol=1e-5
+        embedding.read(files.Path(out)).features, [expected[name] for name in sorted(NAMES)], rtol=1e-5, atol=1e-5
     )
 
 
@@ -84,7 +86,7 @@ def test_images_that_cannot_be_read_are_listed(finished, photos, tmp_path, capsy
     (photos / "ant" / "01.png").write_bytes((photos / "ant" / "01.png").read_bytes()[:60])
     (photos / "ant" / "03.png").write_bytes(b"no image")
     assert called(finished, photos, f"--out={tmp_path / 'emb'}") == 0
-    found = embedding.read(tmp_path / "emb")
+    found = embedding.read(files.Path(tmp_path / "emb"))
     assert list(found.names) == sorted(set(NAMES) - {"ant/01.png", "ant/03.png"})
     lines = (tmp_path / "emb" / "unread.txt").read_text().splitlines()
     assert [line.partition(" is not")[0].partition(":")[0] for line in lines] == ["'ant/03.png'", "'ant/01.png'"]
@@ -115,7 +117,7 @@ def test_a_finished_one_is_not_made_again_and_another_is_refused(finished, photo
 def test_a_list_names_some_of_them(finished, photos, tmp_path):
     (tmp_path / "some.txt").write_text("ant/05.png\nbee/00.png\n")
     assert called(finished, photos, f"--out={tmp_path / 'emb'}", f"--list={tmp_path / 'some.txt'}") == 0
-    assert list(embedding.read(tmp_path / "emb").names) == ["ant/05.png", "bee/00.png"]
+    assert list(embedding.read(files.Path(tmp_path / "emb")).names) == ["ant/05.png", "bee/00.png"]
 
 
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # how ml_collections reads a config
@@ -123,7 +125,7 @@ def test_a_split_of_a_data_set(finished, tmp_path):
     code = main(["semivit", "embed", f"--workdir={finished[0]}", "--config=digits", "--split=test",
                  f"--out={tmp_path / 'emb'}"])  # fmt: skip
     assert code == 0
-    found = embedding.read(tmp_path / "emb")
+    found = embedding.read(files.Path(tmp_path / "emb"))
     assert len(found) == 360
     assert found.about["images"] == "digits, split 'test'"
 
@@ -149,24 +151,21 @@ def test_a_damaged_one_is_refused(tmp_path, kind):
     embedding.WRITERS[kind](tmp_path / "f", ["a", "b", "c"], [features], width=2, dtype="float32")
     about = {"format": kind, "file": "f"}
     (tmp_path / "embedding.json").write_text(json.dumps(about))
-    assert len(embedding.read(tmp_path)) == 3
+    assert len(embedding.read(files.Path(tmp_path))) == 3
     (tmp_path / "f").write_bytes((tmp_path / "f").read_bytes()[:-40])
     with pytest.raises(embedding.EmbeddingError, match="is damaged, make it again"):
-        embedding.read(tmp_path)
+        embedding.read(files.Path(tmp_path))
 
 
 def test_names_of_any_bytes_survive_and_parquet_says_what_it_cannot_hold(tmp_path):
     names, features = ["a,\n\u00e9.png", b"\xff.png".decode(errors="surrogateescape")], np.zeros((2, 2), np.float32)
     embedding.write_npz(tmp_path / "f", names, [features], width=2, dtype="float32")
-    assert embedding.read_npz(tmp_path / "f")[0] == names
+    assert embedding.read_npz(files.Path(tmp_path / "f"))[0] == names
     with pytest.raises(embedding.EmbeddingError, match="is not UTF-8 and has no place in Parquet"):
         embedding.write_parquet(tmp_path / "g", names, [features], width=2, dtype="float32")
 
 
 def test_the_hash_of_weights_tells_one_from_another(finished):
-    from semivit_jax import files
-    from semivit_jax.inference.trained import load_trained
-
     folder = files.path(finished[0])
     both = [load_trained(folder, kept="latest", tree=tree, stage=None) for tree in ("params", "ema_params")]
     hashes = [embed.weights_hash(one) for one in (*both, both[0])]

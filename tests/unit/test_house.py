@@ -126,7 +126,7 @@ def test_hops_from_main_to_the_loss(followed):
 
 @FOLLOWED
 def test_files_that_an_image_passes(followed):
-    assert len(followed.image_files) <= 17, sorted(followed.image_files)
+    assert len(followed.image_files) <= 17, ", ".join(sorted(followed.image_files))
 
 
 @FOLLOWED

@@ -132,15 +132,6 @@ def _each_complaint(root: Path, names: Sequence[str]) -> Iterator[str]:
         yield from complaints
 
 
-def _is_known(head: bytes) -> bool:
-    """Whether the first bytes of a file are those of a photo."""
-    if head.startswith(b"RIFF"):
-        return head.endswith(b"WEBP")
-    if head[4:8] == b"ftyp":
-        return head[8:] in (*formats.AVIF_BRANDS, *formats.SHARED_BRANDS, *formats.HEIC_BRANDS)
-    return head.startswith(formats.STARTS)
-
-
 def _complaint(root: Path, name: str) -> str:
     """Why a file is not usable as an image, from its first bytes; '' if it looks like one."""
     path = os.path.join(root, name)  # `root / name` takes as long as opening the file
@@ -154,6 +145,12 @@ def _complaint(root: Path, name: str) -> str:
         return f"{name!r} cannot be read: {error.strerror}"
     if not head:
         return f"{name!r} is empty"
-    if not _is_known(head):
+    if head.startswith(b"RIFF"):
+        known = head.endswith(b"WEBP")
+    elif head[4:8] == b"ftyp":
+        known = head[8:] in (*formats.AVIF_BRANDS, *formats.SHARED_BRANDS, *formats.HEIC_BRANDS)
+    else:
+        known = head.startswith(formats.STARTS)
+    if not known:
         return f"{name!r} is not an image of a known format; it begins with {head!r}"
     return ""
