@@ -69,7 +69,7 @@ def told() -> str:
     """Whether the program compiled last was found, as the end of a sentence; "" where no cache was asked."""
     if not _heard.asked:
         return ""
-    place = jax.config.jax_compilation_cache_dir
+    place = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue] - set at run time
     if _heard.found:
         return f"; the step was compiled before, and came from {place}"
     return f"; the step was not in {place}" + (", and is now" if _heard.kept else "")
