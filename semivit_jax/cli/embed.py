@@ -80,7 +80,11 @@ def of_folder(folder: Path, listed: Path | None) -> Images:
     if listed is not None:
         names = [names[int(place)] for place in label_lists.read(listed, names)]
         fingerprint = f"{fingerprint} {label_lists.listing_id(names)}"
-    return Images(str(folder), names, lambda index: folder / names[index], fingerprint, found.problems)
+
+    def path_of(index: int) -> Path:
+        return folder / names[index]
+
+    return Images(str(folder), names, path_of, fingerprint, found.problems)
 
 
 def of_config(config: Config, split: str) -> Images:

@@ -72,7 +72,7 @@ def _needs(spec: ModelSpec, stride: int) -> tuple[str, ...]:
     cost = families.cost(spec)
     if cost is None:
         return f"{parameters / 1e6:.1f} M", "-", "-", state, "-"
-    kept = sum(DeviceStack(1, blocks, 2).saved("none") for blocks in cost.stacks)
+    kept = sum(DeviceStack(1, blocks, blocks.depth, 2).saved("none") for blocks in cost.stacks)
     return f"{parameters / 1e6:.1f} M", str(stride), str(cost.stacks[0].tokens), state, f"{kept / 2**20:.0f} MiB"
 
 

@@ -27,13 +27,14 @@ def kmeans(features: np.ndarray, labels: np.ndarray, count: int, seed: int) -> n
     from sklearn.cluster import KMeans  # seconds that random choice does without
 
     known = ~np.isnan(labels)
-    model = KMeans(min(count + int(known.sum()), len(features)), n_init=1, random_state=seed).fit(features)
-    distance = np.linalg.norm(features - model.cluster_centers_[model.labels_], axis=1)
-    taken = set(model.labels_[known].tolist())
-    sizes = np.bincount(model.labels_, minlength=model.n_clusters)
+    model = KMeans(min(count + int(known.sum()), len(features)), random_state=seed)
+    clusters = model.fit_predict(features)
+    distance = np.linalg.norm(features - model.cluster_centers_[clusters], axis=1)
+    taken = set(clusters[known].tolist())
+    sizes = np.bincount(clusters)
     largest_first = np.argsort(-sizes, kind="stable").tolist()
     free = [cluster for cluster in largest_first if sizes[cluster] and cluster not in taken]
-    members = (np.flatnonzero(model.labels_ == cluster) for cluster in free)
+    members = (np.flatnonzero(clusters == cluster) for cluster in free)
     return np.array([found[distance[found].argmin()] for found in members][:count], np.int64)
 
 
