@@ -125,9 +125,8 @@ def test_tensorboard_goes_with_its_own_key_too():
 
 
 @pytest.fixture
-def warnings(caplog, monkeypatch):
+def warnings(caplog):
     """Lines that were warned of."""
-    monkeypatch.setattr(logging.getLogger("semivit_jax"), "propagate", True)
     return lambda: [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
 
 
@@ -352,9 +351,8 @@ def test_wandb_asks_nobody_for_a_key(stage, monkeypatch, warnings):
 
 
 def test_wandb_tells_where_its_run_is_without_what_opens_it(stage, monkeypatch, caplog):
-    monkeypatch.setattr(logging.getLogger("semivit_jax"), "propagate", True)
     monkeypatch.setitem(sys.modules, "wandb", Wandb())
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, "semivit_jax"):
         train(stage, "jsonl", "wandb", steps=[])
     assert "semi: numbers at https://wandb.example/run" in [record.getMessage() for record in caplog.records]
 

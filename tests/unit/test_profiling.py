@@ -1,7 +1,6 @@
 """Traces of a few updates: begun and ended where they should, asked for through a file, and never a run's failure."""
 
 import json
-import logging
 import time
 
 import jax
@@ -118,7 +117,6 @@ def test_a_trace_that_fails_is_told_and_training_goes_on(where, stage, traced, m
     def fail(*_):
         raise RuntimeError("Only one profile may be run at a time.")
 
-    monkeypatch.setattr(logging.getLogger("semivit_jax"), "propagate", True)
     monkeypatch.setattr(jax.profiler, where, fail)
     train(Profiler(stage, log_of(profile_at=1, profile_steps=1), active=True), traced, steps=3)
     assert [told for told in traced if told not in ("begin", "end")] == [1, 2, 3]
