@@ -7,7 +7,7 @@ import numpy as np
 
 from semivit_jax.training.probes import MAX_ITERATIONS
 
-PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # C of scikit-learn: the larger, the freer
+PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # C of scikit-learn: the larger, the freer
 TEMPERATURES = np.geomspace(1 / 16, 16, 65)
 MOST_FOLDS = 5
 UNCHECKED_PENALTY = 1.0  # C where no class has two images, as `semivit eval --protocol=linear`
