@@ -43,8 +43,9 @@ def keep_younger_keys(raw: Any, overridden: Collection[str], folder: Path | None
     for key, marked in marks().items():
         section, _, name = key.rpartition(".")
         written, given = (_section(whole, section) for whole in (stored, raw))
-        younger = written is not None and name not in written and given is not None
-        if younger and RUNTIME not in marked and key not in overridden:
+        if written is None or given is None or name in written:
+            continue
+        if RUNTIME not in marked and key not in overridden:
             given[name] = before[key]
 
 

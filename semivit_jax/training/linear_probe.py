@@ -121,7 +121,7 @@ def _fits(inputs: np.ndarray, labels: np.ndarray, penalties: tuple[float, ...]) 
     model = LogisticRegression(max_iter=MAX_ITERATIONS, warm_start=True)
     for penalty in penalties:
         model.set_params(C=penalty).fit(inputs, labels)
-        weights, bias = model.coef_.T, model.intercept_
+        weights, bias = np.asarray(model.coef_).T, np.asarray(model.intercept_)
         if len(bias) == 1:  # of two classes there is the second one's logit alone, against 0
             weights, bias = np.concatenate([-weights, weights], axis=1) / 2, np.concatenate([-bias, bias]) / 2
         yield weights, bias
