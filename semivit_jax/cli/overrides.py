@@ -54,9 +54,9 @@ def keep_younger_keys(raw: Any, overridden: Collection[str], folder: Path | None
     for key, marked in marks().items():
         section, _, name = key.rpartition(".")
         written, given = (_section(whole, section) for whole in (stored, raw))
-        if written is None or given is None:
+        if written is None or given is None or name in written:
             continue
-        if name not in written and RUNTIME not in marked and key not in overridden:
+        if RUNTIME not in marked and key not in overridden:
             given[name] = before[key]
 
 
