@@ -4,10 +4,9 @@ import json
 
 import pytest
 
-from configs import digits
 from semivit_jax import files
-from semivit_jax.recipes import check
 from semivit_jax.training import run
+from tests.golden import recipes
 
 pytestmark = pytest.mark.slow
 
@@ -15,7 +14,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def summary(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
-    run.train(check.check(digits.get_config()), files.path(str(folder / "run")))
+    run.train(recipes.load("digits", ""), files.path(str(folder / "run")))
     return json.loads((folder / "run" / "summary.json").read_text())
 
 
