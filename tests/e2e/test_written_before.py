@@ -161,6 +161,9 @@ def test_answers_are_the_recorded_ones(written, tmp_path, name):
         assert_same(found, RECORD["answers"][name], tolerance=CLOSE)
 
 
+POOLS = {"vit": "cls", "convnext": "mean", "autoencoder": None, "own": "mean", "own_mae": None}
+
+
 @pytest.mark.parametrize(
     ("name", "source", "variant", "flags"),
     [
@@ -179,6 +182,8 @@ def test_the_same_source_is_imported_into_the_same_files(written, tmp_path, name
     for record in (found, wanted):  # absolute, of a run's checkpoint
         record["report"]["source"] = Path(record["report"]["source"]).name
     # Keys that came later: nothing was turned then, nothing is assumed of these, and one preprocessor squashes photos.
+    # An encoder trained by masking alone leaves the pool to the recipe.
+    assert found.pop("pool") == POOLS[name]
     assert found["preprocessing"].pop("exif_rotation") is False
     assert ["squashed" in note for note in found["report"].pop("notes")] == [True] * (name == "autoencoder")
     assert found == wanted
