@@ -107,10 +107,12 @@ class Row:
       needs: fields of the evidence to fill: 'teacher' for `logits`, 'image_id', and 'labeled' for `labeled_logits`
         and `labels`, which costs a weak view and a teacher's pass of the labeled images.
       make: (confidence_threshold, keys, known) -> the rule.
+      by_threshold: whether confidence_threshold decides what is kept.
     """
 
     needs: frozenset[str]
     make: Callable[[float, RuleConfig, Known], PseudoLabelRule]
+    by_threshold: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -293,6 +293,6 @@ SPEC = StageSpec(
         told="the teacher's accuracy",
         kept="pseudo labels",
         quantiles=("confidence_q10", "confidence_q50", "confidence_q90"),
-        key="confidence_threshold",
+        key=lambda section: "confidence_threshold" if written.is_by_threshold(section.pseudo_label_rule) else "",
     ),
 )

@@ -21,7 +21,7 @@ class Health:
       told: the latter in words.
       kept: what `step` is a share of, in words; '' where a share of none or all is nothing to speak of.
       quantiles: metrics that say what the share was decided by: its 10th, 50th and 90th percentile.
-      key: of the section, whose value decides the share: the lower, the more is kept.
+      key: section -> its key whose value decides the share: the lower, the more is kept; '' where none does.
     """
 
     step: str
@@ -29,7 +29,7 @@ class Health:
     told: str
     kept: str = ""
     quantiles: tuple[str, ...] = ()
-    key: str = ""
+    key: Callable[[Any], str] = lambda section: ""
 
 
 IMPORT = "import"  # beside the stages' names: weights that `semivit import` wrote

@@ -63,13 +63,14 @@ def told(stage: str, section: StageConfig, health: Health, means: Mapping[str, f
     share = means.get(health.step)
     if not health.kept or share is None or NOTHING < share < EVERYTHING:
         return ""
-    few, key = share <= NOTHING, f"config.{stage}.{health.key}"
-    now = f"now {getattr(section, health.key):g}"
+    few, key = share <= NOTHING, health.key(section)
+    if not few and not key:
+        return ""  # what weighs by degrees may keep everything
     quantiles = ", ".join(f"{means[name]:.2f}" for name in health.quantiles if name in means)
     decided = f", confidences {quantiles} at the 10th, 50th and 90th percentile" if quantiles else ""
     amount = "no" if not share else "hardly any" if few else "all"
-    if few:
-        advice = f"lower {key}, {now}, or start from weights that are surer"
-    else:
-        advice = f"wrong ones are not left out: raise {key}, {now}, if there are any"
+    advice = "start from weights that are surer"
+    if key:
+        at = f"config.{stage}.{key}, now {getattr(section, key):g}"
+        advice = f"lower {at}, or {advice}" if few else f"wrong ones are not left out: raise {at}, if there are any"
     return f"{amount} {health.kept} count ({health.step} {100 * share:.1f} %{decided}); {advice}"

@@ -47,6 +47,17 @@ def test_all_kept_is_told_with_the_other_direction(capsys):
     )
 
 
+def test_a_key_is_named_where_it_decides():
+    """FreeMatch finds its own threshold, and soft labels all count."""
+    health, quantiles = STAGES["semi"].health, dict.fromkeys(STAGES["semi"].health.quantiles, 0.2)
+    for rule, named in {"fixed": True, "aligned(flex)": True, "free": False, "tempered(soft)": False}.items():
+        section = small_config(**{"semi.pseudo_label_rule": rule}).stage("semi")
+        lines = [effect.told("semi", section, health, {"mask_rate": share, **quantiles}) for share in (0.0, 1.0)]
+        assert ["confidence_threshold" in line for line in lines] == [named, named]
+        assert lines[0].endswith("start from weights that are surer")
+        assert bool(lines[1]) == named
+
+
 @pytest.mark.parametrize("shares", [[0.0] * 5 + [0.01] * 15, [1.0] * 5 + [0.99] * 15, [0.0, 0.5] * 10])
 def test_some_kept_is_no_matter(shares, capsys):
     assert not said(shares, capsys)

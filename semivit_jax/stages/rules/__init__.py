@@ -18,12 +18,12 @@ from semivit_jax.stages.rules.tempered import tempered
 _TEACHER = frozenset({"teacher"})
 
 RULES: dict[str, Row] = {
-    "fixed": Row(_TEACHER, fixed),
+    "fixed": Row(_TEACHER, fixed, by_threshold=True),
     "free": Row(_TEACHER, free),
-    "flex": Row(_TEACHER | {"image_id"}, flex),
+    "flex": Row(_TEACHER | {"image_id"}, flex, by_threshold=True),
     "soft_gauss": Row(_TEACHER, soft_gauss),
     "class_mean": Row(_TEACHER, class_mean),
-    "relative": Row(_TEACHER | {"labeled"}, relative),
+    "relative": Row(_TEACHER | {"labeled"}, relative, by_threshold=True),
     "soft": Row(_TEACHER, soft),
 }
 

@@ -59,6 +59,11 @@ def needs_of(text: str, keys: RuleConfig) -> frozenset[str]:
     return RULES[rule].needs.union(*(WRAPPERS[name].needs(keys) for name in wrappers))
 
 
+def is_by_threshold(text: str) -> bool:
+    """Whether confidence_threshold decides what the rule of that text keeps."""
+    return RULES[names(text)[-1]].by_threshold
+
+
 def maker(text: str) -> Make:
     """What makes the rule of that text from (confidence_threshold, keys, known)."""
     *wrappers, name = names(text)
