@@ -14,7 +14,14 @@ from semivit_jax.recipes.planning import make_plan
 
 UNLABELED_RATIO = 5  # of every published recipe
 PUBLISHED_GROUP = {"vit_s16": 16, "vit_b16": 16, "vit_l16": 8, "vit_h14": 2, "vit_h16": 2}  # labeled images
-SMALL_IMAGES = {"vit_digits": 8, "vit_s4": 32, "vit_test": 32, "vit_test2": 32, "convnext_test": 32}  # side, pixels
+SMALL_IMAGES = {
+    "vit_digits": 8,
+    "vit_digits4": 8,
+    "vit_s4": 32,
+    "vit_test": 32,
+    "vit_test2": 32,
+    "convnext_test": 32,
+}  # side, pixels
 DECODER = {"decoder_width": 512, "decoder_depth": 8, "decoder_num_heads": 16}  # He et al. 2022, table 1
 TINY_DECODER = {"decoder_width": 32, "decoder_depth": 1, "decoder_num_heads": 2}
 

@@ -102,7 +102,7 @@ BREAKS = {
     ),
     # The stages
     "a confidence at the threshold is left out": Break(
-        "stages/rules/fixed.py", "(confidence >= ", "(confidence > ", PSEUDO_MIX
+        "stages/rules/fixed.py", "(confidence >= conf", "(confidence > conf", PSEUDO_MIX
     ),
     "the student labels where the average should": Break(
         "stages/semi.py",

@@ -60,7 +60,7 @@ BREAKS = {
         ("tests/unit/test_sharding.py",),
     ),
     "a restart skips a batch": Break(
-        "training/loop.py",
+        "training/setup.py",
         "position=position,",
         "position=position + bool(position),",
         ("tests/e2e/test_storage.py::test_a_run_goes_on_from_the_last_good_checkpoint[none]",),

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from semivit_jax.models.families import Network
+from semivit_jax.models.parting import WHOLE
 from semivit_jax.ops import metrics
 from semivit_jax.ops.losses import cross_entropy
 from semivit_jax.ops.mixup import GroupDraw, ProbDraw
@@ -122,7 +123,9 @@ def recorded_logits(data):
     names = {"labeled": "logits_x", "strong": "student_logits_u_s", "teacher": "teacher_logits_u_w"}
     params = {k: jnp.asarray(data[v].astype(np.float64)) for k, v in names.items()}
     everything = lambda value: lambda *_: ((r"", value),)  # noqa: E731
-    stub = Network(lambda key: params, logits, lambda *_: None, np.zeros((1, 2)), everything(1.0), everything(0.0))
+    stub = Network(
+        lambda key: params, logits, lambda *_: None, np.zeros((1, 2)), everything(1.0), everything(0.0), WHOLE
+    )
     return stub, params
 
 
