@@ -29,7 +29,7 @@ def cases_of(text: str) -> dict[str, Case]:
 
 def run(case: Case) -> dict:
     compiled, mesh = device_steps.compile_case(case)
-    first = device_steps.initial_values("semi", case.model, case.wide).replace(
+    first = device_steps.initial_values("semi", case.model, case.wide, case.tune).replace(
         policy_state=compiled.stage.init(jax.random.key(0)).policy_state
     )
     state = jax.tree.map(lambda leaf, target: jax.device_put(leaf, target.sharding), first, compiled.target)

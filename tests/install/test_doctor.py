@@ -77,7 +77,7 @@ def test_what_refuses_the_pinned_versions_is_installed_without_them():
 
 
 def test_a_run_says_on_what_it_runs_and_warns_before_it_begins(monkeypatch, tmp_path, capsys):
-    def begins(config, folder):
+    def begins(config, folder, book):
         print("begins")
 
     monkeypatch.setattr(run, "_train_held", begins)

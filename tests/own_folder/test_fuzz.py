@@ -131,7 +131,7 @@ def understands_trees(folder, tree):
         wanted = {
             name: name.split("/")[0] if name.count("/") == 1 and not name.startswith("unlabeled/") else ""
             for name, content in built.items()
-            if content in (PNG, b"\xff\xd8\xff\xe0") and name.lower().endswith((".png", ".jpg"))
+            if content in (PNG, b"\xff\xd8\xff\xe0") and name.lower().endswith((".png", ".jpg", ".heic"))
             and not any(p.startswith(".") or p.lower() in OF_PROGRAMS for p in name.split("/")[:-1])
             and not name.split("/")[-1].startswith(".")
         }  # fmt: skip

@@ -31,7 +31,9 @@ def test_the_state_is_what_is_trained_and_one_copy_of_the_rest(tune):
 
 def test_a_plan_tells_what_is_trained_and_what_it_saves():
     config, _ = published("semi", **{"model.tune": "last_2"})
-    answer = plan_one(config, "semi", parse("gpu:8xH100"), IMAGENET, devices=None, note="no compiler", tries=0)
+    answer = plan_one(
+        config, "semi", parse("gpu:8xH100", slices=1), IMAGENET, devices=None, note="no compiler", tries=0
+    )
     rows = dict(show.rows(answer))
     trained, frozen = TRAINED["last_2"], answer.memory.frozen
     assert rows["trained"] == (
@@ -43,5 +45,7 @@ def test_a_plan_tells_what_is_trained_and_what_it_saves():
 
 def test_a_plan_of_all_tells_nothing_of_it():
     config, _ = published("semi")
-    answer = plan_one(config, "semi", parse("gpu:8xH100"), IMAGENET, devices=None, note="no compiler", tries=0)
+    answer = plan_one(
+        config, "semi", parse("gpu:8xH100", slices=1), IMAGENET, devices=None, note="no compiler", tries=0
+    )
     assert not {"trained", "frozen"} & dict(show.rows(answer)).keys()

@@ -53,7 +53,7 @@ def write(workdir, way):
 def run_of(workdir, way, init_from=""):
     config = small_config(**TINY, **WAYS[way], stages=("finetune",), init_from=str(init_from))
     (workdir / "finetune").mkdir(parents=True, exist_ok=True)
-    return Run(config, workdir, digits(), sharding.make_mesh(1, jax.devices()[:1]), None)
+    return Run(config, workdir, digits(), sharding.make_mesh(1, jax.devices()[:1]), None, None)
 
 
 def whole(compiled, state, tree="params"):
@@ -104,7 +104,7 @@ def started(made, tmp_path, way, theirs):
     fresh = compiled.init(stage_key(run.config, "finetune"))
     described = jax.eval_shape(compiled.stage.parting.whole, fresh.params, fresh.frozen)
     start.check_source(run, "finetune", described)
-    return compiled, start.inherit(run, compiled, fresh)
+    return compiled, start.inherit(run, compiled, fresh).state
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -160,5 +160,5 @@ def test_runs_that_mean_the_same_by_their_parts(ours, theirs, alike):
 def test_an_import_is_parted(made, tmp_path):
     assert main(["semivit", "import", str(made["all"][0]), "--model=vit_test2", f"--out={tmp_path / 'in'}"]) == 0
     run, compiled = run_of(tmp_path / "run", "lora", init_from=tmp_path / "in"), made["lora"][1]
-    state = start.inherit(run, compiled, compiled.init(stage_key(run.config, "finetune")))
+    state = start.inherit(run, compiled, compiled.init(stage_key(run.config, "finetune"))).state
     assert_equal(whole(compiled, state), flat(jax.device_get(made["all"][2].params)))
