@@ -81,7 +81,8 @@ def _tutorial(out: Path, photos: Path | None) -> None:
             "PYTHONPATH": str(ROOT),
             "COLUMNS": "120",
         }
-        text = page.filled(text, folder, environ=environ, hidden={str(folder): "/home/you/semivit_jax"})
+        hidden = {str(folder): "/home/you/semivit_jax", str(Path.home()): "/home/you"}
+        text = page.filled(text, folder, environ=environ, hidden=hidden)
         minutes = (time.monotonic() - began) / 60
         sample, drawn = folder / "runs/sample", out / PICTURES
         pictures.views_picture(
