@@ -78,6 +78,8 @@ def of_folder(folder: Path, listed: Path | None) -> Images:
     names: Sequence[str] = found.names
     fingerprint = found.fingerprint
     if listed is not None:
+        if not listed.is_file():
+            raise DatasetError(f"--list: there is no file {listed}")
         names = [names[int(place)] for place in label_lists.read(listed, names)]
         fingerprint = f"{fingerprint} {label_lists.listing_id(names)}"
 

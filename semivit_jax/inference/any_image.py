@@ -1,6 +1,7 @@
 """Read what a person gives as an image: a path, bytes, an open file, a Pillow image, or pixels."""
 
 import os
+from collections.abc import Sequence
 from typing import BinaryIO, TypeGuard
 
 import numpy as np
@@ -36,6 +37,15 @@ def view_or_reason(image: AnyImage, view: ModelInput, *, name: str = "") -> np.n
         return error
     except OSError as error:
         return BadImage(f"cannot be read: {error}")
+
+
+def padded(views: Sequence[np.ndarray | BadImage], batch_size: int, size: int) -> np.ndarray:
+    """Views as one batch, uint8 [batch_size, size, size, 3]: black where an image is bad, and beyond the last one."""
+    pixels = np.zeros((batch_size, size, size, 3), np.uint8)
+    for row, view in enumerate(views):
+        if not isinstance(view, BadImage):
+            pixels[row] = view
+    return pixels
 
 
 def _pixels(image: AnyImage, view: ModelInput, name: str) -> np.ndarray:

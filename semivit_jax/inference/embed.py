@@ -15,7 +15,7 @@ from semivit_jax.data.images.decode import BadImage
 from semivit_jax.data.sources.errors import DatasetError
 from semivit_jax.files import Path
 from semivit_jax.inference import embedding
-from semivit_jax.inference.any_image import AnyImage, view_or_reason
+from semivit_jax.inference.any_image import AnyImage, padded, view_or_reason
 from semivit_jax.inference.features import network, spread
 from semivit_jax.inference.trained import Trained, backbone
 from semivit_jax.training import sharding
@@ -26,6 +26,13 @@ from semivit_jax.words import counted, shortened
 PART = 4096  # images; their features are on the disk before the next ones are computed
 UNREAD = "unread.txt"
 _BEGUN = "begun.json"
+_DECIDES = {  # key of `embedding.json`, all of which must be the same to go on: what it says
+    "weights_hash": "set of weights",
+    "images_hash": "set of images",
+    "preprocessing": "preprocessing",
+    "dtype": "type of number",
+    "format": "format",
+}
 
 
 class Images(NamedTuple):
@@ -69,13 +76,14 @@ def embed(trained: Trained, images: Images, out: Path, *, kind: str, dtype: str,
         "images_hash": images.fingerprint,
         "preprocessing": trained.weights.preprocessing.to_json(),
         "dtype": dtype,
+        "format": kind,
     }
     parts = _begin(out, about)
     if parts is None:
         console.say(f"{out} holds these features already")
         return
     _compute(trained, images, parts, dtype=dtype, batch_size=batch_size)
-    _finish(images, parts, out, about, kind=kind)
+    _finish(images, parts, out, about)
 
 
 def weights_hash(trained: Trained) -> str:
@@ -98,9 +106,9 @@ def _begin(out: Path, about: dict) -> Path | None:
     for file in (out / embedding.ABOUT, parts / _BEGUN):
         if file.is_file():
             theirs, ours = files.read_json(file), json.loads(json.dumps(about))
-            other = [key for key, value in ours.items() if theirs.get(key) != value]
+            other = [said for key, said in _DECIDES.items() if theirs.get(key) != ours[key]]
             if other:
-                raise FileExistsError(f"{out} holds features of other {' and '.join(other)}; give another --out")
+                raise FileExistsError(f"{out} holds features of another {' and '.join(other)}; give another --out")
             return None if file.name == embedding.ABOUT else parts
     parts.mkdir(parents=True, exist_ok=True)
     files.write_json(parts / _BEGUN, about)
@@ -153,11 +161,7 @@ def _on_all_devices(trained: Trained, dtype: str, batch_size: int) -> tuple[Star
     rows, size = sharding.eval_batch(mesh), weights.preprocessing.image_size
 
     def start_batch(views: Sequence[np.ndarray | BadImage]) -> jax.Array:
-        pixels = np.zeros((batch_size, size, size, 3), np.uint8)
-        for row, view in enumerate(views):
-            if not isinstance(view, BadImage):
-                pixels[row] = view
-        return compiled(params, sharding.put(pixels, rows))
+        return compiled(params, sharding.put(padded(views, batch_size, size), rows))
 
     return start_batch, batch_size
 
@@ -178,7 +182,7 @@ def _one_ahead(views: Iterable[tuple[range, list]], start_batch: Start) -> Itera
         yield pending
 
 
-def _finish(images: Images, parts: Path, out: Path, about: dict, *, kind: str) -> None:
+def _finish(images: Images, parts: Path, out: Path, about: dict) -> None:
     """Joins the parts to one file, tells what could not be read, and removes the parts."""
     starts = range(0, len(images.names), PART)
     names, unread, width = [], list(images.problems), 0
@@ -197,12 +201,12 @@ def _finish(images: Images, parts: Path, out: Path, about: dict, *, kind: str) -
             with _file(parts, start).open("rb") as opened, np.load(opened, allow_pickle=False) as part:
                 yield part["features"]
 
-    file = f"features.{kind}"
-    embedding.WRITERS[kind](out / file, names, features(), width=width, dtype=about["dtype"])
+    file = f"features.{about['format']}"
+    embedding.WRITERS[about["format"]](out / file, names, features(), width=width, dtype=about["dtype"])
     if unread:
         with files.writing(out / UNREAD) as opened:
             opened.write("".join(f"{line}\n" for line in unread).encode(errors="surrogateescape"))
-    told = {"format": kind, "file": file, "num_images": len(names), "width": width, "unread": len(unread)}
+    told = {"file": file, "num_images": len(names), "width": width, "unread": len(unread)}
     files.write_json(out / embedding.ABOUT, about | told)
     files.remove(parts)
     if unread:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from semivit_jax import files
 from semivit_jax.data.images.decode import BadImage
-from semivit_jax.inference.any_image import AnyImage, is_open, view_or_reason
+from semivit_jax.inference.any_image import AnyImage, is_open, padded, view_or_reason
 from semivit_jax.inference.trained import Trained, check_classes, load_trained
 from semivit_jax.models import families
 from semivit_jax.models.spec import PLAIN
@@ -119,11 +119,7 @@ class Predictor:
 
     def _start(self, views: list[np.ndarray | BadImage]) -> jax.Array:
         """Probabilities of a batch, padded to the compiled size; returns before they are there."""
-        size = self.view.preprocessing.image_size
-        pixels = np.zeros((self._batch_size, size, size, 3), np.uint8)
-        for row, view in enumerate(views):
-            if not isinstance(view, BadImage):
-                pixels[row] = view
+        pixels = padded(views, self._batch_size, self.view.preprocessing.image_size)
         return self._probs(self._params, pixels)
 
     def _finish(self, views: list[np.ndarray | BadImage], probs: jax.Array) -> Iterator[tuple[Guess, ...] | BadImage]:

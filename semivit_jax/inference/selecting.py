@@ -1,5 +1,7 @@
 """Choose which images to label first, by their features: the table METHODS, and what holds for all of them."""
 
+import dataclasses
+import importlib
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -104,65 +106,65 @@ def select(
     Raises:
       ValueError: nothing is left to choose, or the method lacks something.
     """
-    features = _unit_length(features)
+    chooser = _Chooser(METHODS[method], _unit_length(features), labels, alike, seed)
     told: list[str] = []
     groups = _groups(names, folders)
-    free = {name: int((labels[places] < 0).sum()) for name, places in groups.items()}
-    if not sum(free.values()):
+    free = {name: places[labels[places] < 0] for name, places in groups.items()}
+    if not any(map(len, free.values())):
         raise ValueError("every image has a label already")
-    chosen: list[int] = []
-    for name, wanted in _shares(count, free, even=folders == "even").items():
-        places = groups[name]
-        found = _choose(
-            METHODS[method], features, labels, places[labels[places] < 0], chosen, wanted, alike, seed, told
-        )
+    chosen = np.empty(0, np.int64)
+    for name, wanted in _shares(count, {n: len(left) for n, left in free.items()}, even=folders == "even").items():
+        left = free[name]
+        if len(left) > MOST:
+            told.append(f"{len(left):,} images are many to compare each with each: {MOST:,} drawn at random take part")
+            left = np.sort(np.random.default_rng(seed).permutation(left)[:MOST])
+        found = chooser.choose(left, chosen, wanted)
         if len(found) < wanted:
             here = f" in {name!r}" if folders else ""
             told.append(f"{counted(len(found), 'image')} of {wanted}{here}: the others are nearly the same as these")
-        chosen += found
-    return np.array(chosen, np.int64), told
+        chosen = np.concatenate([chosen, found])
+    return chosen, told
 
 
-def _choose(
-    method: Method,
-    features: np.ndarray,
-    labels: np.ndarray,
-    left: np.ndarray,
-    before: Sequence[int],
-    wanted: int,
-    alike: float,
-    seed: int,
-    told: list[str],
-) -> list[int]:
-    """Chooses among those that are left; asks again, without what is nearly the same, until enough are found."""
-    if len(left) > MOST:
-        told.append(f"{len(left):,} images are many to compare each with each: {MOST:,} drawn at random take part")
-        left = np.sort(np.random.default_rng(seed).permutation(left)[:MOST])
-    labeled, chosen = np.flatnonzero(labels >= 0), np.array(before, np.int64)
-    while (missing := wanted - len(chosen) + len(before)) > 0:
-        left = left[~_are_alike(features, left, np.concatenate([labeled, chosen]), alike)]
-        if not len(left):
-            break
-        # What is chosen already counts as labeled, with a class of its own: its surroundings are covered.
-        seen = np.concatenate([left, labeled, chosen])
-        values = [np.full(len(left), np.nan), labels[labeled], np.full(len(chosen), labels.max() + 1.0)]
-        with warnings.catch_warnings():
-            # Fewer distinct images than clusters: those that are missing are asked for again.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            found = method(features[seen], np.concatenate(values), min(missing, len(left)), seed).tolist()
-        if not found:
-            break
-        for place in found:
-            if not _are_alike(features, seen[[place]], chosen, alike)[0]:
-                chosen = np.append(chosen, seen[place])
-    return chosen[len(before) :].tolist()
+@dataclasses.dataclass(frozen=True)
+class _Chooser:
+    """What stays the same from one choice to the next; see `select`, features of unit length."""
 
+    method: Method
+    features: np.ndarray
+    labels: np.ndarray
+    alike: float
+    seed: int
 
-def _are_alike(features: np.ndarray, places: np.ndarray, others: np.ndarray, alike: float) -> np.ndarray:
-    """Whether each image is nearly the same as one of the others, bool [places]."""
-    if not len(others):
-        return np.zeros(len(places), bool)
-    return (features[places] @ features[others].T).max(axis=1) >= alike
+    def choose(self, left: np.ndarray, before: np.ndarray, wanted: int) -> np.ndarray:
+        """Chooses among those that are left; asks again, without what is nearly the same, until enough are found."""
+        labeled, found = np.flatnonzero(self.labels >= 0), np.empty(0, np.int64)
+        while len(found) < wanted:
+            chosen = np.concatenate([before, found])
+            left = left[~self._are_alike(left, np.concatenate([labeled, chosen]))]
+            if not len(left):
+                break
+            # What is chosen already counts as labeled, with a class of its own: its surroundings are covered.
+            seen = np.concatenate([left, labeled, chosen])
+            own_class = np.full(len(chosen), self.labels.max() + 1.0)
+            known = np.concatenate([np.full(len(left), np.nan), self.labels[labeled], own_class])
+            asked = min(wanted - len(found), len(left))
+            with warnings.catch_warnings():
+                # Fewer distinct images than clusters: those that are missing are asked for again.
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                places = seen[self.method(self.features[seen], known, asked, self.seed)]
+            if not len(places):
+                break
+            for place in places:
+                if not self._are_alike(place[None], found)[0]:
+                    found = np.append(found, place)
+        return found
+
+    def _are_alike(self, places: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """Whether each image is nearly the same as one of the others, bool [places]."""
+        if not len(others):
+            return np.zeros(len(places), bool)
+        return (self.features[places] @ self.features[others].T).max(axis=1) >= self.alike
 
 
 def _groups(names: Sequence[str], folders: str) -> dict[str, np.ndarray]:
@@ -195,8 +197,6 @@ def check(method: str) -> None:
 
 
 def _activeml(module: str) -> Any:
-    import importlib
-
     try:
         return importlib.import_module(f"skactiveml.{module}")
     except ImportError as error:

@@ -108,10 +108,27 @@ def test_a_finished_one_is_not_made_again_and_another_is_refused(finished, photo
     assert (out / "features.npz").stat().st_mtime_ns == before
     assert "holds these features already" in capsys.readouterr().out
     assert called(finished, photos, f"--out={out}", "--use=params") == 1
-    assert f"{out} holds features of other weights and weights_hash; give another --out" in capsys.readouterr().err
+    assert f"{out} holds features of another set of weights; give another --out" in capsys.readouterr().err
     (photos / "ant" / "new.png").write_bytes((photos / NAMES[0]).read_bytes())
     assert called(finished, photos, f"--out={out}") == 1
-    assert "of other images_hash" in capsys.readouterr().err
+    assert "of another set of images; give" in capsys.readouterr().err
+
+
+def test_weights_and_photos_may_move_meanwhile(finished, photos, tmp_path, capsys):
+    """What is compared is what they are, not where they lie."""
+    out = tmp_path / "emb"
+    assert called(finished, photos, f"--out={out}") == 0
+    moved = photos.rename(tmp_path / "moved")
+    capsys.readouterr()
+    assert called(finished, moved, f"--out={out}") == 0
+    assert "holds these features already" in capsys.readouterr().out
+    assert called(finished, moved, f"--out={out}", "--format=parquet") == 1
+    assert "of another format; give another --out" in capsys.readouterr().err
+
+
+def test_a_list_that_is_not_there_is_named_by_its_flag(finished, photos, tmp_path, capsys):
+    assert called(finished, photos, f"--out={tmp_path / 'emb'}", "--list=nowhere.txt") == 1
+    assert "--list: there is no file nowhere.txt" in capsys.readouterr().err
 
 
 def test_a_list_names_some_of_them(finished, photos, tmp_path):
