@@ -113,14 +113,12 @@ class _Block(nn.Module):
         return x, None
 
 
-class DinoV3(nn.Module):
+class DinoV3(vit.ViT):
     """Images (batch, image_size, image_size, 3), normalised -> logits (batch, num_classes).
 
-    pool "cls": the class token; "mean": mean over the patch tokens; both after the last LayerNorm.
+    A ViT with other parts: nothing is added to the tokens before the blocks, and LayerNorm comes before pooling.
+    pool "cls": the class token; "mean": mean over the patch tokens.
     """
-
-    spec: ModelSpec
-    compute: Compute
 
     def setup(self):
         spec, size, dtype = self.spec, self.spec.size, self.compute.dtype
@@ -133,12 +131,7 @@ class DinoV3(nn.Module):
         if spec.num_classes:
             self.head = Dense(spec.num_classes, kernel_init=nn.initializers.normal(self.compute.head_init_std))
 
-    def features(self, images: jax.Array, drop_path_masks: jax.Array | None = None) -> jax.Array:
-        """What the head reads, (batch, width); drop_path_masks (depth, 2, batch) or None (evaluation)."""
-        return self._pooled(self.blocks(self._embedded(images), drop_path_masks)[0])
-
     def _embedded(self, images: jax.Array) -> jax.Array:
-        """What the blocks read, (batch, tokens, width)."""
         x = self.patch_embed(patchify(images, self.spec.size.patch_size))
         before = jnp.concatenate([self.cls_token, self.register_tokens], axis=1).astype(x.dtype)
         return jnp.concatenate([jnp.broadcast_to(before, (x.shape[0], *before.shape[1:])), x], axis=1)
@@ -147,20 +140,6 @@ class DinoV3(nn.Module):
         if self.spec.pool == "cls":
             return self.norm(x[:, 0])
         return self.norm(x)[:, 1 + self.spec.size.registers :].mean(axis=1)
-
-    def __call__(self, images: jax.Array, drop_path_masks: jax.Array | None = None) -> jax.Array:
-        return self._classified(self.features(images, drop_path_masks))
-
-    def _classified(self, features: jax.Array) -> jax.Array:
-        return self.head(features.astype(jnp.promote_types(features.dtype, jnp.float32)))
-
-    def below_cut(self, images: jax.Array) -> jax.Array:
-        """See `spec.Cut`."""
-        return self.blocks(self._embedded(images), None)[0]
-
-    def above_cut(self, x: jax.Array, drop_path_masks: jax.Array | None) -> jax.Array:
-        """See `spec.Cut`."""
-        return self._classified(self._pooled(self.blocks(x, drop_path_masks)[0]))
 
 
 def cost(spec: ModelSpec, mask_ratio: float) -> Cost:
