@@ -47,7 +47,7 @@ def line(run: Run, plan: Plan, evaluation: Mapping[str, float], better: Mapping[
     kept = best.of_stages(run.workdir, stages[: stages.index(plan.stage) + 1])
     told = f"{plan.stage} ended with {100 * reached(score, evaluation):.1f} % on {images}, below {others}"
     if kept is not None:
-        told += f"; the best weights that were kept, {kept}, are taken with --weights=best"
+        told += f"; predict and export take the best weights that were kept, {kept}, unless given --weights=latest"
     if kept is not None and kept.score < better.get(PROBE, 0.0):
         told += "; a head of the probe would have been kept with config.model.head_init='probe'"
     return told
