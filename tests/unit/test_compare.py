@@ -44,8 +44,8 @@ def test_below_probe_and_stage_before_it_names_both_and_the_better_weights(run):
     assert below == {compare.PROBE: 0.525, "finetune": 0.26}
     assert line == (
         "semi ended with 25.0 % on 200 validation images, below the probe on the starting weights (52.5 %) and "
-        "finetune (26.0 %); predict and export take the best weights that were kept, step 0 of finetune (52.5 %), unless "
-        "given --weights=latest"
+        "finetune (26.0 %); predict and export take the best weights that were kept, step 0 of finetune (52.5 %), "
+        "unless given --weights=latest"
     )
 
 
