@@ -75,6 +75,15 @@ def test_the_best_of_equal_stages_is_the_latest(run, monkeypatch):
     assert best.of_stages(run.workdir, ("finetune", "semi")) is None
 
 
+def test_the_next_stage_starts_from_better_weights_that_validation_images_chose(run):
+    report = run.workdir / "finetune" / "report.json"
+    assert compare.better_start(run, ("finetune",)) is None
+    report.write_text(json.dumps({"below": {compare.PROBE: 0.525}}))
+    assert str(compare.better_start(run, ("finetune",))) == "step 0 of finetune (52.5 %)"
+    run.task.evaluates_on_validation = False  # those of a split for evaluation choose nothing
+    assert compare.better_start(run, ("finetune",)) is None
+
+
 def test_weights_that_ended_below_better_ones_are_taken_on_request_alone(run, monkeypatch):
     monkeypatch.setattr("semivit_jax.inference.trained.workdir.latest_stage", lambda folder: "semi")
     folder, report = run.workdir, run.workdir / "semi" / "report.json"
