@@ -162,15 +162,7 @@ def _compute(
     step = compile_views(config, backbone.compiled, mesh, backbone.params, seen.device, key)
 
     def views(image: bytes, index: int) -> np.ndarray | BadRecord:
-        decoded = read_image(images, index, config.data, path=seen.path)
-        if isinstance(decoded, BadRecord):
-            return decoded
-        numbers = int.from_bytes(image)
-        generators = [np.random.default_rng((config.seed, salt, numbers, turn)) for turn in range(seen.views)]
-        try:
-            return np.stack([seen.host(decoded, generator) for generator in generators])
-        except BadImage as error:
-            return BadRecord(index, str(error))
+        return _drawn(seen, read_image(images, index, config.data, path=seen.path), (config.seed, salt, image), index)
 
     with ThreadPoolExecutor() as threads:
         for first in range(0, len(wanted), PART):
@@ -188,6 +180,20 @@ def _compute(
                     part |= dict(zip(good, features.reshape(len(good), seen.views, -1), strict=True))
                 count(start + len(these))
             yield part, unread
+
+
+def _drawn(
+    seen: Look, decoded: np.ndarray | BadRecord, drawn_by: tuple[int, int, bytes], index: int
+) -> np.ndarray | BadRecord:
+    """All views of an image, uint8 [views, size, size, 3], whose numbers hang on seed, view and bytes of the image."""
+    if isinstance(decoded, BadRecord):
+        return decoded
+    seed, salt, image = drawn_by
+    generators = [np.random.default_rng((seed, salt, int.from_bytes(image), turn)) for turn in range(seen.views)]
+    try:
+        return np.stack([seen.host(decoded, generator) for generator in generators])
+    except BadImage as error:
+        return BadRecord(index, str(error))
 
 
 def _padded(array: np.ndarray, rows: int) -> np.ndarray:
