@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import time
 from collections.abc import Sequence
 
 import jax
@@ -11,6 +12,7 @@ import jax
 from semivit_jax import console, files
 from semivit_jax.checkpoints import init_from, workdir
 from semivit_jax.checkpoints.reading import CheckpointError
+from semivit_jax.checkpoints.saving import Saver
 from semivit_jax.config import HOST, Config, ConfigError
 from semivit_jax.data import duplicates, record
 from semivit_jax.data.dataset import TaskData, changes_since, describe, open_task
@@ -22,13 +24,18 @@ from semivit_jax.plan import Plan
 from semivit_jax.recipes import label
 from semivit_jax.recipes.keys import unmarked
 from semivit_jax.stages import STAGES, label_free
-from semivit_jax.training import goodput, lease, sharding, summary, watchdog, writers
+from semivit_jax.training import goodput, lease, rollback, sharding, summary, watchdog, writers
 from semivit_jax.training.claim import claim
+from semivit_jax.training.compiled import compile_stage
 from semivit_jax.training.goodput import Book
-from semivit_jax.training.one_stage import run_stage
+from semivit_jax.training.loop import Loop
+from semivit_jax.training.pace import Laps
 from semivit_jax.training.process import prepare_process
-from semivit_jax.training.setup import Run, check_stage, plan_stage
-from semivit_jax.training.start import check_source
+from semivit_jax.training.progress import shown, write_report
+from semivit_jax.training.rollback import Collapsed
+from semivit_jax.training.setup import Run, check_stage, keep_plan, plan_stage
+from semivit_jax.training.start import check_source, start_state
+from semivit_jax.training.supply import open_supply
 
 FEW_FOR_PRE_TRAINING = 10_000  # images; below, pre-training on own photos alone rarely pays
 
@@ -150,6 +157,57 @@ def plan_stages(run: Run) -> list[Plan]:
 
     agreement.together(check_sources, errors=(ConfigError, CheckpointError))
     return plans
+
+
+def run_stage(run: Run, plan: Plan) -> None:
+    """Trains one stage to its end, or raises `Stopped` (saved), `Collapsed` or the error that ended it."""
+    name = plan.stage
+    folder = run.workdir / name
+    if agreement.from_first_host(workdir.is_done(folder)):
+        console.say(f"{name}: finished already")
+        return
+    started, laps, book = time.monotonic(), Laps(), run.book
+    book.begin(name)
+    agreement.on_first_host(lambda: folder.mkdir(parents=True, exist_ok=True))
+    keep_plan(run, plan)
+    compiled = compile_stage(run.config, plan, run.mesh)
+    checkpoints = Saver(folder / "checkpoints", keep=run.config.checkpoint.keep)
+    best = Saver(folder / "best", keep=1)
+    laps.lap("set-up")
+    finished, new = False, True
+    while not finished:
+        with book.during("restoring"):
+            state, progress, restored_step = start_state(run, compiled, folder, best)
+            supply = open_supply(run, compiled, state)
+        book.go_back(progress.spent)
+        with book.during("agreeing"):
+            agreement.same_on_every_host({"step": str(state.step), "position": str(state.position)})
+        laps.lap("new state" if restored_step is None else "restore")
+        writer = writers.open_writers(folder, run.config.log, active=run.first_host, restored_step=restored_step)
+        line = console.ProgressLine(name, plan.total_steps, active=run.first_host, shown=shown(name))
+        loop = Loop(run, compiled, supply, checkpoints, best, writer, line, progress, started)
+        try:
+            with book.during("training"):
+                loop.train(state, laps, compiles=new)
+            finished = True
+        except Collapsed as collapse:
+            # Going back is a restart inside the process: the same code restores, logs and reads on.
+            loop.wait()
+            rollback.record(run, folder, collapse, position=loop.position)
+        except CheckpointError:
+            raise
+        except Exception:
+            loop.keep_what_was_saved()
+            raise
+        finally:
+            line.close()
+            writer.close()
+        started, laps, new = time.monotonic(), Laps(), False
+    write_report(run, plan, folder, progress)
+    checkpoints.close()
+    best.close()
+    agreement.on_first_host(lambda: workdir.mark_done(folder))
+    book.begin("")
 
 
 def warn_of_few(num_images: int) -> None:
