@@ -21,6 +21,7 @@ YOUNGER: dict[str, dict[str, Any]] = {  # section -> keys that came to it later,
     "data": {"renamed": ""},  # no class had another name
     "train": {
         "lower_batch_to_fit": False,  # batches that images do not fill were refused
+        "compile_ahead": False,  # each stage was compiled when it began
         "hang_minutes": 0.0,  # no hang was told of
     },
     "log": {"profile_at": 0, "profile_steps": 5},  # there were no profiles

@@ -17,19 +17,20 @@ PyTree = Any
 
 
 def batches_of(images: ImageSet, config: Config, *, label: str, num_devices: int) -> EvalBatches:
-    """This host's batches of a set of images with a kind of label, for as many passes as there are.
-
-    The batch is rounded up to fill every device.
-    """
-    size = -(-config.train.eval_batch_size // num_devices) * num_devices
+    """This host's batches of a set of images with a kind of label, for as many passes as there are."""
     return eval_batches(
         images,
         config.data,
         label=label,
-        batch_size=size,
+        batch_size=eval_rows(config, num_devices),
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
+
+
+def eval_rows(config: Config, num_devices: int) -> int:
+    """Rows of a batch of evaluation on all hosts: the config's, rounded up to fill every device."""
+    return -(-config.train.eval_batch_size // num_devices) * num_devices
 
 
 def evaluate(

@@ -23,11 +23,12 @@ from semivit_jax.recipes import label
 from semivit_jax.recipes.keys import unmarked
 from semivit_jax.stages import STAGES, label_free
 from semivit_jax.training import goodput, lease, sharding, summary, watchdog, writers
+from semivit_jax.training.ahead import Ahead
 from semivit_jax.training.claim import claim
 from semivit_jax.training.goodput import Book
-from semivit_jax.training.loop import run_stage
 from semivit_jax.training.process import prepare_process
 from semivit_jax.training.setup import Run, check_stage, plan_stage
+from semivit_jax.training.stage_run import run_stage
 from semivit_jax.training.start import check_source
 
 FEW_FOR_PRE_TRAINING = 10_000  # images; below, pre-training on own photos alone rarely pays
@@ -109,9 +110,9 @@ def _train_held(config: Config, folder: Path, book: Book) -> None:
             plans = plan_stages(one)
             on_error.pop_all().close()
             one = dataclasses.replace(one, config=label.label_plans(config, plans))
-            with goodput.kept(book, folder, first_host=first_host):
+            with goodput.kept(book, folder, first_host=first_host), Ahead.compiling(one, plans) as ahead:
                 for plan in plans:
-                    run_stage(one, plan)
+                    run_stage(one, plan, ahead)
 
     def finish() -> None:
         summary.print_summary(summary.summarise(one.config, task, folder, book.now()))
