@@ -1,7 +1,6 @@
 """Grade weights on a split: `semivit eval`, as JSON or tables, with the protocol."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 from absl import flags

@@ -128,7 +128,7 @@ def spread(shares: Sequence[float]) -> str:
 
 
 def coverage(covered: Sequence[float], accuracy: Sequence[float], chosen: Sequence[Mapping[str, float]]) -> str:
-    """Accuracy of the answers that are given against the share of images that get one; marks those that are `chosen`."""
+    """Accuracy of the answers that are given, against the share of images that get one; some points are marked."""
     figure, axis = _figure(4.6, 2.6)
     axis.plot(100 * np.asarray(covered), 100 * np.asarray(accuracy), color=ACCENT, linewidth=1.8)
     for point in chosen:
