@@ -23,7 +23,7 @@ YOUNGER: dict[str, dict[str, Any]] = {  # section -> keys that came to it later,
         "lower_batch_to_fit": False,  # batches that images do not fill were refused
         "hang_minutes": 0.0,  # no hang was told of
     },
-    "log": {"profile_at": 0, "profile_steps": 5},  # there were no profiles
+    "log": {"profile_at": 0, "profile_steps": 5, "report": False},  # there were no profiles, and no report
     **{stage: {"min_updates": 0} for stage in STAGES},  # there was no floor
 }  # fmt: skip
 YOUNGER["semi"] = {"rule": _RULE, **YOUNGER["semi"]}

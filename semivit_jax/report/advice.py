@@ -48,8 +48,8 @@ def check_labels(report: Report) -> Iterator[Advice]:
         yield Advice(
             f"Look at {counted(found['num_suspects'], 'label')} that may be wrong: {names}"
             + (" and more below." if count > MOST_NAMED else "."),
-            f"A fit that has not seen them gives another class, of {found['checked']:,} that were judged. A wrong label "
-            "is learned as if it were right, and a wrong evaluation label counts a right answer as a mistake.",
+            f"Of {found['checked']:,} that were judged, a fit without them gives another class. A wrong label is "
+            "learned as if it were right, and a wrong evaluation label counts a right answer as a mistake.",
         )
 
 
@@ -118,8 +118,7 @@ def train_otherwise(report: Report) -> Iterator[Advice]:
         best = max(simple, key=lambda row: row["acc1"])
         yield Advice(
             "Change less of the weights: model.tune=head or lora, model.head_init=probe, or a lower base_lr.",
-            f"{best['method']} reaches {100 * best['acc1']:.1f} % and the run ends with {100 * ours[-1]['acc1']:.1f} %: "
-            "training has made the features worse.",
+            f"{best['method']} reaches {100 * best['acc1']:.1f} %, the run ends with {100 * ours[-1]['acc1']:.1f} %.",
         )
     elif added and added["points"] < 0:
         yield Advice(

@@ -1,5 +1,6 @@
 """Lay out a report as one HTML file that holds everything it shows: figures, photos, style."""
 
+import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,8 +23,8 @@ NEEDED = ("jinja2", "matplotlib")
 
 def check() -> None:
     """Raises ImportError, with what to do, where a package that a page is made with is not installed."""
-    if not extras.installed("report"):
-        raise ImportError(f"a report needs jinja2 and matplotlib: {extras.install_line('report')}")
+    if not all(importlib.util.find_spec(name) for name in NEEDED):
+        raise ImportError(f"a report needs {' and '.join(NEEDED)}: {extras.install_line('report')}")
 
 
 def render(report: Report, run: RunFacts, looked: Looked) -> str:
@@ -122,7 +123,8 @@ def _figures(report: Report, looked: Looked) -> dict[str, str]:
 
 def _map(looked: Looked) -> str:
     """The layout, coloured by the classes that are known; of many classes by the most frequent ones."""
-    assert looked.layout is not None and looked.task is not None
+    assert looked.layout is not None
+    assert looked.task is not None
     _, labels, rows = sample.joined(looked.sample, LABELED, GRADED, UNLABELED)
     counts = np.bincount(labels[labels >= 0], minlength=1)
     frequent = np.argsort(-counts, kind="stable")[:MOST_COLOURS]
