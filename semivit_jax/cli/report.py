@@ -7,7 +7,7 @@ from semivit_jax import files
 from semivit_jax.cli.exits import usage_error
 from semivit_jax.cli.guarded import WEIGHTS_ERRORS, guarded
 from semivit_jax.cli.paths import output_file
-from semivit_jax.report import make
+from semivit_jax.report import compare, make
 
 _DESCRIPTION = f"""Writes {make.PAGE}, one file that opens anywhere, and {make.NUMBERS} with the same numbers into the
 workdir of a run, finished or not. Several runs are compared in one page."""
@@ -33,6 +33,9 @@ def report(argv: Sequence[str]) -> int:
             return usage_error("report", ValueError(text))
 
     def action() -> None:
-        make.make(files.path(runs[0]), most=flags.most)
+        if len(runs) == 1:
+            make.make(files.path(runs[0]), most=flags.most)
+        else:
+            compare.make([files.path(run) for run in runs], flags.out or files.path("comparison.html"))
 
     return guarded(action, also=WEIGHTS_ERRORS)

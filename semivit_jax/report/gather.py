@@ -16,6 +16,8 @@ from semivit_jax.report.intervals import paired
 from semivit_jax.report.look import Looked
 from semivit_jax.report.sample import GRADED, LABELED, UNLABELED, Seen
 from semivit_jax.stages import STAGES
+from semivit_jax.training import head
+from semivit_jax.training.head import Probed
 
 SHOWN = 24  # pictures of a kind
 MOST_IN_CONFUSION = 200  # classes whose whole confusion matrix is kept
@@ -23,19 +25,32 @@ MOST_SUSPECTS = 200  # labels in the file
 Report = dict[str, Any]
 
 
-def numbers(run: RunFacts, looked: Looked) -> Report:
-    """All that a report says of a run, but for its pictures and curves."""
-    rows = accuracy.methods(run, looked.probed, of=looked.probed_on)
-    report: Report = {
+def run_numbers(run: RunFacts, probed: Probed | None = None, *, probed_on: str = "") -> Report:
+    """What the files of a run say, without a look at its weights and images.
+
+    Args:
+      run: what it has written.
+      probed: k-NN and linear probe on weights that have seen no label; None takes what the run itself has found.
+      probed_on: what these weights are, for people.
+    """
+    own = head.found_by_probe(run.folder, run.config.stages)
+    rows = accuracy.methods(run, probed or own, of=probed_on or "the starting weights")
+    return {
         "made": datetime.datetime.now(datetime.UTC).strftime("%d %B %Y, %H:%M UTC"),
         "version": importlib.metadata.version("semivit_jax"),
         "run": _run(run),
         "stages": [_stage(stage) for stage in run.stages],
         "accuracy": rows,
-        "brought": _brought(rows, looked),
+        "brought": accuracy.brought(rows),
         "time": _time(run),
+        **_pseudo_labels(run),
     }
-    report |= _pseudo_labels(run)
+
+
+def numbers(run: RunFacts, looked: Looked) -> Report:
+    """All that a report says of a run, but for its pictures and curves."""
+    report = run_numbers(run, looked.probed, probed_on=looked.probed_on)
+    report["brought"] = _brought(report["accuracy"], looked)
     if looked.grades is not None:
         report |= _answers(looked.grades, run)
     if looked.suspects is not None and looked.suspects.checked:

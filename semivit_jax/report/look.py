@@ -90,8 +90,7 @@ def at(run: RunFacts, *, most: int) -> Looked:
     looked.task = looked.attempt(
         "images", lambda: open_as_begun(run.config, workdir=run.folder, label_free=label_free())
     )
-    stages = [s.name for s in run.stages if workdir.has_checkpoint(run.folder / s.name)]
-    graded = [name for name in stages if STAGES[name].score == "acc1"]
+    stages, graded = _begun(run), _with_answers(run)
     if graded:
         looked.grades = looked.attempt("answers", lambda: _graded(run, graded[-1]))
     if len(graded) > 1 and looked.grades is not None:
@@ -116,6 +115,22 @@ def at(run: RunFacts, *, most: int) -> Looked:
         with console.working("laying out features"):
             looked.layout = looked.attempt("map", lambda: _layout(looked.sample, run.config.seed))
     return looked
+
+
+def latest_graded(run: RunFacts) -> Grades | None:
+    """Answers of the latest stage of a run that is graded by its share of right answers; None where there is none."""
+    graded = _with_answers(run)
+    return _graded(run, graded[-1]) if graded else None
+
+
+def _begun(run: RunFacts) -> list[str]:
+    """The stages that have a checkpoint."""
+    return [s.name for s in run.stages if workdir.has_checkpoint(run.folder / s.name)]
+
+
+def _with_answers(run: RunFacts) -> list[str]:
+    """Those of them that tell classes apart."""
+    return [name for name in _begun(run) if STAGES[name].score == "acc1"]
 
 
 def _graded(run: RunFacts, stage: str) -> Grades:

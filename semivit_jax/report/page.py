@@ -39,6 +39,21 @@ def render(report: Report, run: RunFacts, looked: Looked) -> str:
     )
 
 
+def render_comparison(report: Report, drawn: Sequence[Drawn]) -> str:
+    """The page of several runs."""
+    rows = [
+        {**row, "method": f"{name}: {row['method']}"}
+        for name, run in zip(report["names"], report["runs"], strict=True)
+        for row in run["accuracy"]
+        if row["ours"]
+    ]
+    return _template("compare.html", report).render(
+        report=report,
+        curves=[_curve(one) for one in drawn],
+        methods_figure=figures.intervals(rows) if rows else "",
+    )
+
+
 def _template(name: str, report: Report) -> Any:
     """A template in which `n(path, format)` writes a number of the report, so that page and JSON cannot differ."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
