@@ -1,4 +1,4 @@
-"""Compare runs in one page: what they reached, how their settings differ, whether the difference is more than chance."""
+"""Compare runs in one page: what they reached, how their settings differ, and whether that is more than chance."""
 
 import datetime
 from collections.abc import Sequence
