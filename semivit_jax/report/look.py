@@ -20,9 +20,13 @@ from semivit_jax.inference.grades import Grades
 from semivit_jax.inference.trained import Trained, load_trained
 from semivit_jax.plan import Plan
 from semivit_jax.recipes.planning import fit_batch, make_plan
-from semivit_jax.report import sample, space, suspects, twins
+from semivit_jax.report import sample as sampling
+from semivit_jax.report import space, suspects, twins
 from semivit_jax.report.facts import RunFacts
 from semivit_jax.report.sample import GRADED, LABELED, UNLABELED, Seen
+from semivit_jax.report.space import Layout
+from semivit_jax.report.suspects import Suspects
+from semivit_jax.report.twins import Pair
 from semivit_jax.stages import STAGES, label_free
 from semivit_jax.stages.pictures import PICTURES, Panel
 from semivit_jax.training import head, linear_probe, probes
@@ -63,11 +67,11 @@ class Looked:
     panels: dict[str, tuple[Panel, ...]] = dataclasses.field(default_factory=dict)
     drawn: dict[str, Seen] = dataclasses.field(default_factory=dict)
     sample: dict[str, Seen] = dataclasses.field(default_factory=dict)
-    suspects: suspects.Suspects | None = None
+    suspects: Suspects | None = None
     judged: dict[str, Seen] = dataclasses.field(default_factory=dict)
     judged_by: str = ""
-    twins: list[tuple[twins.Pair, str]] = dataclasses.field(default_factory=list)
-    layout: space.Layout | None = None
+    twins: list[tuple[Pair, str]] = dataclasses.field(default_factory=list)
+    layout: Layout | None = None
     absent: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def attempt(self, what: str, action: Callable[[], _Found]) -> _Found | None:
@@ -102,12 +106,12 @@ def at(run: RunFacts, *, most: int) -> Looked:
         if name in PICTURES:
             panels = looked.attempt(f"pictures of {name}", lambda name=name: _panels(run, task, name))
             looked.panels |= {name: panels} if panels else {}
-    drawn = looked.drawn = sample.draw(task, most=most, seed=run.config.seed)
+    drawn = looked.drawn = sampling.draw(task, most=most, seed=run.config.seed)
     if not drawn:
         return looked
     newest = looked.attempt("features", lambda: _trained(run, stages[-1]))
     if newest is not None:
-        looked.sample = looked.attempt("features", lambda: sample.with_features(drawn, newest, run.config)) or {}
+        looked.sample = looked.attempt("features", lambda: sampling.with_features(drawn, newest, run.config)) or {}
     _before_labels(looked, run, drawn, stages)
     _judge(looked, run)
     looked.twins = looked.attempt("near duplicates", lambda: _twins(drawn, run)) or []
@@ -160,7 +164,7 @@ def _before_labels(looked: Looked, run: RunFacts, drawn: dict[str, Seen], stages
         looked.judged = looked.sample
         return
     found = looked.attempt(
-        "features before the first label", lambda: sample.with_features(labeled, trained, run.config)
+        "features before the first label", lambda: sampling.with_features(labeled, trained, run.config)
     )
     looked.judged = found or looked.sample
     if found and looked.probed is None and set(found) == {LABELED, GRADED} and run.scored():
@@ -194,14 +198,14 @@ def _probe(found: dict[str, Seen], num_classes: int, seed: int) -> Probed | None
 
 def _judge(looked: Looked, run: RunFacts) -> None:
     """Which labels are probably wrong, of the labeled and of the evaluation images."""
-    features, labels, _ = sample.joined(looked.judged, LABELED, GRADED)
+    features, labels, _ = sampling.joined(looked.judged, LABELED, GRADED)
     if not len(labels) or features.shape[1] == 0:
         return
     with console.working("judging the labels"):
         looked.suspects = looked.attempt("labels", lambda: suspects.find(features, labels, seed=run.config.seed))
 
 
-def _twins(drawn: dict[str, Seen], run: RunFacts) -> list[tuple[twins.Pair, str]]:
+def _twins(drawn: dict[str, Seen], run: RunFacts) -> list[tuple[Pair, str]]:
     """Evaluation images that have a twin among those that are learned from."""
     if GRADED not in drawn:
         return []
@@ -215,8 +219,8 @@ def _twins(drawn: dict[str, Seen], run: RunFacts) -> list[tuple[twins.Pair, str]
     return sorted(found, key=lambda one: -one[0].correlation)
 
 
-def _layout(found: dict[str, Seen], seed: int) -> space.Layout:
-    features, _, _ = sample.joined(found, LABELED, GRADED, UNLABELED)
+def _layout(found: dict[str, Seen], seed: int) -> Layout:
+    features, _, _ = sampling.joined(found, LABELED, GRADED, UNLABELED)
     return space.layout(features, seed=seed)
 
 

@@ -4,7 +4,7 @@ A stage without a row shows nothing.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -53,21 +53,23 @@ def hidden_and_guessed(config: Config, plan: Plan, params: PyTree, batch: PyTree
     section = config.stage(plan.stage)
     assert isinstance(section, mae.MaeConfig)
     autoencoder, _, _ = mae.make_update(config, plan, backend=jax.default_backend())
-    draws = _first(mae.sample_draws(config, plan, autoencoder, key, jnp.zeros((), jnp.int32)))
-    seen = see(_first(batch)["image"], draws.image, mae.view_spec(config))
-    output = jax.jit(autoencoder.apply)(params, seen, draws.noise)
-    patches, side = patchify(seen, autoencoder.patch_size), seen.shape[1] // autoencoder.patch_size
-    removed, guess = output.patch_mask[..., None] > 0, promote(output.pred)
-    if section.norm_pix_loss:
-        deviation = jnp.sqrt(patches.var(-1, keepdims=True, ddof=1) + 1e-6)
-        guess = guess * deviation + patches.mean(-1, keepdims=True)
-    grey = (HIDDEN - jnp.asarray(config.data.mean)) / jnp.asarray(config.data.std)
-    hidden = jnp.where(removed, jnp.tile(grey, autoencoder.patch_size**2), patches)
-    return (
-        Panel("the image", _pixels(seen, config)),
-        Panel("what the model sees", _pixels(unpatchify(hidden, side), config)),
-        Panel("what it makes of it", _pixels(unpatchify(jnp.where(removed, guess, patches), side), config)),
-    )
+    grey = (HIDDEN - np.asarray(config.data.mean)) / np.asarray(config.data.std)
+
+    def drawn(params: PyTree, batch: PyTree, key: jax.Array) -> tuple[jax.Array, ...]:
+        draws = _first(mae.sample_draws(config, plan, autoencoder, key, jnp.zeros((), jnp.int32)))
+        seen = see(_first(batch)["image"], draws.image, mae.view_spec(config))
+        output = autoencoder.apply(params, seen, draws.noise)
+        patches, side = patchify(seen, autoencoder.patch_size), seen.shape[1] // autoencoder.patch_size
+        removed, guess = output.patch_mask[..., None] > 0, promote(output.pred)
+        if section.norm_pix_loss:
+            deviation = jnp.sqrt(patches.var(-1, keepdims=True, ddof=1) + 1e-6)
+            guess = guess * deviation + patches.mean(-1, keepdims=True)
+        hidden = jnp.where(removed, jnp.tile(jnp.asarray(grey, seen.dtype), autoencoder.patch_size**2), patches)
+        return seen, unpatchify(hidden, side), unpatchify(jnp.where(removed, guess, patches), side)
+
+    titles = ("the image", "what the model sees", "what it makes of it")
+    found = jax.jit(drawn)(params, batch, key)
+    return tuple(Panel(title, _pixels(images, config)) for title, images in zip(titles, found, strict=True))
 
 
 def labeled(config: Config, plan: Plan, params: PyTree, batch: PyTree, key: jax.Array) -> tuple[Panel, ...]:
@@ -76,13 +78,18 @@ def labeled(config: Config, plan: Plan, params: PyTree, batch: PyTree, key: jax.
     section = config.stage(plan.stage)
     assert isinstance(section, supervised.SupervisedConfig)
     network = supervised.build_network(config, section, plan, backend=jax.default_backend())
-    draws, batch = _first(finetune.sample_draws(config, plan, network, key, jnp.zeros((), jnp.int32))), _first(batch)
-    seen = see(batch["image"], draws.image, supervised.labeled_spec(config, section, network))
-    given = jax.nn.one_hot(batch["label"], plan.num_classes)
-    shown = Panel("labeled view", _pixels(seen, config), np.asarray(given))
-    targets = smoothed_target(batch["label"], plan.num_classes, section.label_smoothing, seen.dtype)
-    mixed, targets = mixup.mix_labeled(seen, targets, draws.mix, plan.group_size)
-    if draws.mix is None:
+    spec = supervised.labeled_spec(config, section, network)
+
+    def drawn(batch: PyTree, key: jax.Array) -> tuple[jax.Array, ...]:
+        draws, rows = _first(finetune.sample_draws(config, plan, network, key, jnp.zeros((), jnp.int32))), _first(batch)
+        seen = see(rows["image"], draws.image, spec)
+        targets = smoothed_target(rows["label"], plan.num_classes, section.label_smoothing, seen.dtype)
+        return seen, *mixup.mix_labeled(seen, targets, draws.mix, plan.group_size)
+
+    seen, mixed, targets = jax.jit(drawn)(batch, key)
+    given = np.eye(plan.num_classes)[np.asarray(batch["label"][0])]
+    shown = Panel("labeled view", _pixels(seen, config), given)
+    if not section.labeled_mixup:
         return (shown,)
     return shown, Panel("mixed: what is learned from", _pixels(mixed, config), np.asarray(targets))
 
@@ -98,35 +105,39 @@ def pseudo_labeled(config: Config, plan: Plan, params: PyTree, batch: PyTree, ke
     network = supervised.build_network(config, section, plan, backend=backend)
     spec = supervised.model(config, plan.num_classes)
     teacher = families.network(spec, families.compute(config.model, spec, backend=backend), 0.0)
-    draws = _first(semi.sample_draws(config, plan, network, key, jnp.zeros((), jnp.int32)))
-    batch = _first(batch)
-    unlabeled, known = batch["unlabeled"], batch["labeled"]
     gentle = DeviceView(data.mean, data.std, data.image_size, views.weak if views else None, 0.0, None)
     strict = supervised.train_spec(config, section, network, views.strong if views else None)
-    weak = see_view("weak", unlabeled, draws.weak, gentle)
-    strong = see_view("strong", unlabeled, draws.strong, strict)
-    teach = jax.jit(lambda images: promote(teacher.logits(params, images, None)))
-    logits = teach(weak)
-    known_logits = teach(see_view("weak", known, draws.labeled_weak, gentle))
     rule = semi.make_rule(section, plan)
-    evidence = Evidence(logits, unlabeled.get("image_id"), known_logits, known["label"])
-    _, pseudo = rule.assign(rule.init(), evidence)
-    mixed = mix_pseudo(
-        strong,
-        pseudo._replace(thresholds=None),
-        draws.pseudo_mix,
-        kind=section.pseudo_mixup,
-        label_smoothing=section.label_smoothing,
-        group_size=plan.group_size * plan.unlabeled_ratio,
-    )
+
+    def drawn(params: PyTree, batch: PyTree, key: jax.Array) -> tuple[Any, ...]:
+        draws, rows = _first(semi.sample_draws(config, plan, network, key, jnp.zeros((), jnp.int32))), _first(batch)
+        unlabeled, known = rows["unlabeled"], rows["labeled"]
+        weak = see_view("weak", unlabeled, draws.weak, gentle)
+        strong = see_view("strong", unlabeled, draws.strong, strict)
+        logits = promote(teacher.logits(params, weak, None))
+        known_logits = promote(teacher.logits(params, see_view("weak", known, draws.labeled_weak, gentle), None))
+        evidence = Evidence(logits, unlabeled.get("image_id"), known_logits, known["label"])
+        _, pseudo = rule.assign(rule.init(), evidence)
+        mixed = mix_pseudo(
+            strong,
+            pseudo._replace(thresholds=None),
+            draws.pseudo_mix,
+            kind=section.pseudo_mixup,
+            label_smoothing=section.label_smoothing,
+            group_size=plan.group_size * plan.unlabeled_ratio,
+        )
+        return weak, jax.nn.softmax(logits), strong, mixed
+
+    weak, probs, strong, mixed = jax.jit(drawn)(params, batch, key)
+    learned, targets, weights = mixed
     return (
-        Panel("weak view: the teacher answers", _pixels(weak, config), np.asarray(jax.nn.softmax(logits))),
+        Panel("weak view: the teacher answers", _pixels(weak, config), np.asarray(probs)),
         Panel("strong view", _pixels(strong, config)),
         Panel(
             "mixed: what the student learns from",
-            _pixels(mixed.images, config),
-            np.asarray(mixed.targets),
-            np.asarray(mixed.confidence_mask),
+            _pixels(learned, config),
+            np.asarray(targets),
+            np.asarray(weights),
         ),
     )
 
@@ -141,5 +152,5 @@ def _first(leaves: PyTree) -> PyTree:
 
 def _pixels(images: jax.Array, config: Config) -> np.ndarray:
     """Normalised floats as uint8."""
-    shown = images * jnp.asarray(config.data.std) + jnp.asarray(config.data.mean)
-    return np.asarray(jnp.clip(jnp.round(255 * shown), 0, 255).astype(jnp.uint8))
+    shown = np.asarray(images, np.float32) * np.asarray(config.data.std) + np.asarray(config.data.mean)
+    return np.clip(np.round(255 * shown), 0, 255).astype(np.uint8)
