@@ -55,7 +55,7 @@ class Looked:
       suspects: labels that are probably wrong, each with its (role, row) in `judged`.
       judged: images with features by which labels were judged, and `judged_by` whose features these are.
       twins: (pair, its second image's role).
-      layout: places of the features of `sample`, in the order LABELED, GRADED, UNLABELED.
+      layout: of the features of `sample`, in the order LABELED, GRADED, UNLABELED.
       absent: what is missing -> the reason, in a line.
     """
 
@@ -220,8 +220,8 @@ def _twins(drawn: dict[str, Seen], run: RunFacts) -> list[tuple[Pair, str]]:
 
 
 def _layout(found: dict[str, Seen], seed: int) -> Layout:
-    features, _, _ = sampling.joined(found, LABELED, GRADED, UNLABELED)
-    return space.layout(features, seed=seed)
+    features, _, rows = sampling.joined(found, LABELED, GRADED, UNLABELED)
+    return space.layout(features, np.array([role == LABELED for role, _ in rows]), seed=seed)
 
 
 def _panels(run: RunFacts, task: TaskData, stage: str) -> tuple[Panel, ...]:

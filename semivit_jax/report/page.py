@@ -145,8 +145,9 @@ def _map(looked: Looked) -> str:
     frequent = np.argsort(-counts, kind="stable")[:MOST_COLOURS]
     frequent = np.sort(frequent[counts[frequent] > 0])
     place = {int(label): number for number, label in enumerate(frequent)}
-    coloured = np.array([place.get(int(label), -1) for label in labels])
-    labeled = np.array([role == LABELED for role, _ in rows])
+    shown = looked.layout.rows
+    coloured = np.array([place.get(int(label), -1) for label in labels[shown]])
+    labeled = np.array([rows[row][0] == LABELED for row in shown])
     names = [printable(looked.task.class_names[int(label)]) for label in frequent]
     return figures.embedding(looked.layout.points, coloured, labeled, names)
 

@@ -117,7 +117,7 @@ def test_twins_are_found_whatever_their_brightness():
 
 @pytest.mark.parametrize("count", [1, 2, 3, 10])
 def test_few_images_are_laid_out_by_their_components(count):
-    found = space.layout(np.random.default_rng(0).normal(size=(count, 5)), seed=0)
+    found = space.layout(np.random.default_rng(0).normal(size=(count, 5)), np.zeros(count, bool), seed=0)
     assert found.points.shape == (count, 2)
     assert "principal components" in found.method
 
