@@ -15,6 +15,7 @@ from semivit_jax.training.summary import BASELINES
 
 COVERED = (1.0, 0.95, 0.9, 0.8, 0.5)  # shares of images that get an answer, in the table
 MOST_POINTS = 200  # of the line
+LEAST_ANSWERS = 20  # that the line begins with; the shares of fewer say little
 LABELS_ALONE = ("svm_labeled_only",)  # of BASELINES, what looks at no unlabeled image
 
 
@@ -92,7 +93,8 @@ def abstaining(answers: Answers) -> dict[str, Any]:
     given = np.arange(1, len(order) + 1)
     share = np.cumsum(right) / given
     last = np.flatnonzero(np.append(sure[1:] < sure[:-1], True))  # of each confidence, the last image that has it
-    places = last[np.unique(np.linspace(0, len(last) - 1, min(MOST_POINTS, len(last))).round().astype(int))]
+    drawn = last[given[last] >= min(LEAST_ANSWERS, len(order) // 4)]
+    places = drawn[np.unique(np.linspace(0, len(drawn) - 1, min(MOST_POINTS, len(drawn))).round().astype(int))]
     chosen = []
     for covered in COVERED:
         place = int(last[np.abs(given[last] / len(order) - covered).argmin()])
@@ -110,10 +112,18 @@ def abstaining(answers: Answers) -> dict[str, Any]:
 
 
 def brought(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """What the last method has over the best that learned from the labels alone; None where there are not both."""
+    """What the last method has over one that learned from the labels alone; None where there are not both.
+
+    That is the run's own stage on these labels, or without one the best of the methods beside it.
+    """
     ours = [row for row in rows if row["ours"]]
     alone = [row for row in rows[:-1] if row["labels_alone"]]
     if not ours or not alone or ours[-1]["labels_alone"]:
         return None
-    best = max(alone, key=lambda row: row["acc1"])
-    return {"from": best["method"], "by": ours[-1]["method"], "points": 100 * (ours[-1]["acc1"] - best["acc1"])}
+    found = max(alone, key=lambda row: (row["ours"], row["acc1"]))
+    return {
+        "from": found["method"],
+        "alone": found["acc1"],
+        "by": ours[-1]["method"],
+        "points": 100 * (ours[-1]["acc1"] - found["acc1"]),
+    }

@@ -41,24 +41,24 @@ def go_on(report: Report) -> Iterator[Advice]:
 
 
 def check_labels(report: Report) -> Iterator[Advice]:
-    found = report.get("labels", {})
+    found = report.get("labels") or {}
     if found.get("suspects"):
         count = len(found["suspects"])
         names = ", ".join(one["name"] for one in found["suspects"][:MOST_NAMED])
         yield Advice(
             f"Look at {counted(found['num_suspects'], 'label')} that may be wrong: {names}"
-            + (" and more below." if count > MOST_NAMED else "."),
+            + (" and others above." if count > MOST_NAMED else "."),
             f"Of {found['checked']:,} that were judged, a fit without them gives another class. A wrong label is "
             "learned as if it were right, and a wrong evaluation label counts a right answer as a mistake.",
         )
 
 
 def part_twins(report: Report) -> Iterator[Advice]:
-    found = report.get("twins", {})
+    found = report.get("twins") or {}
     if found.get("pairs"):
         yield Advice(
-            f"Keep near duplicates on one side: {counted(found['num_images'], 'evaluation image')} have a twin among "
-            "those that are learned from.",
+            f"Keep near duplicates on one side of the split: {counted(found['num_images'], 'evaluation image')} with a "
+            "twin among those that are learned from.",
             "The accuracy of images that were seen in training flatters the model.",
         )
 
@@ -157,7 +157,7 @@ def train_longer(report: Report) -> Iterator[Advice]:
 
 
 def doubt_confidences(report: Report) -> Iterator[Advice]:
-    found = report.get("answers", {})
+    found = report.get("answers") or {}
     if found.get("ece", 0.0) > UNSURE_ECE:
         yield Advice(
             "Do not take the confidences at their word; choose a bar from the table of abstaining instead.",
@@ -166,7 +166,7 @@ def doubt_confidences(report: Report) -> Iterator[Advice]:
 
 
 def spare_time(report: Report) -> Iterator[Advice]:
-    time = report.get("time", {})
+    time = report.get("time") or {}
     if time.get("waiting_share", 0.0) > MUCH_WAITING:
         yield Advice(
             "Feed images faster: more config.data.threads, smaller files, or a prepared data set (semivit prepare).",

@@ -37,7 +37,7 @@ STYLE = {
 
 def curve(drawn: Drawn) -> str:
     """Lines over updates."""
-    figure, axis = _figure(4.6, 2.5)
+    figure, axis = _figure(3.7, 2.2)
     scale = 100.0 if drawn.curve.unit == SHARE else 1.0
     named = len(drawn.points) <= MOST_LINES
     for number, (name, points) in enumerate(drawn.points.items()):
@@ -55,13 +55,14 @@ def curve(drawn: Drawn) -> str:
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axis.margins(x=0.02)
     if named and len(drawn.points) > 1:
-        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2, fontsize=8, handlelength=2.2)
+        axis.legend(loc="upper center", bbox_to_anchor=(0.45, -0.25), ncols=2, fontsize=8, handlelength=2.2,
+                    frameon=False, labelcolor=INK)  # fmt: skip
     return _svg(figure)
 
 
 def intervals(rows: Sequence[Mapping[str, Any]]) -> str:
     """Shares as dots with their 95 % intervals, one row for each; keys 'method', 'acc1', 'low', 'high', 'ours'."""
-    figure, axis = _figure(7.2, 0.55 + 0.34 * len(rows))
+    figure, axis = _figure(7.2, 0.55 + 0.3 * len(rows))
     for place, row in enumerate(reversed(rows)):
         colour = ACCENT if row["ours"] else MUTED
         axis.plot([100 * row["low"], 100 * row["high"]], [place, place], color=colour, linewidth=2.4, alpha=0.55,

@@ -10,7 +10,7 @@ import numpy as np
 
 from semivit_jax.inference import grades
 from semivit_jax.inference.grades import Answers, Grades
-from semivit_jax.report import accuracy, advice, sample, told
+from semivit_jax.report import accuracy, advice, told
 from semivit_jax.report.facts import RunFacts, StageFacts, name_of
 from semivit_jax.report.intervals import paired
 from semivit_jax.report.look import Looked
@@ -23,6 +23,10 @@ SHOWN = 24  # pictures of a kind
 MOST_IN_CONFUSION = 200  # classes whose whole confusion matrix is kept
 MOST_SUSPECTS = 200  # labels in the file
 Report = dict[str, Any]
+WITHOUT = {  # what a report says where weights or images tell nothing
+    "grades": None, "answers": None, "overall": None, "classes": [], "confused": [], "coverage": None, "num_wrong": 0,
+    "mistakes": [], "unsure": [], "labels": None, "twins": None, "map": None, "unlike": [],
+}  # fmt: skip
 
 
 def run_numbers(run: RunFacts, probed: Probed | None = None, *, probed_on: str = "") -> Report:
@@ -43,17 +47,17 @@ def run_numbers(run: RunFacts, probed: Probed | None = None, *, probed_on: str =
         "accuracy": rows,
         "brought": accuracy.brought(rows),
         "time": _time(run),
-        **_pseudo_labels(run),
+        "pseudo_labels": _pseudo_labels(run),
     }
 
 
 def numbers(run: RunFacts, looked: Looked) -> Report:
     """All that a report says of a run, but for its pictures and curves."""
     report = run_numbers(run, looked.probed, probed_on=looked.probed_on)
-    report["brought"] = _brought(report["accuracy"], looked)
+    report |= WITHOUT | {"brought": _brought(report["accuracy"], looked)}
     if looked.grades is not None:
         report |= _answers(looked.grades, run)
-    if looked.suspects is not None and looked.suspects.checked:
+    if looked.judged:
         report["labels"] = _labels(looked, run.class_names)
     report |= _of_images(looked)
     report["absent"] = dict(looked.absent)
@@ -113,7 +117,7 @@ def _brought(rows: Sequence[Report], looked: Looked) -> Report | None:
     found = accuracy.brought(rows)
     if found is None or looked.grades is None or looked.before is None:
         return found
-    before, after = (next(reversed(of.answers.values())) for of in (looked.before, looked.grades))
+    before, after = next(iter(looked.before.answers.values())), next(reversed(looked.grades.answers.values()))
     first = next(row for row in rows if row["ours"])
     if found["from"] != first["method"] or not np.array_equal(before.places, after.places):
         return found
@@ -135,7 +139,7 @@ def _time(run: RunFacts) -> Report:
     }
 
 
-def _pseudo_labels(run: RunFacts) -> Report:
+def _pseudo_labels(run: RunFacts) -> Report | None:
     """How many pseudo labels the last stage that makes some has kept, and how right they were."""
     for stage in reversed(run.stages):
         health, kept = STAGES[stage.name].health, stage.last("train/mask_rate")
@@ -144,15 +148,15 @@ def _pseudo_labels(run: RunFacts) -> Report:
         section = run.config.stage(stage.name)
         key, right = health.key(section), stage.last("train/pseudo_label_acc")
         known = any(line.get("train/teacher_acc") for line in stage.lines)
-        return {"pseudo_labels": {
+        return {
             "stage": stage.name,
             "kept": kept,
             "right": right if known else None,
             "median_confidence": stage.last("train/confidence_q50"),
             "key": f"config.{stage.name}.{key}" if key else "",
             "threshold": getattr(section, key) if key else None,
-        }}  # fmt: skip
-    return {}
+        }
+    return None
 
 
 def _answers(found: Grades, run: RunFacts) -> Report:
@@ -201,19 +205,16 @@ def _confused(confusion: np.ndarray, names: Sequence[str], most: int = 10) -> li
 
 
 def _labels(looked: Looked, names: Sequence[str]) -> Report:
-    found = looked.suspects
-    assert found is not None
-    _, labels, rows = sample.joined(looked.judged, LABELED, GRADED)
-    listed = []
-    for place, better, own, other in zip(found.places, found.better, found.own, found.other, strict=True):
-        role, row = rows[int(place)]
-        listed.append({
-            "name": looked.judged[role].name(row), "role": role, "row": row, "label": names[labels[place]],
-            "better": names[better], "own": float(own), "other": float(other),
-        })  # fmt: skip
+    listed = [
+        {
+            "name": looked.judged[role].name(one.place), "role": role, "row": one.place,
+            "label": names[looked.judged[role].labels[one.place]], "better": names[one.better], "own": one.own,
+            "other": one.other,
+        }
+        for role, one in looked.suspects
+    ]  # fmt: skip
     return {
-        "checked": found.checked,
-        "judged_by": looked.judged_by,
+        "checked": sum(int((seen.labels >= 0).sum()) for seen in looked.judged.values()),
         "num_suspects": len(listed),
         "suspects": listed[:MOST_SUSPECTS],
         "by_role": dict(Counter(one["role"] for one in listed)),

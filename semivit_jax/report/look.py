@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -25,7 +26,7 @@ from semivit_jax.report import space, suspects, twins
 from semivit_jax.report.facts import RunFacts
 from semivit_jax.report.sample import GRADED, LABELED, UNLABELED, Seen
 from semivit_jax.report.space import Layout
-from semivit_jax.report.suspects import Suspects
+from semivit_jax.report.suspects import Suspect
 from semivit_jax.report.twins import Pair
 from semivit_jax.stages import STAGES, label_free
 from semivit_jax.stages.pictures import PICTURES, Panel
@@ -52,8 +53,8 @@ class Looked:
       panels: stage -> what it makes of images.
       drawn: images that were looked at, without features.
       sample: the same with features of the newest weights.
-      suspects: labels that are probably wrong, each with its (role, row) in `judged`.
-      judged: images with features by which labels were judged, and `judged_by` whose features these are.
+      judged: images whose labels were judged, by role.
+      suspects: (role, label that is probably wrong), its place a row of `judged`; the surest first.
       twins: (pair, its second image's role).
       layout: of the features of `sample`, in the order LABELED, GRADED, UNLABELED.
       absent: what is missing -> the reason, in a line.
@@ -67,9 +68,8 @@ class Looked:
     panels: dict[str, tuple[Panel, ...]] = dataclasses.field(default_factory=dict)
     drawn: dict[str, Seen] = dataclasses.field(default_factory=dict)
     sample: dict[str, Seen] = dataclasses.field(default_factory=dict)
-    suspects: Suspects | None = None
     judged: dict[str, Seen] = dataclasses.field(default_factory=dict)
-    judged_by: str = ""
+    suspects: list[tuple[str, Suspect]] = dataclasses.field(default_factory=list)
     twins: list[tuple[Pair, str]] = dataclasses.field(default_factory=list)
     layout: Layout | None = None
     absent: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -112,8 +112,7 @@ def at(run: RunFacts, *, most: int) -> Looked:
     newest = looked.attempt("features", lambda: _trained(run, stages[-1]))
     if newest is not None:
         looked.sample = looked.attempt("features", lambda: sampling.with_features(drawn, newest, run.config)) or {}
-    _before_labels(looked, run, drawn, stages)
-    _judge(looked, run)
+    _judge(looked, run, _before_labels(looked, run, drawn, stages))
     looked.twins = looked.attempt("near duplicates", lambda: _twins(drawn, run)) or []
     if looked.sample:
         with console.working("laying out features"):
@@ -146,30 +145,23 @@ def _trained(run: RunFacts, stage: str) -> Trained:
         return load_trained(run.folder, kept="latest", tree=None, stage=stage)
 
 
-def _before_labels(looked: Looked, run: RunFacts, drawn: dict[str, Seen], stages: list[str]) -> None:
-    """Features of weights that have seen none of the labels, and what simple classifiers make of them."""
+def _before_labels(looked: Looked, run: RunFacts, drawn: dict[str, Seen], stages: list[str]) -> dict[str, Seen]:
+    """Features of weights that have seen none of the labels, and what simple classifiers make of them; {} without."""
     looked.probed, looked.probed_on = head.found_by_probe(run.folder, run.config.stages), "the starting weights"
-    pre_trained = [name for name in stages if STAGES[name].pre_training]
-    source = run.config.init_from
-    if pre_trained:
-        looked.judged_by = "the pre-trained weights"
-        trained = looked.attempt("features before the first label", lambda: _trained(run, pre_trained[-1]))
-    elif source:
-        looked.judged_by = "the starting weights"
-        trained = looked.attempt("features before the first label", lambda: _starting(source))
-    else:
-        looked.judged_by, trained = "the weights that were trained on them", None
+    pre_trained, source = [name for name in stages if STAGES[name].pre_training], run.config.init_from
     labeled = {role: drawn[role] for role in (LABELED, GRADED) if role in drawn}
-    if trained is None or not labeled:
-        looked.judged = looked.sample
-        return
-    found = looked.attempt(
-        "features before the first label", lambda: sampling.with_features(labeled, trained, run.config)
-    )
-    looked.judged = found or looked.sample
-    if found and looked.probed is None and set(found) == {LABELED, GRADED} and run.scored():
-        looked.probed_on = looked.judged_by
+    if not labeled or not (pre_trained or source):
+        return {}
+
+    def features() -> dict[str, Seen]:
+        trained = _trained(run, pre_trained[-1]) if pre_trained else _starting(source)
+        return sampling.with_features(labeled, trained, run.config)
+
+    found = looked.attempt("features before the first label", features) or {}
+    if looked.probed is None and set(found) == {LABELED, GRADED} and run.scored():
+        looked.probed_on = "the pre-trained weights" if pre_trained else "the starting weights"
         looked.probed = looked.attempt("probes", lambda: _probe(found, len(run.class_names), run.config.seed))
+    return found
 
 
 def _starting(source: str) -> Trained:
@@ -196,13 +188,24 @@ def _probe(found: dict[str, Seen], num_classes: int, seed: int) -> Probed | None
     return Probed(linear_acc1=linear, knn_acc1=nearest, **counts, **chosen_by, is_head=False, seconds=0.0)
 
 
-def _judge(looked: Looked, run: RunFacts) -> None:
-    """Which labels are probably wrong, of the labeled and of the evaluation images."""
-    features, labels, _ = sampling.joined(looked.judged, LABELED, GRADED)
-    if not len(labels) or features.shape[1] == 0:
-        return
-    with console.working("judging the labels"):
-        looked.suspects = looked.attempt("labels", lambda: suspects.find(features, labels, seed=run.config.seed))
+def _judge(looked: Looked, run: RunFacts, before: dict[str, Seen]) -> None:
+    """Which labels are probably wrong: each is judged by features that have not been fitted to it.
+
+    Those of labeled images by weights from before the first label, where there are any; those of evaluation images,
+    which nothing learns from, by the newest weights, which know the classes best.
+    """
+    for role, by in ((LABELED, before or looked.sample), (GRADED, looked.sample)):
+        if role not in by:
+            continue
+        features, labels, rows = sampling.joined(by, LABELED, GRADED)
+        with console.working(f"judging the labels of {role} images"):
+            found = looked.attempt("labels", partial(suspects.find, features, labels, seed=run.config.seed))
+        if found is None or not found.checked:
+            continue
+        looked.judged[role] = by[role]
+        own = [one for one in found.suspects if rows[one.place][0] == role]
+        looked.suspects += [(role, one._replace(place=rows[one.place][1])) for one in own]
+    looked.suspects.sort(key=lambda one: one[1].own)
 
 
 def _twins(drawn: dict[str, Seen], run: RunFacts) -> list[tuple[Pair, str]]:

@@ -72,6 +72,7 @@ def _template(name: str, report: Report) -> Any:
 
 FORMATS = {
     "percent": lambda value: f"{100 * value:.1f} %",
+    "bare percent": lambda value: f"{100 * value:.1f}",
     "share": lambda value: f"{value:.2f}",
     "points": lambda value: f"{value:+.1f}",
     "count": lambda value: f"{value:,}",
@@ -109,7 +110,7 @@ def _curve(one: Drawn) -> dict[str, str]:
 
 def _figures(report: Report, looked: Looked) -> dict[str, str]:
     """Addresses of the figures beside the curves; '' where there is nothing to draw."""
-    rows = report.get("classes", [])
+    rows = report["classes"]
     found = {
         "methods": figures.intervals(report["accuracy"]) if report["accuracy"] else "",
         "time": figures.time_spent(report["time"]["seconds"]) if report["time"] else "",
@@ -160,15 +161,15 @@ def _photos(report: Report, run: RunFacts, looked: Looked) -> dict[str, Any]:
         for kind in ("mistakes", "unsure"):
             places = [one["place"] for one in report[kind]]
             found[kind] = photos.of_set(looked.grades.images, places, data)
-    for one in report.get("labels", {}).get("suspects", [])[: 2 * ROWS]:
+    for one in (report["labels"] or {"suspects": []})["suspects"][: 2 * ROWS]:
         seen = looked.judged[one["role"]]
         found["suspects"] += photos.of_set(seen.images, [seen.places[one["row"]]], data)
-    for one in report.get("twins", {}).get("pairs", [])[:ROWS]:
+    for one in (report["twins"] or {"pairs": []})["pairs"][:ROWS]:
         first, second = looked.drawn[GRADED], looked.drawn[one["role"]]
         (left,) = photos.of_set(first.images, [first.places[one["row"]]], data)
         (right,) = photos.of_set(second.images, [second.places[one["other_row"]]], data)
         found["twins"].append((left, right))
-    if "unlike" in report:
+    if report["unlike"]:
         seen = looked.sample[UNLABELED]
         found["unlike"] = photos.of_set(seen.images, [seen.places[one["row"]] for one in report["unlike"][:ROWS]], data)
     panels = [_panels(name, several, run.class_names) for name, several in looked.panels.items()]
@@ -189,6 +190,8 @@ def _panels(stage: str, several: Sequence[Panel], names: Sequence[str]) -> dict[
 
 
 def _shares(target: np.ndarray, names: Sequence[str]) -> str:
-    """The classes of a target, the largest first: '3 62 %, 8 31 %'."""
+    """The classes of a target, the largest first: '3 62%, 8 31%'; the name alone where it is all of it."""
     order = [k for k in np.argsort(-target, kind="stable")[:2] if target[k] >= 0.05]
+    if len(order) == 1 and target[order[0]] > 0.995:
+        return printable(names[order[0]])
     return ", ".join(f"{printable(names[k])} {target[k]:.0%}" for k in order)

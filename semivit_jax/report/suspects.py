@@ -12,47 +12,53 @@ PENALTY = 1.0  # C of scikit-learn's logistic regression
 MOST_WORK = 200_000_000  # images x classes x width of one fit
 
 
-class Suspects(NamedTuple):
-    """Labels that are probably wrong, the surest first.
+class Suspect(NamedTuple):
+    """A label that is probably wrong.
 
     Attributes:
-      checked: images that were judged.
-      places: int [n], of the suspected ones, in the order that was given.
-      better: int [n], the class that suits them.
-      own: float [n], probability of the label that they have.
-      other: float [n], probability of the better one.
+      place: of the image.
+      better: the class that suits it.
+      own: probability of the label that it has.
+      other: probability of the better one.
     """
 
+    place: int
+    better: int
+    own: float
+    other: float
+
+
+class Found(NamedTuple):
+    """How many labels were judged, and those that are suspected, the surest first."""
+
     checked: int
-    places: np.ndarray
-    better: np.ndarray
-    own: np.ndarray
-    other: np.ndarray
+    suspects: list[Suspect]
 
 
-def find(features: np.ndarray, labels: np.ndarray, *, seed: int) -> Suspects:
+def find(features: np.ndarray, labels: np.ndarray, *, seed: int) -> Found:
     """Confident learning (Northcutt et al. 2021, section 3): an image belongs where it is at least usually likely.
 
     A class counts for an image if its probability reaches what the images of that label have on average. If the
-    likeliest class that counts is another than the label, the label is suspected. The surest are those whose label
-    falls furthest behind.
+    likeliest class that counts is another than the label, the label is suspected. The surest are those whose label is
+    least likely.
 
     Args:
       features: float [n, width].
-      labels: int [n].
+      labels: int [n], -1 where not known.
       seed: of the folds.
     """
-    counts = np.bincount(labels)
-    judged = np.flatnonzero(counts[labels] >= LEAST)
+    judged = np.flatnonzero(labels >= 0)
+    judged = judged[np.bincount(labels[judged])[labels[judged]] >= LEAST] if len(judged) else judged
     known = np.unique(labels[judged])
     if len(known) < 2 or len(judged) * len(known) * features.shape[1] > MOST_WORK:
-        return Suspects(0, *(np.empty(0, kind) for kind in (int, int, float, float)))
+        return Found(0, [])
     numbers = np.searchsorted(known, labels[judged])
     probs = held_out_probs(features[judged], numbers, seed=seed)
-    found, better = suspected(probs, numbers)
-    own, other = probs[found, numbers[found]], probs[found, better]
-    order = np.argsort(own - other, kind="stable")
-    return Suspects(len(judged), judged[found][order], known[better][order], own[order], other[order])
+    found = [
+        Suspect(int(judged[at]), int(known[better]), float(probs[at, numbers[at]]), float(probs[at, better]))
+        for at, better in zip(*suspected(probs, numbers), strict=True)
+    ]
+    return Found(len(judged), sorted(found, key=lambda one: one.own))
 
 
 def suspected(probs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -14,11 +14,10 @@ def sentences(report: Report) -> list[str]:
     told = [_what(report)]
     added = report["brought"]
     if added is not None:
-        alone = next(row for row in report["accuracy"] if row["method"] == added["from"])
         between = f" (95 % interval {added['low']:+.1f} to {added['high']:+.1f})" if "low" in added else ""
         told.append(
-            f"From the labels alone the best is {added['from']} with {100 * alone['acc1']:.1f} %; with the unlabeled "
-            f"images it is {added['points']:+.1f} points{between}."
+            f"From the labels alone, {added['from']} reaches {100 * added['alone']:.1f} %. The unlabeled images "
+            f"brought {added['points']:+.1f} points{between}."
         )
     if run["state"] != "finished":
         told.append(_how_far(report))
