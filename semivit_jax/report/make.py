@@ -49,6 +49,8 @@ def make(folder: Path, *, most: int = MOST) -> Path:
     """
     page.check()
     run = facts.read(folder)
+    if run.state == facts.TRAINS:  # on the devices of this machine, whose memory it has
+        jax.config.update("jax_platforms", "cpu")
     looked = look.at(run, most=most)
     report = gather.numbers(run, looked)
     with console.working("drawing the report"):
