@@ -39,7 +39,7 @@ CURVES = (
     Curve(
         "Accuracy",
         SHARE,
-        {"val/acc1": "the weights as trained", "val_ema/acc1": "their moving average (teacher)"},
+        {"val/acc1": "as trained", "val_ema/acc1": "moving average (teacher)"},
         "Still rising at the right edge: train longer.",
     ),
     Curve(
@@ -88,10 +88,16 @@ CURVES = (
         "Steps upwards mean that something else took the machine.",
     ),
     Curve(
-        "Where the time goes",
+        "Waiting for images",
         SHARE,
-        {"perf/input_wait_frac": "waiting for images", "perf/goodput": "in updates that count, since the first start"},
-        "Much waiting for images: more threads, or smaller files.",
+        {"perf/input_wait_frac": "share of the time"},
+        "Much of it: more threads, or smaller files.",
+    ),
+    Curve(
+        "Goodput",
+        SHARE,
+        {"perf/goodput": "share of the time"},
+        "Of the time since the first start, what went into updates that count.",
     ),
 )
 
