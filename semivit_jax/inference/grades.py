@@ -72,9 +72,15 @@ def joined(batches: list[dict[str, Any]]) -> Answers:
     return Answers(real, rows["label"][real], rows["guesses"][real], rows["probs"][real])
 
 
-def to_json(grades: Grades) -> dict[str, Any]:
-    """Plain dict, as `semivit eval --out` writes it and the report keeps it; shares in 0..1."""
+def to_json(grades: Grades, *, most: int | None = None) -> dict[str, Any]:
+    """Plain dict, as `semivit eval --out` writes it and the report keeps it; shares in 0..1.
+
+    Args:
+      grades: what was found.
+      most: classes up to which the confusion matrix is among it; None always has it.
+    """
     names = grades.class_names
+    whole = most is None or len(names) <= most
     return {
         "source": grades.source,
         "dataset": grades.dataset,
@@ -86,7 +92,7 @@ def to_json(grades: Grades) -> dict[str, Any]:
                 "num_images": found.num_images,
                 **numbers(grades, found),
                 "class_acc": dict(zip(names, found.class_acc, strict=True)),
-                "confusion": found.confusion.tolist(),
+                **({"confusion": found.confusion.tolist()} if whole else {}),
             }
             for tree, found in grades.found.items()
         },

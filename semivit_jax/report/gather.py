@@ -163,15 +163,11 @@ def _answers(found: Grades, run: RunFacts) -> Report:
     """Of the weights that predict: the moving average, where there is one."""
     tree = next(reversed(found.found))
     scores, answers = found.found[tree], found.answers[tree]
-    graded = grades.to_json(found)
-    if len(found.class_names) > MOST_IN_CONFUSION:
-        for result in graded["results"].values():
-            del result["confusion"]
     wrong = np.flatnonzero(~answers.right)
     surest = wrong[np.argsort(-answers.probs[wrong, 0], kind="stable")][:SHOWN]
     unsure = np.argsort(answers.probs[:, 0], kind="stable")[:SHOWN]
     return {
-        "grades": graded,
+        "grades": grades.to_json(found, most=MOST_IN_CONFUSION),
         "answers": {"tree": tree, "num_images": scores.num_images, **grades.numbers(found, scores)},
         "overall": scores.acc1,
         "classes": accuracy.of_classes(scores, found.class_names, run.labeled),
@@ -198,10 +194,12 @@ def _answer(found: Grades, answers: Answers, row: int) -> Report:
 
 def _confused(confusion: np.ndarray, names: Sequence[str], most: int = 10) -> list[Report]:
     """The pairs of classes that are most often taken for each other, by images."""
-    wrong = confusion - np.diag(np.diag(confusion))
-    order = np.argsort(-wrong, axis=None, kind="stable")[:most]
-    pairs = [divmod(int(flat), len(names)) for flat in order]
-    return [{"label": names[i], "guess": names[j], "count": int(wrong[i, j])} for i, j in pairs if wrong[i, j]]
+    labels, guesses = np.nonzero(confusion)
+    wrong = labels != guesses
+    labels, guesses = labels[wrong], guesses[wrong]
+    counts = confusion[labels, guesses]
+    order = np.argsort(-counts, kind="stable")[:most]
+    return [{"label": names[labels[k]], "guess": names[guesses[k]], "count": int(counts[k])} for k in order]
 
 
 def _labels(looked: Looked, names: Sequence[str]) -> Report:

@@ -9,6 +9,8 @@ import pytest
 from semivit_jax import files
 from semivit_jax.main import main
 from semivit_jax.report import facts, gather, look, make, page
+from semivit_jax.training import run
+from tests.configs import small_config
 from tests.report.made import made_up, tiny_run
 
 pytestmark = pytest.mark.xdist_group("report")  # programs are shared
@@ -145,10 +147,9 @@ def test_a_run_that_goes_on(made):
 def test_a_run_that_has_only_begun(tmp_path):
     folder = tiny_run(tmp_path / "new", "finetune", done=False)
     files.remove(folder / "finetune")
-    run = facts.read(folder)
-    looked = look.at(run, most=10)
-    report = gather.numbers(run, looked)
-    found = Page(page.render(report, run, looked))
+    begun = facts.read(folder)
+    looked = look.at(begun, most=10)
+    found = Page(page.render(gather.numbers(begun, looked), begun, looked))
     assert "it has not been evaluated yet" in found.said
     assert "finetune has not begun" in found.said
 
@@ -177,15 +178,14 @@ def test_the_numbers_are_those_of_eval(made, tmp_path):
     assert sum(row["right"] for row in report["classes"]) == round(360 * report["answers"]["acc1"])
 
 
-def rendered(run, looked):
-    report = json.loads(json.dumps(gather.numbers(run, looked)))
-    text = page.render(report, run, looked)
+def rendered(one, looked):
+    report = json.loads(json.dumps(gather.numbers(one, looked)))
+    text = page.render(report, one, looked)
     return text, check(text.encode(errors="backslashreplace").decode(), report), report
 
 
 def test_names_from_outside_are_text_and_nothing_else(tmp_path):
-    run, looked = made_up(tmp_path / "run", ["<b>cat</b>", "dog & co", "a\u202eb"], file_names=HOSTILE)
-    text, found, _ = rendered(run, looked)
+    text, found, _ = rendered(*made_up(tmp_path / "run", ["<b>cat</b>", "dog & co", "a\u202eb"], file_names=HOSTILE))
     assert "<script>alert(1)</script>.png" in found.said
     assert "<b>cat</b>" in found.said
     assert "\u202e" not in text
@@ -194,13 +194,13 @@ def test_names_from_outside_are_text_and_nothing_else(tmp_path):
 
 def test_ten_thousand_classes_make_a_small_page(tmp_path):
     names = [f"class {k}" for k in range(10_000)]
-    run, looked = made_up(tmp_path / "run", names[:400], file_names=[f"{k}.png" for k in range(3000)])
-    text, found, report = rendered(run, looked)
+    several, looked = made_up(tmp_path / "run", names[:400], file_names=[f"{k}.png" for k in range(3000)])
+    text, found, report = rendered(several, looked)
     assert "confusion" not in report["grades"]["results"]["params"]
     assert "The 12 classes of lowest accuracy of 400" in found.said
     assert len(text) < 3 * 2**20
-    run = facts.dataclasses.replace(run, listing={**run.listing, "class_names": names}, labeled=[4] * len(names))
-    assert gather.run_numbers(run)["run"]["labeled_per_class"] == {}
+    many = facts.dataclasses.replace(several, listing={**several.listing, "class_names": names}, labeled=[4] * 10_000)
+    assert gather.run_numbers(many)["run"]["labeled_per_class"] == {}
 
 
 def test_runs_are_compared(made, tmp_path, capsys):
@@ -266,3 +266,25 @@ def test_a_finished_run_names_the_report_it_has(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(make, "make", None)
     make.at_the_end(facts.read(folder).config, folder, anew=False)
     assert capsys.readouterr().out == f"report: {folder / make.PAGE}\n"
+
+
+@pytest.mark.parametrize("was_done", [False, True])
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # how ml_collections reads a config
+def test_train_ends_with_the_report(was_done, tmp_path, monkeypatch, capsys):
+    folder = tiny_run(tmp_path / "run", "finetune", done=was_done)
+
+    def train(config, workdir, *, notes):
+        (workdir / "DONE").touch()
+
+    asked = []
+    monkeypatch.setattr(run, "train", train)
+    monkeypatch.setattr(make, "at_the_end", lambda config, workdir, *, anew: asked.append((workdir, anew)))
+    assert main(["semivit", "train", "--config=digits", f"--workdir={folder}"]) == 0
+    assert asked == [(folder, not was_done)]
+
+
+def test_a_run_may_do_without(tmp_path, monkeypatch, capsys):
+    folder = tiny_run(tmp_path / "run", "finetune")
+    monkeypatch.setattr(make, "make", None)
+    make.at_the_end(small_config(**{"log.report": False}), folder, anew=True)
+    assert capsys.readouterr().out == ""
