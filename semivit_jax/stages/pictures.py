@@ -39,6 +39,11 @@ class Panel(NamedTuple):
     targets: np.ndarray | None = None
     weights: np.ndarray | None = None
 
+    def first(self, count: int) -> "Panel":
+        """Of the first images alone."""
+        targets, weights = (None if of is None else of[:count] for of in (self.targets, self.weights))
+        return Panel(self.title, self.images[:count], targets, weights)
+
 
 Draw = Callable[[Config, Plan, PyTree, PyTree, jax.Array], tuple[Panel, ...]]
 """(config, plan of one micro-step, weights of the whole model, batch, key of the stage) -> panels of its images."""
