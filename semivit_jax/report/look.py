@@ -3,14 +3,14 @@
 import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from semivit_jax import console
 from semivit_jax.checkpoints import init_from, workdir
 from semivit_jax.checkpoints.reading import CheckpointError
-from semivit_jax.config import ConfigError
+from semivit_jax.config import Config, ConfigError
 from semivit_jax.data.bad_records import TooManyBadRecords
 from semivit_jax.data.dataset import TaskData, open_as_begun
 from semivit_jax.data.pipeline import train_batches
@@ -238,11 +238,10 @@ def _panels(run: RunFacts, task: TaskData, stage: str) -> tuple[Panel, ...]:
         batches.close()
     with console.working(f"drawing views of {stage}"):
         panels = PICTURES[stage](config, plan, trained.weights.params, batch, stage_key(config, stage))
-    return tuple(Panel(*(None if part is None else part if isinstance(part, str) else part[:SHOWN] for part in panel))
-                 for panel in panels)  # fmt: skip
+    return tuple(panel.first(SHOWN) for panel in panels)
 
 
-def _few(run: RunFacts, task: TaskData, stage: str) -> tuple[Any, Plan]:
+def _few(run: RunFacts, task: TaskData, stage: str) -> tuple[Config, Plan]:
     """The config, and a plan with the smallest batch that holds as many images as are shown."""
     stored = run.stage(stage).plan
     config, _ = fit_batch(run.config, stage, task.counts, num_devices=1, stored=stored.get("batch_size"))

@@ -163,15 +163,15 @@ def _photos(report: Report, run: RunFacts, looked: Looked) -> dict[str, Any]:
             found[kind] = photos.of_set(looked.grades.images, places, data)
     for one in (report["labels"] or {"suspects": []})["suspects"][: 2 * ROWS]:
         seen = looked.judged[one["role"]]
-        found["suspects"] += photos.of_set(seen.images, [seen.places[one["row"]]], data)
+        found["suspects"] += photos.of_set(seen.images, seen.places[[one["row"]]], data)
     for one in (report["twins"] or {"pairs": []})["pairs"][:ROWS]:
         first, second = looked.drawn[GRADED], looked.drawn[one["role"]]
-        (left,) = photos.of_set(first.images, [first.places[one["row"]]], data)
-        (right,) = photos.of_set(second.images, [second.places[one["other_row"]]], data)
+        (left,) = photos.of_set(first.images, first.places[[one["row"]]], data)
+        (right,) = photos.of_set(second.images, second.places[[one["other_row"]]], data)
         found["twins"].append((left, right))
     if report["unlike"]:
-        seen = looked.sample[UNLABELED]
-        found["unlike"] = photos.of_set(seen.images, [seen.places[one["row"]] for one in report["unlike"][:ROWS]], data)
+        seen, rows = looked.sample[UNLABELED], [one["row"] for one in report["unlike"][:ROWS]]
+        found["unlike"] = photos.of_set(seen.images, seen.places[rows], data)
     panels = [_panels(name, several, run.class_names) for name, several in looked.panels.items()]
     return {"panels": panels, **{f"{kind}_photos": pictures for kind, pictures in found.items()}}
 
@@ -191,7 +191,7 @@ def _panels(stage: str, several: Sequence[Panel], names: Sequence[str]) -> dict[
 
 def _shares(target: np.ndarray, names: Sequence[str]) -> str:
     """The classes of a target, the largest first: '3 62%, 8 31%'; the name alone where it is all of it."""
-    order = [k for k in np.argsort(-target, kind="stable")[:2] if target[k] >= 0.05]
+    order = [k for k in np.argsort(-target, kind="stable")[:2].tolist() if target[k] >= 0.05]
     if len(order) == 1 and target[order[0]] > 0.995:
         return printable(names[order[0]])
     return ", ".join(f"{printable(names[k])} {target[k]:.0%}" for k in order)

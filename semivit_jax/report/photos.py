@@ -29,7 +29,7 @@ def encoded(image: np.ndarray) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def of_set(images: ImageSet, places: Sequence[int], data: DataConfig) -> list[str]:
+def of_set(images: ImageSet, places: Sequence[int] | np.ndarray, data: DataConfig) -> list[str]:
     """Pictures of some images of a set; '' for one that cannot be read."""
     found = (read_image(images, int(place), data, path="pillow") for place in places)
     return ["" if isinstance(image, BadRecord) else encoded(image) for image in found]
