@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.13 python3.11 python3.14; 
 	if $$p requirements/install.py --supported 2>/dev/null; then echo $$p; exit; fi; done; echo python3)
 # A Python that was found is no wish: the environment keeps its own.
 named = $(if $(filter file,$(origin PYTHON)),,--python)
-# ACCELERATOR=cpu|cuda12|cuda13|tpu and EXTRAS=gcs,heic,onnx,select,torch,plan,wandb,mlflow are remembered until they are given again, be it empty.
+# ACCELERATOR=cpu|cuda12|cuda13|tpu and EXTRAS=gcs,heic,onnx,report,select,torch,plan,wandb,mlflow are remembered until they are given again, be it empty.
 given = $(if $(filter undefined,$(origin $(1))),,$(2)='$($(1))')
 
 .PHONY: help install demo test test-bucket test-slow test-interop test-breaks lint types check check-versions docs golden \
@@ -17,7 +17,7 @@ given = $(if $(filter undefined,$(origin $(1))),,$(2)='$($(1))')
 
 help:
 	@echo "make demo           train the three stages on handwritten digits and print the table (minutes)"
-	@echo "make install        for the accelerator it finds; ACCELERATOR=cpu|cuda12|cuda13|tpu EXTRAS=gcs,heic,onnx,select,torch,plan,wandb,mlflow decide"
+	@echo "make install        for the accelerator it finds; ACCELERATOR=cpu|cuda12|cuda13|tpu EXTRAS=gcs,heic,onnx,report,select,torch,plan,wandb,mlflow decide"
 	@echo "make test           the default tests"
 	@echo "make check          tests, ruff and pyright, as CI runs them"
 	@echo "make check-versions resolves the requirements for every Python, jax and accelerator; installs none of them"

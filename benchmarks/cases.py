@@ -81,7 +81,7 @@ def config_of(case: Case) -> Config:
                      "coordinator_timeout_seconds": 300.0},
             "checkpoint": {"save_every_steps": 1000, "keep": 1},
             "log": {"every_steps": 50, "writers": ("jsonl",), "tensorboard": False, "profile_at": 0,
-                    "profile_steps": 5, "recipe": "benchmark", "origin": "ours"},
+                    "profile_steps": 5, "report": False, "recipe": "benchmark", "origin": "ours"},
         }
     )  # fmt: skip
 

@@ -190,6 +190,7 @@ def running(
             tensorboard=True,
             profile_at=0,
             profile_steps=5,
+            report=True,
             recipe=recipe,
             origin=origin,
         ),

@@ -149,6 +149,7 @@ def get_config(text: str = "") -> ConfigDict:
                 tensorboard=True,
                 profile_at=0,
                 profile_steps=5,
+                report=True,
                 recipe="digits",
                 origin="ours",
             ),

@@ -222,6 +222,7 @@ class LogConfig:
     tensorboard: bool  # off: no TensorBoard files, whatever `writers` says
     profile_at: Annotated[int, NOT_NEGATIVE]  # update of each stage from which on it is traced for a profile; 0: never
     profile_steps: Annotated[int, AT_LEAST_ONE]  # updates of a profile
+    report: bool  # make report.html at the end of the run, where the extra `report` is installed
     recipe: str  # name of the recipe, printed in reports
     origin: Annotated[str, ("published", "ours")]  # 'published': the values of a published command; 'ours': chosen here
 

@@ -19,6 +19,14 @@ def patchify(images: jax.Array, patch_size: int) -> jax.Array:
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, -1, p * p * channels)
 
 
+def unpatchify(patches: jax.Array, side: int) -> jax.Array:
+    """The images of `patchify`, (batch, h, w, 3); `side` is how many patches are in a row and in a column."""
+    batch, num_patches, values = patches.shape
+    p = round((values // CHANNELS) ** 0.5)
+    x = patches.reshape(batch, num_patches // side, side, p, p, CHANNELS)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, -1, side * p, CHANNELS)
+
+
 class PatchEmbed(nn.Module):
     """Linear embedding of flat patches, (batch, patches, p * p * 3) -> (batch, patches, width).
 

@@ -24,7 +24,7 @@ YOUNGER: dict[str, dict[str, Any]] = {  # section -> keys that came to it later,
         "compile_ahead": False,  # each stage was compiled when it began
         "hang_minutes": 0.0,  # no hang was told of
     },
-    "log": {"profile_at": 0, "profile_steps": 5},  # there were no profiles
+    "log": {"profile_at": 0, "profile_steps": 5, "report": False},  # there were no profiles, and no report
     **{stage: {"min_updates": 0} for stage in STAGES},  # there was no floor
 }  # fmt: skip
 YOUNGER["semi"] = {"rule": _RULE, **YOUNGER["semi"]}

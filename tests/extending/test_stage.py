@@ -41,7 +41,7 @@ FLAGS = [f"--config.{key}={value}" for key, value in {
     "model.variant": "vit_test2", "questions.epochs": STEPS / 2, "questions.base_lr": 1e-2,
     "questions.yes_weight": 1.5, "train.eval_every_epochs": 4.0, "train.eval_batch_size": 100,
     "train.agree_every_steps": 1, "checkpoint.save_every_steps": 5, "log.every_steps": 2,
-    "log.writers": ("jsonl", "loss_csv"), "train.compilation_cache": False,
+    "log.writers": ("jsonl", "loss_csv"), "log.report": False, "train.compilation_cache": False,
 }.items()]  # fmt: skip
 
 
