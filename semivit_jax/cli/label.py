@@ -6,6 +6,7 @@ import os
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from semivit_jax import console, files
 from semivit_jax.cli.exits import usage_error
@@ -18,6 +19,11 @@ from semivit_jax.data.sources.kept import cache_dir
 from semivit_jax.data.sources.label_paths import Images
 from semivit_jax.hosts import extras
 from semivit_jax.words import counted
+
+if TYPE_CHECKING:
+    from semivit_jax.inference.predict import Predictor
+    from semivit_jax.labeling.guesses import Guesses
+    from semivit_jax.labeling.similar import Similar
 
 
 def label(argv: Sequence[str]) -> int:
@@ -118,7 +124,7 @@ def _order(todo: Path, images: Images) -> list[int]:
     return order
 
 
-def _similar(folder: Path, names: Sequence[str]):
+def _similar(folder: Path, names: Sequence[str]) -> "Similar":
     from semivit_jax.inference import embedding
     from semivit_jax.labeling.similar import Similar
 
@@ -126,7 +132,7 @@ def _similar(folder: Path, names: Sequence[str]):
         return Similar(embedding.read(files.path(folder)), names)
 
 
-def _predictor(run: Path):
+def _predictor(run: Path) -> "tuple[Predictor, Guesses]":
     from semivit_jax.inference.predict import load
     from semivit_jax.labeling.guesses import Guesses
 

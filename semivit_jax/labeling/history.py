@@ -33,7 +33,8 @@ class Entry:
       id: no other entry has it.
       when: UTC, as ISO 8601 has it.
       who: did it.
-      do: 'label', 'class' (add, rename or merge), 'undo', 'redo', or 'outside' for what others wrote into the file.
+      do: 'label', 'class' (add, rename or merge), 'undo', 'redo', 'outside' for what others wrote into the file, or
+        'start' for classes that a start of the server brought, which nobody undoes.
       of: id of the entry that an undo or redo is of; '' of others.
       words: what was done, for people.
       changes: of labels.
@@ -101,8 +102,9 @@ class History:
         elif entry.do == "redo":
             self.done.append(self.undone.pop())
         else:
-            self.done.append(entry)
             self.undone.clear()
+            if entry.do != "start":
+                self.done.append(entry)
 
 
 def inverse(entry: Entry) -> tuple[tuple[Change, ...], tuple[ClassEdit, ...]]:

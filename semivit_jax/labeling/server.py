@@ -191,7 +191,7 @@ class _Answers:
 
 
 def _entry(entry: Entry | None) -> dict[str, Any] | None:
-    """What a page shows of an entry, and the first image that it changed goes by its name."""
+    """What a page shows of an entry."""
     return None if entry is None else {"id": entry.id, "words": entry.words, "who": entry.who, "when": entry.when}
 
 

@@ -85,7 +85,7 @@ class Labels:
         self._take_outside()
         missing = [name for name in classes if name not in self._history.classes]
         if missing:
-            self._add(self._entry("class", f"add {counted(len(missing), 'class', 'classes')}", (), missing))
+            self._add(self._entry("start", f"add {counted(len(missing), 'class', 'classes')}", (), missing))
 
     @property
     def known(self) -> int:

@@ -30,7 +30,7 @@ def labels_of(file):
     """path -> label of a table; {} where it is not there yet."""
     if not file.exists():
         return {}
-    with open(file, newline="") as opened:
+    with open(file, encoding="utf-8", errors="surrogateescape", newline="") as opened:
         return {row["path"]: row["label"] for row in csv.DictReader(opened) if row["label"]}
 
 

@@ -19,6 +19,7 @@ let list = []; // places
 let at = 0; // index into the list
 let anchor = 0; // where a choice of several begins
 let isGrid = false;
+const backlog = []; // undo and redo that wait for the one before
 let before = null; // list and place that "similar" was asked from
 
 begin();
@@ -108,9 +109,9 @@ function agree() {
 
 function back(kind) {
   const latest = model[kind];
+  if (server.waiting.some((action) => ["undo", "redo"].includes(action.do))) return backlog.push(kind);
   if (!latest && !server.waiting.length) return toast(`There is nothing to ${kind}`);
-  const labels = server.waiting.filter((action) => !["undo", "redo"].includes(action.do));
-  ask({ do: kind, of: kind === "undo" && labels.length ? labels.at(-1).id : latest?.id ?? "" });
+  ask({ do: kind, of: kind === "undo" && server.waiting.length ? server.waiting.at(-1).id : latest?.id ?? "" });
 }
 
 // Hears what the server tells: of this page's own actions and of others'.
@@ -126,6 +127,7 @@ async function heard(news, answers, isSame) {
   $("problem").textContent = news.problem;
   $("problem").hidden = !news.problem;
   paint();
+  if (backlog.length && !server.waiting.length) back(backlog.shift());
 }
 
 // What is on its way to the server stays as it is shown.
