@@ -13,6 +13,7 @@ def photo_data(**varies: Any) -> dict[str, Any]:
         data_dir="",
         root="",
         labels="",
+        keep_none=False,
         renamed="",
         labels_per_class=0,
         label_fraction=0.0,

@@ -43,6 +43,7 @@ def get_config(text: str = "") -> ConfigDict:
                 data_dir="",
                 root="",
                 labels="",
+                keep_none=False,
                 renamed="",
                 train_split="train",
                 eval_split="test",

@@ -96,6 +96,7 @@ class DataConfig:
     data_dir: Annotated[str, RUNTIME, HOST]  # prepared TFDS datasets; '' is the user's cache folder
     root: Annotated[str, RUNTIME, HOST]  # folder of images (own_folder)
     labels: Annotated[str, RUNTIME, HOST]  # CSV of path,label (own_folder); '' reads class sub-folders
+    keep_none: bool  # images with the label -none- count as unlabeled; off: they take no part (own_folder)
     # OLD:NEW, several with commas between: classes that the weights to start from know by another name; '' is none.
     renamed: Annotated[str, RUNTIME]
     train_split: str  # folder below `root`, '' is the root itself; of TFDS the name of a split
