@@ -31,6 +31,7 @@ def photo_data(**varies: Any) -> dict[str, Any]:
         threads=0,
         workers=0,
         prefetch_batches=2,
+        cache_features=0,
     )
     return shared | varies
 

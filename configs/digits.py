@@ -63,6 +63,7 @@ def get_config(text: str = "") -> ConfigDict:
                 threads=0,
                 workers=0,
                 prefetch_batches=2,
+                cache_features=0,
             ),
             model=dict(
                 variant="vit_digits4",

@@ -121,6 +121,8 @@ class DataConfig:
     threads: Annotated[int, NOT_NEGATIVE, RUNTIME, HOST]  # reading threads per host; 0 is one per core
     workers: Annotated[int, NOT_NEGATIVE, RUNTIME, HOST]  # reading processes per host; 0 reads in threads alone
     prefetch_batches: Annotated[int, NOT_NEGATIVE, RUNTIME, HOST]  # batches read ahead
+    # Views drawn of every image whose features are computed once and kept, for model.tune = 'head'; 0 keeps none.
+    cache_features: Annotated[int, NOT_NEGATIVE]
 
 
 @dataclasses.dataclass(frozen=True)

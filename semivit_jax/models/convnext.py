@@ -160,7 +160,10 @@ class ConvNeXt(nn.Module):
 
     def __call__(self, images: jax.Array, drop_path_masks: jax.Array | None = None) -> jax.Array:
         """Logits (batch, num_classes), at least float32; the arguments are those of `features`."""
-        features = self.features(images, drop_path_masks)
+        return self.classify(self.features(images, drop_path_masks))
+
+    def classify(self, features: jax.Array) -> jax.Array:
+        """Logits (batch, num_classes) of what the head reads, at least float32."""
         return self.head(features.astype(jnp.promote_types(features.dtype, jnp.float32)))
 
 

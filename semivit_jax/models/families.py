@@ -49,6 +49,7 @@ class Network:
       logits: (params, images, drop_path_masks or None) -> (batch, classes). Params are `Parts` where only some are
         trained, also in `features`.
       features: (params, images) -> what the head reads, (batch, width), evaluation mode.
+      classify: (params, features) -> (batch, classes), by the head alone.
       drop_path_rates: rates of all branches; masks have this shape plus a last batch axis.
       lr_scales: (layer_decay, head_lr_scale) -> table of learning-rate factors.
       weight_decays: weight_decay -> table of weight decays.
@@ -58,6 +59,7 @@ class Network:
     init: Callable[[jax.Array], Params]
     logits: Callable[[Params, jax.Array, jax.Array | None], jax.Array]
     features: Callable[[Params, jax.Array], jax.Array]
+    classify: Callable[[Params, jax.Array], jax.Array]
     drop_path_rates: np.ndarray
     lr_scales: Callable[[float, float], PathTable]
     weight_decays: Callable[[float], PathTable]
@@ -136,6 +138,9 @@ def network(spec: ModelSpec, compute: Compute, drop_path_rate: float) -> Network
     def features(params: Params, images: jax.Array) -> jax.Array:
         return model.apply({"params": params}, images, method="features")  # pyright: ignore
 
+    def classify(params: Params, features: jax.Array) -> jax.Array:
+        return model.apply({"params": params}, features, method="classify")  # pyright: ignore
+
     def logits(params: Params, images: jax.Array, drop_path_masks: jax.Array | None) -> jax.Array:
         return model.apply({"params": params}, images, drop_path_masks)  # pyright: ignore
 
@@ -143,6 +148,7 @@ def network(spec: ModelSpec, compute: Compute, drop_path_rate: float) -> Network
         init=init,
         logits=logits,
         features=features,
+        classify=classify,
         drop_path_rates=family.drop_path_rates(size, drop_path_rate),
         lr_scales=lambda layer_decay, head_lr_scale: family.lr_scales(size, layer_decay, head_lr_scale),
         weight_decays=family.weight_decays,

@@ -115,8 +115,9 @@ class Family:
       stride: size -> pixels; image sides are multiples of it.
       stride_name: what those pixels are called.
       head_dims: spec -> head dimensions of its attention, () without: cuDNN takes some only.
-      module: (spec, compute) -> module whose `__call__(images, drop_path_masks)` gives logits, and whose method
-        `features` gives what the head reads; without classes there is no head, and `features` alone.
+      module: (spec, compute) -> module whose `__call__(images, drop_path_masks)` gives logits, and whose methods
+        `features(images)` gives what the head reads and `classify(features)` the logits of that; without classes there
+        is no head, and `features` alone.
       drop_path_rates: (size, rate of the last block) -> rates of all branches, float64.
       lr_scales: (size, layer_decay, head_lr_scale) -> table of learning-rate factors.
       weight_decays: weight_decay -> table of weight decays.

@@ -166,7 +166,21 @@ def _parted(whole: Network, parting: Parting, logits: Callable[..., jax.Array], 
     def features(parts: Parts, images: jax.Array) -> jax.Array:
         return whole.features(parting.whole(*parts), images)
 
-    return dataclasses.replace(whole, logits=logits, features=features, drop_path_rates=rates, parting=parting)
+    def classify(parts: Parts, features: jax.Array) -> jax.Array:
+        return whole.classify(parting.whole(*parts), features)
+
+    return dataclasses.replace(
+        whole, logits=logits, features=features, classify=classify, drop_path_rates=rates, parting=parting
+    )
+
+
+def on_features(tuned: Network) -> Network:
+    """A network whose images are what its head reads, computed before: (batch, 1, 1, width) instead of pixels."""
+
+    def logits(params: Any, seen: jax.Array, drop_path_masks: jax.Array | None) -> jax.Array:
+        return tuned.classify(params, seen[:, 0, 0])
+
+    return dataclasses.replace(tuned, logits=logits)
 
 
 TUNES: dict[str, Callable[[ModelConfig, ModelSpec, Compute, Network], Network]] = {

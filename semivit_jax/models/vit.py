@@ -129,9 +129,10 @@ class ViT(nn.Module):
         return self.norm(x)[:, 0]
 
     def __call__(self, images: jax.Array, drop_path_masks: jax.Array | None = None) -> jax.Array:
-        return self._classified(self.features(images, drop_path_masks))
+        return self.classify(self.features(images, drop_path_masks))
 
-    def _classified(self, features: jax.Array) -> jax.Array:
+    def classify(self, features: jax.Array) -> jax.Array:
+        """Logits (batch, num_classes) of what the head reads, at least float32."""
         return self.head(features.astype(jnp.promote_types(features.dtype, jnp.float32)))
 
     def below_cut(self, images: jax.Array) -> jax.Array:
@@ -140,7 +141,7 @@ class ViT(nn.Module):
 
     def above_cut(self, x: jax.Array, drop_path_masks: jax.Array | None) -> jax.Array:
         """See `spec.Cut`."""
-        return self._classified(self._pooled(self.blocks(x, drop_path_masks)[0]))
+        return self.classify(self._pooled(self.blocks(x, drop_path_masks)[0]))
 
 
 def grid_size(spec: ModelSpec) -> int:

@@ -18,8 +18,11 @@ YOUNGER: dict[str, dict[str, Any]] = {  # section -> keys that came to it later,
         "head_init": "random",  # there was no other
         "tune": "all", "lora_rank": 8, "lora_alpha": 16.0, "lora_matrices": "attention",  # the last three not read
     },
-    # No class had another name, and a class might be called -none-; what images there are the listing's hash tells.
-    "data": {"renamed": "", "keep_none": False},
+    "data": {
+        "renamed": "",  # no class had another name
+        "keep_none": False,  # a class might be called -none-; what images there are the listing's hash tells
+        "cache_features": 0,  # no features were kept
+    },
     "train": {
         "lower_batch_to_fit": False,  # batches that images do not fill were refused
         "compile_ahead": False,  # each stage was compiled when it began

@@ -28,13 +28,15 @@ class Ahead:
 
         On the CPU alone, in one process: a compiler keeps one core busy where others are idle. Beside a GPU's step it
         would time its kernels wrongly, and hosts of a pod that are stopped should not wait for minutes of compiling.
+        Heads on kept features are compiled in no time.
 
         Args:
           run: that trains.
           plans: of its stages, in order.
         """
         later = [plan for plan in plans if not workdir.is_done(run.workdir / plan.stage)][1:]
-        may = run.config.train.compile_ahead and run.mesh.devices.flat[0].platform == "cpu" and jax.process_count() == 1
+        here = run.mesh.devices.flat[0].platform == "cpu" and jax.process_count() == 1
+        may = here and run.config.train.compile_ahead and not run.config.data.cache_features
         if not (may and later):
             yield cls(run, {})
             return

@@ -8,6 +8,7 @@ import numpy as np
 
 from semivit_jax.config import Config
 from semivit_jax.data.eval_pipeline import EvalBatches, eval_batches
+from semivit_jax.data.rows import DecodedSet
 from semivit_jax.data.sources.image_set import ImageSet
 from semivit_jax.ops import metrics
 from semivit_jax.ops.metrics import Mean, Metrics
@@ -16,8 +17,13 @@ from semivit_jax.training import sharding
 PyTree = Any
 
 
-def batches_of(images: ImageSet, config: Config, *, label: str, num_devices: int) -> EvalBatches:
-    """This host's batches of a set of images with a kind of label, for as many passes as there are."""
+def batches_of(
+    images: ImageSet, config: Config, *, label: str, num_devices: int, decoded: DecodedSet | None = None
+) -> EvalBatches:
+    """This host's batches of a set of images with a kind of label, for as many passes as there are.
+
+    `decoded` is what of the images is in memory already.
+    """
     return eval_batches(
         images,
         config.data,
@@ -25,6 +31,7 @@ def batches_of(images: ImageSet, config: Config, *, label: str, num_devices: int
         batch_size=eval_rows(config, num_devices),
         process_index=jax.process_index(),
         process_count=jax.process_count(),
+        decoded=decoded,
     )
 
 

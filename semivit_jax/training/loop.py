@@ -16,12 +16,13 @@ from semivit_jax.stages import STAGES
 from semivit_jax.stages.state import TrainState
 from semivit_jax.training import compare, effect, guard, programs, sharding, writers
 from semivit_jax.training.compiled import Compiled, key_on_mesh
-from semivit_jax.training.evaluate import batches_of, evaluate
+from semivit_jax.training.evaluate import evaluate
 from semivit_jax.training.pace import Laps, Pace
 from semivit_jax.training.profiling import Profiler
 from semivit_jax.training.progress import Progress, facts
 from semivit_jax.training.rollback import Collapsed
-from semivit_jax.training.setup import Run, open_batches
+from semivit_jax.training.setup import Run
+from semivit_jax.training.supply import Supply
 
 
 class Loop:
@@ -31,6 +32,7 @@ class Loop:
         self,
         run: Run,
         compiled: Compiled,
+        supply: Supply,
         checkpoints: Saver,
         best: Saver,
         writer: writers.Writer,
@@ -40,8 +42,7 @@ class Loop:
     ):
         self.run, self.compiled, self.plan, self.spec = run, compiled, compiled.plan, STAGES[compiled.plan.stage]
         self.checkpoints, self.best, self.writer, self.line = checkpoints, best, writer, line
-        num_devices = run.mesh.size
-        self.evaluation = batches_of(run.task.eval, run.config, label=self.plan.label, num_devices=num_devices)
+        self.supply = supply
         self.progress, self.clock, self.position, self.skipped = progress, started, 0, 0
         self.key = key_on_mesh(run.config, self.plan.stage, run.mesh)
         self.log_failure: OSError | None = None
@@ -54,7 +55,7 @@ class Loop:
         config, total, name = self.run.config, self.plan.total_steps, self.plan.stage
         step, position = int(state.step), int(state.position)
         self.position, self.skipped = position, position - step  # skipped by rollbacks, constant from here on
-        batches = self.batches = open_batches(self.run, self.plan, position)
+        batches = self.batches = self.supply.training(position)
         spread = sharding.train_batch(self.run.mesh)
         pending, first = None, True
         try:
@@ -181,7 +182,7 @@ class Loop:
         stage, eval_step, values = self.compiled.stage, self.compiled.eval_step, {}
         with self.pace.time("evaluating"), console.working(f"{self.plan.stage}: evaluating"):
             for prefix, params in stage.eval_params(state).items():
-                found = evaluate(eval_step, params, self.evaluation, grade=stage.grade, mesh=self.run.mesh)
+                found = evaluate(eval_step, params, self.supply.evaluation, grade=stage.grade, mesh=self.run.mesh)
                 values |= {f"{prefix}/{k}": v for k, v in found.items()}
         self.unwritten |= values
         self._write(step)

@@ -26,9 +26,9 @@ from semivit_jax.training import goodput, lease, sharding, summary, watchdog, wr
 from semivit_jax.training.ahead import Ahead
 from semivit_jax.training.claim import claim
 from semivit_jax.training.goodput import Book
+from semivit_jax.training.one_stage import run_stage
 from semivit_jax.training.process import prepare_process
 from semivit_jax.training.setup import Run, check_stage, plan_stage
-from semivit_jax.training.stage_run import run_stage
 from semivit_jax.training.start import check_source
 
 FEW_FOR_PRE_TRAINING = 10_000  # images; below, pre-training on own photos alone rarely pays
@@ -47,6 +47,11 @@ def train(config: Config, folder: Path, *, notes: Sequence[str] = ()) -> None:
     """
     book = goodput.Book(goodput.steady_clock())
     prepare_process(config)
+    if config.data.cache_features and jax.process_count() > 1:
+        raise ConfigError(
+            f"config.data.cache_features is {config.data.cache_features} in a run of {jax.process_count()} processes; "
+            "features are kept by one process alone: start one, or give 0"
+        )
     for line in notes:
         console.say(line)
     first_host = jax.process_index() == 0

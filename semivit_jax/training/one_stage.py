@@ -1,4 +1,4 @@
-"""Run one stage from its last good checkpoint to its end, going back where it collapses."""
+"""Run one stage from its last good checkpoint, or from its start, to its end."""
 
 import time
 
@@ -16,6 +16,7 @@ from semivit_jax.training.progress import shown, write_report
 from semivit_jax.training.rollback import Collapsed
 from semivit_jax.training.setup import Run, keep_plan
 from semivit_jax.training.start import start_state
+from semivit_jax.training.supply import open_supply
 
 
 def run_stage(run: Run, plan: Plan, ahead: Ahead) -> None:
@@ -38,13 +39,14 @@ def run_stage(run: Run, plan: Plan, ahead: Ahead) -> None:
     while not finished:
         with book.during("restoring"):
             state, progress, restored_step = start_state(run, compiled, folder, best)
+            supply = open_supply(run, compiled, state)
         book.go_back(progress.spent)
         with book.during("agreeing"):
             same_on_every_host({"step": str(state.step), "position": str(state.position)})
         laps.lap("new state" if restored_step is None else "restore")
         writer = writers.open_writers(folder, run.config.log, active=run.first_host, restored_step=restored_step)
         line = console.ProgressLine(name, plan.total_steps, active=run.first_host, shown=shown(name))
-        loop = Loop(run, compiled, checkpoints, best, writer, line, progress, started)
+        loop = Loop(run, compiled, supply, checkpoints, best, writer, line, progress, started)
         try:
             with book.during("training"):
                 loop.train(state, laps, compiles=new)
