@@ -106,7 +106,7 @@ class _Block(nn.Module):
         """x (batch, tokens, width); drop_path_mask (2, batch), one row per branch, or None."""
         spec, size, dtype = self.spec, self.spec.size, self.compute.dtype
         attention = _Attention(spec, self.compute, name="attn")
-        mlp = MLPS[size.mlp](size.mlp_dim, normal_init, dtype, name="mlp")  # pyright: ignore[reportCallIssue]
+        mlp = MLPS[size.mlp](size.mlp_dim, normal_init, dtype, name="mlp")
         for row, branch in enumerate((attention, mlp)):
             h = branch(layer_norm(spec.layer_norm_eps, dtype, f"norm{row + 1}")(x))
             x = x + masked(LayerScale(name=f"ls{row + 1}")(h), drop_path_mask, row)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from semivit_jax.config import ConfigError, ModelConfig
-from semivit_jax.models import convnext, dinov3, mae, vit
+from semivit_jax.models import clip, convnext, dinov3, mae, vit
 from semivit_jax.models.cost import Cost
 from semivit_jax.models.mae import MaeOutput
 from semivit_jax.models.parting import WHOLE, Parting
@@ -19,7 +19,9 @@ from semivit_jax.ops.optim import PathTable
 from semivit_jax.words import counted
 
 Params = Any
-FAMILIES: dict[str, Family] = {family.name: family for family in (vit.FAMILY, dinov3.FAMILY, convnext.FAMILY)}
+FAMILIES: dict[str, Family] = {
+    family.name: family for family in (vit.FAMILY, dinov3.FAMILY, clip.FAMILY, convnext.FAMILY)
+}
 CUDNN_MAX_HEAD_DIM = 128  # up to compute capability 8.x; 9.0 and later take 256, which no variant has
 
 

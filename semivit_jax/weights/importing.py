@@ -141,6 +141,8 @@ def _view(source: Source, image_size: int | None) -> tuple[Preprocessing, tuple[
         return view, ()
     known = image_size is not None or source.image_size is not None
     guessed = [f"{name} {_told(getattr(view, name))}" for name in assumed if name != "image_size" or not known]
+    if not guessed:
+        return view, ()
     return view, (f"nothing in the source tells {', '.join(guessed)}: assumed, as is usual for ImageNet",)
 
 
