@@ -197,12 +197,19 @@ def running(
 
 def per_size(*, small: int, base: int, large: int, huge: int, giant: int) -> dict[str, int]:
     """A number for every ViT on photographs, by its size."""
+    towers = {
+        **dict.fromkeys(("clip_b32", "clip_b32_quick", "clip_b16", "clip_b16_quick"), base),
+        **dict.fromkeys(("siglip_b16", "siglip_b16_erf"), base),
+        **dict.fromkeys(("clip_l14", "clip_l14_quick", "siglip_l16", "siglip_l16_erf"), large),
+        **dict.fromkeys(("siglip_so400m14", "siglip_so400m14_erf"), huge),
+    }
     return {
         **dict.fromkeys(("vit_s16", "vit_s14", "dinov2_s14", "dinov2_s14_reg4", "dinov3_s16", "dinov3_s16plus"), small),
         **dict.fromkeys(("vit_b16", "vit_b14", "dinov2_b14", "dinov2_b14_reg4", "dinov3_b16"), base),
         **dict.fromkeys(("vit_l16", "vit_l14", "dinov2_l14", "dinov2_l14_reg4", "dinov3_l16"), large),
         **dict.fromkeys(("vit_h16", "vit_h14", "dinov3_h16plus"), huge),
         **dict.fromkeys(("dinov2_g14", "dinov2_g14_reg4"), giant),
+        **towers,
     }
 
 

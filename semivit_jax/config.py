@@ -127,7 +127,7 @@ class ModelConfig:
     """Architecture of the backbone, shared by all stages."""
 
     variant: str  # the model: a row of a family's sizes, models/families.py
-    pool: str  # what the head reads: mean of the patches or class token; ConvNeXt has 'mean' alone
+    pool: str  # what the head reads: 'mean' of the patches, 'cls' (class token), or 'map' (attention), of SigLIP alone
     posemb: str  # position embedding, 'learned' or 'sincos' (frozen) in the supervised stages; ConvNeXt, DINOv3: 'none'
     head_init_std: Annotated[float, NOT_NEGATIVE]  # standard deviation of the first weights of a random head
     # The head of a run that starts from weights without one: 'random', or fitted on frozen features ('probe').

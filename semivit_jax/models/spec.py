@@ -45,7 +45,7 @@ class ModelSpec:
       size: the family's own size, spelled out: an import outlives the table.
       image_size: pixels per side.
       layer_norm_eps: of every LayerNorm of a ViT; of a ConvNeXt's final one alone.
-      pool: what the head reads, "mean" or "cls".
+      pool: what the head reads, "mean", "cls", or "map" (attention pooling).
       posemb: position embedding, "learned", "sincos" (frozen) or "none".
       num_classes: outputs; 0 means that there is no head.
       decoder: of a masked autoencoder, which has no head; None for everything else.

@@ -61,7 +61,8 @@ class Handover:
 AS_IT_IS = Handover(left=(), fresh=())
 # Imported weights may lack what their source never had. A learned posemb starts as the sin-cos table that MAE used.
 IMPORTED = Handover(
-    left=(r"^decoder\.", r"^norm\.", r"^posemb$"), fresh=(r"^head\.", r"^fc_norm\.", r"^posemb$", r"^decoder\.")
+    left=(r"^decoder\.", r"^norm\.", r"^posemb$", r"^attn_pool\."),
+    fresh=(r"^head\.", r"^fc_norm\.", r"^posemb$", r"^decoder\."),
 )
 
 

@@ -44,7 +44,7 @@ def import_weights(
       source: a file, a folder, or "hf://org/name".
       variant: a row of the model tables, such as "vit_b16" or "convnext_tiny"; None takes the one whose sizes the
         source has.
-      pool: "mean" or "cls"; None keeps the source's own.
+      pool: "mean", "cls" or "map"; None keeps the source's own.
       image_size: pixels; None keeps the source's own, told by its config or by its position embedding. Position
         embeddings are resized to fit.
       decoder: import encoder and decoder of an MAE, to continue its pre-training.

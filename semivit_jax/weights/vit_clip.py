@@ -7,7 +7,6 @@ from typing import Any
 from semivit_jax.models import clip, families
 from semivit_jax.models.spec import ModelSpec
 from semivit_jax.weights import backbone, vit_grid, vit_out
-from semivit_jax.weights.clip_names import HUGGING_FACE, OPENAI, TIMM
 from semivit_jax.weights.exchange import HEAD, Exchange, Timm, as_they_are
 from semivit_jax.weights.fill import Target
 from semivit_jax.weights.layout import Table
@@ -24,6 +23,7 @@ from semivit_jax.weights.sources import (
     tower_configs,
 )
 from semivit_jax.weights.tensors import Tensors
+from semivit_jax.weights.tower_names import CLIP_HUGGING_FACE, CLIP_OPENAI, CLIP_TIMM
 from semivit_jax.weights.vit_target import FRESH_NORMS
 
 MODEL_TYPES = ("clip", "clip_vision_model")
@@ -57,8 +57,8 @@ def _hugging_face_source(tensors: Tensors, configs: Configs) -> Source:
     return Source(
         kind=f"Hugging Face {model_type(configs)}",
         family="clip",
-        tensors=_with_batch_axes(tensors.without_prefix("vision_model."), HUGGING_FACE),
-        table=HUGGING_FACE,
+        tensors=_with_batch_axes(tensors.without_prefix("vision_model."), CLIP_HUGGING_FACE),
+        table=CLIP_HUGGING_FACE,
         decoder=None,
         decoder_num_heads=None,
         pool="cls",
@@ -74,8 +74,8 @@ def _openai_source(tensors: Tensors) -> Source:
     return Source(
         kind="CLIP in OpenAI's layout",
         family="clip",
-        tensors=_with_batch_axes(tensors, OPENAI),
-        table=OPENAI,
+        tensors=_with_batch_axes(tensors, CLIP_OPENAI),
+        table=CLIP_OPENAI,
         decoder=None,
         decoder_num_heads=None,
         pool="cls",
@@ -91,7 +91,11 @@ def _timm_source(tensors: Tensors, configs: Configs) -> Source:
     if told not in (None, vit_out.TIMM_POOLS[pool]):
         raise ValueError(f"global_pool {told!r}: the CLIPs here pool 'avg' before fc_norm, or 'token' after norm")
     beside = dataclasses.replace(beside_timm(configs), layer_norm_eps=clip.LAYER_NORM_EPS)
-    table = {path: name for path, name in TIMM.items() if path not in HEAD} if _is_projected(tensors, beside) else TIMM
+    table = (
+        {path: name for path, name in CLIP_TIMM.items() if path not in HEAD}
+        if _is_projected(tensors, beside)
+        else CLIP_TIMM
+    )
     return Source(
         kind="CLIP in timm's layout",
         family="clip",
@@ -141,7 +145,7 @@ def _reshaped(tensors: Tensors, name: str):
 
 def target(source: Source, spec: ModelSpec) -> Target:
     """The position embedding is resized as the source's library does; a norm of the other pooling starts anew."""
-    rule = ("plain", "transformers") if source.table is HUGGING_FACE else ("antialiased", "timm and OpenCLIP")
+    rule = ("plain", "transformers") if source.table is CLIP_HUGGING_FACE else ("antialiased", "timm and OpenCLIP")
     return Target(
         shapes=families.shapes(spec),
         table=source.table,
@@ -203,7 +207,7 @@ EXCHANGE = Exchange(
     adapted=lambda source, spec: (source.tensors, ()),
     spec=backbone.spec,
     target=target,
-    names=lambda spec: TIMM,
+    names=lambda spec: CLIP_TIMM,
     decoder_names=None,
     constants=lambda spec: {},
     timm=timm,

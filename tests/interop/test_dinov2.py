@@ -211,9 +211,9 @@ def test_the_authors_own_files_are_told_by_their_mask_token(tmp_path, monkeypatc
         np.testing.assert_allclose(ours, expected[0].permute(1, 2, 0), atol=1e-6)
 
 
-def prepared_photos(view: Preprocessing, processor) -> tuple[np.ndarray, np.ndarray]:
+def prepared_photos(view: Preprocessing, processor, *, square: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """scikit-learn's two photographs as our view prepares them, and as a processor of transformers does."""
-    photos = [Image.fromarray(p[:420, :630]) for p in sklearn.datasets.load_sample_images().images]
+    photos = [Image.fromarray(p[:420, : 420 if square else 630]) for p in sklearn.datasets.load_sample_images().images]
     pixels = np.stack([
         resize_short_side_and_crop(
             np.asarray(photo), image_size=view.image_size, crop_fraction=view.crop_fraction,

@@ -215,7 +215,7 @@ def test_ctrl_c_while_an_import_is_written_leaves_no_folder(run, tmp_path, monke
     [
         ({"hidden_act": "gelu_new"}, "gelu_new"),
         ({"num_attention_heads": 4}, "the source has 4, vit_test 3"),
-        ({"model_type": "swin"}, "model_type 'swin': only dinov3_vit, vit, vit_mae, dinov2, dinov2_with_registers and"),
+        ({"model_type": "swin"}, "model_type 'swin': only dinov3_vit, clip, clip_vision_model, siglip, "),
     ],
 )
 def test_configs_that_do_not_fit_are_refused(run, change, message):
