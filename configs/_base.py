@@ -52,6 +52,7 @@ def vit(**varies: Any) -> dict[str, Any]:
     shared = dict(
         pool="mean",
         posemb="learned",
+        head="linear",
         head_init_std=2e-5,
         head_init="random",
         layer_norm_eps=1e-6,
@@ -60,8 +61,10 @@ def vit(**varies: Any) -> dict[str, Any]:
         remat="none",
         unroll=1,
         tune="all",
+        lora_kind="low_rank",
         lora_rank=8,
         lora_alpha=16.0,
+        bottleneck_scale=0.1,  # of AdaptFormer's paper
         lora_matrices="attention",
     )
     return shared | varies

@@ -9,11 +9,10 @@ Parameters are those of `models/vit.py` but for patch_embed/bias, and with norm_
 
 import dataclasses
 
-import flax.linen as nn
 import jax
 
-from semivit_jax.models import vit
-from semivit_jax.models.layers import Dense, fan_in_uniform, layer_norm, normal_init, stacked_blocks
+from semivit_jax.models import heads, vit
+from semivit_jax.models.layers import fan_in_uniform, layer_norm, normal_init, stacked_blocks
 from semivit_jax.models.patches import CHANNELS, PatchEmbed
 from semivit_jax.models.spec import Family, ModelSpec
 from semivit_jax.models.vit import ViTSize
@@ -50,7 +49,7 @@ class Clip(vit.ViT):
         else:
             self.norm = layer_norm(spec.layer_norm_eps, dtype)
         if spec.num_classes:
-            self.head = Dense(spec.num_classes, kernel_init=nn.initializers.normal(self.compute.head_init_std))
+            self.head_hidden, self.head = heads.layers_of(spec, self.compute, size.width)
 
     def _embedded(self, images: jax.Array) -> jax.Array:
         return self.norm_pre(super()._embedded(images))
@@ -85,4 +84,5 @@ FAMILY = Family(
     told=told,
     cut=vit.CUT,
     lora=vit.LORA,
+    mlps=vit.MLPS,
 )

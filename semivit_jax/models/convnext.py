@@ -28,6 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from semivit_jax.models import heads
 from semivit_jax.models.layers import LAYER_NORM_EPS, Dense, gelu, layer_norm, normal_init, scanned
 from semivit_jax.models.spec import Compute, Family, ModelSpec
 from semivit_jax.ops.optim import PathTable
@@ -131,8 +132,7 @@ class ConvNeXt(nn.Module):
         ]
         self.norm = layer_norm(spec.layer_norm_eps, dtype)
         if spec.num_classes:
-            head_init = nn.initializers.normal(self.compute.head_init_std)
-            self.head = Dense(spec.num_classes, kernel_init=head_init)
+            self.head_hidden, self.head = heads.layers_of(spec, self.compute, size.widths[-1])
 
     def features(self, images: jax.Array, drop_path_masks: jax.Array | None = None) -> jax.Array:
         """What the head reads: the normalised global mean of the last stage.
@@ -160,8 +160,7 @@ class ConvNeXt(nn.Module):
 
     def __call__(self, images: jax.Array, drop_path_masks: jax.Array | None = None) -> jax.Array:
         """Logits (batch, num_classes), at least float32; the arguments are those of `features`."""
-        features = self.features(images, drop_path_masks)
-        return self.head(features.astype(jnp.promote_types(features.dtype, jnp.float32)))
+        return heads.logits(self.head_hidden, self.head, self.features(images, drop_path_masks))
 
 
 def _check_inputs(images: jax.Array, drop_path_masks: jax.Array | None, *, num_blocks: int) -> None:
@@ -199,7 +198,7 @@ def lr_scales(size: ConvNeXtSize, layer_decay: float, head_lr_scale: float) -> P
       ValueError: layer_decay is not 1 and the third stage is not 27 blocks long.
     """
     if layer_decay == 1.0:
-        return ((r"^(norm|head)/", head_lr_scale), (r"", 1.0))
+        return ((r"^(norm|head|head_hidden)/", head_lr_scale), (r"", 1.0))
     depths = size.depths
     if len(depths) != 4 or depths[2] != 27:
         raise ValueError(
@@ -213,7 +212,7 @@ def lr_scales(size: ConvNeXtSize, layer_decay: float, head_lr_scale: float) -> P
         (r"^downsample_2/", layer_decay**10),
         (r"^stages_2/", [layer_decay ** (10 - block // 3) for block in range(27)]),
         (r"^(downsample|stages)_3/", layer_decay),
-        (r"^(norm|head)/", head_lr_scale),
+        (r"^(norm|head|head_hidden)/", head_lr_scale),
     )
 
 

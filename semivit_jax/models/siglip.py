@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from semivit_jax.models import cost as cost_lib
-from semivit_jax.models import vit
+from semivit_jax.models import heads, vit
 from semivit_jax.models.cost import Cost
 from semivit_jax.models.layers import MLPS, Dense, attend, fan_in_uniform, layer_norm, normal_init, stacked_blocks
 from semivit_jax.models.patches import CHANNELS, PatchEmbed, patchify
@@ -76,7 +76,7 @@ class Siglip(vit.ViT):
         if spec.pool == "map":
             self.attn_pool = AttentionPool(spec, self.compute)
         if spec.num_classes:
-            self.head = Dense(spec.num_classes, kernel_init=nn.initializers.normal(self.compute.head_init_std))
+            self.head_hidden, self.head = heads.layers_of(spec, self.compute, size.width)
 
     def _embedded(self, images: jax.Array) -> jax.Array:
         x = self.patch_embed(patchify(images, self.spec.size.patch_size))
@@ -104,7 +104,7 @@ def cost(spec: ModelSpec, mask_ratio: float) -> Cost:
     flops = cost_lib.embedding(patches, CHANNELS * size.patch_size**2, size.width) + cost_lib.blocks(passed)
     if spec.pool == "map":
         flops += _pooling(size, patches)
-    return Cost(flops + cost_lib.matmul(1, size.width, spec.num_classes), (passed,))
+    return Cost(flops + heads.flops(spec, size.width), (passed,))
 
 
 def _pooling(size: ViTSize, tokens: int) -> cost_lib.Flops:
@@ -137,6 +137,7 @@ FAMILY = Family(
     autoencoder=None,
     cost=cost,
     told=told,
-    cut=Cut(depth=vit.CUT.depth, sizes=vit.CUT.sizes, above=r"^(norm|attn_pool|head)/"),
+    cut=Cut(depth=vit.CUT.depth, sizes=vit.CUT.sizes, above=r"^(norm|attn_pool|head|head_hidden)/"),
     lora=vit.LORA,
+    mlps=vit.MLPS,
 )
