@@ -5,7 +5,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from semivit_jax.models.patches import CHANNELS
 from semivit_jax.models.spec import ModelSpec
 from semivit_jax.weights import vit_google, vit_grid, vit_names, vit_onnx, vit_out, vit_target
 from semivit_jax.weights.account import Row, Status
@@ -34,7 +33,6 @@ def recognise(tensors: Tensors, configs: Configs) -> Source | None:
         source = vit_google.recognise(tensors)
     if source is None:
         return None
-    _refuse_other_channels(source)
     source = vit_grid.with_image_size(source)
     if vit_grid.is_masked_encoder(source):
         source = dataclasses.replace(source, pool=None)
@@ -138,13 +136,6 @@ def _refuse_unrepresentable(tensors: Tensors) -> None:
             f"blocks.0.mlp: fc1 gives {fc1[0]} values and fc2 takes {fc2[-1]}: of gated MLPs only the SwiGLU of DINOv2 "
             "giant, which comes with LayerScale, is supported"
         )
-
-
-def _refuse_other_channels(source: Source) -> None:
-    name = str(source.table["patch_embed/kernel"])
-    shape = source.tensors.shapes.get(name, ())
-    if len(shape) == 4 and shape[1] != CHANNELS:
-        raise ValueError(f"{name} reads {counted(shape[1], 'channel')}: the models here read red, green and blue")
 
 
 def adapted(source: Source, spec: ModelSpec) -> tuple[Tensors, tuple[Row, ...]]:
