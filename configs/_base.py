@@ -203,8 +203,8 @@ def per_size(*, small: int, base: int, large: int, huge: int, giant: int) -> dic
     towers = {
         **dict.fromkeys(("clip_b32", "clip_b32_quick", "clip_b16", "clip_b16_quick"), base),
         **dict.fromkeys(("siglip_b16", "siglip_b16_erf"), base),
-        **dict.fromkeys(("clip_l14", "clip_l14_quick", "siglip_l16", "siglip_l16_erf"), large),
-        **dict.fromkeys(("siglip_so400m14", "siglip_so400m14_erf"), huge),
+        **dict.fromkeys(("clip_l14", "clip_l14_quick", "siglip_l16", "siglip_l16_erf", "data2vec_l16"), large),
+        **dict.fromkeys(("siglip_so400m14", "siglip_so400m14_erf", "data2vec_h14"), huge),
     }
     return {
         **dict.fromkeys(("vit_s16", "vit_s14", "dinov2_s14", "dinov2_s14_reg4", "dinov3_s16", "dinov3_s16plus"), small),

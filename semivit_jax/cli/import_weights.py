@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="semivit import", description="Import published weights.")
     parser.add_argument(
         "source",
-        help="file (.safetensors, .pth, .pt, .bin, .ckpt, .pth.tar, .npz), folder in Hugging Face layout, "
+        help="file (.safetensors, .pth, .pt, .th, .bin, .ckpt, .pth.tar, .npz), folder in Hugging Face layout, "
         "hf://org/name, or a run of ours",
     )
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""Build ConvNeXt-T and -S (Liu et al. 2022, section 2 and appendix A).
+"""Build ConvNeXt-T, -S, -B and -L (Liu et al. 2022, section 2 and appendix A), which DINOv3's are too.
 
 Four stages of residual blocks. The stem is a 4x4 convolution of stride 4 followed by LayerNorm; the
 other stages begin with LayerNorm and a 2x2 convolution of stride 2. A block is
@@ -49,6 +49,8 @@ class ConvNeXtSize:
 CONVNEXT_SIZES = {
     "convnext_tiny": ConvNeXtSize((3, 3, 9, 3), (96, 192, 384, 768)),
     "convnext_small": ConvNeXtSize((3, 3, 27, 3), (96, 192, 384, 768)),
+    "convnext_base": ConvNeXtSize((3, 3, 27, 3), (128, 256, 512, 1024)),
+    "convnext_large": ConvNeXtSize((3, 3, 27, 3), (192, 384, 768, 1536)),
     "convnext_test": ConvNeXtSize((1, 1, 2, 1), (8, 16, 24, 32)),
 }
 

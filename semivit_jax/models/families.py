@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from semivit_jax.config import ConfigError, ModelConfig
-from semivit_jax.models import bottleneck, clip, convnext, dinov3, mae, siglip, vit
+from semivit_jax.models import bottleneck, clip, convnext, data2vec, dinov3, mae, siglip, vit
 from semivit_jax.models.cost import Cost
 from semivit_jax.models.mae import MaeOutput
 from semivit_jax.models.parting import WHOLE, Parting
@@ -20,7 +20,8 @@ from semivit_jax.words import counted
 
 Params = Any
 FAMILIES: dict[str, Family] = {
-    family.name: family for family in (vit.FAMILY, dinov3.FAMILY, clip.FAMILY, siglip.FAMILY, convnext.FAMILY)
+    family.name: family
+    for family in (vit.FAMILY, dinov3.FAMILY, clip.FAMILY, siglip.FAMILY, data2vec.FAMILY, convnext.FAMILY)
 }
 CUDNN_MAX_HEAD_DIM = 128  # up to compute capability 8.x; 9.0 and later take 256, which no variant has
 

@@ -11,11 +11,17 @@ from semivit_jax.weights.exchange import HEAD, Exchange, HuggingFace, Timm, Want
 from semivit_jax.weights.fill import Target
 from semivit_jax.weights.graph import Params, Writer, dense, norm, under
 from semivit_jax.weights.layout import Table, dense_rows, norm_rows
-from semivit_jax.weights.public import Public
+from semivit_jax.weights.public import DINOV3_LICENCE, Public
 from semivit_jax.weights.sources import Configs, Source, beside_hugging_face, beside_timm, model_type
 from semivit_jax.weights.tensors import Tensors
 
-_TIMM_ARCHITECTURES = ("convnext_tiny", "convnext_small")  # they are called the same here
+MODEL_TYPES = ("convnext", "dinov3_convnext")
+_TIMM_ARCHITECTURES = (
+    "convnext_tiny",
+    "convnext_small",
+    "convnext_base",
+    "convnext_large",
+)  # they are called the same here
 
 
 def _published_stage(stage: int) -> dict[str, str]:
@@ -63,6 +69,21 @@ def _hugging_face_stage(stage: int) -> dict[str, str]:
     }
 
 
+def _dinov3_stage(stage: int) -> dict[str, str]:
+    ours, theirs = f"stages_{stage}", f"stages.{stage}"
+    block = f"{theirs}.layers.{{block}}"
+    conv, norm = (0, 1) if stage == 0 else (1, 0)
+    return {
+        **dense_rows(f"downsample_{stage}/conv", f"{theirs}.downsample_layers.{conv}"),
+        **norm_rows(f"downsample_{stage}/norm", f"{theirs}.downsample_layers.{norm}"),
+        **dense_rows(f"{ours}/dwconv", f"{block}.depthwise_conv"),
+        **norm_rows(f"{ours}/norm", f"{block}.layer_norm"),
+        **dense_rows(f"{ours}/fc1", f"{block}.pointwise_conv1"),
+        **dense_rows(f"{ours}/fc2", f"{block}.pointwise_conv2"),
+        f"{ours}/gamma": f"{block}.gamma",
+    }
+
+
 _STAGES = range(4)
 
 PUBLISHED: Table = {
@@ -84,9 +105,15 @@ HUGGING_FACE: Table = {
 }
 """ConvNextModel and ConvNextForImageClassification, without their "convnext." prefix."""
 
+HUGGING_FACE_DINOV3: Table = {
+    **{ours: theirs for stage in _STAGES for ours, theirs in _dinov3_stage(stage).items()},
+    **norm_rows("norm", "layer_norm"),
+}
+"""DINOv3ConvNextModel, without the `model.` that some versions have before the names of its stages."""
 
 # Name of a tensor that tells a layout apart, or Hugging Face's model_type -> the layout.
-_LAYOUTS = {"downsample_layers.0.0.weight": PUBLISHED, "stem.0.weight": TIMM, "convnext": HUGGING_FACE}
+_LAYOUTS = {"downsample_layers.0.0.weight": PUBLISHED, "stem.0.weight": TIMM, "convnext": HUGGING_FACE,
+            "dinov3_convnext": HUGGING_FACE_DINOV3}  # fmt: skip
 
 
 def recognise(tensors: Tensors, configs: Configs) -> Source | None:
@@ -96,6 +123,13 @@ def recognise(tensors: Tensors, configs: Configs) -> Source | None:
     table = next((table for sign, table in _LAYOUTS.items() if sign in signs), None)
     if table is None:
         return None
+    beside = beside_hugging_face(configs, activation="gelu") if kind else beside_timm(configs)
+    if table is HUGGING_FACE_DINOV3:
+        tensors = tensors.without_prefix("model.")
+        if beside.layer_norm_eps != LAYER_NORM_EPS:
+            raise ValueError(
+                f"layer_norm_eps {beside.layer_norm_eps:g}: the norms of blocks have {LAYER_NORM_EPS:g} here"
+            )
     return Source(
         kind=f"Hugging Face {kind}" if kind else "ConvNeXt",
         family="convnext",
@@ -106,7 +140,7 @@ def recognise(tensors: Tensors, configs: Configs) -> Source | None:
         pool="mean",
         size={},
         image_size=None,
-        beside=beside_hugging_face(configs, activation="gelu") if kind else beside_timm(configs),
+        beside=beside,
     )
 
 
@@ -226,16 +260,24 @@ def _channels_last(writer: Writer, x: str) -> str:
     return writer.node("Transpose", [x], perm=[0, 2, 3, 1])
 
 
+def _public(size: str) -> tuple[Public, ...]:
+    dinov3 = (f"facebook/dinov3-convnext-{size}-pretrain-lvd1689m", f"timm/convnext_{size}.dinov3_lvd1689m")
+    return (
+        Public(f"facebook/convnext-{size}-224"),
+        Public(f"timm/convnext_{size}.fb_in1k"),
+        *(Public(name, DINOV3_LICENCE) for name in dinov3),
+    )
+
+
 PUBLIC: dict[str, tuple[Public, ...]] = {
-    "convnext_tiny": (Public("facebook/convnext-tiny-224"), Public("timm/convnext_tiny.fb_in1k")),
-    "convnext_small": (Public("facebook/convnext-small-224"), Public("timm/convnext_small.fb_in1k")),
+    f"convnext_{size}": _public(size) for size in ("tiny", "small", "base", "large")
 }
 """Variant -> what is published of it (names of the hub of Hugging Face)."""
 
 EXCHANGE = Exchange(
-    known=("ConvNeXt",),
+    known=("ConvNeXt", "DINOv3's ConvNeXt of Hugging Face"),
     public=PUBLIC,
-    model_types=("convnext",),
+    model_types=MODEL_TYPES,
     recognise=recognise,
     measured=measured,
     adapted=lambda source, spec: (source.tensors, ()),

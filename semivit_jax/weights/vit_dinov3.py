@@ -12,7 +12,7 @@ from semivit_jax.weights.account import Row
 from semivit_jax.weights.exchange import HEAD, Exchange, Timm, as_they_are
 from semivit_jax.weights.fill import Target
 from semivit_jax.weights.layout import BLOCK, Table, dense_rows, norm_rows
-from semivit_jax.weights.public import Public
+from semivit_jax.weights.public import DINOV3_LICENCE, Public
 from semivit_jax.weights.sources import Configs, Source, beside_hugging_face, beside_timm, model_type, timm_config
 from semivit_jax.weights.tensors import Tensors
 from semivit_jax.words import counted
@@ -170,11 +170,8 @@ def timm(spec: ModelSpec) -> Timm:
     )
 
 
-_LICENCE = "DINOv3 License: conditions on use and passing on; gated"
-
-
 def _public(size: str) -> tuple[Public, ...]:
-    return (Public(f"facebook/dinov3-{size}-pretrain-lvd1689m", _LICENCE),)
+    return (Public(f"facebook/dinov3-{size}-pretrain-lvd1689m", DINOV3_LICENCE),)
 
 
 PUBLIC: Mapping[str, tuple[Public, ...]] = {
