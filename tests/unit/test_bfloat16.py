@@ -15,9 +15,9 @@ from semivit_jax.weights import layout
 from tests.compiled import quick_jit
 from tests.models import spec_of
 
-# Largest difference, as a share of the largest feature: of single features, and of their root mean square. Measured on
-# a CPU with jax 0.10.2, over the families below and twelve blocks: at most MEASURED.
-BOUND, RMS_BOUND = 0.05, 0.02
+# Of the largest feature, and of the features' root mean square. Measured on a CPU with jax 0.10.2: 0.6 % and 0.7 %
+# (vit) to 2.3 % and 2.3 % (dinov2, gated), over twelve blocks of a ViT.
+BOUND = RMS_BOUND = 0.03
 PLAIN_SIZE = ViTSize(8, 48, 12, 3, 192)
 SIZES = {
     "vit": PLAIN_SIZE,
@@ -47,15 +47,11 @@ def test_features_in_bfloat16_are_near_those_in_float32(name):
     generator = np.random.default_rng(0)
     flat = {path: drawn(path, shape, generator).astype(np.float32) for path, shape in families.shapes(spec).items()}
     params, images = layout.unflatten(flat), jnp.asarray(generator.standard_normal((4, 32, 32, 3)), jnp.float32)
-    exact, rounded = (
-        np.asarray(
-            quick_jit(families.network(spec, dataclasses.replace(PLAIN, dtype=dtype), 0.0).features)(params, images),
-            np.float32,
-        )
-        for dtype in (None, jnp.bfloat16)
-    )
-    difference = rounded - exact
-    print(name, np.abs(difference).max() / np.abs(exact).max(), np.sqrt((difference**2).mean() / (exact**2).mean()))
+    found = []
+    for dtype in (None, jnp.bfloat16):
+        network = families.network(spec, dataclasses.replace(PLAIN, dtype=dtype), 0.0)
+        found.append(np.asarray(quick_jit(network.features)(params, images), np.float32))
+    exact, difference = found[0], found[1] - found[0]
     assert np.abs(difference).max() < BOUND * np.abs(exact).max()
     assert np.sqrt((difference**2).mean()) < RMS_BOUND * np.sqrt((exact**2).mean())
-    assert jnp.abs(jnp.asarray(difference)).max() > 0
+    assert difference.any()
