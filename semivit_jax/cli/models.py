@@ -42,7 +42,7 @@ def models(argv: Sequence[str]) -> int:
 
 def rows() -> Iterator[tuple[str, ...]]:
     """The table as text; the sizes of the tests are of no use to anybody else."""
-    model = check(own_folder.get_config()).model
+    model = check(own_folder.get_config().to_dict()).model
     for family in families.FAMILIES.values():
         public = EXCHANGES[family.name].public
         for variant, size in family.sizes.items():

@@ -7,8 +7,6 @@ projection to the space of images and texts (appendix A.3). OpenAI's towers comp
 Parameters are those of `models/vit.py` but for patch_embed/bias, and with norm_pre.
 """
 
-import dataclasses
-
 import jax
 
 from semivit_jax.models import heads, vit
@@ -22,8 +20,7 @@ LAYER_NORM_EPS = 1e-5
 
 
 def _both(name: str, *sizes: int) -> dict[str, ViTSize]:
-    exact = ViTSize(*sizes)
-    return {name: exact, f"{name}_quick": dataclasses.replace(exact, mlp="quick_gelu")}
+    return {name: ViTSize(*sizes, mlp="gelu"), f"{name}_quick": ViTSize(*sizes, mlp="quick_gelu")}
 
 
 CLIP_SIZES = {

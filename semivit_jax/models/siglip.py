@@ -11,8 +11,6 @@ Parameters are those of `models/vit.py` but for cls_token and fc_norm, and with 
 proj, norm, mlp/{fc1, fc2}} where the pool is "map".
 """
 
-import dataclasses
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -28,8 +26,7 @@ from semivit_jax.ops.optim import PathTable
 
 
 def _both(name: str, *sizes: int) -> dict[str, ViTSize]:
-    trained_with = ViTSize(*sizes, mlp="gelu_tanh")
-    return {name: trained_with, f"{name}_erf": dataclasses.replace(trained_with, mlp="gelu")}
+    return {name: ViTSize(*sizes, mlp="gelu_tanh"), f"{name}_erf": ViTSize(*sizes, mlp="gelu")}
 
 
 SIGLIP_SIZES = {
