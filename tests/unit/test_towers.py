@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from semivit_jax.config import ConfigError
 from semivit_jax.models import families
 from semivit_jax.models.clip import CLIP_SIZES
 from semivit_jax.models.layers import gelu_tanh, quick_gelu
@@ -20,6 +21,7 @@ from semivit_jax.weights.account import Status
 from semivit_jax.weights.importing import import_weights
 from semivit_jax.weights.tower_names import CLIP_HUGGING_FACE, CLIP_TIMM, JOINED, SIGLIP_HUGGING_FACE, SIGLIP_TIMM
 from tests.compiled import quick_jit
+from tests.configs import small_config
 from tests.models import spec_of
 
 SIZES = {"clip": (CLIP_SIZES, "quick_gelu", "cls"), "siglip": (SIGLIP_SIZES, "gelu_tanh", "map")}
@@ -117,6 +119,16 @@ def test_texts_and_projections_are_left_over(tmp_path, monkeypatch):
     result = imported(tmp_path, {**tensors, **{n: t.astype(np.float32) for n, t in more.items()}}, config)
     assert result.weights.spec.num_classes == 0
     assert {row.names[0] for row in result.report.params if row.status is Status.LEFT_OVER} == more.keys()
+
+
+def test_a_config_names_a_tower_and_its_pool():
+    config = small_config(**{"model.variant": "siglip_b16", "model.pool": "map", "data.image_size": 32})
+    spec = families.describe(config.model, image_size=32, num_classes=3)
+    assert (spec.family, spec.pool, spec.posemb) == ("siglip", "map", "learned")
+    with pytest.raises(ConfigError, match="pool is 'cls'; legal values of siglip_b16: map, mean"):
+        small_config(**{"model.variant": "siglip_b16", "model.pool": "cls", "data.image_size": 32})
+    with pytest.raises(ConfigError, match="pool is 'map'; legal values of clip_b32: cls, mean"):
+        small_config(**{"model.variant": "clip_b32", "model.pool": "map", "data.image_size": 32})
 
 
 def test_gradients_reach_every_parameter(spec):
