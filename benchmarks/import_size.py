@@ -3,8 +3,9 @@
   python -m benchmarks.import_size --dir=SCRATCH --model=dinov2_g14
 
 Writes weights of arbitrary numbers in timm's layout into SCRATCH, in parts as large models are published, and imports
-them in a fresh process. Prints one JSON line: bytes of the parameters in float32, seconds (on the
-clock, and of the processor) and the largest resident memory of that process, which counts the pages of the source that it has read, and its ratio to the parameters.
+them in a fresh process. Prints one JSON line: bytes of the parameters in float32, seconds on the clock and of the
+processor, the largest resident memory of that process (the pages of the source that it has read count), and its ratio
+to the parameters.
 """
 
 import argparse

@@ -6,7 +6,7 @@ from typing import Any
 
 from semivit_jax.models import clip, families
 from semivit_jax.models.spec import ModelSpec
-from semivit_jax.weights import backbone, vit_grid, vit_out
+from semivit_jax.weights import vit_grid, vit_out, vit_relatives
 from semivit_jax.weights.exchange import HEAD, Exchange, Timm, as_they_are
 from semivit_jax.weights.fill import Target
 from semivit_jax.weights.layout import Table
@@ -23,8 +23,8 @@ from semivit_jax.weights.sources import (
     tower_configs,
 )
 from semivit_jax.weights.tensors import Tensors
-from semivit_jax.weights.tower_names import CLIP_HUGGING_FACE, CLIP_OPENAI, CLIP_TIMM
 from semivit_jax.weights.vit_target import FRESH_NORMS
+from semivit_jax.weights.vit_tower_names import CLIP_HUGGING_FACE, CLIP_OPENAI, CLIP_TIMM
 
 MODEL_TYPES = ("clip", "clip_vision_model")
 _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of CLIP's own preprocessing
@@ -149,7 +149,7 @@ def target(source: Source, spec: ModelSpec) -> Target:
     return Target(
         shapes=families.shapes(spec),
         table=source.table,
-        resizers={"posemb": backbone.posemb_resizer(spec, *rule, class_rows=1)},
+        resizers={"posemb": vit_relatives.posemb_resizer(spec, *rule, class_rows=1)},
         fresh=FRESH_NORMS,
         drawn=() if spec.num_classes else HEAD,
         expendable=(
@@ -203,9 +203,9 @@ EXCHANGE = Exchange(
     public=PUBLIC,
     model_types=MODEL_TYPES,
     recognise=recognise,
-    measured=backbone.measured,
+    measured=vit_relatives.measured,
     adapted=lambda source, spec: (source.tensors, ()),
-    spec=backbone.spec,
+    spec=vit_relatives.spec,
     target=target,
     names=lambda spec: CLIP_TIMM,
     decoder_names=None,

@@ -3,7 +3,7 @@
 from semivit_jax.models import families
 from semivit_jax.models.layers import LAYER_NORM_EPS
 from semivit_jax.models.spec import ModelSpec
-from semivit_jax.weights import backbone, vit_grid, vit_names, vit_refined
+from semivit_jax.weights import vit_grid, vit_names, vit_refined, vit_relatives
 from semivit_jax.weights.exchange import HEAD, Exchange, Timm
 from semivit_jax.weights.fill import Target
 from semivit_jax.weights.layout import Table, norm_rows
@@ -39,7 +39,7 @@ def target(source: Source, spec: ModelSpec) -> Target:
     return Target(
         shapes=families.shapes(spec),
         table=source.table,
-        resizers={"posemb": backbone.posemb_resizer(spec, "plain", "MAE's fine-tuning", class_rows=1)},
+        resizers={"posemb": vit_relatives.posemb_resizer(spec, "plain", "MAE's fine-tuning", class_rows=1)},
         fresh={},
         drawn=() if spec.num_classes else HEAD,
         expendable=((r"head\.(weight|bias)$", "head on the other pooling"),),
@@ -60,9 +60,9 @@ EXCHANGE = Exchange(
     public={},
     model_types=(),
     recognise=recognise,
-    measured=backbone.measured,
+    measured=vit_relatives.measured,
     adapted=lambda source, spec: (source.tensors, ()),
-    spec=backbone.spec,
+    spec=vit_relatives.spec,
     target=target,
     names=lambda spec: NAMES,
     decoder_names=None,

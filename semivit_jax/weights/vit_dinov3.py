@@ -7,7 +7,7 @@ from typing import Any
 from semivit_jax.models import dinov3, families
 from semivit_jax.models.layers import LAYER_SCALE_INIT
 from semivit_jax.models.spec import ModelSpec
-from semivit_jax.weights import backbone, vit, vit_out
+from semivit_jax.weights import vit, vit_out, vit_relatives
 from semivit_jax.weights.account import Row
 from semivit_jax.weights.exchange import HEAD, Exchange, Timm, as_they_are
 from semivit_jax.weights.fill import Target
@@ -189,7 +189,7 @@ EXCHANGE = Exchange(
     recognise=recognise,
     measured=vit.measured,
     adapted=adapted,
-    spec=backbone.spec,
+    spec=vit_relatives.spec,
     target=target,
     names=lambda spec: timm_names(gated=spec.size.mlp == "swiglu"),
     decoder_names=None,

@@ -10,7 +10,7 @@ import numpy as np
 from semivit_jax.models import families
 from semivit_jax.models.layers import LAYER_NORM_EPS
 from semivit_jax.models.spec import ModelSpec
-from semivit_jax.weights import backbone
+from semivit_jax.weights import vit_relatives
 from semivit_jax.weights.exchange import HEAD, Exchange, Timm, as_they_are
 from semivit_jax.weights.fill import Target
 from semivit_jax.weights.public import Public
@@ -24,7 +24,7 @@ from semivit_jax.weights.sources import (
     tower_configs,
 )
 from semivit_jax.weights.tensors import Tensors
-from semivit_jax.weights.tower_names import JOINED, SIGLIP_HUGGING_FACE, SIGLIP_TIMM
+from semivit_jax.weights.vit_tower_names import JOINED, SIGLIP_HUGGING_FACE, SIGLIP_TIMM
 
 MODEL_TYPES = ("siglip", "siglip_vision_model")
 TIMM_POOLS = {"map": "map", "mean": "avg"}
@@ -144,7 +144,7 @@ def target(source: Source, spec: ModelSpec) -> Target:
     return Target(
         shapes=families.shapes(spec),
         table=source.table,
-        resizers={"posemb": backbone.posemb_resizer(spec, *rule, class_rows=0)},
+        resizers={"posemb": vit_relatives.posemb_resizer(spec, *rule, class_rows=0)},
         fresh={},
         drawn=() if spec.num_classes else HEAD,
         expendable=(
@@ -202,9 +202,9 @@ EXCHANGE = Exchange(
     public=PUBLIC,
     model_types=MODEL_TYPES,
     recognise=recognise,
-    measured=backbone.measured,
+    measured=vit_relatives.measured,
     adapted=lambda source, spec: (source.tensors, ()),
-    spec=backbone.spec,
+    spec=vit_relatives.spec,
     target=target,
     names=lambda spec: SIGLIP_TIMM,
     decoder_names=None,

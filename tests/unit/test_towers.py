@@ -19,7 +19,7 @@ from semivit_jax.ops.optim import by_path
 from semivit_jax.weights import layout
 from semivit_jax.weights.account import Status
 from semivit_jax.weights.importing import import_weights
-from semivit_jax.weights.tower_names import CLIP_HUGGING_FACE, CLIP_TIMM, JOINED, SIGLIP_HUGGING_FACE, SIGLIP_TIMM
+from semivit_jax.weights.vit_tower_names import CLIP_HUGGING_FACE, CLIP_TIMM, JOINED, SIGLIP_HUGGING_FACE, SIGLIP_TIMM
 from tests.compiled import quick_jit
 from tests.configs import small_config
 from tests.models import spec_of
