@@ -93,8 +93,9 @@ def tower_configs(configs: Configs, published: Mapping[str, Any]) -> Configs:
       published: those defaults.
     """
     config = configs["config.json"]
+    tower = get(config, "vision_config", is_section, "an object", config)
     ours = {key: config[key] for key in ("model_type", "id2label") if key in config}
-    return {**configs, "config.json": {**published, **config.get("vision_config", config), **ours}}
+    return {**configs, "config.json": {**published, **tower, **ours}}
 
 
 def beside_timm(configs: Configs) -> Beside:

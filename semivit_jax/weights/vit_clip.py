@@ -11,6 +11,7 @@ from semivit_jax.weights.exchange import HEAD, Exchange, Timm, as_they_are
 from semivit_jax.weights.fill import Target
 from semivit_jax.weights.layout import Table
 from semivit_jax.weights.preprocessing import IMAGENET_224
+from semivit_jax.weights.preprocessors import get, is_section
 from semivit_jax.weights.public import Public
 from semivit_jax.weights.sources import (
     Beside,
@@ -30,7 +31,7 @@ MODEL_TYPES = ("clip", "clip_vision_model")
 _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of CLIP's own preprocessing
 _ASSUMED = "nothing in the source tells how images are prepared: assumed is what OpenAI's CLIP computes with"
 _PUBLISHED = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5, "num_attention_heads": 12, "image_size": 224}
-_MLPS = {"quick_gelu": "quick_gelu", "gelu": "gelu"}  # Hugging Face's word for an activation -> ours
+_ACTIVATIONS = ("quick_gelu", "gelu")  # transformers, timm and we call them the same
 
 
 def recognise(tensors: Tensors, configs: Configs) -> Source | None:
@@ -52,8 +53,8 @@ def recognise(tensors: Tensors, configs: Configs) -> Source | None:
 def _hugging_face_source(tensors: Tensors, configs: Configs) -> Source:
     configs = tower_configs(configs, _PUBLISHED)
     config = configs["config.json"]
-    if config["hidden_act"] not in _MLPS:
-        raise ValueError(f"hidden_act {config['hidden_act']!r}: a CLIP here has one of {', '.join(_MLPS)}")
+    if config["hidden_act"] not in _ACTIVATIONS:
+        raise ValueError(f"hidden_act {config['hidden_act']!r}: a CLIP here has one of {', '.join(_ACTIVATIONS)}")
     return Source(
         kind=f"Hugging Face {model_type(configs)}",
         family="clip",
@@ -62,7 +63,7 @@ def _hugging_face_source(tensors: Tensors, configs: Configs) -> Source:
         decoder=None,
         decoder_num_heads=None,
         pool="cls",
-        size={"num_heads": config["num_attention_heads"], "mlp": _MLPS[config["hidden_act"]]},
+        size={"num_heads": config["num_attention_heads"], "mlp": config["hidden_act"]},
         image_size=None,
         beside=beside_hugging_face(configs, activation=config["hidden_act"]),
     )
@@ -91,16 +92,12 @@ def _timm_source(tensors: Tensors, configs: Configs) -> Source:
     if told not in (None, vit_out.TIMM_POOLS[pool]):
         raise ValueError(f"global_pool {told!r}: the CLIPs here pool 'avg' before fc_norm, or 'token' after norm")
     beside = dataclasses.replace(beside_timm(configs), layer_norm_eps=clip.LAYER_NORM_EPS)
-    table = (
-        {path: name for path, name in CLIP_TIMM.items() if path not in HEAD}
-        if _is_projected(tensors, beside)
-        else CLIP_TIMM
-    )
+    left_out = HEAD if _is_projected(tensors, beside) else ()
     return Source(
         kind="CLIP in timm's layout",
         family="clip",
         tensors=tensors,
-        table=table,
+        table={path: name for path, name in CLIP_TIMM.items() if path not in left_out},
         decoder=None,
         decoder_num_heads=None,
         pool=pool,
@@ -115,10 +112,11 @@ def _timm_mlp(config: Mapping[str, Any]) -> dict[str, str]:
     if not config:
         return {}
     quick = "quickgelu" in str(config.get("architecture"))
-    word = config.get("model_args", {}).get("act_layer") or ("quick_gelu" if quick else "gelu")
-    if word not in _MLPS:
-        raise ValueError(f"act_layer {word!r}: a CLIP here has one of {', '.join(_MLPS)}")
-    return {"mlp": _MLPS[word]}
+    arguments = get(config, "model_args", is_section, "an object", {})
+    word = arguments.get("act_layer") or ("quick_gelu" if quick else "gelu")
+    if word not in _ACTIVATIONS:
+        raise ValueError(f"act_layer {word!r}: a CLIP here has one of {', '.join(_ACTIVATIONS)}")
+    return {"mlp": word}
 
 
 def _is_projected(tensors: Tensors, beside: Beside) -> bool:

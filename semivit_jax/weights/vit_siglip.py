@@ -13,6 +13,7 @@ from semivit_jax.models.spec import ModelSpec
 from semivit_jax.weights import vit_relatives
 from semivit_jax.weights.exchange import HEAD, Exchange, Timm, as_they_are
 from semivit_jax.weights.fill import Target
+from semivit_jax.weights.preprocessors import get, is_section
 from semivit_jax.weights.public import Public
 from semivit_jax.weights.sources import (
     Configs,
@@ -31,7 +32,7 @@ TIMM_POOLS = {"map": "map", "mean": "avg"}
 _PUBLISHED = {"hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": LAYER_NORM_EPS, "num_attention_heads": 12,
               "image_size": 224}  # fmt: skip
 _MLPS = {"gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu"}  # Hugging Face's word for an activation -> ours
-_TIMM_MLPS = {"gelu_tanh": "gelu_tanh", "gelu": "gelu"}
+_TIMM_ACTIVATIONS = ("gelu_tanh", "gelu")  # called the same here
 _TIMM_TANH = ("patch32_siglip", "giantopt_patch16_siglip")  # architectures of timm with the tanh form; others: exact
 _TRUNK = "visual.trunk."  # of timm's towers inside OpenCLIP's models
 
@@ -53,8 +54,9 @@ def recognise(tensors: Tensors, configs: Configs) -> Source | None:
 def _hugging_face_source(tensors: Tensors, configs: Configs) -> Source:
     configs = tower_configs(configs, _PUBLISHED)
     config, tensors = configs["config.json"], _apart(tensors.without_prefix("vision_model."))
-    if config["hidden_act"] not in _MLPS:
-        raise ValueError(f"hidden_act {config['hidden_act']!r}: a SigLIP here has one of {', '.join(_MLPS)}")
+    activation = str(config["hidden_act"])
+    if activation not in _MLPS:
+        raise ValueError(f"hidden_act {activation!r}: a SigLIP here has one of {', '.join(_MLPS)}")
     posemb = str(SIGLIP_HUGGING_FACE["posemb"])
     shape = tensors.shapes.get(posemb, ())
     if len(shape) == 2:
@@ -68,9 +70,9 @@ def _hugging_face_source(tensors: Tensors, configs: Configs) -> Source:
         decoder=None,
         decoder_num_heads=None,
         pool="mean" if "classifier.weight" in tensors.shapes else "map",
-        size={"num_heads": config["num_attention_heads"], "mlp": _MLPS[config["hidden_act"]]},
+        size={"num_heads": config["num_attention_heads"], "mlp": _MLPS[activation]},
         image_size=None,
-        beside=beside_hugging_face(configs, activation=config["hidden_act"]),
+        beside=beside_hugging_face(configs, activation=activation),
     )
 
 
@@ -80,7 +82,7 @@ def _apart(tensors: Tensors) -> Tensors:
     shapes = dict(tensors.shapes)
     for leaf in ("weight", "bias"):
         joined = f"{JOINED}_{leaf}"
-        rows, *rest = shapes.pop(joined, (0,))
+        rows, *rest = shapes.pop(joined, ()) or (0,)
         if rows:
             for part, chosen in (("query", slice(rows // 3)), ("key, value", slice(rows // 3, rows))):
                 name = f"{JOINED}({part}).{leaf}"
@@ -116,10 +118,11 @@ def _timm_source(tensors: Tensors, configs: Configs) -> Source:
 
 def _timm_mlp(config: Mapping[str, Any]) -> str:
     tanh = any(name in str(config.get("architecture")) for name in _TIMM_TANH)
-    word = config.get("model_args", {}).get("act_layer") or ("gelu_tanh" if tanh else "gelu")
-    if word not in _TIMM_MLPS:
-        raise ValueError(f"act_layer {word!r}: a SigLIP here has one of {', '.join(_TIMM_MLPS)}")
-    return _TIMM_MLPS[word]
+    arguments = get(config, "model_args", is_section, "an object", {})
+    word = arguments.get("act_layer") or ("gelu_tanh" if tanh else "gelu")
+    if word not in _TIMM_ACTIVATIONS:
+        raise ValueError(f"act_layer {word!r}: a SigLIP here has one of {', '.join(_TIMM_ACTIVATIONS)}")
+    return word
 
 
 def _with_image_size(source: Source) -> Source:
