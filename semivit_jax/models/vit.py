@@ -239,7 +239,12 @@ FAMILY = Family(
     name="vit",
     size=ViTSize,
     sizes=VIT_SIZES,
-    legal={"pool": ("mean", "cls"), "posemb": ("learned", "sincos"), "attention": ("auto", "xla", "cudnn")},
+    legal={
+        "pool": ("mean", "cls"),
+        "posemb": ("learned", "sincos"),
+        "attention": ("auto", "xla", "cudnn"),
+        "head": heads.HEADS,
+    },
     stride=lambda size: size.patch_size,
     stride_name="patch size",
     head_dims=head_dims,

@@ -180,7 +180,7 @@ PUBLIC: dict[str, tuple[Public, ...]] = {f"convnext_{size}": _public(size) for s
 """Variant -> what is published of it (names of the hub of Hugging Face)."""
 
 EXCHANGE = Exchange(
-    known=("ConvNeXt", "DINOv3's ConvNeXt of Hugging Face"),
+    known=("DINOv3's ConvNeXt of Hugging Face", "ConvNeXt"),
     public=PUBLIC,
     model_types=MODEL_TYPES,
     recognise=recognise,
