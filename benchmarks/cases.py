@@ -71,7 +71,8 @@ def config_of(case: Case) -> Config:
     model = {
         "variant": case.model, "pool": "mean", "posemb": "learned", "head_init_std": 0.02, "head_init": "random",
         "layer_norm_eps": 1e-6, "dtype": case.dtype, "attention": case.attention, "remat": case.remat,
-        "unroll": case.unroll, "tune": "all", "lora_rank": 8, "lora_alpha": 16.0, "lora_matrices": "attention",
+        "unroll": case.unroll, "head": "linear", "tune": "all", "lora_kind": "low_rank", "lora_rank": 8,
+        "lora_alpha": 16.0, "lora_matrices": "attention", "bottleneck_scale": 0.1,
     }  # fmt: skip
     return check.check(
         {

@@ -130,9 +130,12 @@ class ModelConfig:
     """Architecture of the backbone, shared by all stages."""
 
     variant: str  # the model: a row of a family's sizes, models/families.py
-    pool: str  # what the head reads: mean of the patches or class token; ConvNeXt has 'mean' alone
+    pool: str  # what the head reads: 'mean' of the patches, 'cls' (class token), or 'map' (attention), of SigLIP alone
     posemb: str  # position embedding, 'learned' or 'sincos' (frozen) in the supervised stages; ConvNeXt, DINOv3: 'none'
-    head_init_std: Annotated[float, NOT_NEGATIVE]  # standard deviation of the first weights of a random head
+    head: Annotated[str, ("linear", "mlp")]  # 'mlp' has a hidden layer, as wide as the features, and a GELU
+    head_init_std: Annotated[
+        float, NOT_NEGATIVE
+    ]  # standard deviation of the first weights of a random head's last layer
     # The head of a run that starts from weights without one: 'random', or fitted on frozen features ('probe').
     head_init: Annotated[str, ("random", "probe")]
     layer_norm_eps: Annotated[float, POSITIVE]  # of every norm; of a ConvNeXt the final one alone, its others have 1e-6
@@ -143,8 +146,11 @@ class ModelConfig:
     unroll: Annotated[int, AT_LEAST_ONE, RUNTIME]  # blocks per iteration of the scan over depth
     # What the supervised stages train: 'all', 'head', 'last_N' (N blocks and what follows), 'lora' (with the head).
     tune: str
-    lora_rank: Annotated[int, AT_LEAST_ONE]  # of what is added to a matrix, with tune = 'lora' alone
+    # With tune = 'lora' alone: 'low_rank' adds to matrices (LoRA), 'bottleneck' a layer beside each MLP (AdaptFormer).
+    lora_kind: Annotated[str, ("low_rank", "bottleneck")]
+    lora_rank: Annotated[int, AT_LEAST_ONE]  # of what is added to a matrix, or of a bottleneck
     lora_alpha: Annotated[float, POSITIVE]  # LoRA adds alpha / rank times its two factors
+    bottleneck_scale: Annotated[float, POSITIVE]  # factor of what a bottleneck gives
     lora_matrices: str  # to which LoRA adds: 'attention', 'mlp' or 'attention_mlp'; ConvNeXt has 'mlp' alone
 
 

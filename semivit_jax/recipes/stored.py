@@ -17,6 +17,7 @@ YOUNGER: dict[str, dict[str, Any]] = {  # section -> keys that came to it later,
     "model": {
         "head_init": "random",  # there was no other
         "tune": "all", "lora_rank": 8, "lora_alpha": 16.0, "lora_matrices": "attention",  # the last three not read
+        "head": "linear", "lora_kind": "low_rank", "bottleneck_scale": 0.1,  # there were no others
     },
     "data": {
         "renamed": "",  # no class had another name
