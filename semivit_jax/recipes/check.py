@@ -104,6 +104,10 @@ def _check_values(c: Config) -> None:
     _one_of("config.model.variant", c.model.variant, families.variants())
     _check_family(c.model)
     tuning.check(c.model)
+    if c.model.head == "mlp" and c.model.head_init == "probe":
+        raise ConfigError(
+            "config.model.head is 'mlp', and what config.model.head_init='probe' fits is linear; use head_init='random'"
+        )
     _check_data(c.data)
     if c.data.cache_features:
         _check_kept_features(c)

@@ -1,4 +1,4 @@
-"""Loop over the updates of one stage, from a given state to its end."""
+"""Train a stage update by update: read, step, log, evaluate, save, and stop where asked to."""
 
 import time
 from collections.abc import Callable
@@ -72,7 +72,8 @@ class Loop:
                     state, found = self.compiled.train_step(state, batch, self.key)
                 if first:  # the call compiles, and returns while the step runs
                     laps.lap("compile")
-                    console.say(f"{name}: step {step + 1} began after {laps}{programs.told() if compiles else ''}")
+                    found_where = programs.told() if compiles else self.compiled.told or ""
+                    console.say(f"{name}: step {step + 1} began after {laps}{found_where}")
                     self.pace.restart()
                     first = False
                 step, self.position = step + 1, self.position + 1

@@ -20,13 +20,14 @@ from semivit_jax.data.sources.errors import DatasetError
 from semivit_jax.data.splits import SplitError
 from semivit_jax.files import Path, read_json
 from semivit_jax.hosts import agreement, devices, stopping
+from semivit_jax.hosts.agreement import from_first_host, on_first_host, same_on_every_host
 from semivit_jax.plan import Plan
 from semivit_jax.recipes import label
 from semivit_jax.recipes.keys import unmarked
 from semivit_jax.stages import STAGES, label_free
 from semivit_jax.training import goodput, lease, rollback, sharding, summary, watchdog, writers
+from semivit_jax.training.ahead import Ahead
 from semivit_jax.training.claim import claim
-from semivit_jax.training.compiled import compile_stage
 from semivit_jax.training.goodput import Book
 from semivit_jax.training.loop import Loop
 from semivit_jax.training.pace import Laps
@@ -62,14 +63,14 @@ def train(config: Config, folder: Path, *, notes: Sequence[str] = ()) -> None:
         console.say(line)
     first_host = jax.process_index() == 0
     # Before anything is written: a host with another config must not claim the folder.
-    agreement.same_on_every_host({"config": _shared_config(config), "code": code_hash()})
-    if agreement.from_first_host(workdir.is_done(folder)):
+    same_on_every_host({"config": _shared_config(config), "code": code_hash()})
+    if from_first_host(workdir.is_done(folder)):
         workdir.claim(folder, config, first_host=False, say=console.say)
         if first_host:
             show_finished(config, folder)
         return
     agreement.together(lambda: writers.check_installed(config.log) if first_host else None, errors=(ConfigError,))
-    if config.init_from and not agreement.from_first_host(workdir.has_checkpoint(folder / config.stages[0])):
+    if config.init_from and not from_first_host(workdir.has_checkpoint(folder / config.stages[0])):
         agreement.together(lambda: init_from.check(config.init_from), errors=(ConfigError, OSError))
     console.say(f"Runs on {devices.running_on()}")
     if unused := devices.left_unused():
@@ -109,7 +110,7 @@ def _train_held(config: Config, folder: Path, book: Book) -> None:
         if first_host:
             for line in duplicates.warnings(task):
                 console.say(f"warning: {line}")
-        agreement.same_on_every_host({"data listing": task.listing_hash, "split": task.split_hash})
+        same_on_every_host({"data listing": task.listing_hash, "split": task.split_hash})
         pre_trains = any(STAGES[stage].pre_training for stage in config.stages)
         if config.data.dataset == "own_folder" and pre_trains and not config.init_from:
             warn_of_few(len(task.split.training))
@@ -121,16 +122,16 @@ def _train_held(config: Config, folder: Path, book: Book) -> None:
             plans = plan_stages(one)
             on_error.pop_all().close()
             one = dataclasses.replace(one, config=label.label_plans(config, plans))
-            with goodput.kept(book, folder, first_host=first_host):
+            with goodput.kept(book, folder, first_host=first_host), Ahead.compiling(one, plans) as ahead:
                 for plan in plans:
-                    run_stage(one, plan)
+                    run_stage(one, plan, ahead)
 
     def finish() -> None:
         summary.print_summary(summary.summarise(one.config, task, folder, book.now()))
         summary.say_next(one.config, folder)
         workdir.mark_done(folder)
 
-    agreement.on_first_host(finish)  # the others wait: a host that left earlier would take them along
+    on_first_host(finish)  # the others wait: a host that left earlier would take them along
 
 
 def _open(config: Config, folder: Path) -> TaskData:
@@ -140,48 +141,30 @@ def _open(config: Config, folder: Path) -> TaskData:
     return open_task(config, workdir=folder, label_free=label_free(), first_host=jax.process_index() == 0, seen=seen)
 
 
-def plan_stages(run: Run) -> list[Plan]:
-    """Plans of all stages, each checked before the first one starts.
-
-    What a stage refuses, also of the weights to start from, is told at once, not hours later.
-    """
-    plans = [plan_stage(run, stage) for stage in run.config.stages]
-    agreement.same_on_every_host({f"plan of {plan.stage}": str(plan) for plan in plans})
-
-    left = [plan for plan in plans if not workdir.is_done(run.workdir / plan.stage)]
-    params = {plan.stage: check_stage(run, plan) for plan in left}
-
-    def check_sources() -> None:
-        for stage in params:
-            check_source(run, stage, params[stage])
-
-    agreement.together(check_sources, errors=(ConfigError, CheckpointError))
-    return plans
-
-
-def run_stage(run: Run, plan: Plan) -> None:
+def run_stage(run: Run, plan: Plan, ahead: Ahead) -> None:
     """Trains one stage to its end, or raises `Stopped` (saved), `Collapsed` or the error that ended it."""
     name = plan.stage
     folder = run.workdir / name
-    if agreement.from_first_host(workdir.is_done(folder)):
+    if from_first_host(workdir.is_done(folder)):
         console.say(f"{name}: finished already")
         return
     started, laps, book = time.monotonic(), Laps(), run.book
     book.begin(name)
-    agreement.on_first_host(lambda: folder.mkdir(parents=True, exist_ok=True))
+    on_first_host(lambda: folder.mkdir(parents=True, exist_ok=True))
     keep_plan(run, plan)
-    compiled = compile_stage(run.config, plan, run.mesh)
+    with book.during("compiling"), console.working(f"{name}: compiling"):
+        compiled = ahead.take(plan)
     checkpoints = Saver(folder / "checkpoints", keep=run.config.checkpoint.keep)
     best = Saver(folder / "best", keep=1)
     laps.lap("set-up")
-    finished, new = False, True
+    finished, new = False, compiled.told is None
     while not finished:
         with book.during("restoring"):
             state, progress, restored_step = start_state(run, compiled, folder, best)
             supply = open_supply(run, compiled, state)
         book.go_back(progress.spent)
         with book.during("agreeing"):
-            agreement.same_on_every_host({"step": str(state.step), "position": str(state.position)})
+            same_on_every_host({"step": str(state.step), "position": str(state.position)})
         laps.lap("new state" if restored_step is None else "restore")
         writer = writers.open_writers(folder, run.config.log, active=run.first_host, restored_step=restored_step)
         line = console.ProgressLine(name, plan.total_steps, active=run.first_host, shown=shown(name))
@@ -206,8 +189,27 @@ def run_stage(run: Run, plan: Plan) -> None:
     write_report(run, plan, folder, progress)
     checkpoints.close()
     best.close()
-    agreement.on_first_host(lambda: workdir.mark_done(folder))
+    on_first_host(lambda: workdir.mark_done(folder))
     book.begin("")
+
+
+def plan_stages(run: Run) -> list[Plan]:
+    """Plans of all stages, each checked before the first one starts.
+
+    What a stage refuses, also of the weights to start from, is told at once, not hours later.
+    """
+    plans = [plan_stage(run, stage) for stage in run.config.stages]
+    same_on_every_host({f"plan of {plan.stage}": str(plan) for plan in plans})
+
+    left = [plan for plan in plans if not workdir.is_done(run.workdir / plan.stage)]
+    params = {plan.stage: check_stage(run, plan) for plan in left}
+
+    def check_sources() -> None:
+        for stage in params:
+            check_source(run, stage, params[stage])
+
+    agreement.together(check_sources, errors=(ConfigError, CheckpointError))
+    return plans
 
 
 def warn_of_few(num_images: int) -> None:
