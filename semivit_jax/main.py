@@ -23,6 +23,7 @@ COMMANDS = {  # name: (module:function that takes the arguments after the name a
     "predict": ("semivit_jax.cli.predict:predict", "images to labels: --workdir=DIR --images=FOLDER --out=CSV"),
     "embed": ("semivit_jax.cli.embed:embed", "images to features: --workdir=DIR --images=FOLDER --out=DIR"),
     "select": ("semivit_jax.cli.select:select", "which images to label first: --embedding=DIR --count=N --out=CSV"),
+    "label": ("semivit_jax.cli.label:label", "label images in a browser: --images=FOLDER --labels=CSV"),
     "export": ("semivit_jax.cli.export:export_weights", "weights out: --workdir=DIR --format=FORMAT --out=DIR"),
     "eval": ("semivit_jax.cli.eval:eval_weights", "grade a run, or imported weights, on a split: --workdir=DIR"),
     "report": ("semivit_jax.cli.report:report", "one page on how a run came out, or on several: --workdir=DIR"),

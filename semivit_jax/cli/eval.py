@@ -16,6 +16,7 @@ from semivit_jax.data.dataset import ROLES
 from semivit_jax.data.opening import Photos
 from semivit_jax.inference.grade import grade
 from semivit_jax.inference.grades import PROTOCOLS, TOP, Grades, numbers, to_json
+from semivit_jax.inference.trained import settled
 from semivit_jax.ops.scores import NUM_BINS, Scores
 from semivit_jax.recipes.find import FLAG, with_paths
 from semivit_jax.weights.folder import is_import
@@ -41,16 +42,17 @@ def eval_weights(argv: Sequence[str]) -> int:
         return usage_error("eval", error)
 
     def action() -> None:
-        asked = given.flags
+        asked, folder = given.flags, files.path(given.flags.workdir)
+        remark = settled(folder, kept=asked.weights, stage=asked.stage).remark
         found = grade(
-            files.path(asked.workdir),
+            folder,
             config,
             split=asked.split,
             protocol=asked.protocol,
             kept=asked.weights,
             stage=asked.stage,
             photos=Photos(asked.images, asked.labels) if asked.images else None,
-            notes=notes,
+            notes=[*notes, remark] if remark else notes,
         )
         if jax.process_index() == 0:
             show(found)

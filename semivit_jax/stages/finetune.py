@@ -31,7 +31,7 @@ def make_update(config: Config, plan: Plan, *, backend: str):
     section = _section(config)
     network = supervised.build_network(config, section, plan, backend=backend)
     optimizer = supervised.build_optimizer(section, plan, network)
-    spec = supervised.labeled_spec(config, section, network)
+    spec = supervised.view_of(config, section, "labeled", network.drop_path_rates)
 
     def micro_loss(params: PyTree, batch: PyTree, draws: FinetuneDraws):
         images = see(batch["image"], draws.image, spec)
@@ -69,7 +69,7 @@ def make(config: Config, plan: Plan, backend: str) -> Stage:
 def sample_draws(config: Config, plan: Plan, network: Network, key: jax.Array, position: jax.Array) -> FinetuneDraws:
     """All draws of one update."""
     section = _section(config)
-    spec = supervised.labeled_spec(config, section, network)
+    spec = supervised.view_of(config, section, "labeled", network.drop_path_rates)
     image = stage_lib.stream_draws(key, "labeled", position=position, plan=plan, ratio=1, spec=spec)
     return FinetuneDraws(image, supervised.sample_labeled_mix(key, position, section, plan, config.data.image_size))
 
@@ -77,7 +77,7 @@ def sample_draws(config: Config, plan: Plan, network: Network, key: jax.Array, p
 def _section(config: Config) -> SupervisedConfig:
     section = config.stage("finetune")
     assert isinstance(section, SupervisedConfig)
-    return section
+    return supervised.on_features(config, section)
 
 
 STARTS_FROM = {"mae": mae.TO_CLASSIFIER, "finetune": AS_IT_IS, "semi": AS_IT_IS, IMPORT: IMPORTED}

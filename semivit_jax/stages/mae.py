@@ -17,7 +17,7 @@ from semivit_jax.ops.metrics import Metrics
 from semivit_jax.plan import Plan, Stream
 from semivit_jax.stages import stage as stage_lib
 from semivit_jax.stages import state
-from semivit_jax.stages.spec import AS_IT_IS, IMPORT, IMPORTED, Handover, Pass, StageSpec
+from semivit_jax.stages.spec import AS_IT_IS, FRESH_HEAD, IMPORT, IMPORTED, Handover, Pass, StageSpec
 from semivit_jax.stages.stage import DeviceView, ImageDraws, PyTree, Stage, see
 from semivit_jax.stages.state import TrainState
 
@@ -137,7 +137,7 @@ def passes(config: Config, model: ModelSpec) -> tuple[Pass, ...]:
 
 # For a classifier MAE's decoder has done its work. The head is new, and so is fc_norm (pool 'mean'), while MAE's norm
 # serves pool 'cls'. A learned posemb starts as the sin-cos table that MAE used.
-TO_CLASSIFIER = Handover(left=(r"^decoder\.", r"^norm\."), fresh=(r"^head\.", r"^fc_norm\.", r"^posemb$"))
+TO_CLASSIFIER = Handover(left=(r"^decoder\.", r"^norm\."), fresh=(*FRESH_HEAD, r"^fc_norm\.", r"^posemb$"))
 
 SPEC = StageSpec(
     name="mae",

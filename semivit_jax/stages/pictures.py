@@ -19,7 +19,7 @@ from semivit_jax.plan import Plan
 from semivit_jax.stages import finetune, mae, semi, supervised
 from semivit_jax.stages.pseudo_label import Evidence
 from semivit_jax.stages.pseudo_mixup import mix_pseudo
-from semivit_jax.stages.stage import DeviceView, PyTree, see, see_view
+from semivit_jax.stages.stage import PyTree, see, see_view
 
 HIDDEN = 0.85  # grey of a patch that the model does not see, in 0..1
 
@@ -83,7 +83,7 @@ def labeled(config: Config, plan: Plan, params: PyTree, batch: PyTree, key: jax.
     section = config.stage(plan.stage)
     assert isinstance(section, supervised.SupervisedConfig)
     network = supervised.build_network(config, section, plan, backend=jax.default_backend())
-    spec = supervised.labeled_spec(config, section, network)
+    spec = supervised.view_of(config, section, "labeled", network.drop_path_rates)
 
     def drawn(batch: PyTree, key: jax.Array) -> tuple[jax.Array, ...]:
         draws, rows = _first(finetune.sample_draws(config, plan, network, key, jnp.zeros((), jnp.int32))), _first(batch)
@@ -106,12 +106,11 @@ def pseudo_labeled(config: Config, plan: Plan, params: PyTree, batch: PyTree, ke
     """
     section, backend = config.stage(plan.stage), jax.default_backend()
     assert isinstance(section, semi.SemiConfig)
-    data, views = config.data, config.data.affine_views
     network = supervised.build_network(config, section, plan, backend=backend)
     spec = supervised.model(config, plan.num_classes)
     teacher = families.network(spec, families.compute(config.model, spec, backend=backend), 0.0)
-    gentle = DeviceView(data.mean, data.std, data.image_size, views.weak if views else None, 0.0, None)
-    strict = supervised.train_spec(config, section, network, views.strong if views else None)
+    gentle = supervised.view_of(config, section, "weak", None)
+    strict = supervised.view_of(config, section, "strong", network.drop_path_rates)
     rule = semi.make_rule(section, plan)
 
     def drawn(params: PyTree, batch: PyTree, key: jax.Array) -> tuple[Any, ...]:

@@ -23,9 +23,10 @@ from semivit_jax.recipes import label
 from semivit_jax.recipes.keys import unmarked
 from semivit_jax.stages import STAGES, label_free
 from semivit_jax.training import goodput, lease, sharding, summary, watchdog, writers
+from semivit_jax.training.ahead import Ahead
 from semivit_jax.training.claim import claim
 from semivit_jax.training.goodput import Book
-from semivit_jax.training.loop import run_stage
+from semivit_jax.training.one_stage import run_stage
 from semivit_jax.training.process import prepare_process
 from semivit_jax.training.setup import Run, check_stage, plan_stage
 from semivit_jax.training.start import check_source
@@ -46,6 +47,11 @@ def train(config: Config, folder: Path, *, notes: Sequence[str] = ()) -> None:
     """
     book = goodput.Book(goodput.steady_clock())
     prepare_process(config)
+    if config.data.cache_features and jax.process_count() > 1:
+        raise ConfigError(
+            f"config.data.cache_features is {config.data.cache_features} in a run of {jax.process_count()} processes; "
+            "features are kept by one process alone: start one, or give 0"
+        )
     for line in notes:
         console.say(line)
     first_host = jax.process_index() == 0
@@ -109,9 +115,9 @@ def _train_held(config: Config, folder: Path, book: Book) -> None:
             plans = plan_stages(one)
             on_error.pop_all().close()
             one = dataclasses.replace(one, config=label.label_plans(config, plans))
-            with goodput.kept(book, folder, first_host=first_host):
+            with goodput.kept(book, folder, first_host=first_host), Ahead.compiling(one, plans) as ahead:
                 for plan in plans:
-                    run_stage(one, plan)
+                    run_stage(one, plan, ahead)
 
     def finish() -> None:
         summary.print_summary(summary.summarise(one.config, task, folder, book.now()))

@@ -17,10 +17,10 @@ from semivit_jax.data.rows import LABELS
 from semivit_jax.inference import features
 from semivit_jax.inference.trained import load_trained
 from semivit_jax.ops.metrics import Mean
-from semivit_jax.preflight.step import describe_batch
 from semivit_jax.recipes.planning import make_plan
 from semivit_jax.stages import STAGES
 from semivit_jax.training import writers
+from semivit_jax.training.describe import describe_batch
 from semivit_jax.training.loggers.spec import Row
 from semivit_jax.training.sharding import make_mesh
 from tests.compiled import quick_jit
