@@ -162,8 +162,8 @@ def embedding(points: np.ndarray, labels: np.ndarray, labeled: np.ndarray, names
         here = points[labels == label]
         if len(here):
             middle = here[np.linalg.norm(here - np.median(here, axis=0), axis=1).argmin()]
-            axis.annotate(_shortened(name, 20), middle, ha="center", va="center", fontsize=11, fontweight="bold", zorder=4,
-                          path_effects=[withStroke(linewidth=3, foreground="white")])  # fmt: skip
+            axis.annotate(_shortened(name, 20), middle, ha="center", va="center", fontsize=11, fontweight="bold",
+                          zorder=4, path_effects=[withStroke(linewidth=3, foreground="white")])  # fmt: skip
     axis.set(xticks=(), yticks=())
     axis.grid(visible=False)
     for side in axis.spines.values():
