@@ -16,7 +16,7 @@ DASHES = ("-", "--", ":", "-.")
 MOST_LINES = 12  # of a figure with names; of more, all are drawn alike
 MOST_CELLS = 30  # classes of a confusion picture with names
 MOST_NUMBERS = 16  # classes of one with numbers
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 9,
     "text.color": INK,

@@ -199,7 +199,8 @@ def _confused(confusion: np.ndarray, names: Sequence[str], most: int = 10) -> li
     labels, guesses = labels[wrong], guesses[wrong]
     counts = confusion[labels, guesses]
     order = np.argsort(-counts, kind="stable")[:most]
-    return [{"label": names[labels[k]], "guess": names[guesses[k]], "count": int(counts[k])} for k in order]
+    rows = zip(labels[order].tolist(), guesses[order].tolist(), counts[order].tolist(), strict=True)
+    return [{"label": names[label], "guess": names[guess], "count": count} for label, guess, count in rows]
 
 
 def _labels(looked: Looked, names: Sequence[str]) -> Report:

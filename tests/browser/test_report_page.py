@@ -23,7 +23,7 @@ def folder(tmp_path_factory):
 def test_the_page_opens_whole_on_wide_and_narrow_screens(folder, width, open_page):
     page = open_page(f"file://{folder / make.PAGE}")
     page.set_viewport_size({"width": width, "height": 900})
-    assert page.title() == "my run – report"
+    assert page.title().startswith("my run")
     pictures = page.evaluate("[...document.images].map(i => [i.complete, i.naturalWidth, i.alt])")
     assert len(pictures) > 50
     assert all(complete and wide > 0 and alt for complete, wide, alt in pictures)
