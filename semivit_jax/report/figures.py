@@ -44,7 +44,7 @@ def curve(drawn: Drawn) -> str:
         steps, values = np.array(points, float).T
         look: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)]} if named else {"color": ACCENT, "alpha": 0.4}
         dash = DASHES[number // len(COLOURS) if len(drawn.points) > len(DASHES) else number] if named else "-"
-        axis.plot(steps, scale * values, dash, linewidth=1.6, label=name, **look)
+        axis.plot(steps, scale * values, dash, linewidth=1.6, label=_shortened(name, 24), **look)
     if drawn.curve.unit == SHARE:
         axis.yaxis.set_major_formatter(lambda value, _: f"{value:g} %")
         axis.set_ylim(top=min(102.0, axis.get_ylim()[1] + 1))
