@@ -97,12 +97,14 @@ def test_classes_of_one_or_two_images_are_not_judged():
     assert suspects.find(np.ones((4, 2)), np.arange(4), seed=0) == (0, [])
 
 
-def test_a_class_counts_where_it_is_as_likely_as_its_own_images_are():
+def test_as_many_are_suspected_as_count_for_another_class_by_their_margin():
     probs = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.6, 0.4]])
-    labels = np.array([0, 0, 0, 1])  # usually 0.667 for class 0, 0.4 for class 1
+    labels = np.array([0, 0, 0, 1])  # usually 0.667 for class 0, 0.4 for class 1: the third counts for class 1
     places, better = suspects.suspected(probs, labels)
     assert places.tolist() == [2]
     assert better.tolist() == [1]
+    places, _ = suspects.suspected(np.array([[0.6, 0.4], [0.9, 0.1], [0.4, 0.6]]), np.array([0, 0, 1]))
+    assert places.tolist() == []
 
 
 def test_twins_are_found_whatever_their_brightness():
