@@ -12,8 +12,8 @@ WIDTH = 1100  # pixels
 PARTS = {
     "report": ("#none", 1100),
     "report_classes": ("header, section:not(#classes)", 1000),
-    "report_ways": ("header, section:not(#ways)", 1240),
-    "report_map": ("header, section:not(#map)", 830),
+    "report_ways": ("header, section:not(#ways)", 1530),
+    "report_map": ("header, section:not(#map)", 1000),
 }
 COLOURS = 96  # of a picture that is to stay small
 
