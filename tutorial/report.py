@@ -15,7 +15,7 @@ PARTS = {
     "report_ways": ("header, section:not(#ways)", 1530),
     "report_map": ("header, section:not(#map)", 1000),
 }
-COLOURS = 96  # of a picture that is to stay small
+COLOURS = 255  # of a picture that is to stay small
 
 
 def browser() -> str | None:
