@@ -36,11 +36,11 @@ class Found(NamedTuple):
 
 
 def find(features: np.ndarray, labels: np.ndarray, *, seed: int) -> Found:
-    """Confident learning (Northcutt et al. 2021, section 3) tells how many labels are wrong, and margins which.
+    """Confident learning (Northcutt et al. 2021, section 3) tells how many labels are wrong, and probabilities which.
 
     A class counts for an image if its probability reaches what the images of that label have on average. Where the
-    likeliest class that counts is another than the label, one label more is wrong. So many are suspected: those whose
-    label falls furthest behind another class. The surest are those whose label is least likely.
+    likeliest class that counts is another than the label, one label more is wrong. So many are suspected: those that
+    are least likely, and less so than another class.
 
     Args:
       features: float [n, width].
@@ -64,19 +64,17 @@ def find(features: np.ndarray, labels: np.ndarray, *, seed: int) -> Found:
 def suspected(probs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(places of suspected labels, the class that suits each better), of probabilities [n, K] and labels [n].
 
-    Of labels flipped on purpose, as many as the confident joint counts, taken by their margin, hold more than those
-    that it points at (docs/report.md).
+    Of labels flipped on purpose, as many as the confident joint counts, taken by their own probability, hold more than
+    those that it points at, and than those of lowest margin (docs/report.md).
     """
     usual = np.array([probs[labels == k, k].mean() for k in range(probs.shape[1])])
     counting = np.where(probs >= usual, probs, -1.0)
     wrong = int(((counting.max(axis=1) >= 0) & (counting.argmax(axis=1) != labels)).sum())
-    rows = np.arange(len(labels))
-    others = probs.copy()
-    others[rows, labels] = -1.0
-    margin = probs[rows, labels] - others.max(axis=1)
-    found = np.argsort(margin, kind="stable")[:wrong]
-    found = found[margin[found] < 0]
-    return found, others.argmax(axis=1)[found]
+    best = probs.argmax(axis=1)
+    own = np.where(best == labels, np.inf, probs[np.arange(len(labels)), labels])
+    found = np.argsort(own, kind="stable")[:wrong]
+    found = found[np.isfinite(own[found])]
+    return found, best[found]
 
 
 def held_out_probs(features: np.ndarray, labels: np.ndarray, *, seed: int) -> np.ndarray:

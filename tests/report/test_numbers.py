@@ -97,7 +97,7 @@ def test_classes_of_one_or_two_images_are_not_judged():
     assert suspects.find(np.ones((4, 2)), np.arange(4), seed=0) == (0, [])
 
 
-def test_as_many_are_suspected_as_count_for_another_class_by_their_margin():
+def test_as_many_are_suspected_as_count_for_another_class():
     probs = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.6, 0.4]])
     labels = np.array([0, 0, 0, 1])  # usually 0.667 for class 0, 0.4 for class 1: the third counts for class 1
     places, better = suspects.suspected(probs, labels)
