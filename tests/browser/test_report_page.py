@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("report")]
 def folder(tmp_path_factory):
     """The workdir of a run of two stages, with its report."""
     run = tiny_run(tmp_path_factory.mktemp("runs") / "my run", "finetune", "semi")
-    make.make(run, most=40)
+    make.make(run, most=15)
     return run
 
 

@@ -87,7 +87,7 @@ def made(tmp_path_factory):
     def make_it(*stages):
         if stages not in kept:
             folder = tiny_run(tmp_path_factory.mktemp("runs") / "my run", *stages)
-            make.make(folder, most=40)
+            make.make(folder, most=40 if stages == ("finetune",) else 15)  # of few, the map is made in no time
             kept[stages] = (folder, *read(folder))
         return kept[stages]
 
