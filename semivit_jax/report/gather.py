@@ -75,6 +75,8 @@ def _run(run: RunFacts) -> Report:
         "state": run.state,
         "recipe": config.log.recipe,
         "dataset": config.data.dataset,
+        "root": config.data.root,
+        "labels": config.data.labels,
         "evaluated_on": config.data.eval_split or "validation",
         "variant": config.model.variant,
         "image_size": config.data.image_size,

@@ -130,6 +130,7 @@ def report(**changes):
     """The numbers of a run with which nothing is wrong."""
     row = {"method": "teacher", "acc1": 0.95, "low": 0.94, "high": 0.96, "num_images": 2000, "ours": True}
     per_class = {"labeled_per_class": {"a": 10, "b": 10}, "num_evaluated": 2000, "num_labeled": 20}
+    per_class |= {"root": "my photos", "labels": ""}
     return {
         "run": {"state": "finished", "folder": "runs/a b", **per_class},
         "stages": [],
@@ -161,6 +162,7 @@ CASES = {
     "unsure": ({"answers": {"ece": 0.3}}, "Do not take the confidences"),
     "waits": ({"time": {"waiting_share": 0.5, "goodput": 0.9, "total": 5.0}}, "Feed images faster"),
     "labels": ({"labels": {"suspects": [{"name": "x.jpg"}], "num_suspects": 1, "checked": 40}}, "1 label that may be"),
+    "unlike": ({"unlike": [{"row": 1}]}, "least like any labeled one"),
     "twins": ({"twins": {"pairs": [1], "num_images": 3}}, "3 evaluation images have a twin"),
 }  # fmt: skip
 
@@ -171,3 +173,8 @@ def test_each_rule_speaks_where_its_numbers_say_so_and_gives_a_reason(changes, s
     assert [one for one in found if said and said in one["do"]] or (said is None and not found)
     assert all(one["why"] for one in found)
     assert len(found) == (said is not None)
+
+
+def test_the_command_for_labeling_is_one_that_a_shell_takes():
+    (found,) = advice.given(report(unlike=[{"row": 1}]))
+    assert found["command"] == "semivit label --images='my photos' --labels=labels.csv --from='runs/a b'"
