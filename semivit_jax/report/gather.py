@@ -88,9 +88,15 @@ def _run(run: RunFacts) -> Report:
         "num_evaluated": listing.get("num_eval", 0),
         "labeled_per_class": per_class if sum(per_class.values()) else {},
         "remarks": list(run.summary.get("remarks", ())),
-        "is_graded": any(STAGES[name].score for name in config.stages),
-        "is_pre_trained": any(STAGES[name].pre_training for name in config.stages),
+        "is_graded": any(STAGES[name].score == "acc1" for name in config.stages),
+        "other_scores": _other_scores(run),
     }
+
+
+def _other_scores(run: RunFacts) -> dict[str, float | None]:
+    """Of stages that are graded otherwise than by their share of right answers: 'stage, score' -> the newest."""
+    others = {s.name: STAGES[s.name].score for s in run.stages if STAGES[s.name].score not in ("", "acc1")}
+    return {f"{name}, {score}": run.stage(name).last(f"val/{score}") for name, score in others.items()}
 
 
 def _stage(stage: StageFacts) -> Report:
