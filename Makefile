@@ -9,15 +9,15 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.13 python3.11 python3.14; 
 	if $$p requirements/install.py --supported 2>/dev/null; then echo $$p; exit; fi; done; echo python3)
 # A Python that was found is no wish: the environment keeps its own.
 named = $(if $(filter file,$(origin PYTHON)),,--python)
-# ACCELERATOR=cpu|cuda12|cuda13|tpu and EXTRAS=gcs,heic,onnx,select,label,torch,plan,wandb,mlflow are remembered until they are given again, be it empty.
+# ACCELERATOR=cpu|cuda12|cuda13|tpu and EXTRAS=gcs,heic,onnx,report,select,label,torch,plan,wandb,mlflow are remembered until they are given again, be it empty.
 given = $(if $(filter undefined,$(origin $(1))),,$(2)='$($(1))')
 
 .PHONY: help install demo test test-bucket test-browser browser test-slow test-interop test-breaks lint types check check-versions docs golden \
-	tutorial soak bench-gpu clean
+	tutorial soak bench-gpu few-labels clean
 
 help:
 	@echo "make demo           train the three stages on handwritten digits and print the table (minutes)"
-	@echo "make install        for the accelerator it finds; ACCELERATOR=cpu|cuda12|cuda13|tpu EXTRAS=gcs,heic,onnx,select,label,torch,plan,wandb,mlflow decide"
+	@echo "make install        for the accelerator it finds; ACCELERATOR=cpu|cuda12|cuda13|tpu EXTRAS=gcs,heic,onnx,report,select,label,torch,plan,wandb,mlflow decide"
 	@echo "make test           the default tests"
 	@echo "make check          tests, ruff and pyright, as CI runs them"
 	@echo "make check-versions resolves the requirements for every Python, jax and accelerator; installs none of them"
@@ -31,6 +31,7 @@ help:
 	@echo "make golden         rewrite the golden files (then read the diff)"
 	@echo "make tutorial       run the commands of docs/tutorial.md, and write their outputs and pictures into docs/"
 	@echo "make bench-gpu      the accelerator benchmark beside its PyTorch twin"
+	@echo "make few-labels     DATA=FOLDER WEIGHTS=IMPORT: what pays with few labels, a table (hours on two cores)"
 
 install:
 	@$(PYTHON) requirements/install.py --venv=$(VENV) $(named) $(call given,ACCELERATOR,--accelerator) $(call given,EXTRAS,--extras)
@@ -100,6 +101,10 @@ soak: install
 
 bench-gpu: install
 	$(BIN)/python -m benchmarks.gpu --out benchmarks/results/gpu --minutes 9
+
+# DATA=FOLDER (class folders in train/ and test/) WEIGHTS=IMPORT, as `semivit import` writes it
+few-labels: install
+	$(BIN)/python -m benchmarks.few_labels
 
 clean:
 	rm -rf $(VENV) $(VENV)-interop $(VENV)-docs build site *.egg-info

@@ -1,7 +1,6 @@
 """Grade weights on a split: `semivit eval`, as JSON or tables, with the protocol."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 from absl import flags
@@ -15,13 +14,14 @@ from semivit_jax.cli.guarded import WEIGHTS_ERRORS, guarded
 from semivit_jax.cli.paths import output_file, place
 from semivit_jax.data.dataset import ROLES
 from semivit_jax.data.opening import Photos
-from semivit_jax.inference.grade import PROTOCOLS, Grades, grade
+from semivit_jax.inference.grade import grade
+from semivit_jax.inference.grades import PROTOCOLS, TOP, Grades, numbers, to_json
+from semivit_jax.inference.trained import settled
 from semivit_jax.ops.scores import NUM_BINS, Scores
 from semivit_jax.recipes.find import FLAG, with_paths
 from semivit_jax.weights.folder import is_import
 from semivit_jax.words import printable
 
-TOP = 5  # guesses that acc5 counts
 MOST_ROWS = 20  # classes in a printed table; the JSON has all of them
 
 
@@ -42,16 +42,17 @@ def eval_weights(argv: Sequence[str]) -> int:
         return usage_error("eval", error)
 
     def action() -> None:
-        asked = given.flags
+        asked, folder = given.flags, files.path(given.flags.workdir)
+        remark = settled(folder, kept=asked.weights, stage=asked.stage).remark
         found = grade(
-            files.path(asked.workdir),
+            folder,
             config,
             split=asked.split,
             protocol=asked.protocol,
             kept=asked.weights,
             stage=asked.stage,
             photos=Photos(asked.images, asked.labels) if asked.images else None,
-            notes=notes,
+            notes=[*notes, remark] if remark else notes,
         )
         if jax.process_index() == 0:
             show(found)
@@ -83,27 +84,6 @@ def write(path: files.Path, grades: Grades) -> None:
     files.write_json(path, to_json(grades))
 
 
-def to_json(grades: Grades) -> dict[str, Any]:
-    """Plain dict; shares in 0..1."""
-    names = grades.class_names
-    return {
-        "source": grades.source,
-        "dataset": grades.dataset,
-        "split": grades.split,
-        "protocol": grades.protocol,
-        "class_names": list(names),
-        "results": {
-            tree: {
-                "num_images": found.num_images,
-                **_numbers(grades, found),
-                "class_acc": dict(zip(names, found.class_acc, strict=True)),
-                "confusion": found.confusion.tolist(),
-            }
-            for tree, found in grades.found.items()
-        },
-    }
-
-
 def show(grades: Grades) -> None:
     """Prints the numbers, the classes with the lowest accuracy, and the confusions."""
     # Lines of their own: a table's title is broken at the table's width.
@@ -116,18 +96,10 @@ def show(grades: Grades) -> None:
         console.console.print(table)
 
 
-def _numbers(grades: Grades, found: Scores) -> dict[str, float]:
-    """Votes of neighbours are no probabilities, so they have neither a loss nor a calibration."""
-    numbers = {"acc1": found.acc1, "acc5": found.acc5, "loss": found.loss, "ece": found.ece}
-    if grades.protocol == PROTOCOLS["knn"]:
-        del numbers["loss"], numbers["ece"]
-    return numbers
-
-
 def _shown(grades: Grades, found: Scores) -> dict[str, float]:
     """The numbers of the table; five guesses out of five classes or fewer are always right."""
     few = len(grades.class_names) <= TOP
-    return {name: value for name, value in _numbers(grades, found).items() if not (few and name == "acc5")}
+    return {name: value for name, value in numbers(grades, found).items() if not (few and name == "acc5")}
 
 
 def _summary(grades: Grades) -> Table:
@@ -136,11 +108,11 @@ def _summary(grades: Grades) -> Table:
     table = Table(caption=calibration if "ece" in shown else None)
     table.add_column("weights")
     for tree, found in grades.found.items():
-        numbers = _shown(grades, found)
+        columns = _shown(grades, found)
         if len(table.columns) == 1:
-            for name in ("images", *(name if name == "loss" else f"{name} %" for name in numbers)):
+            for name in ("images", *(name if name == "loss" else f"{name} %" for name in columns)):
                 table.add_column(name, justify="right")
-        told = (f"{value:.4f}" if name == "loss" else _percent(value) for name, value in numbers.items())
+        told = (f"{value:.4f}" if name == "loss" else _percent(value) for name, value in columns.items())
         table.add_row(tree, str(found.num_images), *told)
     return table
 

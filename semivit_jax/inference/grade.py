@@ -12,9 +12,11 @@ from semivit_jax import console
 from semivit_jax.checkpoints import class_rows, init_from, reading, workdir
 from semivit_jax.config import Config, ConfigError, DataConfig
 from semivit_jax.data.opening import Photos
+from semivit_jax.data.sources.image_set import ImageSet
 from semivit_jax.files import Path
-from semivit_jax.inference import features
+from semivit_jax.inference import features, grades
 from semivit_jax.inference.graded_images import FITTED_ON, Graded, of_config, of_photos, of_run
+from semivit_jax.inference.grades import PROTOCOLS, Answers, Grades
 from semivit_jax.inference.trained import CLASS, Trained, check_classes, find_checkpoint, load_trained, trees_of
 from semivit_jax.ops import metrics, scores
 from semivit_jax.ops.metrics import Metrics
@@ -26,27 +28,6 @@ from semivit_jax.training.evaluate import batches_of, sums
 from semivit_jax.training.process import prepare_process
 from semivit_jax.weights.folder import is_import
 from semivit_jax.weights.preprocessing import Preprocessing
-
-PROTOCOLS = {
-    "head": "the classifier's own head",
-    "knn": (
-        f"k-nearest neighbours on frozen features: the {probes.NEIGHBOURS} labeled images of highest cosine "
-        f"similarity, or all where there are fewer, vote with exp(similarity / {probes.TEMPERATURE})"
-    ),
-    "linear": "logistic regression (scikit-learn, C = 1) on standardised frozen features of the labeled images",
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Grades:
-    """What was graded, how, and the scores per set of weights ('params', 'ema_params')."""
-
-    source: str
-    dataset: str
-    split: str
-    protocol: str
-    class_names: tuple[str, ...]
-    found: dict[str, Scores]
 
 
 def grade(
@@ -90,12 +71,21 @@ def grade(
     config = dataclasses.replace(config, data=_seen_as(config.data, first.weights.preprocessing))
     graded = _choose(first, source, config, own=own, split=split, photos=photos, fits=protocol != "head")
     grade_one = _grade_head if protocol == "head" else _grade_probe
-    found = {}
+    found, answers = {}, {}
     for tree in trees_of(source):
         with console.working("reading the weights"):
             trained = load_trained(source, kept=kept, tree=tree, stage=None)
-        found[tree] = grade_one(trained, config, graded, protocol)
-    return Grades(str(source), graded.dataset, graded.split, PROTOCOLS[protocol], graded.class_names, found)
+        found[tree], answers[tree] = grade_one(trained, config, graded, protocol)
+    return Grades(
+        source=str(source),
+        dataset=graded.dataset,
+        split=graded.split,
+        protocol=PROTOCOLS[protocol],
+        class_names=graded.class_names,
+        found=found,
+        images=graded.images,
+        answers=answers,
+    )
 
 
 def _choose(
@@ -119,7 +109,7 @@ def _own_config(folder: Path, source: Path) -> Config:
     return stored.check_stored(reading.read_facts(source)["config"])
 
 
-def _grade_head(trained: Trained, config: Config, graded: Graded, protocol: str) -> Scores:
+def _grade_head(trained: Trained, config: Config, graded: Graded, protocol: str) -> tuple[Scores, Answers]:
     del protocol
     if not trained.weights.spec.num_classes:
         raise ConfigError(f"{trained.source} has no classifier; give --protocol=knn or --protocol=linear")
@@ -133,34 +123,48 @@ def _grade_head(trained: Trained, config: Config, graded: Graded, protocol: str)
         console.say(f"warning: the head of {trained.source} is graded, but {difference}")
     logits, view = features.network(trained).logits, features.device_view(config.data)
 
-    def step(params: Any, batch: Any) -> Metrics:
+    def step(params: Any, batch: Any) -> tuple[Metrics, dict[str, jax.Array]]:
         found = logits(params, see(batch["image"], ImageDraws(), view), None)
-        return {
+        added = {
             **scores.base_sums(found, batch["label"], batch["mask"]),
             **scores.detail_sums(found, batch["label"], batch["mask"]),
         }
+        return added, {**grades.of_batch(found), "label": batch["label"], "mask": batch["mask"]}
 
     mesh = sharding.make_mesh(config.mesh.fsdp)
     compiled = jax.jit(step, out_shardings=sharding.replicated(mesh))
     batches = batches_of(graded.images, config, label=CLASS, num_devices=mesh.size)
     tracked = console.track(batches, f"grading {trained.source}, batches", total=len(batches))
-    return scores.scores(sums(compiled, features.spread(trained.weights.params, mesh), tracked, mesh=mesh))
+    each: list[dict[str, Any]] = []
+
+    def keep_each(params: Any, batch: Any) -> Metrics:
+        added, of_images = compiled(params, batch)
+        each.append(jax.device_get(of_images))
+        return added
+
+    found = scores.scores(sums(keep_each, features.spread(trained.weights.params, mesh), tracked, mesh=mesh))
+    return found, grades.joined(each)
 
 
-def _grade_probe(trained: Trained, config: Config, graded: Graded, protocol: str) -> Scores:
+def _grade_probe(trained: Trained, config: Config, graded: Graded, protocol: str) -> tuple[Scores, Answers]:
     if jax.process_count() > 1:
         raise ConfigError(f"--protocol={protocol} runs in one process, this is one of {jax.process_count()}")
     if graded.labeled is None:
         raise ConfigError(f"--protocol={protocol} is fitted on labeled images, and {trained.source} names none")
     extract = features.extractor(trained, config)
     labeled, labels = extract(graded.labeled)
-    graded_features, expected = extract(graded.images)
+    # The place of an image as its label: what cannot be read is left out.
+    numbered = ImageSet(graded.images.records, graded.images.names, np.arange(len(graded.images), dtype=np.int32))
+    graded_features, places = extract(numbered)
+    expected = graded.images.labels[places]
     fit = probes.knn_logits if protocol == "knn" else probes.linear_logits
     with console.working("fitting the probe"):
-        logits = fit(labeled, labels, graded_features, num_classes=len(graded.class_names))
-    answers = (jnp.asarray(logits, jnp.float32), jnp.asarray(expected), jnp.ones(len(expected)))
+        logits = jnp.asarray(fit(labeled, labels, graded_features, num_classes=len(graded.class_names)), jnp.float32)
+    answers = (logits, jnp.asarray(expected), jnp.ones(len(expected)))
     found = {**scores.base_sums(*answers), **scores.detail_sums(*answers)}
-    return scores.scores({name: metrics.Mean(np.asarray(m.total), np.asarray(m.count)) for name, m in found.items()})
+    told = scores.scores({name: metrics.Mean(np.asarray(m.total), np.asarray(m.count)) for name, m in found.items()})
+    first = jax.device_get(grades.of_batch(logits))
+    return told, Answers(places, expected, first["guesses"], first["probs"])
 
 
 def _seen_as(data: DataConfig, view: Preprocessing) -> DataConfig:

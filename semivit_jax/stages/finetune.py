@@ -6,6 +6,7 @@ import jax
 
 from semivit_jax.config import Config
 from semivit_jax.models import tuning
+from semivit_jax.models.families import Network
 from semivit_jax.ops import metrics, mixup
 from semivit_jax.ops.losses import cross_entropy, smoothed_target
 from semivit_jax.ops.metrics import Metrics
@@ -30,7 +31,7 @@ def make_update(config: Config, plan: Plan, *, backend: str):
     section = _section(config)
     network = supervised.build_network(config, section, plan, backend=backend)
     optimizer = supervised.build_optimizer(section, plan, network)
-    spec = supervised.labeled_spec(config, section, network)
+    spec = supervised.view_of(config, section, "labeled", network.drop_path_rates)
 
     def micro_loss(params: PyTree, batch: PyTree, draws: FinetuneDraws):
         images = see(batch["image"], draws.image, spec)
@@ -58,22 +59,25 @@ def make(config: Config, plan: Plan, backend: str) -> Stage:
     def init(key: jax.Array) -> TrainState:
         return supervised.create_state(key, network, optimizer, keep_ema=section.ema_decay > 0)
 
-    def sample_draws(key: jax.Array, position: jax.Array) -> FinetuneDraws:
-        spec = supervised.labeled_spec(config, section, network)
-        image = stage_lib.stream_draws(key, "labeled", position=position, plan=plan, ratio=1, spec=spec)
-        return FinetuneDraws(image, supervised.sample_labeled_mix(key, position, section, plan, config.data.image_size))
-
     def train_step(state: TrainState, batch: PyTree, key: jax.Array) -> tuple[TrainState, Metrics]:
-        return update(state, batch, sample_draws(key, state.position))
+        return update(state, batch, sample_draws(config, plan, network, key, state.position))
 
     eval_step = supervised.make_eval_step(config, network)
     return Stage("finetune", init, train_step, eval_step, supervised.eval_params, metrics.compute, network.parting)
 
 
+def sample_draws(config: Config, plan: Plan, network: Network, key: jax.Array, position: jax.Array) -> FinetuneDraws:
+    """All draws of one update."""
+    section = _section(config)
+    spec = supervised.view_of(config, section, "labeled", network.drop_path_rates)
+    image = stage_lib.stream_draws(key, "labeled", position=position, plan=plan, ratio=1, spec=spec)
+    return FinetuneDraws(image, supervised.sample_labeled_mix(key, position, section, plan, config.data.image_size))
+
+
 def _section(config: Config) -> SupervisedConfig:
     section = config.stage("finetune")
     assert isinstance(section, SupervisedConfig)
-    return section
+    return supervised.on_features(config, section)
 
 
 STARTS_FROM = {"mae": mae.TO_CLASSIFIER, "finetune": AS_IT_IS, "semi": AS_IT_IS, IMPORT: IMPORTED}

@@ -169,7 +169,7 @@ def test_an_empty_stamp_of_earlier_versions_is_installed_over(install, calls, tm
         (["--accelerator=gpu"], "ACCELERATOR=gpu is unknown; legal are cpu, cuda12, cuda13, tpu"),
         (
             ["--extras=onnx,s3"],
-            "EXTRAS=s3 is unknown; legal are gcs, heic, onnx, select, label, torch, plan, wandb, mlflow",
+            "EXTRAS=s3 is unknown; legal are gcs, heic, onnx, report, select, label, torch, plan, wandb, mlflow",
         ),
     ],
 )
