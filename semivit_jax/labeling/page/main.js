@@ -11,7 +11,11 @@ const TOAST_MS = 5000;
 const $ = (id) => document.getElementById(id);
 const server = new Server({ heard, refused: (why) => toast(why, true), state: showState });
 const model = new Model(server);
-const classes = new Classes(model, { chosen: label, renamed: (name, to) => ask({ do: "rename", name, new: to }) });
+const classes = new Classes(model, {
+  chosen: label,
+  renamed: (name, to) => ask({ do: "rename", name, new: to }),
+  left: focusImages,
+});
 const grid = new Grid(model, { clicked: clickTile, opened: openTile });
 
 let view = "todo";
@@ -35,6 +39,7 @@ async function begin() {
   document.title = `${model.title} · label`;
   $("title").textContent = shown(model.title);
   if (model.guesses.size && !model.order) view = "unsure";
+  server.waiting.forEach(keepShown);
   choose(view);
   server.send();
   server.listen();
@@ -270,10 +275,12 @@ function layOut(asGrid) {
   isGrid = asGrid;
   grid.chosen.clear();
   paint();
-  if (isGrid) {
-    grid.show(list, at);
-    $("scroller").focus({ preventScroll: true });
-  } else $("stage").focus({ preventScroll: true });
+  if (isGrid) grid.show(list, at);
+  focusImages();
+}
+
+function focusImages() {
+  (isGrid ? $("scroller") : $("stage")).focus({ preventScroll: true });
 }
 
 function clickTile(index, event) {
@@ -389,6 +396,14 @@ function singleKey(key) {
   return undefined;
 }
 
+// Who clicks goes on with the images: Enter agrees with the next guess, and does not press the button again.
+let isByMouse = false;
+document.addEventListener("pointerdown", () => (isByMouse = true), true);
+document.addEventListener("keydown", () => (isByMouse = false), true);
+document.addEventListener("click", (event) => {
+  if (isByMouse && event.target.closest("aside button:not(.edit), header button:not(#help)")) focusImages();
+});
+
 $("large").addEventListener("load", (event) => event.target.classList.toggle("small", event.target.naturalWidth <= 128));
 $("large").addEventListener("error", async (event) => {
   const source = event.target.getAttribute("src");
@@ -398,8 +413,9 @@ $("large").addEventListener("error", async (event) => {
 });
 $("view").addEventListener("change", () => {
   choose($("view").value);
-  (isGrid ? $("scroller") : $("stage")).focus({ preventScroll: true });
+  if (isByMouse) focusImages();
 });
+$("view").addEventListener("keydown", (event) => ["Enter", "Escape"].includes(event.key) && focusImages());
 $("one").addEventListener("click", () => layOut(false));
 $("many").addEventListener("click", () => layOut(true));
 $("undo").addEventListener("click", () => back("undo"));
