@@ -6,7 +6,7 @@ from benchmarks import choosing
 
 
 def test_where_features_are_the_classes_every_protocol_is_right():
-    """Ten clusters far apart, of one class each: what is farthest from all chosen ones finds all of them, and 40 labels are enough."""
+    """Ten clusters far apart, of one class each: what is farthest from all chosen ones finds all of them."""
     generator = np.random.default_rng(0)
     labels = np.arange(300) % 10
     features = (np.eye(16)[labels] + generator.normal(0, 0.03, (300, 16))).astype(np.float32)
