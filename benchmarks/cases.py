@@ -158,5 +158,5 @@ def _data(case: Case) -> dict[str, Any]:
         "image_size": case.image_size, "eval_crop_fraction": 0.875, "interpolation": "bicubic",
         "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "photo_views": views, "affine_views": None,
         "exif_rotation": False, "max_pixels": 1, "max_bad_share": 0.0, "threads": 0, "workers": 0,
-        "prefetch_batches": 2, "cache_features": 0,
+        "prefetch_batches": 2, "cache_features": 0, "keep_none": False,
     }  # fmt: skip

@@ -32,18 +32,18 @@ def layout(features: np.ndarray, first: np.ndarray, *, seed: int) -> Layout:
       first: bool [n], those that take part before others.
       seed: of all that is drawn.
     """
-    from sklearn.decomposition import PCA  # seconds to load
-    from sklearn.manifold import TSNE
-
     order = np.random.default_rng(seed).permutation(len(features))
     rows = np.sort(order[np.argsort(~first[order], kind="stable")][:MOST])
     features = features[rows]
-    few = len(features) < _LEAST_FOR_NEIGHBOURS
-    components = min(2 if few else _COMPONENTS, *features.shape)
-    reduced = PCA(components, random_state=seed).fit_transform(features)
-    if few:
-        plane = np.pad(reduced, ((0, 0), (0, 2 - components)))
+    if len(features) < _LEAST_FOR_NEIGHBOURS:
+        directions, lengths, _ = np.linalg.svd(features - features.mean(axis=0), full_matrices=False)
+        plane = (directions * lengths)[:, :2]
+        plane = np.pad(plane, ((0, 0), (0, 2 - plane.shape[1])))
         return Layout(plane, rows, "the two principal components of the features")
+    from sklearn.decomposition import PCA  # seconds to load
+    from sklearn.manifold import TSNE
+
+    reduced = PCA(min(_COMPONENTS, *features.shape), random_state=seed).fit_transform(features)
     perplexity = min(30.0, (len(features) - 1) / 3)
     tsne = TSNE(perplexity=perplexity, init="pca", max_iter=_ITERATIONS, random_state=seed)
     return Layout(np.asarray(tsne.fit_transform(reduced)), rows, f"t-SNE of the features, perplexity {perplexity:g}")

@@ -163,7 +163,7 @@ CASES = {
     "waits": ({"time": {"waiting_share": 0.5, "goodput": 0.9, "total": 5.0}}, "Feed images faster"),
     "labels": ({"labels": {"suspects": [{"name": "x.jpg"}], "num_suspects": 1, "checked": 40}}, "1 label that may be"),
     "unlike": ({"unlike": [{"row": 1}]}, "least like any labeled one"),
-    "twins": ({"twins": {"pairs": [1], "num_images": 3}}, "3 evaluation images have a twin"),
+    "twins": ({"twins": {"pairs": [1], "num_images": 3}}, "3 evaluation images with a twin"),
 }  # fmt: skip
 
 
