@@ -108,6 +108,20 @@ def test_several_at_once_by_keys_guesses_agreed_with_and_all_undone(shown, open_
     waited_for(lambda: labels_of(table) == {NAMES[0]: "oak"})
 
 
+def test_a_key_too_many_changes_nothing(shown, open_page):
+    address, table = shown
+    page = open_page(address)
+    for _ in NAMES:
+        page.keyboard.press("1")
+    waited_for(lambda: len(labels_of(table)) == len(NAMES))
+    assert page.inner_text("#done .big") == "All of these are looked at."
+    page.keyboard.press("2")
+    assert "That was the last one" in page.inner_text("#toast")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("2")
+    waited_for(lambda: sorted(labels_of(table).values()) == ["ash"] * (len(NAMES) - 1) + ["oak"])
+
+
 def test_two_pages_see_each_other_and_overwrite_nothing(shown, open_page):
     address, table = shown
     one, two = open_page(address), open_page(address)

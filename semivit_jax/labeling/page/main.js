@@ -23,6 +23,7 @@ let list = []; // places
 let at = 0; // index into the list
 let anchor = 0; // where a choice of several begins
 let isGrid = false;
+let isAtEnd = false; // the last image of the list has its label: a key too many changes nothing
 const backlog = []; // undo and redo that wait for the one before
 let before = null; // list and place that "similar" was asked from
 
@@ -62,6 +63,7 @@ function open(places, index) {
 
 function go(index, isNew = false) {
   at = Math.max(0, Math.min(index, list.length - 1));
+  isAtEnd = false;
   anchor = at;
   if (isGrid && isNew) grid.show(list, at);
   paint();
@@ -71,13 +73,19 @@ function go(index, isNew = false) {
 // To the next image that wants a label; round to the beginning, and to none where all have one.
 function goOn(done) {
   const isReview = !["todo", "unsure"].includes(view) || before;
-  if (isReview) return go(at + 1);
+  const isLast = at + 1 >= list.length;
+  if (isReview) {
+    go(at + 1);
+    isAtEnd = isLast;
+    return;
+  }
   const open = (index) => model.labels[list[index]] === "" && !done.has(list[index]);
   for (let step = 1; step <= list.length; step++) {
     const index = (at + step) % list.length;
     if (open(index)) return go(index);
   }
   go(at);
+  isAtEnd = true;
 }
 
 // What is said to the server -----------------------------------------------------------------------------------------
@@ -94,6 +102,7 @@ function targets() {
 function label(name) {
   const places = targets();
   if (!places.length) return;
+  if (isAtEnd && !grid.chosen.size) return toast("That was the last one; go to an image with the arrows to change it");
   const seen = places.map((place) => model.labels[place]);
   ask({ do: "label", images: places, seen, label: name });
   for (const place of places) model.set(place, name);
