@@ -41,7 +41,9 @@ class Ahead:
             yield cls(run, {})
             return
         with ThreadPoolExecutor(1, thread_name_prefix="compiling") as pool:
-            begun = {plan.stage: pool.submit(compile_whole, run, plan).result for plan in later}
+            begun: dict[str, Callable[[], Compiled]] = {
+                plan.stage: pool.submit(compile_whole, run, plan).result for plan in later
+            }
             try:
                 yield cls(run, begun)
             finally:
