@@ -42,6 +42,7 @@ async function begin() {
   if (model.guesses.size && !model.order) view = "unsure";
   server.waiting.forEach(keepShown);
   choose(view);
+  listenToKeys({ always, single, withCtrl, digit });
   server.send();
   server.listen();
 }
@@ -233,7 +234,7 @@ function paintSingle() {
 }
 
 function paintGrid() {
-  const text = before ? `Images like ${shown(model.name(before.place))}, most alike first` : $("view").selectedOptions[0]?.text ?? "";
+  const text = before ? `images like ${shown(model.name(before.place))}, most alike first` : $("view").selectedOptions[0]?.text ?? "";
   const chosen = grid.chosen.size ? `, ${grid.chosen.size.toLocaleString("en")} chosen` : "";
   $("several-title").textContent = `${list.length.toLocaleString("en")} ${before ? "" : "· "}${text}${chosen}`;
   grid.at = at;
@@ -347,8 +348,6 @@ function digit(number) {
   const name = classes.byKey(number);
   return name ? label(name) : toast(`There is no class ${number} yet`);
 }
-
-listenToKeys({ always, single, withCtrl, digit });
 
 // Who clicks goes on with the images: Enter agrees with the next guess, and does not press the button again.
 let isByMouse = false;
