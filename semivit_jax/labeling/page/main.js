@@ -196,7 +196,9 @@ function paint() {
   }
   if (isGrid) paintGrid();
   else if (list.length) paintSingle();
-  $("hints").replaceChildren(...hints(model, isGrid));
+  const kind = `${isGrid} ${model.guesses.size > 0}`;
+  if ($("hints").dataset.kind !== kind) $("hints").replaceChildren(...hints(model, isGrid));
+  $("hints").dataset.kind = kind;
 }
 
 function paintViews() {
