@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks.study import cells, images, table
 from benchmarks.study.cells import PAPER, ROWS, RULES, Cell, Place
-from benchmarks.study.sizes import SIZES, TUNING_SEED
+from benchmarks.study.sizes import SIZES
 
 PROBES = {"linear_probe": "linear classifier on MAE features", "knn_probe": "k-NN on MAE features"}
 GROUPS = {"paper": list(PAPER), "rules": list(RULES), "all": list(ROWS)}
@@ -48,15 +48,15 @@ def run(place: Place, rows: list[str]) -> None:
     """Trains what has not finished: first what the threshold is chosen by, then one seed after the other."""
     size = SIZES[place.size]
     tuning = cells.tuning_cells(size)
-    planned = [*tuning, *cells.reported_cells(size, rows, 0.0)]  # the threshold changes no cell's time
-    for done, cell in enumerate(tuning):
-        _train(cell, place, planned, done)
+    planned = list(dict.fromkeys([*tuning, *cells.reported_cells(size, rows, 0.0)]))  # a threshold changes no time
+    for cell in tuning:
+        _train(cell, place, planned)
     from benchmarks.study import spreading  # loads jax, which the cells' own processes do for themselves
 
     threshold = choose_threshold(place)
-    neighbours = spreading.choose(place, Cell("finetune", TUNING_SEED, tuning=True))
-    for done, cell in enumerate(cells.reported_cells(size, rows, threshold), len(tuning)):
-        _train(cell, place, planned, done)
+    neighbours = spreading.choose(place, tuning[-1])
+    for cell in cells.reported_cells(size, rows, threshold):
+        _train(cell, place, planned)
         if cell.row == "finetune":
             spreading.grade(place, cell, neighbours)
         written(place)
@@ -74,8 +74,8 @@ def choose_threshold(place: Place) -> float:
     return json.loads(kept.read_text())["threshold"]
 
 
-def _train(cell: Cell, place: Place, planned: list[Cell], done: int) -> None:
-    print(f"{_now()} {done + 1} of {len(planned)}: {cell.name}", flush=True)
+def _train(cell: Cell, place: Place, planned: list[Cell]) -> None:
+    print(f"{_now()} {cell.name}", flush=True)
     cells.train(cell, place)
     print(forecast(planned, place), flush=True)
 
@@ -83,10 +83,10 @@ def _train(cell: Cell, place: Place, planned: list[Cell], done: int) -> None:
 def forecast(planned: list[Cell], place: Place) -> str:
     """What is left, by the mean of the finished cells of the same stage; stages without one are named."""
     taken: dict[str, list[float]] = {}
-    ended = dict(cells.finished(planned, place))
-    for cell, result in ended.items():
+    ended = {cell.name: (cell, result) for cell, result in cells.finished(planned, place)}
+    for cell, result in ended.values():
         taken.setdefault(cell.stage, []).append(result["seconds"])
-    left = [cell for cell in planned if cell not in ended and not (place.root / cell.name / "DONE").exists()]
+    left = [cell for cell in planned if cell.name not in ended]
     known = [cell for cell in left if cell.stage in taken]
     minutes = sum(statistics.fmean(taken[cell.stage]) for cell in known) / 60
     unknown = sorted({cell.stage for cell in left} - taken.keys())

@@ -58,6 +58,8 @@ RULES = {
     }.items()
 }
 ROWS = PAPER | RULES
+# What the paper says of its own rows (Cai et al. 2022, section 4): each is above the one before.
+ORDER = ("finetune", "fixmatch", "ema", "ema_prob")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,12 +101,13 @@ class Place:
 def tuning_cells(size: Size) -> list[Cell]:
     """What must be trained before the threshold can be chosen, by the plain EMA-Teacher."""
     tried = [Cell("ema", TUNING_SEED, threshold, tuning=True) for threshold in size.thresholds]
-    return [Cell("mae", 0), Cell("finetune", TUNING_SEED, tuning=True), *tried]
+    return [Cell("mae", 0), Cell("finetune", TUNING_SEED), *tried]
 
 
 def reported_cells(size: Size, rows: list[str], threshold: float) -> list[Cell]:
-    """One seed after the other, so that what has finished is a table of paired seeds."""
-    return [Cell(row, seed, threshold if ROWS[row].stage == "semi" else 0.0) for seed in size.seeds for row in rows]
+    """One seed after the other, so that what has finished is a table of paired seeds; the paper's order comes first."""
+    in_turn = sorted(rows, key=lambda row: row not in ORDER)
+    return [Cell(row, seed, threshold if ROWS[row].stage == "semi" else 0.0) for seed in size.seeds for row in in_turn]
 
 
 def command(cell: Cell, place: Place) -> list[str]:
@@ -131,7 +134,7 @@ def command(cell: Cell, place: Place) -> list[str]:
 
 
 def _start(cell: Cell, row: Row) -> str:
-    return "mae" if row.start == "mae" else dataclasses.replace(cell, row=row.start, threshold=0.0).name
+    return "mae" if row.start == "mae" else Cell(row.start, cell.seed).name
 
 
 def train(cell: Cell, place: Place) -> None:

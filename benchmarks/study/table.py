@@ -9,10 +9,10 @@ from typing import Any
 
 from scipy import stats
 
+from benchmarks.study.cells import ORDER
+
 MINIMUM_PASSES = 10  # over the unlabeled images; a row with fewer is too short to judge
 REFERENCE = "finetune"
-# What the paper says of its own rows (Cai et al. 2022, table 6): each is above the one before.
-ORDER = ("finetune", "fixmatch", "ema", "ema_prob")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ from semivit_jax.cli.paths import output_file, place
 from semivit_jax.data.dataset import ROLES
 from semivit_jax.data.opening import Photos
 from semivit_jax.inference.grade import PROTOCOLS, Grades, grade
-from semivit_jax.ops.scores import NUM_BINS, Scores
+from semivit_jax.ops.scores import NUM_BINS, Scores, thirds
 from semivit_jax.recipes.find import FLAG, with_paths
 from semivit_jax.weights.folder import is_import
 from semivit_jax.words import printable
@@ -96,6 +96,7 @@ def to_json(grades: Grades) -> dict[str, Any]:
             tree: {
                 "num_images": found.num_images,
                 **_numbers(grades, found),
+                **_calibrated(grades, tree),
                 "class_acc": dict(zip(names, found.class_acc, strict=True)),
                 "confusion": found.confusion.tolist(),
             }
@@ -118,16 +119,31 @@ def show(grades: Grades) -> None:
 
 def _numbers(grades: Grades, found: Scores) -> dict[str, float]:
     """Votes of neighbours are no probabilities, so they have neither a loss nor a calibration."""
-    numbers = {"acc1": found.acc1, "acc5": found.acc5, "loss": found.loss, "ece": found.ece}
+    by_third = {} if grades.labeled is None else thirds(found.class_acc, grades.labeled)
+    told = {"balanced_acc1": found.balanced_acc1, **{f"acc1_{name}": share for name, share in by_third.items()}}
+    numbers = {"acc1": found.acc1, "acc5": found.acc5, **told, "loss": found.loss, "ece": found.ece}
     if grades.protocol == PROTOCOLS["knn"]:
         del numbers["loss"], numbers["ece"]
     return numbers
 
 
+def _calibrated(grades: Grades, tree: str) -> dict[str, Any]:
+    """What the temperature of the weights makes of loss and calibration error; nothing where they have none."""
+    if tree not in grades.calibrated:
+        return {}
+    temperature, found = grades.calibrated[tree]
+    return {"calibrated": {"temperature": temperature, "loss": found.loss, "ece": found.ece}}
+
+
 def _shown(grades: Grades, found: Scores) -> dict[str, float]:
-    """The numbers of the table; five guesses out of five classes or fewer are always right."""
-    few = len(grades.class_names) <= TOP
-    return {name: value for name, value in _numbers(grades, found).items() if not (few and name == "acc5")}
+    """The numbers of the table, without what says nothing.
+
+    Five guesses out of five classes or fewer are always right; where labels are not skewed, no class is rare.
+    """
+    numbers, left = _numbers(grades, found), {"acc5"} if len(grades.class_names) <= TOP else set()
+    if not any(name.startswith("acc1_") for name in numbers):
+        left.add("balanced_acc1")
+    return {name: value for name, value in numbers.items() if name not in left}
 
 
 def _summary(grades: Grades) -> Table:
@@ -140,9 +156,16 @@ def _summary(grades: Grades) -> Table:
         if len(table.columns) == 1:
             for name in ("images", *(name if name == "loss" else f"{name} %" for name in numbers)):
                 table.add_column(name, justify="right")
-        told = (f"{value:.4f}" if name == "loss" else _percent(value) for name, value in numbers.items())
-        table.add_row(tree, str(found.num_images), *told)
+        table.add_row(tree, str(found.num_images), *_cells(numbers))
+        if tree in grades.calibrated:
+            temperature, after = grades.calibrated[tree]
+            name = f"{tree}, temperature {temperature:.3g}"
+            table.add_row(name, str(after.num_images), *_cells(_shown(grades, after)))
     return table
+
+
+def _cells(numbers: dict[str, float]) -> list[str]:
+    return [f"{value:.4f}" if name == "loss" else _percent(value) for name, value in numbers.items()]
 
 
 def _per_class(grades: Grades, tree: str, found: Scores) -> tuple[str, Table]:

@@ -29,7 +29,8 @@ def config_parser(command: str) -> argparse.ArgumentParser:
 
 def source_parser(command: str, description: str, *, with_use: bool = True) -> argparse.ArgumentParser:
     """A parser with the flags that choose a checkpoint and, `with_use`, one of its sets of weights."""
-    from semivit_jax.inference.trained import KEPT, TREES  # these two load jax
+    from semivit_jax.checkpoints.whole import TREES  # these three load jax
+    from semivit_jax.inference.trained import KEPT
     from semivit_jax.stages import STAGES
 
     parser = argparse.ArgumentParser(prog=f"semivit {command}", description=description, allow_abbrev=False)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -37,9 +37,22 @@ PROTOCOLS = {
 }
 
 
+class Calibrated(NamedTuple):
+    """Scores of logits that were divided by a temperature: loss and calibration error differ, the rest is the same."""
+
+    temperature: float
+    scores: Scores
+
+
 @dataclasses.dataclass(frozen=True)
 class Grades:
-    """What was graded, how, and the scores per set of weights ('params', 'ema_params')."""
+    """What was graded, how, and the scores per set of weights ('params', 'ema_params').
+
+    Attributes:
+      found: of the logits as they are.
+      calibrated: of the weights that have a temperature.
+      labeled: labeled images of each class, by which classes are common or rare; None where that is not known.
+    """
 
     source: str
     dataset: str
@@ -47,6 +60,8 @@ class Grades:
     protocol: str
     class_names: tuple[str, ...]
     found: dict[str, Scores]
+    calibrated: dict[str, Calibrated]
+    labeled: tuple[int, ...] | None
 
 
 def grade(
@@ -87,15 +102,26 @@ def grade(
         console.say(line)
     with console.working("reading the weights"):
         first = load_trained(source, kept=kept, tree="params", stage=None)
-    config = dataclasses.replace(config, data=_seen_as(config.data, first.weights.preprocessing))
+    config = dataclasses.replace(config, data=seen_as(config.data, first.weights.preprocessing))
     graded = _choose(first, source, config, own=own, split=split, photos=photos, fits=protocol != "head")
     grade_one = _grade_head if protocol == "head" else _grade_probe
-    found = {}
+    found, calibrated = {}, {}
     for tree in trees_of(source):
         with console.working("reading the weights"):
             trained = load_trained(source, kept=kept, tree=tree, stage=None)
-        found[tree] = grade_one(trained, config, graded, protocol)
-    return Grades(str(source), graded.dataset, graded.split, PROTOCOLS[protocol], graded.class_names, found)
+        sums_of = grade_one(trained, config, graded, protocol)
+        found[tree] = scores.scores(sums_of[1.0])
+        for temperature in sums_of.keys() - {1.0}:
+            calibrated[tree] = Calibrated(temperature, scores.scores(sums_of[temperature]))
+    names, labeled = graded.class_names, _labeled_per_class(graded)
+    return Grades(str(source), graded.dataset, graded.split, PROTOCOLS[protocol], names, found, calibrated, labeled)
+
+
+def _labeled_per_class(graded: Graded) -> tuple[int, ...] | None:
+    if graded.labeled is None:
+        return None
+    labels = graded.labeled.labels
+    return tuple(np.bincount(labels[labels >= 0], minlength=len(graded.class_names)).tolist())
 
 
 def _choose(
@@ -119,7 +145,8 @@ def _own_config(folder: Path, source: Path) -> Config:
     return stored.check_stored(reading.read_facts(source)["config"])
 
 
-def _grade_head(trained: Trained, config: Config, graded: Graded, protocol: str) -> Scores:
+def _grade_head(trained: Trained, config: Config, graded: Graded, protocol: str) -> dict[float, Metrics]:
+    """Sums by temperature: of the logits as they are, and divided by that of the weights."""
     del protocol
     if not trained.weights.spec.num_classes:
         raise ConfigError(f"{trained.source} has no classifier; give --protocol=knn or --protocol=linear")
@@ -132,22 +159,25 @@ def _grade_head(trained: Trained, config: Config, graded: Graded, protocol: str)
     if difference := class_rows.mismatch(trained.weights.class_names, graded.class_names):
         console.say(f"warning: the head of {trained.source} is graded, but {difference}")
     logits, view = features.network(trained).logits, features.device_view(config.data)
+    temperatures = dict.fromkeys((1.0, trained.weights.preprocessing.temperature))
 
     def step(params: Any, batch: Any) -> Metrics:
         found = logits(params, see(batch["image"], ImageDraws(), view), None)
-        return {
-            **scores.base_sums(found, batch["label"], batch["mask"]),
-            **scores.detail_sums(found, batch["label"], batch["mask"]),
-        }
+        by_temperature = {t: scores.all_sums(found / t, batch["label"], batch["mask"]) for t in temperatures}
+        return {f"{t}/{name}": value for t, of in by_temperature.items() for name, value in of.items()}
 
     mesh = sharding.make_mesh(config.mesh.fsdp)
     compiled = jax.jit(step, out_shardings=sharding.replicated(mesh))
     batches = batches_of(graded.images, config, label=CLASS, num_devices=mesh.size)
     tracked = console.track(batches, f"grading {trained.source}, batches", total=len(batches))
-    return scores.scores(sums(compiled, features.spread(trained.weights.params, mesh), tracked, mesh=mesh))
+    found = sums(compiled, features.spread(trained.weights.params, mesh), tracked, mesh=mesh)
+    return {
+        t: {name.removeprefix(f"{t}/"): value for name, value in found.items() if name.startswith(f"{t}/")}
+        for t in temperatures
+    }
 
 
-def _grade_probe(trained: Trained, config: Config, graded: Graded, protocol: str) -> Scores:
+def _grade_probe(trained: Trained, config: Config, graded: Graded, protocol: str) -> dict[float, Metrics]:
     if jax.process_count() > 1:
         raise ConfigError(f"--protocol={protocol} runs in one process, this is one of {jax.process_count()}")
     if graded.labeled is None:
@@ -158,12 +188,11 @@ def _grade_probe(trained: Trained, config: Config, graded: Graded, protocol: str
     fit = probes.knn_logits if protocol == "knn" else probes.linear_logits
     with console.working("fitting the probe"):
         logits = fit(labeled, labels, graded_features, num_classes=len(graded.class_names))
-    answers = (jnp.asarray(logits, jnp.float32), jnp.asarray(expected), jnp.ones(len(expected)))
-    found = {**scores.base_sums(*answers), **scores.detail_sums(*answers)}
-    return scores.scores({name: metrics.Mean(np.asarray(m.total), np.asarray(m.count)) for name, m in found.items()})
+    found = scores.all_sums(jnp.asarray(logits, jnp.float32), jnp.asarray(expected), jnp.ones(len(expected)))
+    return {1.0: {name: metrics.Mean(np.asarray(m.total), np.asarray(m.count)) for name, m in found.items()}}
 
 
-def _seen_as(data: DataConfig, view: Preprocessing) -> DataConfig:
+def seen_as(data: DataConfig, view: Preprocessing) -> DataConfig:
     """The same images, seen as the weights expect them."""
     return dataclasses.replace(
         data,

@@ -75,7 +75,8 @@ class Predictor:
         network = families.network(weights.spec, PLAIN, 0.0)
 
         def probs(params: dict, pixels: jax.Array) -> jax.Array:
-            return jax.nn.softmax(network.logits(params, normalise(pixels, weights.preprocessing), None), axis=-1)
+            logits = network.logits(params, normalise(pixels, weights.preprocessing), None)
+            return jax.nn.softmax(logits / weights.preprocessing.temperature, axis=-1)
 
         self._probs = jax.jit(probs)
 

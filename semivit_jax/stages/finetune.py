@@ -7,7 +7,7 @@ import jax
 from semivit_jax.config import Config
 from semivit_jax.models import tuning
 from semivit_jax.ops import metrics, mixup
-from semivit_jax.ops.losses import cross_entropy, smoothed_target
+from semivit_jax.ops.losses import smoothed_target
 from semivit_jax.ops.metrics import Metrics
 from semivit_jax.plan import Plan, Stream
 from semivit_jax.stages import mae, supervised
@@ -30,7 +30,7 @@ def make_update(config: Config, plan: Plan, *, backend: str):
     section = _section(config)
     network = supervised.build_network(config, section, plan, backend=backend)
     optimizer = supervised.build_optimizer(section, plan, network)
-    spec = supervised.labeled_spec(config, section, network)
+    spec, loss_of = supervised.labeled_spec(config, section, network), supervised.labeled_loss(section, plan)
 
     def micro_loss(params: PyTree, batch: PyTree, draws: FinetuneDraws):
         images = see(batch["image"], draws.image, spec)
@@ -39,7 +39,7 @@ def make_update(config: Config, plan: Plan, *, backend: str):
             images, targets = mixup.mix_labeled(images, targets, draws.mix, plan.group_size)
         with jax.named_scope("student"):
             logits = network.logits(params, images, masks(draws.image))
-        loss = cross_entropy(logits, targets).mean()
+        loss = loss_of(logits, targets).mean()
         return loss, {"loss": metrics.of(loss)}
 
     def update(state: TrainState, batch: PyTree, draws: FinetuneDraws) -> tuple[TrainState, Metrics]:
@@ -67,7 +67,9 @@ def make(config: Config, plan: Plan, backend: str) -> Stage:
         return update(state, batch, sample_draws(key, state.position))
 
     eval_step = supervised.make_eval_step(config, network)
-    return Stage("finetune", init, train_step, eval_step, supervised.eval_params, metrics.compute, network.parting)
+    return Stage(
+        "finetune", init, train_step, eval_step, supervised.eval_params, supervised.make_grade(plan), network.parting
+    )
 
 
 def _section(config: Config) -> SupervisedConfig:
@@ -82,7 +84,7 @@ SPEC = StageSpec(
     name="finetune",
     section=SupervisedConfig,
     check=lambda section: supervised.check(section, "finetune"),
-    streams=lambda section: (Stream("labeled", "labeled", (("image", "labeled"),)),),
+    streams=lambda section: (Stream("labeled", "labeled", (("image", "labeled"),), balanced=section.balanced_order),),
     group_size=lambda section: section.mixup_group_size if section.labeled_mixup else 1,
     model=supervised.model,
     passes=lambda config, model: (Pass(tuning.cost(config.model, model), 1, backward=True),),

@@ -1,14 +1,13 @@
 """Train Semi-ViT on labeled and unlabeled images with a teacher (Cai et al. 2022): stage 3."""
 
-import dataclasses
 import functools
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from semivit_jax.config import AT_LEAST_ONE, NOT_NEGATIVE, SHARE, Config, ConfigError
+from semivit_jax.config import Config
 from semivit_jax.models import families, tuning
 from semivit_jax.models.families import Network
 from semivit_jax.models.spec import ModelSpec
@@ -16,52 +15,17 @@ from semivit_jax.ops import metrics, mixup
 from semivit_jax.ops.losses import cross_entropy, promote, smoothed_target
 from semivit_jax.ops.metrics import Metrics
 from semivit_jax.ops.mixup import join, mix_labeled, split
-from semivit_jax.plan import Plan, Stream
+from semivit_jax.plan import Plan
 from semivit_jax.stages import finetune, supervised
 from semivit_jax.stages import stage as stage_lib
-from semivit_jax.stages.pseudo_label import Evidence, Known, PseudoLabelRule, PseudoLabels, RuleConfig
+from semivit_jax.stages.pseudo_label import Banked, Evidence, Known, PseudoLabelRule, PseudoLabels
 from semivit_jax.stages.pseudo_metrics import pseudo_label_metrics, rule_metrics
-from semivit_jax.stages.pseudo_mixup import PSEUDO_MIXUPS, mix_pseudo, sample_pseudo_mix
+from semivit_jax.stages.pseudo_mixup import mix_pseudo, sample_pseudo_mix
 from semivit_jax.stages.rules import written
+from semivit_jax.stages.semi_config import SemiConfig, check, needs_of, streams
 from semivit_jax.stages.spec import Health, Pass, StageSpec
 from semivit_jax.stages.stage import DeviceView, ImageDraws, PyTree, Stage, masks, see, see_view
 from semivit_jax.stages.state import TrainState
-from semivit_jax.stages.supervised import SupervisedConfig
-
-
-@dataclasses.dataclass(frozen=True)
-class SemiConfig(SupervisedConfig):
-    """Stage 3, semi-supervised fine-tuning (Cai et al. 2022)."""
-
-    unlabeled_ratio: Annotated[int, AT_LEAST_ONE]  # unlabeled images per labeled one (mu)
-    # Of the unlabeled images' loss beside the labeled images' (lambda_u).
-    unlabeled_weight: Annotated[float, NOT_NEGATIVE]
-    # Whose answers become pseudo labels: the moving average, or the student itself.
-    teacher: Annotated[str, ("ema", "student")]
-    # Which pseudo labels count: a rule, or one with others around it, as in aligned(free); docs/rules.md.
-    pseudo_label_rule: str
-    # Smallest probability of a pseudo label that counts (tau); of flex and relative what theirs are shares of.
-    confidence_threshold: Annotated[float, SHARE]
-    rule: RuleConfig  # the rules' numbers
-    pseudo_mixup: Annotated[str, PSEUDO_MIXUPS]  # how unlabeled images mix: a row of PSEUDO_MIXUPS
-
-
-def check(section: SemiConfig) -> None:
-    """Raises ConfigError where supervised keys do not fit, pseudo mixup cannot be drawn, or there would be no EMA.
-
-    Also where there is no such pseudo-label rule, or its thresholds have no room.
-    """
-    supervised.check(section, "semi")
-    written.names(section.pseudo_label_rule)
-    if section.rule.lowest > section.rule.highest:
-        raise ConfigError(f"config.semi.rule.lowest is {section.rule.lowest}, above highest {section.rule.highest}")
-    kind = PSEUDO_MIXUPS[section.pseudo_mixup]
-    if kind is not None and kind.uses_alphas and section.mixup_alpha <= 0 and section.cutmix_alpha <= 0:
-        raise ConfigError(
-            f"config.semi.pseudo_mixup is {section.pseudo_mixup!r}: mixup_alpha or cutmix_alpha must be above 0"
-        )
-    if section.ema_decay == 0:
-        raise ConfigError("config.semi.ema_decay is 0; the semi-supervised stage always tracks an EMA")
 
 
 class SemiDraws(NamedTuple):
@@ -81,8 +45,8 @@ def make_update(config: Config, plan: Plan, *, backend: str):
     network = supervised.build_network(config, section, plan, backend=backend)
     optimizer = supervised.build_optimizer(section, plan, network)
     specs = _specs(config, section, network)
-    needs, rule = _needs(section), make_rule(section, plan)
-    group, num_classes = plan.group_size, plan.num_classes
+    needs, rule = needs_of(section), make_rule(section, plan)
+    group, num_classes, labeled_loss = plan.group_size, plan.num_classes, supervised.labeled_loss(section, plan)
 
     def teach(state: TrainState, images: jax.Array, draws: ImageDraws) -> jax.Array:
         """The teacher's logits, read before this update; a student that teaches is in training mode (FixMatch)."""
@@ -99,6 +63,8 @@ def make_update(config: Config, plan: Plan, *, backend: str):
             found["logits"] = teach(state, weak, draws.weak)
         if "image_id" in needs:
             found["image_id"] = unlabeled["image_id"]
+        if "bank" in needs:
+            found["bank"] = Banked(unlabeled["bank_class"], unlabeled["bank_prob"])
         if "labeled" in needs:
             weak = see_view("weak", labeled, draws.labeled_weak, specs.weak)
             found |= {"labeled_logits": teach(state, weak, draws.labeled_weak), "labels": labeled["label"]}
@@ -134,7 +100,7 @@ def make_update(config: Config, plan: Plan, *, backend: str):
 
         with jax.named_scope("student"):
             logits, strong_logits = joined_forward(params, labeled, mixed.images, draws)
-        loss_labeled = cross_entropy(logits, targets).mean()
+        loss_labeled = labeled_loss(logits, targets).mean()
         loss_unlabeled = (mixed.confidence_mask * cross_entropy(strong_logits, mixed.targets)).mean()
         loss = loss_labeled + section.unlabeled_weight * loss_unlabeled
         return loss, {
@@ -182,10 +148,6 @@ def _known(plan: Plan) -> Known:
     return Known(plan.num_classes, plan.counts.unlabeled, plan.steps_per_epoch, per_class / per_class.sum())
 
 
-def _needs(section: SemiConfig) -> frozenset[str]:
-    return written.needs_of(section.pseudo_label_rule, section.rule)
-
-
 def make(config: Config, plan: Plan, backend: str) -> Stage:
     """Closes over network and optimizer."""
     section = _section(config)
@@ -199,7 +161,9 @@ def make(config: Config, plan: Plan, backend: str) -> Stage:
         return update(state, batch, sample_draws(config, plan, network, key, state.position))
 
     eval_step = supervised.make_eval_step(config, network)
-    return Stage("semi", init, train_step, eval_step, supervised.eval_params, metrics.compute, network.parting)
+    return Stage(
+        "semi", init, train_step, eval_step, supervised.eval_params, supervised.make_grade(plan), network.parting
+    )
 
 
 def _section(config: Config) -> SemiConfig:
@@ -211,7 +175,7 @@ def _section(config: Config) -> SemiConfig:
 def sample_draws(config: Config, plan: Plan, network: Network, key: jax.Array, position: jax.Array) -> SemiDraws:
     """All draws of one update."""
     section, ratio, image_size = _section(config), plan.unlabeled_ratio, config.data.image_size
-    specs, needs = _specs(config, section, network), _needs(section)
+    specs, needs = _specs(config, section, network), needs_of(section)
 
     def images(name: str, images_per_labeled: int, spec: DeviceView) -> ImageDraws:
         return stage_lib.stream_draws(key, name, position=position, plan=plan, ratio=images_per_labeled, spec=spec)
@@ -243,26 +207,10 @@ def _specs(config: Config, section: SemiConfig, network: Network) -> _Specs:
     return _Specs(supervised.labeled_spec(config, section, network), weak, strong)
 
 
-def streams(section: SemiConfig) -> tuple[Stream, Stream]:
-    """Labeled and unlabeled images, with what the pseudo-label rule needs of them."""
-    needs = _needs(section)
-    weak, own, strong = ("weak", "weak"), ("image", "labeled"), ("strong", "strong")
-    labeled = Stream("labeled", "labeled", (own, weak) if "labeled" in needs else (own,), sets_epoch=False)
-    unlabeled = Stream(
-        name="unlabeled",
-        images="unlabeled",
-        views=(weak, strong) if "teacher" in needs else (strong,),
-        per_row=section.unlabeled_ratio,
-        ratio_key="unlabeled_ratio",
-        image_id="image_id" in needs,
-    )
-    return labeled, unlabeled
-
-
 def passes(config: Config, model: ModelSpec) -> tuple[Pass, ...]:
     """All images through the student; through the teacher, forward only, what the pseudo-label rule needs."""
     section = _section(config)
-    ratio, needs = section.unlabeled_ratio, _needs(section)
+    ratio, needs = section.unlabeled_ratio, needs_of(section)
     student = Pass(tuning.cost(config.model, model), 1 + ratio, backward=True)
     taught = ratio * ("teacher" in needs) + ("labeled" in needs)
     return (student, Pass(families.cost(model), taught, backward=False)) if taught else (student,)

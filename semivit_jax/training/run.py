@@ -22,7 +22,8 @@ from semivit_jax.plan import Plan
 from semivit_jax.recipes import label
 from semivit_jax.recipes.keys import unmarked
 from semivit_jax.stages import STAGES, label_free
-from semivit_jax.training import goodput, lease, sharding, summary, watchdog, writers
+from semivit_jax.training import goodput, lease, sharding, skew, summary, watchdog, writers
+from semivit_jax.training.calibrate import calibrate
 from semivit_jax.training.claim import claim
 from semivit_jax.training.goodput import Book
 from semivit_jax.training.loop import run_stage
@@ -94,6 +95,8 @@ def _train_held(config: Config, folder: Path, book: Book) -> None:
             lambda: _open(config, folder), errors=(ConfigError, DatasetError, SplitError, OSError)
         )
         console.say(describe(task))
+        if skewed := skew.line(config, task.class_names, task.counts.per_class):
+            console.say(skewed)
         if first_host:
             for line in duplicates.warnings(task):
                 console.say(f"warning: {line}")
@@ -112,6 +115,7 @@ def _train_held(config: Config, folder: Path, book: Book) -> None:
             with goodput.kept(book, folder, first_host=first_host):
                 for plan in plans:
                     run_stage(one, plan)
+                    calibrate(one, plan)
 
     def finish() -> None:
         summary.print_summary(summary.summarise(one.config, task, folder, book.now()))

@@ -86,3 +86,9 @@ def test_who_takes_the_latest_weights_is_told_of_better_ones(run, monkeypatch):
     )
     assert remark_on_latest(run.workdir, kept="latest", stage="semi") == ""
     assert remark_on_latest(run.workdir, kept="best", stage=None) == ""
+
+
+def test_the_guard_watches_the_balanced_score_where_labels_are_skewed():
+    even = {"val_ema/acc1": 0.8, "val_ema/balanced_acc1": 0.7, "val/acc1_tail": 0.1}
+    assert compare.watched("val_ema/acc1", even) == 0.8
+    assert compare.watched("val_ema/acc1", even | {"val_ema/acc1_tail": 0.2}) == 0.7
