@@ -1,7 +1,6 @@
 """Write what runs say of every training image into a file that another run learns from: `semivit bank`."""
 
 import jax
-from absl import flags
 
 from semivit_jax import console, files
 from semivit_jax.cli.exits import USAGE_ERRORS, usage_error
@@ -31,8 +30,6 @@ def bank(argv: list[str]) -> int:
         if help_asked(USAGE, argv):
             return 0
         given = read_flags(parser, argv, required=("config", "runs", "out"))
-        if not given.flags.runs:
-            raise flags.Error("--runs names no run")
         config, notes = read_config("bank", given.config, None)
     except USAGE_ERRORS as error:
         return usage_error("bank", error)

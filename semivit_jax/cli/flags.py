@@ -12,7 +12,14 @@ from semivit_jax import files
 from semivit_jax.config import Config
 from semivit_jax.recipes.find import FLAG, argument_names, asks_for_help, help_text, with_paths
 
-_EXAMPLES = {"config": "FILE", "workdir": "DIR", "out": "FILE", "topology": "NAME", "set": "KEY=VALUE,VALUE"}
+_EXAMPLES = {
+    "config": "FILE",
+    "workdir": "DIR",
+    "out": "FILE",
+    "topology": "NAME",
+    "set": "KEY=VALUE,VALUE",
+    "runs": "RUN,RUN",
+}
 
 
 class Given(NamedTuple):

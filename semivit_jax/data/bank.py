@@ -76,19 +76,19 @@ def load(path: files.AnyPath, *, names: Sequence[str], class_names: Sequence[str
       DatasetError: no bank, or one of other images or classes.
     """
     if not files.path(path).is_file():
-        raise DatasetError(f"config.semi.bank: there is no file {path}; `semivit bank` writes one")
+        raise DatasetError(f"there is no bank {path}; `semivit bank` writes one")
     try:
         with np.load(io.BytesIO(files.path(path).read_bytes())) as found:
             classes, probs = found["classes"], found["probs"].astype(np.float32)
             told = json.loads(found["told"].tobytes())
     except (ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise DatasetError(f"config.semi.bank: {path} is no bank: {error}; `semivit bank` writes one") from error
+        raise DatasetError(f"{path} is no bank: {error}; `semivit bank` writes one") from error
     bank = Bank(classes, probs, tuple(told["class_names"]), told["images"], told["facts"])
     if bank.images != hash_of(names):
         raise DatasetError(
-            f"config.semi.bank: {path} was made of other images ({len(classes):,}) than those of now ({len(names):,}); "
-            "make it anew with `semivit bank` and this config"
+            f"the bank {path} was made of other images ({len(classes):,}) than those of now ({len(names):,}); make it "
+            "anew with `semivit bank` and this config"
         )
     if bank.class_names != tuple(class_names):
-        raise DatasetError(f"config.semi.bank: {path} was made for classes of other names; make it anew")
+        raise DatasetError(f"the bank {path} was made for classes of other names; make it anew with `semivit bank`")
     return bank

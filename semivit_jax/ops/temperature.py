@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy import optimize
 
 from semivit_jax.words import counted
 
@@ -39,6 +38,8 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Temperature:
     if len(labels) < FEWEST_IMAGES:
         few = f"{counted(len(labels), 'validation image')}, at least {FEWEST_IMAGES} are needed"
         return Temperature(1.0, len(labels), few)
+    from scipy import optimize  # which reading a temperature need not wait for
+
     edge = float(np.log(MOST))
     found = optimize.minimize_scalar(
         lambda log_t: log_loss(logits, labels, float(np.exp(log_t))),

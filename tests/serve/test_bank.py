@@ -88,7 +88,7 @@ def test_the_command_writes_a_bank_of_the_configs_images(one, tmp_path, capsys):
     ("flags", "told"),
     [
         (["--config=digits"], "--runs"),
-        (["--config=digits", "--runs=,", "--out=x"], "--runs names no run"),
+        (["--config=digits", "--runs=,", "--out=x"], "--runs=RUN,RUN must be given"),
         (["--runs=a", "--out=x"], "--config"),
         (["--config=digits", "--runs=a", "--out=x", "--combine=maxima"], "maxima"),
     ],

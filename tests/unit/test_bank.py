@@ -52,7 +52,7 @@ def test_a_bank_of_other_images_or_classes_is_refused(tmp_path, names, classes, 
 def test_what_is_no_bank_is_a_line(tmp_path):
     (tmp_path / "text").write_text("nothing of that kind")
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
-    for name, told in {"none": "there is no file", "text": "is no bank", "other.npz": "is no bank"}.items():
+    for name, told in {"none": "there is no bank", "text": "is no bank", "other.npz": "is no bank"}.items():
         with pytest.raises(DatasetError, match=told) as refused:
             bank.load(tmp_path / name, names=NAMES, class_names=CLASSES)
         assert "\n" not in str(refused.value)
