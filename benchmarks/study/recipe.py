@@ -35,7 +35,7 @@ def get_config(text: str = "") -> ConfigDict:
             finetune=_base.supervised(**_stage(size.finetune), mixup_group_size=2),
             semi=_base.semi(
                 **_stage(size.semi),
-                mixup_group_size=16,
+                mixup_group_size=min(16, size.semi.batch_size),
                 unlabeled_ratio=size.unlabeled_ratio,
                 unlabeled_weight=5.0,
                 confidence_threshold=size.thresholds[0],

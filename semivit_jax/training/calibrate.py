@@ -32,7 +32,7 @@ def calibrate(run: Run, plan: Plan) -> None:
     if (plan.label, STAGES[plan.stage].score) != head.GRADED:
         return
     checkpoint = reading.newest_good(folder / "checkpoints")
-    if checkpoint is None or temperatures.belong_to(checkpoint):
+    if checkpoint is None or agreement.from_first_host(temperatures.belong_to(checkpoint)):
         return
     found, lines = {}, []
     spec = STAGES[plan.stage].model(run.config, plan.num_classes)

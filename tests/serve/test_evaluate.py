@@ -1,5 +1,7 @@
 """`semivit eval`: the numbers of training's own evaluation, every split, every protocol, runs and imports."""
 
+import dataclasses
+import functools
 import json
 
 import numpy as np
@@ -9,8 +11,7 @@ from semivit_jax.cli import eval
 from semivit_jax.data.eval_pipeline import eval_batches
 from semivit_jax.inference.grade import PROTOCOLS, Grades
 from semivit_jax.main import main
-from semivit_jax.ops import metrics
-from semivit_jax.ops.scores import Scores
+from semivit_jax.ops.scores import Scores, training_scores
 from semivit_jax.stages.supervised import make_eval_step
 from semivit_jax.training import sharding
 from semivit_jax.training.evaluate import evaluate
@@ -35,11 +36,12 @@ def test_params_and_ema_params_get_the_numbers_that_training_logs(finished, tmp_
     written = result(tmp_path / "new" / "eval.json")
     model = network_of(config, image_size=8, num_classes=10)
     step = quick_jit(make_eval_step(config, model))
+    graded_in_training = functools.partial(training_scores, labeled=digits().counts.per_class)
     batches = eval_batches(digits().eval, config.data, label="class", batch_size=100, process_index=0, process_count=1)
     for name, params in zip(("params", "ema_params"), trees, strict=True):
         found, expected = (
             written["results"][name],
-            evaluate(step, params, batches, grade=metrics.compute, mesh=sharding.make_mesh(1)),
+            evaluate(step, params, batches, grade=graded_in_training, mesh=sharding.make_mesh(1)),
         )
         np.testing.assert_allclose([found[k] for k in expected], list(expected.values()), rtol=1e-5)
         confusion = np.array(found["confusion"])
@@ -85,6 +87,18 @@ def test_five_guesses_are_told_where_they_can_be_wrong(classes, told, capsys):
     said = capsys.readouterr().out
     assert "acc1 %" in said
     assert ("acc5 %" in said) is told
+
+
+@pytest.mark.parametrize(("labeled", "told"), [((9, 3, 1), True), ((3, 3, 3), False), (None, False)])
+def test_rare_classes_are_told_of_where_labels_are_skewed(labeled, told, capsys):
+    grades = dataclasses.replace(graded("ant", "bee", "cat"), labeled=labeled)
+    eval.show(grades)
+    said = capsys.readouterr().out
+    for column in ("balanced_acc1 %", "acc1_tail %"):
+        assert (column in said) is told
+    found = eval.to_json(grades)["results"]["params"]
+    assert found["balanced_acc1"] == 0.0
+    assert ("acc1_head" in found) is told
 
 
 @pytest.mark.parametrize(("split", "count"), [("labeled", 40), ("train", 1437)])
