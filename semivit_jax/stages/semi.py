@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from semivit_jax.config import Config
 from semivit_jax.models import families, tuning
@@ -18,12 +17,11 @@ from semivit_jax.ops.mixup import join, mix_labeled, split
 from semivit_jax.plan import Plan
 from semivit_jax.stages import finetune, supervised
 from semivit_jax.stages import stage as stage_lib
-from semivit_jax.stages.pseudo_label import Banked, Evidence, Known, PseudoLabelRule, PseudoLabels
+from semivit_jax.stages.pseudo_label import Banked, Evidence, PseudoLabels
 from semivit_jax.stages.pseudo_metrics import pseudo_label_metrics, rule_metrics
 from semivit_jax.stages.pseudo_mixup import mix_pseudo, sample_pseudo_mix
-from semivit_jax.stages.rules import written
-from semivit_jax.stages.semi_config import SemiConfig, check, needs_of, streams
-from semivit_jax.stages.spec import Health, Pass, StageSpec
+from semivit_jax.stages.semi_config import HEALTH, SemiConfig, check, known, make_rule, needs_of, streams
+from semivit_jax.stages.spec import Pass, StageSpec
 from semivit_jax.stages.stage import DeviceView, ImageDraws, PyTree, Stage, masks, see, see_view
 from semivit_jax.stages.state import TrainState
 
@@ -78,7 +76,7 @@ def make_update(config: Config, plan: Plan, *, backend: str):
         policy_state, pseudo = jax.lax.stop_gradient(assigned)  # nothing is learned through a teacher or a rule
         # The step of the paper's rule stays the program that its recorded numbers are of.
         plain = section.pseudo_label_rule == "fixed"
-        found = {} if plain else rule_metrics(pseudo, _known(plan).label_prior)
+        found = {} if plain else rule_metrics(pseudo, known(plan).label_prior)
         pseudo = pseudo._replace(thresholds=None)  # of classes, not of rows
         return policy_state, jax.tree.map(lambda x: x.reshape(accum, -1, *x.shape[1:]), pseudo), found
 
@@ -135,17 +133,6 @@ def make_update(config: Config, plan: Plan, *, backend: str):
         return after, found | told
 
     return network, optimizer, update
-
-
-def make_rule(section: SemiConfig, plan: Plan) -> PseudoLabelRule:
-    """The rule that config.semi names."""
-    make = written.maker(section.pseudo_label_rule)
-    return written.forgetting(make(section.confidence_threshold, section.rule, _known(plan)))
-
-
-def _known(plan: Plan) -> Known:
-    per_class = np.asarray(plan.counts.per_class)
-    return Known(plan.num_classes, plan.counts.unlabeled, plan.steps_per_epoch, per_class / per_class.sum())
 
 
 def make(config: Config, plan: Plan, backend: str) -> Stage:
@@ -235,12 +222,5 @@ SPEC = StageSpec(
     },
     rows=(("Semi-ViT, student", "acc1"), ("Semi-ViT, teacher (EMA)", "ema_acc1")),
     shown={"train/mask_rate": "mask_rate {:.1%}", "train/pseudo_label_acc": "pseudo_label_acc {:.1%}"},
-    health=Health(
-        step="mask_rate",
-        evaluation="val_ema/acc1",
-        told="the teacher's accuracy",
-        kept="pseudo labels",
-        quantiles=("confidence_q10", "confidence_q50", "confidence_q90"),
-        key=lambda section: "confidence_threshold" if written.is_by_threshold(section.pseudo_label_rule) else "",
-    ),
+    health=HEALTH,
 )

@@ -1,14 +1,17 @@
-"""Define the keys of the semi-supervised stage, and what follows from them alone: what it takes from the data."""
+"""Define the keys of the semi-supervised stage, and what follows from them: its images, its rule, its health."""
 
 import dataclasses
 from typing import Annotated
 
+import numpy as np
+
 from semivit_jax.config import AT_LEAST_ONE, NOT_NEGATIVE, SHARE, ConfigError
-from semivit_jax.plan import Stream
+from semivit_jax.plan import Plan, Stream
 from semivit_jax.stages import supervised
-from semivit_jax.stages.pseudo_label import RuleConfig
+from semivit_jax.stages.pseudo_label import Known, PseudoLabelRule, RuleConfig
 from semivit_jax.stages.pseudo_mixup import PSEUDO_MIXUPS
 from semivit_jax.stages.rules import written
+from semivit_jax.stages.spec import Health
 from semivit_jax.stages.supervised import SupervisedConfig
 
 
@@ -79,3 +82,25 @@ def streams(section: SemiConfig) -> tuple[Stream, Stream]:
         bank=section.bank,
     )
     return labeled, unlabeled
+
+
+def make_rule(section: SemiConfig, plan: Plan) -> PseudoLabelRule:
+    """The rule that config.semi names."""
+    make = written.maker(section.pseudo_label_rule)
+    return written.forgetting(make(section.confidence_threshold, section.rule, known(plan)))
+
+
+def known(plan: Plan) -> Known:
+    """What the rule may take as given."""
+    per_class = np.asarray(plan.counts.per_class)
+    return Known(plan.num_classes, plan.counts.unlabeled, plan.steps_per_epoch, per_class / per_class.sum())
+
+
+HEALTH = Health(
+    step="mask_rate",
+    evaluation="val_ema/acc1",
+    told="the teacher's accuracy",
+    kept="pseudo labels",
+    quantiles=("confidence_q10", "confidence_q50", "confidence_q90"),
+    key=lambda section: "confidence_threshold" if written.is_by_threshold(section.pseudo_label_rule) else "",
+)
