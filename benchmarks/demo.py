@@ -2,18 +2,20 @@
 
     python -m benchmarks.demo ../before . --times=3 --seed=0
 
-Each run is a process in its checkout: `semivit train --config=configs/digits.py:seed=S`, with this interpreter. The
-checkouts take turns, so that other load on the machine falls on all alike. Compiled programs are kept per checkout for
-its later runs, so the first one compiles; `--compile` has every run compile. A JSON line per run is appended to
-`--out`; the table holds medians.
+Each run is a process in its checkout: `semivit train --config=configs/digits.py:seed=S`, with this interpreter and the
+environment variables of the checkout's `make demo`. The checkouts take turns, so that other load on the machine falls
+on all alike. Compiled programs are kept per checkout for its later runs, so the first one compiles; `--compile` has
+every run compile. A JSON line per run is appended to `--out`; the table holds medians.
 """
 
 import argparse
 import dataclasses
 import datetime
+import itertools
 import json
 import os
 import resource
+import shlex
 import statistics
 import subprocess
 import sys
@@ -65,7 +67,7 @@ def train(checkout: Path, *, seed: int, compiled: Path) -> Trained:
       SystemExit: the run failed; the end of what it printed.
     """
     known, load = any(compiled.iterdir()), os.getloadavg()[0]
-    environ = {**os.environ, "PYTHONPATH": str(checkout), "JAX_COMPILATION_CACHE_DIR": str(compiled)}
+    environ = os.environ | as_made(checkout) | {"PYTHONPATH": str(checkout), "JAX_COMPILATION_CACHE_DIR": str(compiled)}
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "semivit_jax.main", "train", f"--config=configs/digits.py:seed={seed}"]
         before, started = _children_seconds(), time.monotonic()
@@ -94,6 +96,15 @@ def train(checkout: Path, *, seed: int, compiled: Path) -> Trained:
         seconds=summary["seconds"],
         accuracy=accuracies(summary),
     )
+
+
+def as_made(checkout: Path) -> dict[str, str]:
+    """Environment variables that the checkout's `make demo` sets before its command."""
+    command = subprocess.run(
+        ["make", "--dry-run", "--silent", "demo"], cwd=checkout, capture_output=True, text=True, check=True
+    ).stdout.splitlines()[-1]
+    words = itertools.takewhile(lambda word: "=" in word, shlex.split(command))
+    return {name: value for name, _, value in (word.partition("=") for word in words)}
 
 
 def _children_seconds() -> float:

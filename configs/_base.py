@@ -13,6 +13,7 @@ def photo_data(**varies: Any) -> dict[str, Any]:
         data_dir="",
         root="",
         labels="",
+        keep_none=False,
         renamed="",
         labels_per_class=0,
         label_fraction=0.0,
@@ -30,6 +31,7 @@ def photo_data(**varies: Any) -> dict[str, Any]:
         threads=0,
         workers=0,
         prefetch_batches=2,
+        cache_features=0,
     )
     return shared | varies
 
@@ -52,6 +54,7 @@ def vit(**varies: Any) -> dict[str, Any]:
     shared = dict(
         pool="mean",
         posemb="learned",
+        head="linear",
         head_init_std=2e-5,
         head_init="random",
         layer_norm_eps=1e-6,
@@ -60,8 +63,10 @@ def vit(**varies: Any) -> dict[str, Any]:
         remat="none",
         unroll=1,
         tune="all",
+        lora_kind="low_rank",
         lora_rank=8,
         lora_alpha=16.0,
+        bottleneck_scale=0.1,  # of AdaptFormer's paper
         lora_matrices="attention",
     )
     return shared | varies
@@ -171,6 +176,7 @@ def running(
             lower_batch_to_fit=lower_batch_to_fit,
             deterministic=False,
             compilation_cache=True,
+            compile_ahead=True,
             agree_every_steps=10,
             hang_minutes=30.0,
             max_nonfinite_in_a_row=10,
@@ -194,6 +200,7 @@ def running(
             tensorboard=True,
             profile_at=0,
             profile_steps=5,
+            report=True,
             recipe=recipe,
             origin=origin,
         ),
@@ -202,12 +209,19 @@ def running(
 
 def per_size(*, small: int, base: int, large: int, huge: int, giant: int) -> dict[str, int]:
     """A number for every ViT on photographs, by its size."""
+    towers = {
+        **dict.fromkeys(("clip_b32", "clip_b32_quick", "clip_b16", "clip_b16_quick"), base),
+        **dict.fromkeys(("siglip_b16", "siglip_b16_erf"), base),
+        **dict.fromkeys(("clip_l14", "clip_l14_quick", "siglip_l16", "siglip_l16_erf", "data2vec_l16"), large),
+        **dict.fromkeys(("siglip_so400m14", "siglip_so400m14_erf", "data2vec_h14"), huge),
+    }
     return {
         **dict.fromkeys(("vit_s16", "vit_s14", "dinov2_s14", "dinov2_s14_reg4", "dinov3_s16", "dinov3_s16plus"), small),
         **dict.fromkeys(("vit_b16", "vit_b14", "dinov2_b14", "dinov2_b14_reg4", "dinov3_b16"), base),
         **dict.fromkeys(("vit_l16", "vit_l14", "dinov2_l14", "dinov2_l14_reg4", "dinov3_l16"), large),
         **dict.fromkeys(("vit_h16", "vit_h14", "dinov3_h16plus"), huge),
         **dict.fromkeys(("dinov2_g14", "dinov2_g14_reg4"), giant),
+        **towers,
     }
 
 

@@ -18,8 +18,8 @@ ROOT = Path(__file__).resolve().parents[1]
 CONSTRAINTS = ROOT / "requirements" / "constraints.txt"
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 # All but trackio, which asks for an older Pillow than the pinned one.
-EXTRAS = ("", "cuda12", "cuda13", "cuda", "tpu", "plan", "torch", "onnx", "gcs", "heic", "select", "wandb", "mlflow",
-          "dev")  # fmt: skip
+EXTRAS = ("", "cuda12", "cuda13", "cuda", "tpu", "plan", "torch", "onnx", "gcs", "heic", "report", "select", "label",
+          "wandb", "mlflow", "dev")  # fmt: skip
 # Releases of jax beside the one of constraints.txt, and the Pythons that they have wheels for.
 JAX = {"0.10.0": PYTHONS, "0.10.2": PYTHONS, "0.11.2": PYTHONS[1:], "0.12.0.1": PYTHONS[1:]}
 # glibc 2.31 is that of Debian 11 and Ubuntu 20.04; libtpu asks for it.

@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 OLDEST, NEWEST = (3, 11), (3, 14)
 ACCELERATORS = ("cpu", "cuda12", "cuda13", "tpu")
-EXTRAS = ("gcs", "heic", "onnx", "select", "torch", "plan", "wandb", "mlflow")
+EXTRAS = ("gcs", "heic", "onnx", "report", "select", "label", "torch", "plan", "wandb", "mlflow")
 REQUIREMENTS = ("setup.py", "pyproject.toml", "requirements/constraints.txt")
 UNFIT, BAD_USAGE = 1, 2
 

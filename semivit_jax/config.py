@@ -96,6 +96,7 @@ class DataConfig:
     data_dir: Annotated[str, RUNTIME, HOST]  # prepared TFDS datasets; '' is the user's cache folder
     root: Annotated[str, RUNTIME, HOST]  # folder of images (own_folder)
     labels: Annotated[str, RUNTIME, HOST]  # CSV of path,label (own_folder); '' reads class sub-folders
+    keep_none: bool  # images with the label -none- count as unlabeled; off: they take no part (own_folder)
     # OLD:NEW, several with commas between: classes that the weights to start from know by another name; '' is none.
     renamed: Annotated[str, RUNTIME]
     train_split: str  # folder below `root`, '' is the root itself; of TFDS the name of a split
@@ -120,6 +121,8 @@ class DataConfig:
     threads: Annotated[int, NOT_NEGATIVE, RUNTIME, HOST]  # reading threads per host; 0 is one per core
     workers: Annotated[int, NOT_NEGATIVE, RUNTIME, HOST]  # reading processes per host; 0 reads in threads alone
     prefetch_batches: Annotated[int, NOT_NEGATIVE, RUNTIME, HOST]  # batches read ahead
+    # Views drawn of every image whose features are computed once and kept, for model.tune = 'head'; 0 keeps none.
+    cache_features: Annotated[int, NOT_NEGATIVE]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,9 +130,12 @@ class ModelConfig:
     """Architecture of the backbone, shared by all stages."""
 
     variant: str  # the model: a row of a family's sizes, models/families.py
-    pool: str  # what the head reads: mean of the patches or class token; ConvNeXt has 'mean' alone
+    pool: str  # what the head reads: 'mean' of the patches, 'cls' (class token), or 'map' (attention), of SigLIP alone
     posemb: str  # position embedding, 'learned' or 'sincos' (frozen) in the supervised stages; ConvNeXt, DINOv3: 'none'
-    head_init_std: Annotated[float, NOT_NEGATIVE]  # standard deviation of the first weights of a random head
+    head: Annotated[str, ("linear", "mlp")]  # 'mlp' has a hidden layer, as wide as the features, and a GELU
+    head_init_std: Annotated[
+        float, NOT_NEGATIVE
+    ]  # standard deviation of the first weights of a random head's last layer
     # The head of a run that starts from weights without one: 'random', or fitted on frozen features ('probe').
     head_init: Annotated[str, ("random", "probe")]
     layer_norm_eps: Annotated[float, POSITIVE]  # of every norm; of a ConvNeXt the final one alone, its others have 1e-6
@@ -140,8 +146,11 @@ class ModelConfig:
     unroll: Annotated[int, AT_LEAST_ONE, RUNTIME]  # blocks per iteration of the scan over depth
     # What the supervised stages train: 'all', 'head', 'last_N' (N blocks and what follows), 'lora' (with the head).
     tune: str
-    lora_rank: Annotated[int, AT_LEAST_ONE]  # of what is added to a matrix, with tune = 'lora' alone
+    # With tune = 'lora' alone: 'low_rank' adds to matrices (LoRA), 'bottleneck' a layer beside each MLP (AdaptFormer).
+    lora_kind: Annotated[str, ("low_rank", "bottleneck")]
+    lora_rank: Annotated[int, AT_LEAST_ONE]  # of what is added to a matrix, or of a bottleneck
     lora_alpha: Annotated[float, POSITIVE]  # LoRA adds alpha / rank times its two factors
+    bottleneck_scale: Annotated[float, POSITIVE]  # factor of what a bottleneck gives
     lora_matrices: str  # to which LoRA adds: 'attention', 'mlp' or 'attention_mlp'; ConvNeXt has 'mlp' alone
 
 
@@ -178,6 +187,7 @@ class TrainConfig:
     lower_batch_to_fit: bool  # a new stage whose images do not fill its batch takes the largest they do; off: refused
     deterministic: bool  # bit-identical repeats on GPU, slower
     compilation_cache: bool  # keep compiled programs in the user's cache folder, or JAX_COMPILATION_CACHE_DIR
+    compile_ahead: bool  # on a CPU, in one process: compile the steps of later stages while the first one trains
     agree_every_steps: Annotated[int, AT_LEAST_ONE]  # updates between questions to all hosts whether to stop
     # Minutes without a step after which a process says where it waits; after twice as many a GPU's process that waits
     # for others ends. 0: neither.
@@ -221,6 +231,7 @@ class LogConfig:
     tensorboard: bool  # off: no TensorBoard files, whatever `writers` says
     profile_at: Annotated[int, NOT_NEGATIVE]  # update of each stage from which on it is traced for a profile; 0: never
     profile_steps: Annotated[int, AT_LEAST_ONE]  # updates of a profile
+    report: bool  # make report.html at the end of the run, where the extra `report` is installed
     recipe: str  # name of the recipe, printed in reports
     origin: Annotated[str, ("published", "ours")]  # 'published': the values of a published command; 'ours': chosen here
 

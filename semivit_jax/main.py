@@ -27,8 +27,10 @@ COMMANDS = {  # name: (module:function that takes the arguments after the name a
         "semivit_jax.cli.bank:bank",
         "what runs say of the training images, to learn from: --runs=RUN,RUN --out=BANK",
     ),
+    "label": ("semivit_jax.cli.label:label", "label images in a browser: --images=FOLDER --labels=CSV"),
     "export": ("semivit_jax.cli.export:export_weights", "weights out: --workdir=DIR --format=FORMAT --out=DIR"),
     "eval": ("semivit_jax.cli.eval:eval_weights", "grade a run, or imported weights, on a split: --workdir=DIR"),
+    "report": ("semivit_jax.cli.report:report", "one page on how a run came out, or on several: --workdir=DIR"),
     "profile": ("semivit_jax.cli.profile:profile", "a trace of a few updates of a run that trains: --workdir=DIR"),
     "doctor": ("semivit_jax.cli.doctor:doctor", "what this machine has, and whether jax uses and computes on it"),
 }

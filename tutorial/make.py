@@ -17,7 +17,7 @@ from pathlib import Path
 
 import jax
 
-from tutorial import method, page, seen
+from tutorial import method, page, report, seen
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, PICTURES = "tutorial.md", "pictures"
@@ -35,10 +35,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     flags = parser.parse_args(argv)
     out = flags.out or ROOT / ("runs/tutorial" if flags.photos else "docs")
     (out / PICTURES).mkdir(parents=True, exist_ok=True)
-    digits = out / PICTURES / "digits.png"
+    drawn = out / PICTURES
+    digits = drawn / "digits.png"
     wanted = {
         "tutorial.md and its pictures": (_tutorial, flags.photos or ROOT, (out, flags.photos)),
         "pictures/digits.png": (_demo, flags.demo / "DONE", (flags.demo, digits)),
+        "pictures/report*.png": (report.pictures, flags.demo / "report.html", (flags.demo / "report.html", drawn)),
         "pictures/method.svg": (_method, ROOT, (out,)),
     }
     for name, (make, needed, arguments) in wanted.items():
@@ -49,6 +51,8 @@ def made(name: str, make: Callable[..., None], needed: Path, arguments: tuple) -
     """Makes one thing where what it needs is there; a line that says so."""
     if not needed.exists():
         return f"skipped {name}: there is no {needed}"
+    if make is report.pictures and report.browser() is None:
+        return f"skipped {name}: there is no Chromium"
     make(*arguments)
     return f"made {name}"
 

@@ -18,8 +18,11 @@ from semivit_jax.words import counted
 
 PyTree = Any
 
-# A head for another number of classes starts anew, its last axis alone may differ; so does one on the other pooling.
+# A head for another number of classes starts anew, its last axis alone may differ; so does one of another kind, or on
+# another pooling, with all its layers.
 REPLACED = (r"^head\.",)
+HEADS = (*REPLACED, r"^head_hidden\.")
+ADDED = (r"\.bottleneck_(down|up)$",)  # to a model that had none, which they leave as it was
 
 
 class Crossing(NamedTuple):
@@ -80,8 +83,8 @@ class Transfer:
 def plan_transfer(source: str, available: Mapping[str, Any], wanted: Mapping[str, Any], crossing: Crossing) -> Transfer:
     """Decides what is carried over, before anything is read.
 
-    A head on the other pooling counts as dropped and re-initialised, and so does one with another number of classes,
-    unless some have the same names.
+    A head on another pooling or of another kind counts as dropped and re-initialised, and so does one with another
+    number of classes, unless some have the same names.
 
     Args:
       source: where the tensors come from, for messages.
@@ -92,16 +95,19 @@ def plan_transfer(source: str, available: Mapping[str, Any], wanted: Mapping[str
     Raises:
       CheckpointError: a tensor is missing, left over or of another shape without being declared.
     """
-    handover, other_pooling = crossing.handover, crossing.theirs.pool != crossing.ours.pool
+    handover, theirs, ours = crossing.handover, crossing.theirs, crossing.ours
+    other_head = (theirs.pool, theirs.head) != (ours.pool, ours.head)
+    anew = HEADS if other_head else ()
     heads = [n for n in wanted if n in available and _declared(n, REPLACED)]
-    matched = crossing.rows is not None and not other_pooling
+    matched = crossing.rows is not None and not other_head
     by_class = tuple(n for n in heads if matched and _same_width(available[n], wanted[n]))
-    replaced = {n for n in heads if other_pooling or _other_classes(available[n], wanted[n])}.union(by_class)
+    replaced = {n for n in heads if _other_classes(available[n], wanted[n])}.union(by_class)
+    replaced |= {n for n in wanted if _declared(n, anew)}
     loaded = tuple(n for n in wanted if n in available and n not in replaced)
     lacking = [n for n in wanted if n not in available]
     homeless = [n for n in available if n not in wanted]
-    complaints = [f"{n} is not in {source}" for n in lacking if not _declared(n, handover.fresh)]
-    undeclared = [n for n in homeless if not _declared(n, handover.left)]
+    complaints = [f"{n} is not in {source}" for n in lacking if not _declared(n, (*handover.fresh, *anew, *ADDED))]
+    undeclared = [n for n in homeless if not _declared(n, (*handover.left, *anew))]
     complaints += [f"{n} of {source} has no place in the model" for n in undeclared]
     complaints += [
         f"{n} has shape {tuple(available[n].shape)} in {source}, the model needs {tuple(wanted[n].shape)}"

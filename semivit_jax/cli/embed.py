@@ -19,7 +19,7 @@ from semivit_jax.data.sources.kept import cache_dir
 from semivit_jax.inference.embed import Images
 from semivit_jax.inference.embed import embed as embed_images
 from semivit_jax.inference.embedding import DTYPES, WRITERS
-from semivit_jax.inference.trained import load_trained
+from semivit_jax.inference.trained import load_trained, settled
 
 
 def embed(argv: Sequence[str]) -> int:
@@ -44,8 +44,12 @@ def embed(argv: Sequence[str]) -> int:
         for line in notes:
             console.say(line)
         images = of_folder(asked.images, asked.list) if config is None else of_config(config, asked.split)
+        folder = files.path(asked.workdir)
+        kept, remark = settled(folder, kept=asked.weights, stage=asked.stage)
+        if remark:
+            console.say(remark)
         with console.working("reading the weights"):
-            trained = load_trained(files.path(asked.workdir), kept=asked.weights, tree=asked.use, stage=asked.stage)
+            trained = load_trained(folder, kept=kept, tree=asked.use, stage=asked.stage)
         embed_images(trained, images, asked.out, kind=asked.format, dtype=asked.dtype, batch_size=asked.batch_size)
 
     return guarded(action, also=WEIGHTS_ERRORS)

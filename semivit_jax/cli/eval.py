@@ -1,7 +1,6 @@
 """Grade weights on a split: `semivit eval`, as JSON or tables, with the protocol."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 from absl import flags
@@ -15,13 +14,14 @@ from semivit_jax.cli.guarded import WEIGHTS_ERRORS, guarded
 from semivit_jax.cli.paths import output_file, place
 from semivit_jax.data.dataset import ROLES
 from semivit_jax.data.opening import Photos
-from semivit_jax.inference.grade import PROTOCOLS, Grades, grade
-from semivit_jax.ops.scores import NUM_BINS, Scores, thirds
+from semivit_jax.inference.grade import grade
+from semivit_jax.inference.grades import PROTOCOLS, TOP, Grades, numbers, to_json
+from semivit_jax.inference.trained import settled
+from semivit_jax.ops.scores import NUM_BINS, Scores
 from semivit_jax.recipes.find import FLAG, with_paths
 from semivit_jax.weights.folder import is_import
 from semivit_jax.words import printable
 
-TOP = 5  # guesses that acc5 counts
 MOST_ROWS = 20  # classes in a printed table; the JSON has all of them
 
 
@@ -42,16 +42,17 @@ def eval_weights(argv: Sequence[str]) -> int:
         return usage_error("eval", error)
 
     def action() -> None:
-        asked = given.flags
+        asked, folder = given.flags, files.path(given.flags.workdir)
+        remark = settled(folder, kept=asked.weights, stage=asked.stage).remark
         found = grade(
-            files.path(asked.workdir),
+            folder,
             config,
             split=asked.split,
             protocol=asked.protocol,
             kept=asked.weights,
             stage=asked.stage,
             photos=Photos(asked.images, asked.labels) if asked.images else None,
-            notes=notes,
+            notes=[*notes, remark] if remark else notes,
         )
         if jax.process_index() == 0:
             show(found)
@@ -83,28 +84,6 @@ def write(path: files.Path, grades: Grades) -> None:
     files.write_json(path, to_json(grades))
 
 
-def to_json(grades: Grades) -> dict[str, Any]:
-    """Plain dict; shares in 0..1."""
-    names = grades.class_names
-    return {
-        "source": grades.source,
-        "dataset": grades.dataset,
-        "split": grades.split,
-        "protocol": grades.protocol,
-        "class_names": list(names),
-        "results": {
-            tree: {
-                "num_images": found.num_images,
-                **_numbers(grades, found),
-                **_calibrated(grades, tree),
-                "class_acc": dict(zip(names, found.class_acc, strict=True)),
-                "confusion": found.confusion.tolist(),
-            }
-            for tree, found in grades.found.items()
-        },
-    }
-
-
 def show(grades: Grades) -> None:
     """Prints the numbers, the classes with the lowest accuracy, and the confusions."""
     # Lines of their own: a table's title is broken at the table's width.
@@ -117,33 +96,15 @@ def show(grades: Grades) -> None:
         console.console.print(table)
 
 
-def _numbers(grades: Grades, found: Scores) -> dict[str, float]:
-    """Votes of neighbours are no probabilities, so they have neither a loss nor a calibration."""
-    by_third = {} if grades.labeled is None else thirds(found.class_acc, grades.labeled)
-    told = {"balanced_acc1": found.balanced_acc1, **{f"acc1_{name}": share for name, share in by_third.items()}}
-    numbers = {"acc1": found.acc1, "acc5": found.acc5, **told, "loss": found.loss, "ece": found.ece}
-    if grades.protocol == PROTOCOLS["knn"]:
-        del numbers["loss"], numbers["ece"]
-    return numbers
-
-
-def _calibrated(grades: Grades, tree: str) -> dict[str, Any]:
-    """What the temperature of the weights makes of loss and calibration error; nothing where they have none."""
-    if tree not in grades.calibrated:
-        return {}
-    temperature, found = grades.calibrated[tree]
-    return {"calibrated": {"temperature": temperature, "loss": found.loss, "ece": found.ece}}
-
-
 def _shown(grades: Grades, found: Scores) -> dict[str, float]:
     """The numbers of the table, without what says nothing.
 
     Five guesses out of five classes or fewer are always right; where labels are not skewed, no class is rare.
     """
-    numbers, left = _numbers(grades, found), {"acc5"} if len(grades.class_names) <= TOP else set()
-    if not any(name.startswith("acc1_") for name in numbers):
+    told, left = numbers(grades, found), {"acc5"} if len(grades.class_names) <= TOP else set()
+    if not any(name.startswith("acc1_") for name in told):
         left.add("balanced_acc1")
-    return {name: value for name, value in numbers.items() if name not in left}
+    return {name: value for name, value in told.items() if name not in left}
 
 
 def _summary(grades: Grades) -> Table:
@@ -152,11 +113,11 @@ def _summary(grades: Grades) -> Table:
     table = Table(caption=calibration if "ece" in shown else None)
     table.add_column("weights")
     for tree, found in grades.found.items():
-        numbers = _shown(grades, found)
+        columns = _shown(grades, found)
         if len(table.columns) == 1:
-            for name in ("images", *(name if name == "loss" else f"{name} %" for name in numbers)):
+            for name in ("images", *(name if name == "loss" else f"{name} %" for name in columns)):
                 table.add_column(name, justify="right")
-        table.add_row(tree, str(found.num_images), *_cells(numbers))
+        table.add_row(tree, str(found.num_images), *_cells(columns))
         if tree in grades.calibrated:
             temperature, after = grades.calibrated[tree]
             name = f"{tree}, temperature {temperature:.3g}"
@@ -164,8 +125,8 @@ def _summary(grades: Grades) -> Table:
     return table
 
 
-def _cells(numbers: dict[str, float]) -> list[str]:
-    return [f"{value:.4f}" if name == "loss" else _percent(value) for name, value in numbers.items()]
+def _cells(columns: dict[str, float]) -> list[str]:
+    return [f"{value:.4f}" if name == "loss" else _percent(value) for name, value in columns.items()]
 
 
 def _per_class(grades: Grades, tree: str, found: Scores) -> tuple[str, Table]:

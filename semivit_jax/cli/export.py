@@ -7,7 +7,7 @@ from semivit_jax.cli.flags import source_parser
 from semivit_jax.cli.guarded import WEIGHTS_ERRORS, guarded
 from semivit_jax.cli.paths import output_folder_on_a_disk
 from semivit_jax.export import FORMATS, export, require_empty
-from semivit_jax.inference.trained import check_classes, load_trained, remark_on_latest
+from semivit_jax.inference.trained import check_classes, load_trained, settled
 
 
 def export_weights(argv: Sequence[str]) -> int:
@@ -22,10 +22,11 @@ def export_weights(argv: Sequence[str]) -> int:
     def action() -> None:
         require_empty(flags.out)  # before the weights are read
         folder = files.path(flags.workdir)
-        if remark := remark_on_latest(folder, kept=flags.weights, stage=flags.stage):
+        kept, remark = settled(folder, kept=flags.weights, stage=flags.stage)
+        if remark:
             console.say(remark)
         with console.working("reading the weights"):
-            trained = load_trained(folder, kept=flags.weights, tree=flags.use, stage=flags.stage)
+            trained = load_trained(folder, kept=kept, tree=flags.use, stage=flags.stage)
         if trained.weights.spec.decoder is not None:
             raise ValueError(f"{trained.source} is a masked autoencoder: it has no classifier to export")
         check_classes(trained)

@@ -37,15 +37,18 @@ def config_parser(command: str) -> argparse.ArgumentParser:
 def source_parser(command: str, description: str, *, with_use: bool = True) -> argparse.ArgumentParser:
     """A parser with the flags that choose a checkpoint and, `with_use`, one of its sets of weights."""
     from semivit_jax.checkpoints.whole import TREES  # these three load jax
-    from semivit_jax.inference.trained import KEPT
+    from semivit_jax.inference.trained import AUTO, KEPT
     from semivit_jax.stages import STAGES
 
     parser = argparse.ArgumentParser(prog=f"semivit {command}", description=description, allow_abbrev=False)
     parser.add_argument(
         "--workdir", required=True, metavar="DIR", help="run, one of its checkpoints, or `semivit import`"
     )
-    parser.add_argument("--weights", choices=tuple(KEPT), default="latest", help="checkpoint of the stage")
-    if with_use:
+    if not with_use:
+        parser.add_argument("--weights", choices=tuple(KEPT), default="latest", help="checkpoint of the stage")
+    else:
+        told = "checkpoint of the stage; auto: latest, or best where a run ended below its probe or an earlier stage"
+        parser.add_argument("--weights", choices=(AUTO, *KEPT), default=AUTO, help=told)
         parser.add_argument("--use", choices=TREES, help="default: ema_params where they exist")
     parser.add_argument("--stage", choices=tuple(STAGES), help="default: the latest with a checkpoint")
     return parser

@@ -13,7 +13,7 @@ from semivit_jax.console import working
 from semivit_jax.inference.import_own import import_own, is_own
 from semivit_jax.models import families
 from semivit_jax.stages import label_free
-from semivit_jax.weights import importing
+from semivit_jax.weights import channels, importing
 from semivit_jax.weights.exchange import POOLS
 from semivit_jax.weights.folder import require_no_import, save_imported
 from semivit_jax.weights.preprocessing import IMAGENET_224, Preprocessing
@@ -31,6 +31,9 @@ def import_weights(argv: Sequence[str]) -> int:
     console = rich.console.Console()
     try:
         own = is_own(arguments.source)
+        if own and arguments.sum_channels:
+            raise ValueError("--sum_channels: a run of ours, and an import, reads red, green and blue")
+        more = {} if own else {"sum_channels": arguments.sum_channels}
         read = import_own if own else importing.import_weights
         require_no_import(arguments.out)  # before the source is read
         with working("importing"):
@@ -40,6 +43,7 @@ def import_weights(argv: Sequence[str]) -> int:
                 pool=arguments.pool,
                 image_size=arguments.image_size,
                 decoder=arguments.decoder,
+                **more,
             )
             beside = init_from.seen_file(files.path(arguments.source), label_free()) if own else {}
             save_imported(arguments.out, imported, beside=beside)
@@ -80,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="semivit import", description="Import published weights.")
     parser.add_argument(
         "source",
-        help="file (.safetensors, .pth, .pt, .bin, .ckpt, .pth.tar, .npz), folder in Hugging Face layout, "
+        help="file (.safetensors, .pth, .pt, .th, .bin, .ckpt, .pth.tar, .npz), folder in Hugging Face layout, "
         "hf://org/name, or a run of ours",
     )
     parser.add_argument(
@@ -97,6 +101,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PIXELS",
         help="default: as the config beside the weights says, else as their position embedding is for, else "
         f"{IMAGENET_224.image_size}, with a note; position embeddings of another size are resized",
+    )
+    parser.add_argument(
+        channels.FLAG,
+        action="store_true",
+        help="weights that read one or four channels: sum their kernels, a third for each colour (refused otherwise)",
     )
     parser.add_argument(
         "--decoder", action="store_true", help="import an MAE's decoder too, to continue its pre-training"

@@ -7,19 +7,21 @@ from collections.abc import Iterator, Sequence
 import rich.console
 from rich.table import Table
 
+from semivit_jax.config import ModelConfig
+from semivit_jax.configs import own_folder
 from semivit_jax.models import families
 from semivit_jax.models.spec import ModelSpec
-from semivit_jax.preflight.memory import DeviceStack
+from semivit_jax.preflight.by_tune import IMAGES, TUNES, needed
+from semivit_jax.recipes.check import check
 from semivit_jax.weights.exchanges import EXCHANGES
 from semivit_jax.weights.public import Public
 
 PIXELS = 224  # of the images for which tokens and memory are told
-_STATE_BYTES = 16  # of a parameter, its average and two moments, in float32
-_COLUMNS = ("model", "parameters", "patch", "tokens", "state", "per image", "public weights (hf://...)")
+_COLUMNS = ("model", "parameters", "patch", "tokens", *TUNES, "public weights (hf://...)")
 _CAPTION = (
-    f"tokens and memory for images of {PIXELS} x {PIXELS} pixels. State: weights, their average and the optimizer's "
-    "moments. Per image: what one image of a forward pass keeps for the backward pass in bfloat16, an estimate; of "
-    "some nobody has counted it. `semivit plan` works out a whole run. Licences: docs/licences.md."
+    f"all to head: GiB that an update of {IMAGES} images of {PIXELS} x {PIXELS} pixels needs in bfloat16 by "
+    "config.model.tune, with weights, average, moments, gradients and activations; an estimate, and of some nobody has "
+    "counted it (lora as in the recipe own_folder). `semivit plan` works out a whole run. Licences: docs/licences.md."
 )
 
 
@@ -40,12 +42,13 @@ def models(argv: Sequence[str]) -> int:
 
 def rows() -> Iterator[tuple[str, ...]]:
     """The table as text; the sizes of the tests are of no use to anybody else."""
+    model = check(own_folder.get_config().to_dict()).model
     for family in families.FAMILIES.values():
         public = EXCHANGES[family.name].public
         for variant, size in family.sizes.items():
             if "_test" not in variant:
                 stride = family.stride(size)
-                yield (variant, *_needs(_spec(variant), stride), "\n".join(map(_told, public.get(variant, ()))))
+                yield (variant, *_needs(_spec(variant), model, stride), "\n".join(map(_told, public.get(variant, ()))))
 
 
 def _spec(variant: str) -> ModelSpec:
@@ -65,15 +68,14 @@ def _spec(variant: str) -> ModelSpec:
     )
 
 
-def _needs(spec: ModelSpec, stride: int) -> tuple[str, ...]:
-    """Parameters, patch, tokens, bytes of the state and of an image."""
+def _needs(spec: ModelSpec, model: ModelConfig, stride: int) -> tuple[str, ...]:
+    """Parameters, patch, tokens, and memory by the words of TUNES."""
     parameters = sum(map(math.prod, families.shapes(spec).values()))
-    state = f"{parameters * _STATE_BYTES / 2**30:.1f} GiB"
-    cost = families.cost(spec)
-    if cost is None:
-        return f"{parameters / 1e6:.1f} M", "-", "-", state, "-"
-    kept = sum(DeviceStack(1, blocks, blocks.depth, 2).saved("none") for blocks in cost.stacks)
-    return f"{parameters / 1e6:.1f} M", str(stride), str(cost.stacks[0].tokens), state, f"{kept / 2**20:.0f} MiB"
+    cost, memory = families.cost(spec), needed(spec, model)
+    if cost is None or memory is None:
+        return (f"{parameters / 1e6:.1f} M", *("-",) * (2 + len(TUNES)))
+    gib = [f"{memory[tune] / 2**30:.1f}" for tune in TUNES]
+    return (f"{parameters / 1e6:.1f} M", str(stride), str(cost.stacks[0].tokens), *gib)
 
 
 def _told(weights: Public) -> str:

@@ -9,7 +9,7 @@ from semivit_jax.cli.guarded import WEIGHTS_ERRORS, guarded
 from semivit_jax.cli.paths import output_file, place
 from semivit_jax.inference.predict import load
 from semivit_jax.inference.predict_folder import Extras, predict_folder, tell
-from semivit_jax.inference.trained import remark_on_latest
+from semivit_jax.inference.trained import settled
 
 
 def predict(argv: Sequence[str]) -> int:
@@ -30,12 +30,11 @@ def predict(argv: Sequence[str]) -> int:
 
     def action() -> None:
         folder = files.path(flags.workdir)
-        if remark := remark_on_latest(folder, kept=flags.weights, stage=flags.stage):
+        kept, remark = settled(folder, kept=flags.weights, stage=flags.stage)
+        if remark:
             console.say(remark)
         with console.working("reading the weights"):
-            predictor = load(
-                flags.workdir, weights=flags.weights, use=flags.use, stage=flags.stage, batch_size=flags.batch_size
-            )
+            predictor = load(flags.workdir, weights=kept, use=flags.use, stage=flags.stage, batch_size=flags.batch_size)
         extras = Extras(flags.outlier_score, flags.abstain_below)
         tell(predict_folder(predictor, flags.images, flags.out, extras=extras), flags.out, predictor.source)
 

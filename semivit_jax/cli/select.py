@@ -3,6 +3,7 @@
 import argparse
 import csv
 import io
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def select(argv: Sequence[str]) -> int:
     def action() -> None:
         selecting.check(flags.by)
         found = embedding.read(files.path(flags.embedding))
-        labels = _labels(found, flags.labels)
+        found, labels = _labeled(found, flags.labels)
         with console.working(f"choosing by {flags.by}"):
             chosen, told = selecting.select(
                 flags.by,
@@ -64,18 +65,22 @@ def select(argv: Sequence[str]) -> int:
     return guarded(action, also=(ValueError, ImportError))
 
 
-def _labels(found: Embedding, table: Path | None) -> np.ndarray:
-    """Labels of the images of an embedding, int32 [n], -1 where the table has none.
+def _labeled(found: Embedding, table: Path | None) -> tuple[Embedding, np.ndarray]:
+    """The images that may be chosen or have a label, and their labels, int32 [n], -1 where the table has none.
+
+    Images that the table says belong to no class are looked at already, and left out.
 
     Raises:
       DatasetError: the table is wrong, or names images without features.
     """
     if table is None:
-        return np.full(len(found), -1, np.int32)
+        return found, np.full(len(found), -1, np.int32)
     labeled = folder_labels.from_csv(table, root=Path(found.about["images"]), names=found.names, left_out=())
     if labeled.errors:
         raise DatasetError("\n".join(labeled.errors))
-    return labeled.labels
+    keep = ~labeled.none
+    names = list(itertools.compress(found.names, keep.tolist()))
+    return Embedding(names, found.features[keep], found.about), labeled.labels[keep]
 
 
 def _write(out: files.Path, names: Sequence[str]) -> None:

@@ -16,12 +16,17 @@ def train(argv: list[str]) -> int:
         config, notes = read_config("train", given.config, folder)
     except USAGE_ERRORS as error:
         return usage_error("train", error)
-    from semivit_jax.cli.guarded import guarded  # seconds that help and mistyped flags need not wait for
+    from semivit_jax.checkpoints import workdir  # these take seconds that help and mistyped flags need not wait for
+    from semivit_jax.cli.guarded import guarded
     from semivit_jax.hosts import stopping
     from semivit_jax.training import run
 
     def action() -> None:
         with stopping.leaving_at_once():  # until the loop listens, which saves first
+            was_done = workdir.is_done(folder)
             run.train(config, folder, notes=notes)
+            from semivit_jax.report import make  # which training need not wait for
+
+            make.at_the_end(config, folder, anew=not was_done)
 
     return guarded(action)

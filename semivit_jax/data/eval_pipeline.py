@@ -21,15 +21,22 @@ class EvalBatches:
 
     Each is {image: uint8 [b, size, size, 3], label: int32 [b, ...], mask: float32 [b]}; mask is 0 in padding rows
     and for images that cannot be read, whose rows are black with label -1. Every host has the same number of
-    batches.
+    batches. What is decoded already has the shape and type that it has.
     """
 
-    def __init__(self, images: ImageSet, data: DataConfig, rows: HostRows, label: LabelOf | None):
+    def __init__(
+        self,
+        images: ImageSet,
+        data: DataConfig,
+        rows: HostRows,
+        label: LabelOf | None,
+        decoded: DecodedSet | None = None,
+    ):
         self._images = images
         self._data = data
         self._rows = rows
         self._label = label
-        self._decoded: DecodedSet | None = None
+        self._decoded = decoded
         self._named: set[int] = set()  # bad images that have been logged
 
     def __len__(self) -> int:
@@ -43,7 +50,7 @@ class EvalBatches:
             num_records=self._num_local_images(),
             logged=self._named,
         )
-        if fits_in_memory(self._images, self._data) and self._decoded is None:
+        if self._decoded is None and fits_in_memory(self._images, self._data):
             self._decoded = decode_all(self._images, self._data)
         view = eval_view_of(self._data)
         local_rows = self._rows.local_rows
@@ -73,7 +80,14 @@ class EvalBatches:
 
 
 def eval_batches(
-    images: ImageSet, data: DataConfig, *, label: str, batch_size: int, process_index: int, process_count: int
+    images: ImageSet,
+    data: DataConfig,
+    *,
+    label: str,
+    batch_size: int,
+    process_index: int,
+    process_count: int,
+    decoded: DecodedSet | None = None,
 ) -> EvalBatches:
     """Evaluation batches of one host.
 
@@ -84,11 +98,12 @@ def eval_batches(
       batch_size: images of all hosts.
       process_index: of this host.
       process_count: hosts that share the batch.
+      decoded: all images, or features in their place, where they are in memory already.
 
     Raises:
       ValueError: if `batch_size` is not divisible by `process_count`.
     """
-    return EvalBatches(images, data, HostRows(batch_size, process_index, process_count), label_of(label))
+    return EvalBatches(images, data, HostRows(batch_size, process_index, process_count), label_of(label), decoded)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,8 +125,11 @@ class _EvalBlocks:
     def __getitem__(self, index: int) -> Rows:
         count = self.rows.local_rows // self.blocks_per_batch
         positions = self.rows.stream_positions(index * count, count)
-        size = self.data.image_size
-        image = np.zeros((count, size, size, 3), np.uint8)
+        size, decoded = self.data.image_size, self.decoded
+        shape, dtype = (
+            ((size, size, 3), np.uint8) if decoded is None else (decoded.images.shape[1:], decoded.images.dtype)
+        )
+        image = np.zeros((count, *shape), dtype)
         mask = np.zeros(count, np.float32)
         bad = []
         for row in np.flatnonzero(positions < len(self.images)):

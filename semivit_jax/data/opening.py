@@ -116,6 +116,7 @@ def _open_own_folder(data: DataConfig, split: str, *, class_names: Sequence[str]
         root,
         labels_csv=pathlib.Path(expanded(data.labels)) if data.labels and for_training else None,
         class_names=class_names,
+        keep_none=data.keep_none,
         cache_dir=cache_dir(),
     )
     return ImageSet(opened.records, opened.listing.names, opened.listing.labels), opened.listing
@@ -127,7 +128,9 @@ def open_photos(photos: Photos) -> tuple[ImageSet, tuple[str, ...]]:
     Raises:
       DatasetError: see `dataset.open_task`.
     """
-    opened = folder.open_folder(photos.folder, labels_csv=photos.labels, class_names=None, cache_dir=cache_dir())
+    opened = folder.open_folder(
+        photos.folder, labels_csv=photos.labels, class_names=None, keep_none=False, cache_dir=cache_dir()
+    )
     listing = opened.listing
     return ImageSet(opened.records, listing.names, listing.labels), listing.class_names
 

@@ -7,7 +7,7 @@ ahead in threads or worker processes and keeps their order, and a batch joins th
 
 import dataclasses
 import itertools
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 import grain
@@ -17,6 +17,7 @@ from semivit_jax.config import DataConfig
 from semivit_jax.data import bank
 from semivit_jax.data.bad_records import BadRecordCount
 from semivit_jax.data.dataset import TaskData
+from semivit_jax.data.feature_rows import FeatureRows, FeatureTable
 from semivit_jax.data.images.views import path_of, views_of
 from semivit_jax.data.order import HostRows, StreamOrder
 from semivit_jax.data.read_ahead import num_blocks, read_ahead
@@ -86,6 +87,7 @@ def train_batches(
     position: int,
     process_index: int,
     process_count: int,
+    features: Mapping[str, Mapping[str, FeatureTable]] | None = None,
 ) -> TrainBatches:
     """Batches of one host, beginning with update `position`; starting there equals having read that far.
 
@@ -97,6 +99,7 @@ def train_batches(
       position: updates that others have read.
       process_index: of this host.
       process_count: hosts that share the batch.
+      features: of every stream and leaf, which take the place of the images; None reads and decodes these.
 
     Raises:
       ValueError: if the batch cannot be cut into equal micro-batches per host, or a stream has too few
@@ -106,22 +109,23 @@ def train_batches(
         raise ValueError(
             f"batch_size {plan.batch_size} is not divisible by {plan.accum} micro-steps times {process_count} processes"
         )
-    decoded = decode_all(task.train, data) if fits_in_memory(task.train, data) else None
+    decoded = decode_all(task.train, data) if features is None and fits_in_memory(task.train, data) else None
+    in_memory = features is not None or decoded is not None
     parts = {
         stream.name: _Part(
-            _reader(stream, task, data, plan, seed, decoded),
+            _reader(stream, task, data, plan, seed, decoded, None if features is None else features[stream.name]),
             HostRows(plan.micro_batch * stream.per_row, process_index, process_count),
         )
         for stream in plan.streams
     }
     blocks_per_update = 1
-    if decoded is None:
+    if not in_memory:
         local_images = plan.accum * sum(part.rows.local_rows for part in parts.values())
         blocks_per_update = num_blocks(plan.batch_size // process_count, images=local_images)
     source = _Blocks(parts, plan.accum, blocks_per_update)
     start = position * blocks_per_update
     return TrainBatches(
-        _ahead(source, start, data) if decoded is None else _one_by_one(source, start),
+        _one_by_one(source, start) if in_memory else _ahead(source, start, data),
         blocks_per_update=blocks_per_update,
         accum=plan.accum,
         bad=BadRecordCount(task.train.names, max_bad_share=data.max_bad_share),
@@ -148,7 +152,13 @@ class _Blocks:
 
 
 def _reader(
-    stream: Stream, task: TaskData, data: DataConfig, plan: Plan, seed: int, decoded: DecodedSet | None
+    stream: Stream,
+    task: TaskData,
+    data: DataConfig,
+    plan: Plan,
+    seed: int,
+    decoded: DecodedSet | None,
+    features: Mapping[str, FeatureTable] | None,
 ) -> RowReader:
     indices = getattr(task.split, stream.images)
     _check_size(len(indices), stream, plan)
@@ -157,6 +167,8 @@ def _reader(
     # Looked up here: a worker process that starts afresh may know fewer kinds of labels and views.
     told = bank.load(stream.bank, names=task.train.names, class_names=task.class_names) if stream.bank else None
     images = StreamImages(task.train, order, label_of(stream.label), stream.image_id, told)
+    if features is not None:
+        return FeatureRows(images, features)
     if decoded is not None:
         return MemoryRows(images, decoded)
     return DecodeRows(images, views_of(data, stream.views), data, path_of(data))

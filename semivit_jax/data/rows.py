@@ -133,31 +133,21 @@ class MemoryRows:
 
     def read(self, positions: np.ndarray) -> Rows:
         """Rows at the stream positions."""
-        order = self.stream.order
-        places = order.place_at(positions)
-        bad: list[BadRecord] = []
-        for row in np.flatnonzero(self.decoded.is_bad[order.indices[places]]):
-            places[row] = self._next_good(int(positions[row]), bad)
-        views = {"image": self.decoded.images[order.indices[places]]}
-        return Rows(views | self.stream.told(places), tuple(bad))
-
-    def _next_good(self, position: int, bad: list[BadRecord]) -> int:
-        order = self.stream.order
-        for offset in range(len(order.indices)):
-            place = int(order.place_at(np.array(position + offset)))
-            index = int(order.indices[place])
-            if not self.decoded.is_bad[index]:
-                return place
-            bad.append(self.decoded.bad[index])
-        raise all_bad(order)
+        indices = self.stream.order.indices
+        places, bad = good_places(self.stream.order, positions, self.decoded.bad)
+        return Rows({"image": self.decoded.images[indices[places]]} | self.stream.told(places), bad)
 
 
 @dataclasses.dataclass(frozen=True)
 class DecodedSet:
-    """All images of a set, decoded."""
+    """All images of a set in memory, as they enter a batch for evaluation.
 
-    images: np.ndarray  # uint8 [n, size, size, 3], black where bad
-    is_bad: np.ndarray  # bool [n]
+    Attributes:
+      images: decoded, uint8 [n, size, size, 3], black where bad; or features in their place, float32 [n, 1, 1, width].
+      bad: those that cannot be read.
+    """
+
+    images: np.ndarray
     bad: Mapping[int, BadRecord]
 
 
@@ -183,9 +173,7 @@ def _decode_each(images: ImageSet, data: DataConfig) -> DecodedSet:
             bad[index] = image
         else:
             decoded[index] = unchanged(image, size)
-    is_bad = np.zeros(len(images), bool)
-    is_bad[list(bad)] = True
-    return DecodedSet(decoded, is_bad, bad)
+    return DecodedSet(decoded, bad)
 
 
 def fits_in_memory(images: ImageSet, data: DataConfig) -> bool:
@@ -208,6 +196,32 @@ def read_image(images: ImageSet, index: int, data: DataConfig, *, path: ImagePat
         return BadRecord(index, str(error))
     except OSError as error:  # whose text would name the file a second time
         return BadRecord(index, f"cannot be read: {error.strerror or error}")
+
+
+def good_places(
+    order: StreamOrder, positions: np.ndarray, known: Mapping[int, BadRecord]
+) -> tuple[np.ndarray, tuple[BadRecord, ...]]:
+    """Places in a stream's list of the first good image from each position on, and the bad ones met on the way.
+
+    Args:
+      order: of the stream.
+      positions: int64 [n], of it.
+      known: the images of the set that cannot be read.
+    """
+    places, met = order.place_at(positions), []
+    for row in np.flatnonzero(np.isin(order.indices[places], list(known))) if known else ():
+        places[row] = _next_good(order, int(positions[row]), known, met)
+    return places, tuple(met)
+
+
+def _next_good(order: StreamOrder, position: int, known: Mapping[int, BadRecord], met: list[BadRecord]) -> int:
+    for offset in range(len(order.indices)):
+        place = int(order.place_at(np.array(position + offset)))
+        index = int(order.indices[place])
+        if index not in known:
+            return place
+        met.append(known[index])
+    raise all_bad(order)
 
 
 def all_bad(order: StreamOrder) -> TooManyBadRecords:

@@ -39,6 +39,9 @@ def export_onnx(folder: pathlib.Path, weights: Weights) -> None:
         writer = GraphWriter(weights_file, WEIGHTS_FILE)
         pixels = _normalised(writer, writer.to_float(PIXELS), weights.preprocessing)
         features = add_features(writer, pixels, params, spec)
+        if spec.head == "mlp":
+            hidden = writer.dense(features, "head_hidden", params["head_hidden/kernel"], params["head_hidden/bias"])
+            features = writer.node("Gelu", [hidden], approximate="none")
         logits = writer.dense(features, "head", params["head/kernel"], params["head/bias"])
     writer.save(
         folder / MODEL_FILE,

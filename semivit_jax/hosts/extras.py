@@ -13,6 +13,8 @@ EXTRAS = {  # name in setup.py: (module that it brings, what that is for)
     "gcs": ("gcsfs", "workdirs, imports and data in gs:// buckets"),
     "heic": ("pi_heif", "photos of iPhones (.heic, .heif)"),
     "select": ("skactiveml", "`semivit select` by TypiClust, ProbCover and others"),
+    "report": ("jinja2", "`semivit report`, and the report that a run ends with"),
+    "label": ("starlette", "`semivit label`, the page in a browser"),
     "torch": ("torch", "weights in .pth and .ckpt files"),
     "onnx": ("onnx", "`semivit export --format=onnx`"),
     "wandb": ("wandb", "the logger wandb, Weights & Biases (config.log.writers)"),

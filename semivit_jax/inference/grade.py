@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +12,11 @@ from semivit_jax import console
 from semivit_jax.checkpoints import class_rows, init_from, reading, workdir
 from semivit_jax.config import Config, ConfigError, DataConfig
 from semivit_jax.data.opening import Photos
+from semivit_jax.data.sources.image_set import ImageSet
 from semivit_jax.files import Path
-from semivit_jax.inference import features
+from semivit_jax.inference import features, grades
 from semivit_jax.inference.graded_images import FITTED_ON, Graded, of_config, of_photos, of_run
+from semivit_jax.inference.grades import PROTOCOLS, Answers, Calibrated, Grades
 from semivit_jax.inference.trained import CLASS, Trained, check_classes, find_checkpoint, load_trained, trees_of
 from semivit_jax.ops import metrics, scores
 from semivit_jax.ops.metrics import Metrics
@@ -26,42 +28,6 @@ from semivit_jax.training.evaluate import batches_of, sums
 from semivit_jax.training.process import prepare_process
 from semivit_jax.weights.folder import is_import
 from semivit_jax.weights.preprocessing import Preprocessing
-
-PROTOCOLS = {
-    "head": "the classifier's own head",
-    "knn": (
-        f"k-nearest neighbours on frozen features: the {probes.NEIGHBOURS} labeled images of highest cosine "
-        f"similarity, or all where there are fewer, vote with exp(similarity / {probes.TEMPERATURE})"
-    ),
-    "linear": "logistic regression (scikit-learn, C = 1) on standardised frozen features of the labeled images",
-}
-
-
-class Calibrated(NamedTuple):
-    """Scores of logits that were divided by a temperature: loss and calibration error differ, the rest is the same."""
-
-    temperature: float
-    scores: Scores
-
-
-@dataclasses.dataclass(frozen=True)
-class Grades:
-    """What was graded, how, and the scores per set of weights ('params', 'ema_params').
-
-    Attributes:
-      found: of the logits as they are.
-      calibrated: of the weights that have a temperature.
-      labeled: labeled images of each class, by which classes are common or rare; None where that is not known.
-    """
-
-    source: str
-    dataset: str
-    split: str
-    protocol: str
-    class_names: tuple[str, ...]
-    found: dict[str, Scores]
-    calibrated: dict[str, Calibrated]
-    labeled: tuple[int, ...] | None
 
 
 def grade(
@@ -105,16 +71,26 @@ def grade(
     config = dataclasses.replace(config, data=seen_as(config.data, first.weights.preprocessing))
     graded = _choose(first, source, config, own=own, split=split, photos=photos, fits=protocol != "head")
     grade_one = _grade_head if protocol == "head" else _grade_probe
-    found, calibrated = {}, {}
+    found, answers, calibrated = {}, {}, {}
     for tree in trees_of(source):
         with console.working("reading the weights"):
             trained = load_trained(source, kept=kept, tree=tree, stage=None)
-        sums_of = grade_one(trained, config, graded, protocol)
-        found[tree] = scores.scores(sums_of[1.0])
-        for temperature in sums_of.keys() - {1.0}:
-            calibrated[tree] = Calibrated(temperature, scores.scores(sums_of[temperature]))
-    names, labeled = graded.class_names, _labeled_per_class(graded)
-    return Grades(str(source), graded.dataset, graded.split, PROTOCOLS[protocol], names, found, calibrated, labeled)
+        by_temperature, answers[tree] = grade_one(trained, config, graded, protocol)
+        found[tree] = by_temperature.pop(1.0)
+        for temperature, after in by_temperature.items():
+            calibrated[tree] = Calibrated(temperature, after)
+    return Grades(
+        source=str(source),
+        dataset=graded.dataset,
+        split=graded.split,
+        protocol=PROTOCOLS[protocol],
+        class_names=graded.class_names,
+        found=found,
+        images=graded.images,
+        answers=answers,
+        calibrated=calibrated,
+        labeled=_labeled_per_class(graded),
+    )
 
 
 def _labeled_per_class(graded: Graded) -> tuple[int, ...] | None:
@@ -145,8 +121,11 @@ def _own_config(folder: Path, source: Path) -> Config:
     return stored.check_stored(reading.read_facts(source)["config"])
 
 
-def _grade_head(trained: Trained, config: Config, graded: Graded, protocol: str) -> dict[float, Metrics]:
-    """Sums by temperature: of the logits as they are, and divided by that of the weights."""
+Found = tuple[dict[float, Scores], Answers]
+"""Scores by temperature, of which 1 is always there, and the answers at the temperature of the weights."""
+
+
+def _grade_head(trained: Trained, config: Config, graded: Graded, protocol: str) -> Found:
     del protocol
     if not trained.weights.spec.num_classes:
         raise ConfigError(f"{trained.source} has no classifier; give --protocol=knn or --protocol=linear")
@@ -159,37 +138,53 @@ def _grade_head(trained: Trained, config: Config, graded: Graded, protocol: str)
     if difference := class_rows.mismatch(trained.weights.class_names, graded.class_names):
         console.say(f"warning: the head of {trained.source} is graded, but {difference}")
     logits, view = features.network(trained).logits, features.device_view(config.data)
-    temperatures = dict.fromkeys((1.0, trained.weights.preprocessing.temperature))
+    own = trained.weights.preprocessing.temperature
+    temperatures = list(dict.fromkeys((1.0, own)))
 
-    def step(params: Any, batch: Any) -> Metrics:
+    def step(params: Any, batch: Any) -> tuple[Metrics, dict[str, jax.Array]]:
         found = logits(params, see(batch["image"], ImageDraws(), view), None)
         by_temperature = {t: scores.all_sums(found / t, batch["label"], batch["mask"]) for t in temperatures}
-        return {f"{t}/{name}": value for t, of in by_temperature.items() for name, value in of.items()}
+        added = {f"{t}/{name}": value for t, of in by_temperature.items() for name, value in of.items()}
+        return added, {**grades.of_batch(found / own), "label": batch["label"], "mask": batch["mask"]}
 
     mesh = sharding.make_mesh(config.mesh.fsdp)
     compiled = jax.jit(step, out_shardings=sharding.replicated(mesh))
     batches = batches_of(graded.images, config, label=CLASS, num_devices=mesh.size)
     tracked = console.track(batches, f"grading {trained.source}, batches", total=len(batches))
-    found = sums(compiled, features.spread(trained.weights.params, mesh), tracked, mesh=mesh)
-    return {
-        t: {name.removeprefix(f"{t}/"): value for name, value in found.items() if name.startswith(f"{t}/")}
-        for t in temperatures
-    }
+    each: list[dict[str, Any]] = []
+
+    def keep_each(params: Any, batch: Any) -> Metrics:
+        added, of_images = compiled(params, batch)
+        each.append(jax.device_get(of_images))
+        return added
+
+    found = sums(keep_each, features.spread(trained.weights.params, mesh), tracked, mesh=mesh)
+
+    def at(temperature: float) -> Scores:
+        start = f"{temperature}/"
+        return scores.scores({k.removeprefix(start): v for k, v in found.items() if k.startswith(start)})
+
+    return {t: at(t) for t in temperatures}, grades.joined(each)
 
 
-def _grade_probe(trained: Trained, config: Config, graded: Graded, protocol: str) -> dict[float, Metrics]:
+def _grade_probe(trained: Trained, config: Config, graded: Graded, protocol: str) -> Found:
     if jax.process_count() > 1:
         raise ConfigError(f"--protocol={protocol} runs in one process, this is one of {jax.process_count()}")
     if graded.labeled is None:
         raise ConfigError(f"--protocol={protocol} is fitted on labeled images, and {trained.source} names none")
     extract = features.extractor(trained, config)
     labeled, labels = extract(graded.labeled)
-    graded_features, expected = extract(graded.images)
+    # The place of an image as its label: what cannot be read is left out.
+    numbered = ImageSet(graded.images.records, graded.images.names, np.arange(len(graded.images), dtype=np.int32))
+    graded_features, places = extract(numbered)
+    expected = graded.images.labels[places]
     fit = probes.knn_logits if protocol == "knn" else probes.linear_logits
     with console.working("fitting the probe"):
-        logits = fit(labeled, labels, graded_features, num_classes=len(graded.class_names))
-    found = scores.all_sums(jnp.asarray(logits, jnp.float32), jnp.asarray(expected), jnp.ones(len(expected)))
-    return {1.0: {name: metrics.Mean(np.asarray(m.total), np.asarray(m.count)) for name, m in found.items()}}
+        logits = jnp.asarray(fit(labeled, labels, graded_features, num_classes=len(graded.class_names)), jnp.float32)
+    found = scores.all_sums(logits, jnp.asarray(expected), jnp.ones(len(expected)))
+    told = scores.scores({name: metrics.Mean(np.asarray(m.total), np.asarray(m.count)) for name, m in found.items()})
+    first = jax.device_get(grades.of_batch(logits))
+    return {1.0: told}, Answers(places, expected, first["guesses"], first["probs"])
 
 
 def seen_as(data: DataConfig, view: Preprocessing) -> DataConfig:

@@ -1,10 +1,12 @@
 """Present our own runs as sources of weights, under timm's names, so one importer serves all."""
 
 import dataclasses
+import re
 
 from semivit_jax import files
 from semivit_jax.checkpoints import manifest
 from semivit_jax.inference.trained import find_checkpoint, load_trained, trees_of
+from semivit_jax.models.heads import PATHS
 from semivit_jax.stages import STAGES
 from semivit_jax.weights import layout
 from semivit_jax.weights.exchanges import EXCHANGES, arrays_of, names_of
@@ -29,8 +31,11 @@ def import_own(
 ) -> Imported:
     """Both trees of the latest checkpoint of a run, of a given checkpoint, or of an import; see `import_weights`.
 
+    An mlp head is left out: imports have linear ones.
+
     Raises:
-      CheckpointError: no good checkpoint. ValueError: it does not fit the variant.
+      CheckpointError: no good checkpoint. ValueError: it does not fit the variant, or has bottlenecks, for which an
+        import has no place.
     """
     folder = files.path(source)
     if not is_import(folder):
@@ -52,7 +57,14 @@ def import_own(
 
 def _source(weights: Weights, pool: str | None) -> Source:
     spec, exchange = weights.spec, EXCHANGES[weights.spec.family]
-    tensors = layout.state_dict(arrays_of(weights), names_of(spec))
+    if spec.bottleneck is not None:
+        raise ValueError(
+            "the run has bottlenecks beside its MLPs (config.model.lora_kind), for which an import has no place: start "
+            "from the run itself (config.init_from)"
+        )
+    arrays = {path: a for path, a in arrays_of(weights).items() if spec.head == "linear" or not re.search(PATHS, path)}
+    notes = () if spec.head == "linear" else ("the run's mlp head is left out: imports have linear heads",)
+    tensors = layout.state_dict(arrays, names_of(spec))
     return Source(
         kind=f"our own {'classifier' if spec.decoder is None else 'MAE'}",
         family=spec.family,
@@ -63,5 +75,5 @@ def _source(weights: Weights, pool: str | None) -> Source:
         pool=pool if spec.decoder is None else None,
         size=dataclasses.asdict(spec.size),
         image_size=spec.image_size,
-        beside=Beside(spec.layer_norm_eps, weights.preprocessing, (), weights.class_names, ()),
+        beside=Beside(spec.layer_norm_eps, weights.preprocessing, (), weights.class_names, notes),
     )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,13 +15,14 @@ from PIL import Image
 from semivit_jax import files
 from semivit_jax.data.images.decode import BadImage
 from semivit_jax.inference.any_image import AnyImage, is_open, padded, view_or_reason
-from semivit_jax.inference.trained import Trained, check_classes, load_trained
+from semivit_jax.inference.trained import AUTO, Trained, check_classes, load_trained, settled
 from semivit_jax.models import families
 from semivit_jax.models.spec import PLAIN
 from semivit_jax.weights.preprocessing import normalise
 from semivit_jax.words import counted
 
 TOP = 5
+_log = logging.getLogger(__name__)
 
 
 class Guess(NamedTuple):
@@ -152,7 +154,7 @@ class Predictor:
 def load(
     folder: str | os.PathLike,
     *,
-    weights: str = "latest",
+    weights: str = AUTO,
     use: str | None = None,
     stage: str | None = None,
     batch_size: int = 64,
@@ -164,12 +166,18 @@ def load(
 
     Args:
       folder: workdir, checkpoint, or folder of `semivit import`.
-      weights: "latest" checkpoint, or "best" by validation accuracy.
+      weights: "latest" checkpoint, or "best" by validation accuracy; "auto" takes the latest unless it ended below the
+        probe on the starting weights or an earlier stage, which is logged.
       use: "params" or "ema_params"; None takes ema_params where they exist.
       stage: of the workdir; None is the latest.
       batch_size: images per forward pass.
     """
-    return Predictor(load_trained(files.path(folder), kept=weights, tree=use, stage=stage), batch_size=batch_size)
+    source = files.path(folder)
+    if weights == AUTO:
+        weights, remark = settled(source, kept=weights, stage=stage)
+        if remark:
+            _log.warning("%s", remark.removeprefix("warning: "))
+    return Predictor(load_trained(source, kept=weights, tree=use, stage=stage), batch_size=batch_size)
 
 
 def _as_several(images: AnyImage | Sequence[AnyImage]) -> Iterable[AnyImage]:

@@ -1,6 +1,7 @@
 """Load finished weights for use, of a run, a checkpoint or an import: model, classes, view."""
 
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -22,6 +23,7 @@ from semivit_jax.weights.weights import Weights
 
 CLASS = "class"  # the kind of label whose heads predict, are exported and graded
 KEPT = {"latest": "checkpoints", "best": "best"}  # which checkpoint of a stage -> the folder that holds it
+AUTO = "auto"  # whichever of them `settled` says
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +127,7 @@ def find_checkpoint(folder: Path, *, kept: str, stage: str | None) -> Path:
     latest = stage or workdir.latest_stage(folder)
     holder = folder / latest / KEPT[kept]
     if kept == "best" and stage is None:
-        of_run = best.of_stages(folder, list(STAGES)[: list(STAGES).index(latest) + 1])
+        of_run = best.of_stages(folder, stages_up_to(latest))
         good = None if of_run is None else of_run.checkpoint
     else:
         good = reading.newest_good(holder)
@@ -134,16 +136,39 @@ def find_checkpoint(folder: Path, *, kept: str, stage: str | None) -> Path:
     return good
 
 
-def remark_on_latest(folder: Path, *, kept: str, stage: str | None) -> str:
-    """What to say where the latest weights of a run ended below what is kept as its best; '' elsewhere."""
-    if kept != "latest" or stage is not None or is_import(folder) or not (folder / "config.json").exists():
-        return ""
-    report = folder / workdir.latest_stage(folder) / "report.json"
+class Settled(NamedTuple):
+    """Which checkpoint to take, a key of KEPT, and a line to say first; '' where there is nothing to say."""
+
+    kept: str
+    remark: str
+
+
+def settled(folder: Path, *, kept: str, stage: str | None) -> Settled:
+    """Settles on the latest weights for AUTO, unless they ended below what the run knows to be better: then the best.
+
+    Args:
+      folder, stage: as in `load_trained`. Of one stage, a checkpoint or an import, AUTO is the latest.
+      kept: a key of KEPT, which stays as it is, or AUTO.
+    """
+    asked = "latest" if kept == AUTO else kept
+    if asked != "latest" or stage is not None or is_import(folder) or not (folder / "config.json").exists():
+        return Settled(asked, "")
+    latest = workdir.latest_stage(folder)
+    report = folder / latest / "report.json"
     below = files.read_json(report).get("below") if report.exists() else None
-    if not below:
-        return ""
+    better = best.of_stages(folder, stages_up_to(latest)) if below else None
+    if better is None:
+        return Settled(asked, "")
     others = " and ".join(f"{name} ({100 * score:.1f} %)" for name, score in below.items())
-    return f"warning: the latest weights of {folder} ended below {others}; --weights=best takes the best that were kept"
+    ended = f"warning: the latest weights of {folder} ended below {others}"
+    if kept == AUTO:
+        return Settled("best", f"{ended}; taken are the best, {better}; --weights=latest takes the latest all the same")
+    return Settled(asked, f"{ended}; --weights=best takes the best, {better}")
+
+
+def stages_up_to(latest: str) -> tuple[str, ...]:
+    """Names of the stages, in their order, up to one."""
+    return tuple(STAGES)[: list(STAGES).index(latest) + 1]
 
 
 def trees_of(source: Path) -> tuple[str, ...]:

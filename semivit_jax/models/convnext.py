@@ -1,4 +1,4 @@
-"""Build ConvNeXt-T and -S (Liu et al. 2022, section 2 and appendix A).
+"""Build ConvNeXt-T, -S, -B and -L (Liu et al. 2022, section 2 and appendix A), which DINOv3's are too.
 
 Four stages of residual blocks. The stem is a 4x4 convolution of stride 4 followed by LayerNorm; the
 other stages begin with LayerNorm and a 2x2 convolution of stride 2. A block is
@@ -28,6 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from semivit_jax.models import heads
 from semivit_jax.models.layers import LAYER_NORM_EPS, Dense, gelu, layer_norm, normal_init, scanned
 from semivit_jax.models.spec import Compute, Family, ModelSpec
 from semivit_jax.ops.optim import PathTable
@@ -48,6 +49,8 @@ class ConvNeXtSize:
 CONVNEXT_SIZES = {
     "convnext_tiny": ConvNeXtSize((3, 3, 9, 3), (96, 192, 384, 768)),
     "convnext_small": ConvNeXtSize((3, 3, 27, 3), (96, 192, 384, 768)),
+    "convnext_base": ConvNeXtSize((3, 3, 27, 3), (128, 256, 512, 1024)),
+    "convnext_large": ConvNeXtSize((3, 3, 27, 3), (192, 384, 768, 1536)),
     "convnext_test": ConvNeXtSize((1, 1, 2, 1), (8, 16, 24, 32)),
 }
 
@@ -131,8 +134,7 @@ class ConvNeXt(nn.Module):
         ]
         self.norm = layer_norm(spec.layer_norm_eps, dtype)
         if spec.num_classes:
-            head_init = nn.initializers.normal(self.compute.head_init_std)
-            self.head = Dense(spec.num_classes, kernel_init=head_init)
+            self.head_hidden, self.head = heads.layers_of(spec, self.compute, size.widths[-1])
 
     def features(self, images: jax.Array, drop_path_masks: jax.Array | None = None) -> jax.Array:
         """What the head reads: the normalised global mean of the last stage.
@@ -160,8 +162,11 @@ class ConvNeXt(nn.Module):
 
     def __call__(self, images: jax.Array, drop_path_masks: jax.Array | None = None) -> jax.Array:
         """Logits (batch, num_classes), at least float32; the arguments are those of `features`."""
-        features = self.features(images, drop_path_masks)
-        return self.head(features.astype(jnp.promote_types(features.dtype, jnp.float32)))
+        return self.classify(self.features(images, drop_path_masks))
+
+    def classify(self, features: jax.Array) -> jax.Array:
+        """Logits (batch, num_classes) of what the head reads, at least float32."""
+        return heads.logits(self.head_hidden, self.head, features)
 
 
 def _check_inputs(images: jax.Array, drop_path_masks: jax.Array | None, *, num_blocks: int) -> None:
@@ -199,7 +204,7 @@ def lr_scales(size: ConvNeXtSize, layer_decay: float, head_lr_scale: float) -> P
       ValueError: layer_decay is not 1 and the third stage is not 27 blocks long.
     """
     if layer_decay == 1.0:
-        return ((r"^(norm|head)/", head_lr_scale), (r"", 1.0))
+        return ((r"^(norm|head|head_hidden)/", head_lr_scale), (r"", 1.0))
     depths = size.depths
     if len(depths) != 4 or depths[2] != 27:
         raise ValueError(
@@ -213,7 +218,7 @@ def lr_scales(size: ConvNeXtSize, layer_decay: float, head_lr_scale: float) -> P
         (r"^downsample_2/", layer_decay**10),
         (r"^stages_2/", [layer_decay ** (10 - block // 3) for block in range(27)]),
         (r"^(downsample|stages)_3/", layer_decay),
-        (r"^(norm|head)/", head_lr_scale),
+        (r"^(norm|head|head_hidden)/", head_lr_scale),
     )
 
 
@@ -232,7 +237,7 @@ FAMILY = Family(
     name="convnext",
     size=ConvNeXtSize,
     sizes=CONVNEXT_SIZES,
-    legal={"pool": ("mean",), "posemb": ("none",), "attention": ("auto", "xla")},
+    legal={"pool": ("mean",), "posemb": ("none",), "attention": ("auto", "xla"), "head": heads.HEADS},
     stride=lambda size: STRIDE,
     stride_name="stride",
     head_dims=lambda spec: (),

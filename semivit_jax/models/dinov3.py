@@ -14,9 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from semivit_jax.models import cost as cost_lib
-from semivit_jax.models import vit
-from semivit_jax.models.cost import Cost
+from semivit_jax.models import heads, vit
 from semivit_jax.models.layers import (
     MLPS,
     Dense,
@@ -106,7 +104,7 @@ class _Block(nn.Module):
         """x (batch, tokens, width); drop_path_mask (2, batch), one row per branch, or None."""
         spec, size, dtype = self.spec, self.spec.size, self.compute.dtype
         attention = _Attention(spec, self.compute, name="attn")
-        mlp = MLPS[size.mlp](size.mlp_dim, normal_init, dtype, name="mlp")  # pyright: ignore[reportCallIssue]
+        mlp = MLPS[size.mlp](size.mlp_dim, normal_init, dtype, name="mlp")
         for row, branch in enumerate((attention, mlp)):
             h = branch(layer_norm(spec.layer_norm_eps, dtype, f"norm{row + 1}")(x))
             x = x + masked(LayerScale(name=f"ls{row + 1}")(h), drop_path_mask, row)
@@ -129,7 +127,7 @@ class DinoV3(vit.ViT):
         self.blocks = scanned(_Block, size.depth, self.compute)(spec, self.compute)
         self.norm = layer_norm(spec.layer_norm_eps, dtype)
         if spec.num_classes:
-            self.head = Dense(spec.num_classes, kernel_init=nn.initializers.normal(self.compute.head_init_std))
+            self.head_hidden, self.head = heads.layers_of(spec, self.compute, size.width)
 
     def _embedded(self, images: jax.Array) -> jax.Array:
         x = self.patch_embed(patchify(images, self.spec.size.patch_size))
@@ -140,18 +138,6 @@ class DinoV3(vit.ViT):
         if self.spec.pool == "cls":
             return self.norm(x[:, 0])
         return self.norm(x)[:, 1 + self.spec.size.registers :].mean(axis=1)
-
-
-def cost(spec: ModelSpec, mask_ratio: float) -> Cost:
-    """One image through the backbone and its head; there is no autoencoder."""
-    size, patches = spec.size, vit.grid_size(spec) ** 2
-    passed = cost_lib.stack(size, patches + 1 + size.registers)
-    flops = (
-        cost_lib.embedding(patches, CHANNELS * size.patch_size**2, size.width)
-        + cost_lib.blocks(passed)
-        + cost_lib.matmul(1, size.width, spec.num_classes)
-    )
-    return Cost(flops, (passed,))
 
 
 def told(spec: ModelSpec) -> tuple[str, ...]:
@@ -165,7 +151,7 @@ FAMILY = Family(
     name="dinov3",
     size=ViTSize,
     sizes=DINOV3_SIZES,
-    legal={"pool": ("cls", "mean"), "posemb": ("none",), "attention": ("auto", "xla", "cudnn")},
+    legal={"pool": ("cls", "mean"), "posemb": ("none",), "attention": ("auto", "xla", "cudnn"), "head": heads.HEADS},
     stride=lambda size: size.patch_size,
     stride_name="patch size",
     head_dims=vit.head_dims,
@@ -175,8 +161,9 @@ FAMILY = Family(
     weight_decays=vit.weight_decays,
     stacked=r"(^|/)blocks/",
     autoencoder=None,
-    cost=cost,
+    cost=vit.cost,
     told=told,
     cut=vit.CUT,
     lora=vit.LORA,
+    mlps=vit.MLPS,
 )

@@ -10,16 +10,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from semivit_jax.config import ConfigError, ModelConfig
-from semivit_jax.models import convnext, dinov3, mae, vit
+from semivit_jax.models import bottleneck, clip, convnext, data2vec, dinov3, mae, siglip, vit
 from semivit_jax.models.cost import Cost
 from semivit_jax.models.mae import MaeOutput
 from semivit_jax.models.parting import WHOLE, Parting
-from semivit_jax.models.spec import PLAIN, Compute, Family, ModelSpec
+from semivit_jax.models.spec import PLAIN, Bottleneck, Compute, Family, ModelSpec
 from semivit_jax.ops.optim import PathTable
 from semivit_jax.words import counted
 
 Params = Any
-FAMILIES: dict[str, Family] = {family.name: family for family in (vit.FAMILY, dinov3.FAMILY, convnext.FAMILY)}
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for family in (vit.FAMILY, dinov3.FAMILY, clip.FAMILY, siglip.FAMILY, data2vec.FAMILY, convnext.FAMILY)
+}
 CUDNN_MAX_HEAD_DIM = 128  # up to compute capability 8.x; 9.0 and later take 256, which no variant has
 
 
@@ -49,6 +52,7 @@ class Network:
       logits: (params, images, drop_path_masks or None) -> (batch, classes). Params are `Parts` where only some are
         trained, also in `features`.
       features: (params, images) -> what the head reads, (batch, width), evaluation mode.
+      classify: (params, features) -> (batch, classes), by the head alone.
       drop_path_rates: rates of all branches; masks have this shape plus a last batch axis.
       lr_scales: (layer_decay, head_lr_scale) -> table of learning-rate factors.
       weight_decays: weight_decay -> table of weight decays.
@@ -58,6 +62,7 @@ class Network:
     init: Callable[[jax.Array], Params]
     logits: Callable[[Params, jax.Array, jax.Array | None], jax.Array]
     features: Callable[[Params, jax.Array], jax.Array]
+    classify: Callable[[Params, jax.Array], jax.Array]
     drop_path_rates: np.ndarray
     lr_scales: Callable[[float, float], PathTable]
     weight_decays: Callable[[float], PathTable]
@@ -101,7 +106,14 @@ def describe(config: ModelConfig, *, image_size: int, num_classes: int) -> Model
         posemb=config.posemb,
         num_classes=num_classes,
         decoder=None,
+        head=config.head,
+        bottleneck=_bottleneck(config),
     )
+
+
+def _bottleneck(config: ModelConfig) -> Bottleneck | None:
+    has_one = config.tune == "lora" and config.lora_kind == "bottleneck"
+    return Bottleneck(config.lora_rank, config.bottleneck_scale) if has_one else None
 
 
 def compute(config: ModelConfig, spec: ModelSpec, *, backend: str) -> Compute:
@@ -131,18 +143,25 @@ def network(spec: ModelSpec, compute: Compute, drop_path_rate: float) -> Network
     model, example = family.module(spec, compute), jnp.zeros((1, spec.image_size, spec.image_size, 3))
 
     def init(key: jax.Array) -> Params:
-        return model.init(key, example, method=None if spec.num_classes else "features")["params"]
+        params = model.init(key, example, method=None if spec.num_classes else "features")["params"]
+        return params if spec.bottleneck is None else bottleneck.inserted(params, spec.bottleneck, family.mlps, key)
 
     def features(params: Params, images: jax.Array) -> jax.Array:
-        return model.apply({"params": params}, images, method="features")  # pyright: ignore
+        with bottleneck.computing(spec.bottleneck):
+            return model.apply({"params": params}, images, method="features")  # pyright: ignore
+
+    def classify(params: Params, features: jax.Array) -> jax.Array:
+        return model.apply({"params": params}, features, method="classify")  # pyright: ignore
 
     def logits(params: Params, images: jax.Array, drop_path_masks: jax.Array | None) -> jax.Array:
-        return model.apply({"params": params}, images, drop_path_masks)  # pyright: ignore
+        with bottleneck.computing(spec.bottleneck):
+            return model.apply({"params": params}, images, drop_path_masks)  # pyright: ignore
 
     return Network(
         init=init,
         logits=logits,
         features=features,
+        classify=classify,
         drop_path_rates=family.drop_path_rates(size, drop_path_rate),
         lr_scales=lambda layer_decay, head_lr_scale: family.lr_scales(size, layer_decay, head_lr_scale),
         weight_decays=family.weight_decays,
@@ -204,7 +223,10 @@ def told(spec: ModelSpec) -> str:
     if spec.decoder is not None:
         parts.append(f"with its decoder ({counted(spec.decoder.depth, 'block')} of width {spec.decoder.width})")
     else:
-        parts.append(f"head for {counted(spec.num_classes, 'class', 'classes')}" if spec.num_classes else "no head")
+        kind = "head" if spec.head == "linear" else f"{spec.head} head"
+        parts.append(f"{kind} for {counted(spec.num_classes, 'class', 'classes')}" if spec.num_classes else "no head")
+    if spec.bottleneck is not None:
+        parts.append(f"bottlenecks of {spec.bottleneck.rank} beside the MLPs")
     return ", ".join([*parts, f"LayerNorm epsilon {spec.layer_norm_eps:g}"])
 
 

@@ -54,6 +54,20 @@ def _gelu_by_erf(x: jax.Array) -> jax.Array:
     return x * (0.5 + 0.5 * jax.lax.erf(x * 0.5**0.5))
 
 
+def quick_gelu(x: jax.Array, dtype: jnp.dtype | None) -> jax.Array:
+    """x sigmoid(1.702 x), the sigmoid form of GELU (Hendrycks and Gimpel 2016, section 2); keeps what `gelu` does."""
+    return _keeping_its_input(lambda x: x * jax.nn.sigmoid(1.702 * x), dtype)(x)
+
+
+def gelu_tanh(x: jax.Array, dtype: jnp.dtype | None) -> jax.Array:
+    """The tanh form of GELU (Hendrycks and Gimpel 2016, section 2); keeps what `gelu` does."""
+    return _keeping_its_input(functools.partial(jax.nn.gelu, approximate=True), dtype)(x)
+
+
+def _keeping_its_input(activation: Callable[[jax.Array], jax.Array], dtype: jnp.dtype | None):
+    return activation if dtype is None else jax.checkpoint(activation, prevent_cse=False)
+
+
 def attend(query: jax.Array, key: jax.Array, value: jax.Array, implementation: str) -> jax.Array:
     """softmax(q k' / sqrt(head_dim)) v; all (batch, tokens, heads, head_dim). `implementation` is 'xla' or 'cudnn'.
 
@@ -138,16 +152,17 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two layers with the exact (erf) GELU between them."""
+    """Two layers with an activation between them, the exact (erf) GELU."""
 
     mlp_dim: int
     kernel_init: Initializer
     dtype: jnp.dtype | None
+    activation: Callable[[jax.Array, jnp.dtype | None], jax.Array] = gelu
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         h = Dense(self.mlp_dim, kernel_init=self.kernel_init, dtype=self.dtype, name="fc1")(x)
-        h = gelu(h, self.dtype)
+        h = self.activation(h, self.dtype)
         return Dense(x.shape[-1], kernel_init=self.kernel_init, dtype=self.dtype, name="fc2")(h)
 
 
@@ -166,7 +181,12 @@ class SwiGlu(nn.Module):
         return Dense(x.shape[-1], kernel_init=self.kernel_init, dtype=self.dtype, name="fc2")(h)
 
 
-MLPS: dict[str, type[nn.Module]] = {"gelu": Mlp, "swiglu": SwiGlu}
+MLPS: dict[str, Callable[..., nn.Module]] = {
+    "gelu": Mlp,
+    "swiglu": SwiGlu,
+    "quick_gelu": functools.partial(Mlp, activation=quick_gelu),
+    "gelu_tanh": functools.partial(Mlp, activation=gelu_tanh),
+}
 
 
 class LayerScale(nn.Module):
@@ -197,7 +217,7 @@ class Block(nn.Module):
         Returns (x, None), the carry and the empty per-layer output that `nn.scan` asks for.
         """
         attention = Attention(self.num_heads, self.kernel_init, self.dtype, self.attention, name="attn")
-        mlp = MLPS[self.mlp](self.mlp_dim, self.kernel_init, self.dtype, name="mlp")  # pyright: ignore[reportCallIssue]
+        mlp = MLPS[self.mlp](self.mlp_dim, self.kernel_init, self.dtype, name="mlp")
         for row, branch in enumerate((attention, mlp)):
             h = branch(layer_norm(self.layer_norm_eps, self.dtype, f"norm{row + 1}")(x))
             h = LayerScale(name=f"ls{row + 1}")(h) if self.layer_scale else h

@@ -55,9 +55,12 @@ antialiased: cubic with a = -0.5, widened where the grid shrinks; timm, and DINO
 """
 
 
-def resize(posemb: jax.Array, grid_size: int, rule: str = "plain") -> jax.Array:
-    """Resizes a (1, 1 + g*g, width) position embedding to another grid by a row of RESIZES; row 0 is kept."""
-    cls_row, grid = posemb[:, :1], posemb[:, 1:]
+def resize(posemb: jax.Array, grid_size: int, rule: str = "plain", *, class_rows: int = 1) -> jax.Array:
+    """Resizes a (1, class_rows + g*g, width) position embedding to another grid by a row of RESIZES.
+
+    The first class_rows (1, or 0 of models without a class token) are kept.
+    """
+    cls_row, grid = posemb[:, :class_rows], posemb[:, class_rows:]
     side, width = round(grid.shape[1] ** 0.5), grid.shape[2]
     if side * side != grid.shape[1]:
         raise ValueError(f"posemb has shape {posemb.shape}; its patch rows do not form a square grid")

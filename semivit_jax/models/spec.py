@@ -36,8 +36,21 @@ class Decoder:
 
 
 @dataclasses.dataclass(frozen=True)
+class Bottleneck:
+    """Small layers beside the MLPs of all blocks; see `models/bottleneck.py`.
+
+    Attributes:
+      rank: hidden values of each.
+      scale: factor of what they give.
+    """
+
+    rank: int
+    scale: float
+
+
+@dataclasses.dataclass(frozen=True)
 class ModelSpec:
-    """A model without its arrays.
+    """A model without its arrays. The last two are what a run may add to a backbone; left away, it has neither.
 
     Attributes:
       family: a key of `families.FAMILIES`.
@@ -45,10 +58,12 @@ class ModelSpec:
       size: the family's own size, spelled out: an import outlives the table.
       image_size: pixels per side.
       layer_norm_eps: of every LayerNorm of a ViT; of a ConvNeXt's final one alone.
-      pool: what the head reads, "mean" or "cls".
+      pool: what the head reads, "mean", "cls", or "map" (attention pooling).
       posemb: position embedding, "learned", "sincos" (frozen) or "none".
       num_classes: outputs; 0 means that there is no head.
       decoder: of a masked autoencoder, which has no head; None for everything else.
+      head: a word of `heads.HEADS`.
+      bottleneck: beside its MLPs; None: there is none.
     """
 
     family: str
@@ -60,6 +75,8 @@ class ModelSpec:
     posemb: str
     num_classes: int
     decoder: Decoder | None
+    head: str = "linear"
+    bottleneck: Bottleneck | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,8 +132,9 @@ class Family:
       stride: size -> pixels; image sides are multiples of it.
       stride_name: what those pixels are called.
       head_dims: spec -> head dimensions of its attention, () without: cuDNN takes some only.
-      module: (spec, compute) -> module whose `__call__(images, drop_path_masks)` gives logits, and whose method
-        `features` gives what the head reads; without classes there is no head, and `features` alone.
+      module: (spec, compute) -> module whose `__call__(images, drop_path_masks)` gives logits, and whose methods
+        `features(images)` gives what the head reads and `classify(features)` the logits of that; without classes there
+        is no head, and `features` alone.
       drop_path_rates: (size, rate of the last block) -> rates of all branches, float64.
       lr_scales: (size, layer_decay, head_lr_scale) -> table of learning-rate factors.
       weight_decays: weight_decay -> table of weight decays.
@@ -126,6 +144,7 @@ class Family:
       told: spec -> what people are told of a model beside its variant, image size and head.
       cut: for training the last blocks alone; None: the family cannot.
       lora: word of config.model.lora_matrices -> pattern of the paths of kernels of dense layers; {}: LoRA has none.
+      mlps: path of the stacked MLPs of its blocks, which may have bottlenecks beside them; "": they may not.
     """
 
     name: str
@@ -145,3 +164,4 @@ class Family:
     told: Callable[[ModelSpec], tuple[str, ...]]
     cut: Cut | None = None
     lora: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    mlps: str = ""

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from semivit_jax.config import ConfigError, ModelConfig
+from semivit_jax.models import bottleneck, families, heads, lora
 from semivit_jax.models import cost as cost_lib
-from semivit_jax.models import families, lora
 from semivit_jax.models.cost import Cost, Flops
 from semivit_jax.models.families import FAMILIES, Network
 from semivit_jax.models.parting import WHOLE, Params, Parting, Parts, apart, flatten, together, unflatten
@@ -19,7 +19,7 @@ from semivit_jax.models.spec import PLAIN, Compute, ModelSpec
 from semivit_jax.ops.optim import PathTable
 from semivit_jax.words import counted
 
-HEAD = r"^head/"
+HEAD = heads.PATHS
 ALL = "all"
 
 
@@ -42,7 +42,9 @@ def same(ours: ModelConfig, theirs: ModelConfig) -> bool:
 def _words(config: ModelConfig) -> tuple[Any, ...]:
     if config.tune != "lora":
         return (config.tune,)
-    return config.tune, config.lora_rank, config.lora_alpha, config.lora_matrices
+    if config.lora_kind == "bottleneck":
+        return config.tune, config.lora_kind, config.lora_rank, config.bottleneck_scale
+    return config.tune, config.lora_kind, config.lora_rank, config.lora_alpha, config.lora_matrices
 
 
 def check(config: ModelConfig) -> None:
@@ -57,7 +59,10 @@ def check(config: ModelConfig) -> None:
         depth, blocks = family.cut.depth(family.sizes[config.variant]), _blocks(config.tune)
         if not 0 < blocks < depth:
             raise ConfigError(f"{cannot}of {counted(depth, 'block')} has last_1 to last_{depth - 1}; all trains all")
-    if kind == "lora":
+    if kind == "lora" and config.lora_kind == "bottleneck":
+        if not family.mlps:
+            raise ConfigError(f"{cannot}has no MLPs of one size to put a bottleneck beside; use lora_kind='low_rank'")
+    elif kind == "lora":
         if not family.lora:
             raise ConfigError(f"{cannot}names no matrices for it; use all or head")
         if config.lora_matrices not in family.lora:
@@ -128,7 +133,26 @@ def _last(config: ModelConfig, spec: ModelSpec, compute: Compute, whole: Network
 
 
 def _lora(config: ModelConfig, spec: ModelSpec, compute: Compute, whole: Network) -> Network:
-    """Low-rank additions, and the head."""
+    """Low-rank additions or bottlenecks, and the head."""
+    return (_bottleneck if config.lora_kind == "bottleneck" else _low_rank)(config, spec, whole)
+
+
+def _bottleneck(config: ModelConfig, spec: ModelSpec, whole: Network) -> Network:
+    """Layers beside the MLPs, which are a part of the model: nothing is merged."""
+
+    def split(params: Params, key: jax.Array) -> Parts:
+        return apart(params, lambda path: bool(re.search(f"{HEAD}|{bottleneck.PATHS}", path)))
+
+    def logits(parts: Parts, images: jax.Array, drop_path_masks: jax.Array | None) -> jax.Array:
+        return whole.logits(together(*parts), images, drop_path_masks)
+
+    tuned = _parted(whole, Parting(split, together), logits, rates=whole.drop_path_rates)
+    return dataclasses.replace(
+        tuned, weight_decays=lambda decay: ((bottleneck.PATHS, decay), *whole.weight_decays(decay))
+    )
+
+
+def _low_rank(config: ModelConfig, spec: ModelSpec, whole: Network) -> Network:
     parting = lora.parting(config.lora_rank, config.lora_alpha, FAMILIES[spec.family].lora[config.lora_matrices], HEAD)
     logits = lora.computing(whole.logits, config.lora_alpha / config.lora_rank)
     tuned = _parted(whole, parting, logits, rates=whole.drop_path_rates)
@@ -166,7 +190,21 @@ def _parted(whole: Network, parting: Parting, logits: Callable[..., jax.Array], 
     def features(parts: Parts, images: jax.Array) -> jax.Array:
         return whole.features(parting.whole(*parts), images)
 
-    return dataclasses.replace(whole, logits=logits, features=features, drop_path_rates=rates, parting=parting)
+    def classify(parts: Parts, features: jax.Array) -> jax.Array:
+        return whole.classify(parting.whole(*parts), features)
+
+    return dataclasses.replace(
+        whole, logits=logits, features=features, classify=classify, drop_path_rates=rates, parting=parting
+    )
+
+
+def on_features(tuned: Network) -> Network:
+    """A network whose images are what its head reads, computed before: (batch, 1, 1, width) instead of pixels."""
+
+    def logits(params: Any, seen: jax.Array, drop_path_masks: jax.Array | None) -> jax.Array:
+        return tuned.classify(params, seen[:, 0, 0])
+
+    return dataclasses.replace(tuned, logits=logits)
 
 
 TUNES: dict[str, Callable[[ModelConfig, ModelSpec, Compute, Network], Network]] = {

@@ -9,9 +9,10 @@ import numpy as np
 
 from semivit_jax.config import ConfigError
 from semivit_jax.models import cost as cost_lib
+from semivit_jax.models import heads
 from semivit_jax.models import posemb as posemb_lib
 from semivit_jax.models.cost import Cost
-from semivit_jax.models.layers import Dense, fan_in_uniform, layer_norm, normal_init, stacked_blocks
+from semivit_jax.models.layers import fan_in_uniform, layer_norm, normal_init, stacked_blocks
 from semivit_jax.models.mae import Mae
 from semivit_jax.models.mae import cost as autoencoder_cost
 from semivit_jax.models.patches import CHANNELS, PatchEmbed, patchify
@@ -107,8 +108,7 @@ class ViT(nn.Module):
         else:
             self.norm = layer_norm(spec.layer_norm_eps, dtype)
         if spec.num_classes:
-            head_init = nn.initializers.normal(self.compute.head_init_std)
-            self.head = Dense(spec.num_classes, kernel_init=head_init)
+            self.head_hidden, self.head = heads.layers_of(spec, self.compute, size.width)
 
     def features(self, images: jax.Array, drop_path_masks: jax.Array | None = None) -> jax.Array:
         """What the head reads, (batch, width); drop_path_masks (depth, 2, batch) or None (evaluation)."""
@@ -131,10 +131,11 @@ class ViT(nn.Module):
         return self.norm(x)[:, 0]
 
     def __call__(self, images: jax.Array, drop_path_masks: jax.Array | None = None) -> jax.Array:
-        return self._classified(self.features(images, drop_path_masks))
+        return self.classify(self.features(images, drop_path_masks))
 
-    def _classified(self, features: jax.Array) -> jax.Array:
-        return self.head(features.astype(jnp.promote_types(features.dtype, jnp.float32)))
+    def classify(self, features: jax.Array) -> jax.Array:
+        """Logits (batch, num_classes) of what the head reads, at least float32."""
+        return heads.logits(self.head_hidden, self.head, features)
 
     def below_cut(self, images: jax.Array) -> jax.Array:
         """See `spec.Cut`."""
@@ -142,7 +143,7 @@ class ViT(nn.Module):
 
     def above_cut(self, x: jax.Array, drop_path_masks: jax.Array | None) -> jax.Array:
         """See `spec.Cut`."""
-        return self._classified(self._pooled(self.blocks(x, drop_path_masks)[0]))
+        return self.classify(self._pooled(self.blocks(x, drop_path_masks)[0]))
 
 
 def grid_size(spec: ModelSpec) -> int:
@@ -170,7 +171,7 @@ def lr_scales(size: ViTSize, layer_decay: float, head_lr_scale: float) -> PathTa
     return (
         (r"^(cls_token|register_tokens|posemb|patch_embed/.*)$", layer_decay**n),
         (r"^blocks/", [layer_decay ** (n - 1 - layer) for layer in range(depth)]),
-        (r"^(norm|fc_norm|head)/", head_lr_scale),
+        (r"^(norm|fc_norm|head|head_hidden)/", head_lr_scale),
     )
 
 
@@ -191,7 +192,7 @@ def cost(spec: ModelSpec, mask_ratio: float) -> Cost:
     flops = (
         cost_lib.embedding(patches, CHANNELS * size.patch_size**2, size.width)
         + cost_lib.blocks(passed)
-        + cost_lib.matmul(1, size.width, spec.num_classes)
+        + heads.flops(spec, size.width)
     )
     return Cost(flops, (passed,))
 
@@ -229,18 +230,24 @@ CUT = Cut(
         dataclasses.replace(size, depth=size.depth - blocks),
         dataclasses.replace(size, depth=blocks),
     ),
-    above=r"^(norm|fc_norm|head)/",
+    above=r"^(norm|fc_norm|head|head_hidden)/",
 )
 LORA = {
     "attention": r"^blocks/attn/(qkv|proj)/kernel$",
     "mlp": r"^blocks/mlp/\w+/kernel$",
     "attention_mlp": r"^blocks/(attn|mlp)/\w+/kernel$",
 }
+MLPS = "blocks/mlp"
 FAMILY = Family(
     name="vit",
     size=ViTSize,
     sizes=VIT_SIZES,
-    legal={"pool": ("mean", "cls"), "posemb": ("learned", "sincos"), "attention": ("auto", "xla", "cudnn")},
+    legal={
+        "pool": ("mean", "cls"),
+        "posemb": ("learned", "sincos"),
+        "attention": ("auto", "xla", "cudnn"),
+        "head": heads.HEADS,
+    },
     stride=lambda size: size.patch_size,
     stride_name="patch size",
     head_dims=head_dims,
@@ -254,4 +261,5 @@ FAMILY = Family(
     told=told,
     cut=CUT,
     lora=LORA,
+    mlps=MLPS,
 )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -105,18 +106,38 @@ def activation_bytes(config: Config) -> int:
 
 
 def estimated_temporaries(config: Config, plan: Plan, state: StateBytes) -> int:
-    """Estimate of what a step adds to the state, where no compiler can be asked.
+    """Estimate of what a step adds to the state, where no compiler can be asked; see `temporaries`."""
+    found = passes(config, plan)
+    return temporaries(
+        [stack for one in found if one.backward for stack in stacks(config, plan, one)],
+        state,
+        remat=config.model.remat,
+        image_size=config.data.image_size,
+        views=1 if all(one.backward for one in found) else 3,  # a teacher's views and the student's
+        accum=plan.accum,
+    )
+
+
+def temporaries(
+    passed: Sequence[DeviceStack], state: StateBytes, *, remat: str, image_size: int, views: int, accum: int
+) -> int:
+    """Estimate of the bytes that a step adds.
 
     Activations kept for the backward pass, one block's working set, float32 images (seen and mixed), gradients
     as sharded as the parameters, and the parameters and their gradients rounded for computing, gathered whole. Several
     micro-steps add their sum of gradients, which the compiler holds twice.
+
+    Args:
+      passed: stacks of blocks through which something goes backward, of one micro-step.
+      state: the device's.
+      remat: what is computed again.
+      image_size: pixels per side.
+      views: of each image.
+      accum: micro-steps.
     """
-    found = passes(config, plan)
-    passed = [stack for one in found if one.backward for stack in stacks(config, plan, one)]
-    saved = sum(stack.saved(config.model.remat) for stack in passed)
+    saved = sum(stack.saved(remat) for stack in passed)
     working = max(stack.images * stack.working for stack in passed)
-    copies = 1 if all(one.backward for one in found) else 3  # a teacher's views and the student's
-    pixels = 2 * copies * passed[0].images * config.data.image_size**2 * 3 * 4
-    rounded = (state.total_params + state.total_trained) * activation_bytes(config) // 4
-    gradients = state.params * (1 if plan.accum == 1 else 3)
+    pixels = 2 * views * passed[0].images * image_size**2 * 3 * 4
+    rounded = (state.total_params + state.total_trained) * passed[0].itemsize // 4
+    gradients = state.params * (1 if accum == 1 else 3)
     return saved + working + pixels + gradients + rounded

@@ -1,5 +1,6 @@
 """Plan the stages of a config, one after the other."""
 
+import dataclasses
 import os
 
 import jax
@@ -16,6 +17,9 @@ def plan_stages(
 ) -> list[Answer]:
     """One answer per stage; compiled where the topology can be compiled for and `compiling` is on."""
     use_no_accelerator()
+    if config.data.cache_features:
+        console.say("planned as without config.data.cache_features, which computes features once and then needs less")
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, cache_features=0))
     counts = image_counts(config, given)
     note = topology.why_not_compilable or ("" if compiling else "switched off with --nocompile; shape not checked")
     devices = None if note else describe_devices(topology)

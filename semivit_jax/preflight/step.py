@@ -6,18 +6,15 @@ import time
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-from jax.sharding import AbstractMesh, AxisType, Mesh
+from jax.sharding import AbstractMesh, AxisType
 
 from semivit_jax.config import Config, ConfigError
-from semivit_jax.data import bank
-from semivit_jax.data.images.views import leaves_of
-from semivit_jax.data.rows import LABELS
-from semivit_jax.plan import Plan, Stream, as_batch
+from semivit_jax.plan import Plan
 from semivit_jax.stages import make_stage
 from semivit_jax.stages.state import TrainState, told
 from semivit_jax.training import sharding
 from semivit_jax.training.compiled import Compiled, compile_stage
+from semivit_jax.training.describe import describe_batch, describe_key
 
 PyTree = Any
 
@@ -67,29 +64,6 @@ def describe_tuning(config: Config, plan: Plan) -> str:
     return told(jax.eval_shape(stage.init, jax.random.key(0)), stage.parting)
 
 
-def describe_batch(config: Config, plan: Plan, mesh: Mesh | AbstractMesh) -> PyTree:
-    """A batch as the input pipeline makes it (`data.pipeline.TrainBatches`), with shapes and dtypes alone."""
-    size = config.data.image_size
-    spread = sharding.train_batch(mesh)  # pyright: ignore[reportArgumentType]
-
-    def leaves(stream: Stream) -> dict[str, jax.ShapeDtypeStruct]:
-        def leaf(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
-            rows = plan.micro_batch * stream.per_row
-            return jax.ShapeDtypeStruct((plan.accum, rows, *shape), dtype, sharding=spread)
-
-        found = {name: leaf((size, size, 3), jnp.uint8) for name in leaves_of(config.data, stream.views)}
-        if stream.label:
-            found["label"] = leaf(LABELS[stream.label].shape(plan.num_classes), jnp.int32)
-        if stream.image_id:
-            found["image_id"] = leaf((), jnp.int32)
-        if stream.bank:
-            classes = (bank.width(plan.num_classes),)
-            found |= {"bank_class": leaf(classes, jnp.int32), "bank_prob": leaf(classes, jnp.float32)}
-        return found
-
-    return as_batch({stream.name: leaves(stream) for stream in plan.streams})
-
-
 def compile_step(config: Config, plan: Plan, devices: list[Any]) -> CompiledStep:
     """Compiles the train step for the devices of a topology.
 
@@ -99,9 +73,7 @@ def compile_step(config: Config, plan: Plan, devices: list[Any]) -> CompiledStep
     started = time.monotonic()
     mesh = sharding.make_mesh(config.mesh.fsdp, devices)
     compiled: Compiled = compile_stage(config, plan, mesh)
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    key = jax.ShapeDtypeStruct(key.shape, key.dtype, sharding=sharding.replicated(mesh))
-    lowered = compiled.train_step.lower(compiled.target, describe_batch(config, plan, mesh), key)
+    lowered = compiled.train_step.lower(compiled.target, describe_batch(config, plan, mesh), describe_key(mesh))
     try:
         executable = lowered.compile()
     except jax.errors.JaxRuntimeError as error:

@@ -24,6 +24,7 @@ from semivit_jax.models import families, tuning
 from semivit_jax.ops.optim import SCHEDULES
 from semivit_jax.recipes import keys
 from semivit_jax.stages import STAGES
+from semivit_jax.stages.supervised import SupervisedConfig
 
 
 def check(raw: Mapping[str, Any]) -> Config:
@@ -103,7 +104,13 @@ def _check_values(c: Config) -> None:
     _one_of("config.model.variant", c.model.variant, families.variants())
     _check_family(c.model)
     tuning.check(c.model)
+    if c.model.head == "mlp" and c.model.head_init == "probe":
+        raise ConfigError(
+            "config.model.head is 'mlp', and what config.model.head_init='probe' fits is linear; use head_init='random'"
+        )
     _check_data(c.data)
+    if c.data.cache_features:
+        _check_kept_features(c)
     for stage, section in c.sections.items():
         if section is not None:
             _check_stage(stage, section)
@@ -153,6 +160,20 @@ def _check_data(data: DataConfig) -> None:
     for view in (field.name for field in dataclasses.fields(AffineViewsConfig)):
         if data.affine_views is not None and (scale := getattr(data.affine_views, view).scale)[0] > scale[1]:
             raise ConfigError(f"config.data.affine_views.{view}.scale is {scale}; the smaller factor comes first")
+
+
+def _check_kept_features(c: Config) -> None:
+    """What is computed once must not change, and what has no pixels any more can be mixed by mixup alone."""
+    asked = f"config.data.cache_features is {c.data.cache_features}"
+    if c.model.tune != "head":
+        raise ConfigError(
+            f"{asked} and config.model.tune {c.model.tune!r}: with tune='head' alone, features stay the same; 0 keeps"
+            " none"
+        )
+    for stage in c.stages:
+        section = c.stage(stage)
+        if isinstance(section, SupervisedConfig) and section.cutmix_alpha > 0 and not section.mixup_alpha > 0:
+            raise ConfigError(f"config.{stage}.mixup_alpha is 0 and {asked}: features have no pixels for cutmix to cut")
 
 
 def _check_stage(name: str, s: StageConfig) -> None:

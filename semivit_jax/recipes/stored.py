@@ -17,13 +17,19 @@ YOUNGER: dict[str, dict[str, Any]] = {  # section -> keys that came to it later,
     "model": {
         "head_init": "random",  # there was no other
         "tune": "all", "lora_rank": 8, "lora_alpha": 16.0, "lora_matrices": "attention",  # the last three not read
+        "head": "linear", "lora_kind": "low_rank", "bottleneck_scale": 0.1,  # there were no others
     },
-    "data": {"renamed": ""},  # no class had another name
+    "data": {
+        "renamed": "",  # no class had another name
+        "keep_none": False,  # a class might be called -none-; what images there are the listing's hash tells
+        "cache_features": 0,  # no features were kept
+    },
     "train": {
         "lower_batch_to_fit": False,  # batches that images do not fill were refused
+        "compile_ahead": False,  # each stage was compiled when it began
         "hang_minutes": 0.0,  # no hang was told of
     },
-    "log": {"profile_at": 0, "profile_steps": 5},  # there were no profiles
+    "log": {"profile_at": 0, "profile_steps": 5, "report": False},  # there were no profiles, and no report
     **{stage: {"min_updates": 0} for stage in STAGES},  # there was no floor
 }  # fmt: skip
 _ALIKE = {

@@ -6,6 +6,7 @@ import jax
 
 from semivit_jax.config import Config
 from semivit_jax.models import tuning
+from semivit_jax.models.families import Network
 from semivit_jax.ops import metrics, mixup
 from semivit_jax.ops.losses import smoothed_target
 from semivit_jax.ops.metrics import Metrics
@@ -30,7 +31,8 @@ def make_update(config: Config, plan: Plan, *, backend: str):
     section = _section(config)
     network = supervised.build_network(config, section, plan, backend=backend)
     optimizer = supervised.build_optimizer(section, plan, network)
-    spec, loss_of = supervised.labeled_spec(config, section, network), supervised.labeled_loss(section, plan)
+    spec = supervised.view_of(config, section, "labeled", network.drop_path_rates)
+    labeled_loss = supervised.labeled_loss(section, plan)
 
     def micro_loss(params: PyTree, batch: PyTree, draws: FinetuneDraws):
         images = see(batch["image"], draws.image, spec)
@@ -39,7 +41,7 @@ def make_update(config: Config, plan: Plan, *, backend: str):
             images, targets = mixup.mix_labeled(images, targets, draws.mix, plan.group_size)
         with jax.named_scope("student"):
             logits = network.logits(params, images, masks(draws.image))
-        loss = loss_of(logits, targets).mean()
+        loss = labeled_loss(logits, targets).mean()
         return loss, {"loss": metrics.of(loss)}
 
     def update(state: TrainState, batch: PyTree, draws: FinetuneDraws) -> tuple[TrainState, Metrics]:
@@ -58,13 +60,8 @@ def make(config: Config, plan: Plan, backend: str) -> Stage:
     def init(key: jax.Array) -> TrainState:
         return supervised.create_state(key, network, optimizer, keep_ema=section.ema_decay > 0)
 
-    def sample_draws(key: jax.Array, position: jax.Array) -> FinetuneDraws:
-        spec = supervised.labeled_spec(config, section, network)
-        image = stage_lib.stream_draws(key, "labeled", position=position, plan=plan, ratio=1, spec=spec)
-        return FinetuneDraws(image, supervised.sample_labeled_mix(key, position, section, plan, config.data.image_size))
-
     def train_step(state: TrainState, batch: PyTree, key: jax.Array) -> tuple[TrainState, Metrics]:
-        return update(state, batch, sample_draws(key, state.position))
+        return update(state, batch, sample_draws(config, plan, network, key, state.position))
 
     eval_step = supervised.make_eval_step(config, network)
     return Stage(
@@ -72,10 +69,18 @@ def make(config: Config, plan: Plan, backend: str) -> Stage:
     )
 
 
+def sample_draws(config: Config, plan: Plan, network: Network, key: jax.Array, position: jax.Array) -> FinetuneDraws:
+    """All draws of one update."""
+    section = _section(config)
+    spec = supervised.view_of(config, section, "labeled", network.drop_path_rates)
+    image = stage_lib.stream_draws(key, "labeled", position=position, plan=plan, ratio=1, spec=spec)
+    return FinetuneDraws(image, supervised.sample_labeled_mix(key, position, section, plan, config.data.image_size))
+
+
 def _section(config: Config) -> SupervisedConfig:
     section = config.stage("finetune")
     assert isinstance(section, SupervisedConfig)
-    return section
+    return supervised.on_features(config, section)
 
 
 STARTS_FROM = {"mae": mae.TO_CLASSIFIER, "finetune": AS_IT_IS, "semi": AS_IT_IS, IMPORT: IMPORTED}

@@ -7,6 +7,7 @@ import jax
 
 from semivit_jax.config import AT_LEAST_ONE, Config, ConfigError, Range, StageConfig
 from semivit_jax.models import families, tuning
+from semivit_jax.models.families import Autoencoder
 from semivit_jax.models.mae import with_decoder
 from semivit_jax.models.patches import patchify
 from semivit_jax.models.spec import Decoder, ModelSpec
@@ -16,7 +17,7 @@ from semivit_jax.ops.metrics import Metrics
 from semivit_jax.plan import Plan, Stream
 from semivit_jax.stages import stage as stage_lib
 from semivit_jax.stages import state
-from semivit_jax.stages.spec import AS_IT_IS, IMPORT, IMPORTED, Handover, Pass, StageSpec
+from semivit_jax.stages.spec import AS_IT_IS, FRESH_HEAD, IMPORT, IMPORTED, Handover, Pass, StageSpec
 from semivit_jax.stages.stage import DeviceView, ImageDraws, PyTree, Stage, see
 from semivit_jax.stages.state import TrainState
 
@@ -94,24 +95,26 @@ def make(config: Config, plan: Plan, backend: str) -> Stage:
     def init(key: jax.Array) -> TrainState:
         return state.create(autoencoder.init(rng.stream(key, "params")), optimizer, keep_ema=False)
 
-    def sample_draws(key: jax.Array, position: jax.Array) -> MaeDraws:
-        image = stage_lib.stream_draws(key, "image", position=position, plan=plan, ratio=1, spec=view_spec(config))
-        noise = rng.grouped(
-            lambda k: jax.random.uniform(k, (plan.group_size, autoencoder.num_patches)),
-            rng.stream(key, "noise"),
-            position=position,
-            accum=plan.accum,
-            groups=plan.groups,
-        )
-        return MaeDraws(image, rng.rows(noise))
-
     def train_step(state: TrainState, batch: PyTree, key: jax.Array) -> tuple[TrainState, Metrics]:
-        return update(state, batch, sample_draws(key, state.position))
+        return update(state, batch, sample_draws(config, plan, autoencoder, key, state.position))
 
     def eval_step(params: PyTree, batch: PyTree) -> Metrics:
         raise ValueError("the mae stage has no labels to evaluate; eval_params is empty")
 
     return Stage("mae", init, train_step, eval_step, lambda state: {}, metrics.compute)
+
+
+def sample_draws(config: Config, plan: Plan, autoencoder: Autoencoder, key: jax.Array, position: jax.Array) -> MaeDraws:
+    """All draws of one update."""
+    image = stage_lib.stream_draws(key, "image", position=position, plan=plan, ratio=1, spec=view_spec(config))
+    noise = rng.grouped(
+        lambda k: jax.random.uniform(k, (plan.group_size, autoencoder.num_patches)),
+        rng.stream(key, "noise"),
+        position=position,
+        accum=plan.accum,
+        groups=plan.groups,
+    )
+    return MaeDraws(image, rng.rows(noise))
 
 
 def _section(config: Config) -> MaeConfig:
@@ -134,7 +137,7 @@ def passes(config: Config, model: ModelSpec) -> tuple[Pass, ...]:
 
 # For a classifier MAE's decoder has done its work. The head is new, and so is fc_norm (pool 'mean'), while MAE's norm
 # serves pool 'cls'. A learned posemb starts as the sin-cos table that MAE used.
-TO_CLASSIFIER = Handover(left=(r"^decoder\.", r"^norm\."), fresh=(r"^head\.", r"^fc_norm\.", r"^posemb$"))
+TO_CLASSIFIER = Handover(left=(r"^decoder\.", r"^norm\."), fresh=(*FRESH_HEAD, r"^fc_norm\.", r"^posemb$"))
 
 SPEC = StageSpec(
     name="mae",

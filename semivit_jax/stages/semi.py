@@ -156,7 +156,7 @@ def make(config: Config, plan: Plan, backend: str) -> Stage:
 def _section(config: Config) -> SemiConfig:
     section = config.stage("semi")
     assert isinstance(section, SemiConfig)
-    return section
+    return supervised.on_features(config, section)
 
 
 def sample_draws(config: Config, plan: Plan, network: Network, key: jax.Array, position: jax.Array) -> SemiDraws:
@@ -186,12 +186,10 @@ class _Specs(NamedTuple):
 
 
 def _specs(config: Config, section: SemiConfig, network: Network) -> _Specs:
-    data, views = config.data, config.data.affine_views
-    # The weak view is never erased; only a student that labels it passes it with drop path.
-    weak_rates = network.drop_path_rates if section.teacher == "student" else None
-    weak = DeviceView(data.mean, data.std, data.image_size, views.weak if views else None, 0.0, weak_rates)
-    strong = supervised.train_spec(config, section, network, views.strong if views else None)
-    return _Specs(supervised.labeled_spec(config, section, network), weak, strong)
+    rates = network.drop_path_rates
+    # Only a student that labels the weak view passes it with drop path.
+    passed = {"labeled": rates, "weak": rates if section.teacher == "student" else None, "strong": rates}
+    return _Specs(**{row: supervised.view_of(config, section, row, of_row) for row, of_row in passed.items()})
 
 
 def passes(config: Config, model: ModelSpec) -> tuple[Pass, ...]:

@@ -59,9 +59,11 @@ class Handover:
 
 
 AS_IT_IS = Handover(left=(), fresh=())
+FRESH_HEAD = (r"^head\.", r"^head_hidden\.")
 # Imported weights may lack what their source never had. A learned posemb starts as the sin-cos table that MAE used.
 IMPORTED = Handover(
-    left=(r"^decoder\.", r"^norm\.", r"^posemb$"), fresh=(r"^head\.", r"^fc_norm\.", r"^posemb$", r"^decoder\.")
+    left=(r"^decoder\.", r"^norm\.", r"^posemb$", r"^attn_pool\."),
+    fresh=(*FRESH_HEAD, r"^fc_norm\.", r"^posemb$", r"^decoder\."),
 )
 
 

@@ -3,15 +3,15 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import jax
+import numpy as np
 
 from semivit_jax.config import (
     NOT_NEGATIVE,
     RUNTIME,
     SHARE,
-    AffineConfig,
     Config,
     ConfigError,
     Range,
@@ -62,6 +62,9 @@ class SupervisedConfig(StageConfig):
     published_acc1: Annotated[float, Range(0.0, 100.0), RUNTIME]
 
 
+Section = TypeVar("Section", bound=SupervisedConfig)
+
+
 def check(section: SupervisedConfig, stage: str) -> None:
     """Raises ConfigError where mixup is on and cannot be drawn, or where its groups do not come out even."""
     path, micro_batch = f"config.{stage}", section.batch_size // section.accum
@@ -88,7 +91,15 @@ def build_network(config: Config, section: SupervisedConfig, plan: Plan, *, back
     """The stage's network, with its drop path and what of it is trained."""
     spec = model(config, plan.num_classes)
     compute = families.compute(config.model, spec, backend=backend)
-    return tuning.network(config.model, spec, compute, section.drop_path_rate)
+    network = tuning.network(config.model, spec, compute, section.drop_path_rate)
+    return tuning.on_features(network) if config.data.cache_features else network
+
+
+def on_features(config: Config, section: Section) -> Section:
+    """A stage's section as its step takes it: kept features were erased before, and cutmix finds no pixels to cut."""
+    if not config.data.cache_features:
+        return section
+    return dataclasses.replace(section, erase_prob=0.0, cutmix_alpha=0.0, cutmix_switch_prob=0.0)
 
 
 def create_state(
@@ -135,16 +146,19 @@ def chances(section: SupervisedConfig) -> mixup.Chances:
     return mixup.Chances(section.mixup_alpha, section.cutmix_alpha, section.mixup_prob, section.cutmix_switch_prob)
 
 
-def labeled_spec(config: Config, section: SupervisedConfig, network: Network) -> DeviceView:
-    """View of the labeled images."""
-    view = config.data.affine_views.labeled if config.data.affine_views else None
-    return train_spec(config, section, network, view)
+def view_of(config: Config, section: SupervisedConfig, row: str, drop_path_rates: np.ndarray | None) -> DeviceView:
+    """What the device does to a view, a row of `data.images.views.VIEWS`: all but the weak one are erased.
 
-
-def train_spec(config: Config, section: SupervisedConfig, network: Network, view: AffineConfig | None) -> DeviceView:
-    """View of images the student learns from: erased, and passed with drop path."""
+    Args:
+      config: of the run.
+      section: of the stage.
+      row: the view.
+      drop_path_rates: with which its images pass the network; None for evaluation mode.
+    """
     data = config.data
-    return DeviceView(data.mean, data.std, data.image_size, view, section.erase_prob, network.drop_path_rates)
+    affine = getattr(data.affine_views, row) if data.affine_views else None
+    erase_prob = 0.0 if row == "weak" else section.erase_prob
+    return DeviceView(data.mean, data.std, data.image_size, affine, erase_prob, drop_path_rates)
 
 
 def make_eval_step(config: Config, network: Network):

@@ -1,8 +1,9 @@
 """Compare the end of a stage with the probe on the starting weights and with the stages before it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from semivit_jax.checkpoints import best
+from semivit_jax.checkpoints.best import Best
 from semivit_jax.files import read_json
 from semivit_jax.plan import Plan
 from semivit_jax.stages import STAGES
@@ -57,7 +58,19 @@ def line(run: Run, plan: Plan, evaluation: Mapping[str, float], better: Mapping[
     kept = best.of_stages(run.workdir, stages[: stages.index(plan.stage) + 1])
     told = f"{plan.stage} ended with {100 * reached(score, evaluation):.1f} % on {images}, below {others}"
     if kept is not None:
-        told += f"; the best weights that were kept, {kept}, are taken with --weights=best"
+        told += f"; predict and export take the best weights that were kept, {kept}, unless given --weights=latest"
     if kept is not None and kept.score < better.get(PROBE, 0.0):
         told += "; a head of the probe would have been kept with config.model.head_init='probe'"
     return told
+
+
+def better_start(run: Run, before: Sequence[str]) -> Best | None:
+    """The best weights of the stages before, where the last of them ended below others; None where it did not.
+
+    None also where training evaluates on images that it must not choose by, those of a split for evaluation.
+    """
+    if not run.task.evaluates_on_validation:
+        return None
+    report = run.workdir / before[-1] / "report.json"
+    below = read_json(report).get("below") if report.exists() else None
+    return best.of_stages(run.workdir, before) if below else None

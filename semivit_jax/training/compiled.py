@@ -8,11 +8,12 @@ import jax.numpy as jnp
 
 from semivit_jax.config import Config
 from semivit_jax.models import families
+from semivit_jax.models.families import Network
 from semivit_jax.models.gather import where_weights_live
 from semivit_jax.ops import rng
 from semivit_jax.plan import Plan
 from semivit_jax.stages import STAGES, make_stage
-from semivit_jax.stages.stage import DeviceView, ImageDraws, Stage, see
+from semivit_jax.stages.stage import DeviceView, ImageDraws, Stage, sample_images, see
 from semivit_jax.training import sharding
 
 PyTree = Any
@@ -30,6 +31,9 @@ class Compiled:
     eval_step: Any
     whole: Any  # (params, frozen) -> those of the whole model
     split: Any  # (parameters of the whole model, key of the stage) -> (params, frozen)
+    told: str | None = (
+        None  # of a train step that is compiled already: where it came from; else its first call compiles
+    )
 
 
 def compile_stage(config: Config, plan: Plan, mesh: jax.sharding.Mesh) -> Compiled:
@@ -72,9 +76,7 @@ def compile_features(config: Config, compiled: Compiled, mesh: jax.sharding.Mesh
       (params, batch with 'image', 'label', 'mask') -> (features, label, mask), whole on every device; features are
       float32 [rows, width].
     """
-    data, spec = config.data, STAGES[compiled.plan.stage].model(config, compiled.plan.num_classes)
-    how = families.compute(config.model, spec, backend=mesh.devices.flat[0].platform)
-    features = families.network(spec, how, 0.0).features
+    data, features = config.data, _network(config, compiled.plan, mesh).features
     view = DeviceView(data.mean, data.std, data.image_size, None, 0.0, None)
     places = jax.tree.map(lambda leaf: leaf.sharding, params)
 
@@ -86,6 +88,49 @@ def compile_features(config: Config, compiled: Compiled, mesh: jax.sharding.Mesh
     return jax.jit(
         features_step, in_shardings=(places, sharding.eval_batch(mesh)), out_shardings=sharding.replicated(mesh)
     )
+
+
+def compile_views(
+    config: Config, compiled: Compiled, mesh: jax.sharding.Mesh, params: PyTree, view: DeviceView, key: jax.Array
+) -> Any:
+    """What a stage's head reads of views whose draws of the device belong to the image, not to its place in a batch.
+
+    Args:
+      config: of the run.
+      compiled: the stage.
+      mesh: its devices.
+      params: of a whole model, placed.
+      view: what the device does.
+      key: of all its draws.
+
+    Returns:
+      (params, views uint8 [rows, size, size, 3], number of each image uint32 [rows], and of its view) -> float32
+      [rows, width], whole on every device; jitted.
+    """
+    features, rows = _network(config, compiled.plan, mesh).features, sharding.eval_batch(mesh)
+    places = jax.tree.map(lambda leaf: leaf.sharding, params)
+
+    def draw(image: jax.Array, turn: jax.Array) -> ImageDraws:
+        own = jax.random.fold_in(jax.random.fold_in(key, image), turn)
+        return jax.tree.map(lambda leaf: leaf[0], sample_images(own, 1, view))
+
+    def views_step(params: PyTree, seen: jax.Array, images: jax.Array, turns: jax.Array) -> jax.Array:
+        with where_weights_live(mesh):
+            return features(params, see(seen, jax.vmap(draw)(images, turns), view)).astype(jnp.float32)
+
+    return jax.jit(views_step, in_shardings=(places, rows, rows, rows), out_shardings=sharding.replicated(mesh))
+
+
+def feature_width(config: Config, plan: Plan, mesh: jax.sharding.Mesh, params: PyTree) -> int:
+    """How many numbers a stage's head reads of an image; `params` are those of a whole model."""
+    size = config.data.image_size
+    return jax.eval_shape(_network(config, plan, mesh).features, params, jnp.zeros((1, size, size, 3))).shape[1]
+
+
+def _network(config: Config, plan: Plan, mesh: jax.sharding.Mesh) -> Network:
+    """The whole classifier of a stage, in evaluation mode."""
+    spec = STAGES[plan.stage].model(config, plan.num_classes)
+    return families.network(spec, families.compute(config.model, spec, backend=mesh.devices.flat[0].platform), 0.0)
 
 
 def key_on_mesh(config: Config, stage: str, mesh: jax.sharding.Mesh) -> jax.Array:

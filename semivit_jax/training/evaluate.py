@@ -8,6 +8,7 @@ import numpy as np
 
 from semivit_jax.config import Config
 from semivit_jax.data.eval_pipeline import EvalBatches, eval_batches
+from semivit_jax.data.rows import DecodedSet
 from semivit_jax.data.sources.image_set import ImageSet
 from semivit_jax.ops import metrics
 from semivit_jax.ops.metrics import Mean, Metrics
@@ -16,20 +17,27 @@ from semivit_jax.training import sharding
 PyTree = Any
 
 
-def batches_of(images: ImageSet, config: Config, *, label: str, num_devices: int) -> EvalBatches:
+def batches_of(
+    images: ImageSet, config: Config, *, label: str, num_devices: int, decoded: DecodedSet | None = None
+) -> EvalBatches:
     """This host's batches of a set of images with a kind of label, for as many passes as there are.
 
-    The batch is rounded up to fill every device.
+    `decoded` is what of the images is in memory already.
     """
-    size = -(-config.train.eval_batch_size // num_devices) * num_devices
     return eval_batches(
         images,
         config.data,
         label=label,
-        batch_size=size,
+        batch_size=eval_rows(config, num_devices),
         process_index=jax.process_index(),
         process_count=jax.process_count(),
+        decoded=decoded,
     )
+
+
+def eval_rows(config: Config, num_devices: int) -> int:
+    """Rows of a batch of evaluation on all hosts: the config's, rounded up to fill every device."""
+    return -(-config.train.eval_batch_size // num_devices) * num_devices
 
 
 def evaluate(

@@ -20,7 +20,7 @@ from semivit_jax.hosts import agreement
 from semivit_jax.plan import Plan
 from semivit_jax.stages import STAGES
 from semivit_jax.stages.state import TrainState
-from semivit_jax.training import linear_probe, probes, sharding
+from semivit_jax.training import linear_probe, probes, sharding, view_features
 from semivit_jax.training.compiled import Compiled, compile_features
 from semivit_jax.training.evaluate import batches_of
 from semivit_jax.training.linear_probe import LinearProbe
@@ -94,11 +94,11 @@ def start_head(run: Run, compiled: Compiled, state: TrainState, *, own_head: boo
             f"{plan.stage}: no probe on the starting weights: {num_classes:,} classes would take too long to fit"
         )
         return state, 0.0
+    sets = (run.task.train.subset(run.task.split.labeled[chosen]), run.task.eval)
+    kept = _see_kept(run, compiled, state, sets) if run.config.data.cache_features else None
     with console.working(f"{plan.stage}: probing the starting weights"):
         whole = params if state.frozen is None else compiled.whole(params, state.frozen)
-        fitted_on, graded = _see(
-            run, compiled, whole, (run.task.train.subset(run.task.split.labeled[chosen]), run.task.eval)
-        )
+        fitted_on, graded = kept or _see(run, compiled, whole, sets)
         if len(np.unique(fitted_on.labels)) < 2:
             console.say(f"{plan.stage}: no probe on the starting weights: the labeled images are of one class")
             return state, 0.0
@@ -140,6 +140,17 @@ def _see(run: Run, compiled: Compiled, params: PyTree, sets: tuple[ImageSet, ...
         parts = [jax.device_get(step(params, sharding.put(b, sharding.eval_batch(mesh)))) for b in batches]
         features, labels, mask = (np.concatenate(leaf) for leaf in zip(*parts, strict=True))
         found.append(Seen(features[mask > 0], labels[mask > 0]))
+    return found
+
+
+def _see_kept(run: Run, compiled: Compiled, state: TrainState, sets: tuple[ImageSet, ...]) -> list[Seen]:
+    """The same, of features that are kept."""
+    backbone = view_features.backbone_of(run, compiled, state)
+    found = []
+    for images in sets:
+        kept = view_features.table(backbone, view_features.EVALUATION, images, view_features.everything(images))
+        good = np.flatnonzero(kept.row_of >= 0)
+        found.append(Seen(kept.features[kept.row_of[good], 0], images.labels[good]))
     return found
 
 

@@ -1,4 +1,4 @@
-"""Run one stage from its last good checkpoint to its end."""
+"""Train a stage update by update: read, step, log, evaluate, save, and stop where asked to."""
 
 import time
 from collections.abc import Callable
@@ -8,73 +8,21 @@ import jax
 import numpy as np
 
 from semivit_jax import console
-from semivit_jax.checkpoints import workdir
 from semivit_jax.checkpoints.reading import CheckpointError
 from semivit_jax.checkpoints.saving import Saver
-from semivit_jax.hosts.agreement import any_host, fail_together, from_first_host, on_first_host, same_on_every_host
+from semivit_jax.hosts.agreement import any_host, fail_together
 from semivit_jax.hosts.stopping import INTERRUPTED, PREEMPTED, Stopped
-from semivit_jax.plan import Plan
 from semivit_jax.stages import STAGES
 from semivit_jax.stages.state import TrainState
-from semivit_jax.training import compare, effect, guard, programs, rollback, sharding, writers
-from semivit_jax.training.compiled import Compiled, compile_stage, key_on_mesh
-from semivit_jax.training.evaluate import batches_of, evaluate
+from semivit_jax.training import compare, effect, guard, programs, sharding, writers
+from semivit_jax.training.compiled import Compiled, key_on_mesh
+from semivit_jax.training.evaluate import evaluate
 from semivit_jax.training.pace import Laps, Pace
 from semivit_jax.training.profiling import Profiler
-from semivit_jax.training.progress import Progress, facts, shown, write_report
+from semivit_jax.training.progress import Progress, facts
 from semivit_jax.training.rollback import Collapsed
-from semivit_jax.training.setup import Run, keep_plan, open_batches
-from semivit_jax.training.start import start_state
-
-
-def run_stage(run: Run, plan: Plan) -> None:
-    """Trains one stage to its end, or raises `Stopped` (saved), `Collapsed` or the error that ended it."""
-    name = plan.stage
-    folder = run.workdir / name
-    if from_first_host(workdir.is_done(folder)):
-        console.say(f"{name}: finished already")
-        return
-    started, laps, book = time.monotonic(), Laps(), run.book
-    book.begin(name)
-    on_first_host(lambda: folder.mkdir(parents=True, exist_ok=True))
-    keep_plan(run, plan)
-    compiled = compile_stage(run.config, plan, run.mesh)
-    checkpoints = Saver(folder / "checkpoints", keep=run.config.checkpoint.keep)
-    best = Saver(folder / "best", keep=1)
-    laps.lap("set-up")
-    finished, new = False, True
-    while not finished:
-        with book.during("restoring"):
-            state, progress, restored_step = start_state(run, compiled, folder, best)
-        book.go_back(progress.spent)
-        with book.during("agreeing"):
-            same_on_every_host({"step": str(state.step), "position": str(state.position)})
-        laps.lap("new state" if restored_step is None else "restore")
-        writer = writers.open_writers(folder, run.config.log, active=run.first_host, restored_step=restored_step)
-        line = console.ProgressLine(name, plan.total_steps, active=run.first_host, shown=shown(name))
-        loop = Loop(run, compiled, checkpoints, best, writer, line, progress, started)
-        try:
-            with book.during("training"):
-                loop.train(state, laps, compiles=new)
-            finished = True
-        except Collapsed as collapse:
-            # Going back is a restart inside the process: the same code restores, logs and reads on.
-            loop.wait()
-            rollback.record(run, folder, collapse, position=loop.position)
-        except CheckpointError:
-            raise
-        except Exception:
-            loop.keep_what_was_saved()
-            raise
-        finally:
-            line.close()
-            writer.close()
-        started, laps, new = time.monotonic(), Laps(), False
-    write_report(run, plan, folder, progress)
-    checkpoints.close()
-    best.close()
-    on_first_host(lambda: workdir.mark_done(folder))
-    book.begin("")
+from semivit_jax.training.setup import Run
+from semivit_jax.training.supply import Supply
 
 
 class Loop:
@@ -84,6 +32,7 @@ class Loop:
         self,
         run: Run,
         compiled: Compiled,
+        supply: Supply,
         checkpoints: Saver,
         best: Saver,
         writer: writers.Writer,
@@ -93,8 +42,7 @@ class Loop:
     ):
         self.run, self.compiled, self.plan, self.spec = run, compiled, compiled.plan, STAGES[compiled.plan.stage]
         self.checkpoints, self.best, self.writer, self.line = checkpoints, best, writer, line
-        num_devices = run.mesh.size
-        self.evaluation = batches_of(run.task.eval, run.config, label=self.plan.label, num_devices=num_devices)
+        self.supply = supply
         self.progress, self.clock, self.position, self.skipped = progress, started, 0, 0
         self.key = key_on_mesh(run.config, self.plan.stage, run.mesh)
         self.log_failure: OSError | None = None
@@ -107,7 +55,7 @@ class Loop:
         config, total, name = self.run.config, self.plan.total_steps, self.plan.stage
         step, position = int(state.step), int(state.position)
         self.position, self.skipped = position, position - step  # skipped by rollbacks, constant from here on
-        batches = self.batches = open_batches(self.run, self.plan, position)
+        batches = self.batches = self.supply.training(position)
         spread = sharding.train_batch(self.run.mesh)
         pending, first = None, True
         try:
@@ -124,7 +72,8 @@ class Loop:
                     state, found = self.compiled.train_step(state, batch, self.key)
                 if first:  # the call compiles, and returns while the step runs
                     laps.lap("compile")
-                    console.say(f"{name}: step {step + 1} began after {laps}{programs.told() if compiles else ''}")
+                    found_where = programs.told() if compiles else self.compiled.told or ""
+                    console.say(f"{name}: step {step + 1} began after {laps}{found_where}")
                     self.pace.restart()
                     first = False
                 step, self.position = step + 1, self.position + 1
@@ -233,7 +182,7 @@ class Loop:
         stage, eval_step, values = self.compiled.stage, self.compiled.eval_step, {}
         with self.pace.time("evaluating"), console.working(f"{self.plan.stage}: evaluating"):
             for prefix, params in stage.eval_params(state).items():
-                found = evaluate(eval_step, params, self.evaluation, grade=stage.grade, mesh=self.run.mesh)
+                found = evaluate(eval_step, params, self.supply.evaluation, grade=stage.grade, mesh=self.run.mesh)
                 values |= {f"{prefix}/{k}": v for k, v in found.items()}
         self.unwritten |= values
         self._write(step)

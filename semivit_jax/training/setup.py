@@ -1,6 +1,7 @@
 """Set up a stage before its first step: the Run it belongs to, its plan, and its batches."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ import jax
 from semivit_jax import console
 from semivit_jax.config import Config
 from semivit_jax.data.dataset import TaskData
+from semivit_jax.data.feature_rows import FeatureTable
 from semivit_jax.data.pipeline import TrainBatches, train_batches
 from semivit_jax.files import Path, read_json, write_json
 from semivit_jax.hosts import agreement
@@ -75,8 +77,10 @@ def keep_plan(run: Run, plan: Plan) -> None:
         console.say(f"{plan.stage}: the recipe is adapted, on {counted(plan.num_devices, 'device')}: {deviation}")
 
 
-def open_batches(run: Run, plan: Plan, position: int) -> TrainBatches:
-    """This host's batches of a stage, from `position` on."""
+def open_batches(
+    run: Run, plan: Plan, position: int, *, features: Mapping[str, Mapping[str, FeatureTable]] | None = None
+) -> TrainBatches:
+    """This host's batches of a stage, from `position` on; of `features` as `train_batches` takes them."""
     return train_batches(
         run.task,
         run.config.data,
@@ -85,6 +89,7 @@ def open_batches(run: Run, plan: Plan, position: int) -> TrainBatches:
         position=position,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
+        features=features,
     )
 
 

@@ -21,7 +21,7 @@ from semivit_jax.recipes import stored
 from semivit_jax.stages import STAGES
 from semivit_jax.stages.spec import IMPORT
 from semivit_jax.stages.state import TrainState
-from semivit_jax.training import guard, head, rollback, writers
+from semivit_jax.training import compare, guard, head, rollback, writers
 from semivit_jax.training.compiled import Compiled, stage_key
 from semivit_jax.training.progress import Progress, best_key, facts, fresh_progress
 from semivit_jax.training.setup import PyTree, Run
@@ -254,8 +254,15 @@ def earlier_stages(run: Run, stage: str) -> list[str]:
 
 
 def find_source(run: Run, stage: str) -> Path | None:
-    """Newest good checkpoint of the stage before in this run, else what config.init_from names, if anything."""
+    """Newest good checkpoint of the stage before in this run, else what config.init_from names, if anything.
+
+    Where validation images say that the stage before ended below better weights of this run, it is these.
+    """
     here = earlier_stages(run, stage)
+    better = compare.better_start(run, here) if here else None
+    if better is not None:
+        console.say(f"{stage}: starts from {better}, since {here[-1]} ended below it on the validation images")
+        return better.checkpoint
     if here:
         found = reading.newest_good(run.workdir / here[-1] / "checkpoints")
         if found is None:

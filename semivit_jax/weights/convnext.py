@@ -7,86 +7,20 @@ from semivit_jax.models import families
 from semivit_jax.models.convnext import CONVNEXT_SIZES, STRIDE
 from semivit_jax.models.layers import LAYER_NORM_EPS
 from semivit_jax.models.spec import ModelSpec
+from semivit_jax.weights.convnext_names import HUGGING_FACE, HUGGING_FACE_DINOV3, PUBLISHED, STAGES, TIMM
 from semivit_jax.weights.exchange import HEAD, Exchange, HuggingFace, Timm, Wanted, as_they_are
 from semivit_jax.weights.fill import Target
 from semivit_jax.weights.graph import Params, Writer, dense, norm, under
-from semivit_jax.weights.layout import Table, dense_rows, norm_rows
-from semivit_jax.weights.public import Public
+from semivit_jax.weights.public import DINOV3_LICENCE, Public
 from semivit_jax.weights.sources import Configs, Source, beside_hugging_face, beside_timm, model_type
 from semivit_jax.weights.tensors import Tensors
 
-_TIMM_ARCHITECTURES = ("convnext_tiny", "convnext_small")  # they are called the same here
-
-
-def _published_stage(stage: int) -> dict[str, str]:
-    ours, block = f"stages_{stage}", f"stages.{stage}.{{block}}"
-    # The stem is convolution, norm; the other three are norm, convolution.
-    conv, norm = (0, 1) if stage == 0 else (1, 0)
-    return {
-        **dense_rows(f"downsample_{stage}/conv", f"downsample_layers.{stage}.{conv}"),
-        **norm_rows(f"downsample_{stage}/norm", f"downsample_layers.{stage}.{norm}"),
-        **dense_rows(f"{ours}/dwconv", f"{block}.dwconv"),
-        **norm_rows(f"{ours}/norm", f"{block}.norm"),
-        **dense_rows(f"{ours}/fc1", f"{block}.pwconv1"),
-        **dense_rows(f"{ours}/fc2", f"{block}.pwconv2"),
-        f"{ours}/gamma": f"{block}.gamma",
-    }
-
-
-def _timm_stage(stage: int) -> dict[str, str]:
-    ours, block = f"stages_{stage}", f"stages.{stage}.blocks.{{block}}"
-    conv, norm = ("stem.0", "stem.1") if stage == 0 else (f"stages.{stage}.downsample.{i}" for i in (1, 0))
-    return {
-        **dense_rows(f"downsample_{stage}/conv", conv),
-        **norm_rows(f"downsample_{stage}/norm", norm),
-        **dense_rows(f"{ours}/dwconv", f"{block}.conv_dw"),
-        **norm_rows(f"{ours}/norm", f"{block}.norm"),
-        **dense_rows(f"{ours}/fc1", f"{block}.mlp.fc1"),
-        **dense_rows(f"{ours}/fc2", f"{block}.mlp.fc2"),
-        f"{ours}/gamma": f"{block}.gamma",
-    }
-
-
-def _hugging_face_stage(stage: int) -> dict[str, str]:
-    ours, theirs = f"stages_{stage}", f"encoder.stages.{stage}"
-    block = f"{theirs}.layers.{{block}}"
-    embeddings = ("embeddings.patch_embeddings", "embeddings.layernorm")
-    conv, norm = embeddings if stage == 0 else (f"{theirs}.downsampling_layer.{i}" for i in (1, 0))
-    return {
-        **dense_rows(f"downsample_{stage}/conv", conv),
-        **norm_rows(f"downsample_{stage}/norm", norm),
-        **dense_rows(f"{ours}/dwconv", f"{block}.dwconv"),
-        **norm_rows(f"{ours}/norm", f"{block}.layernorm"),
-        **dense_rows(f"{ours}/fc1", f"{block}.pwconv1"),
-        **dense_rows(f"{ours}/fc2", f"{block}.pwconv2"),
-        f"{ours}/gamma": f"{block}.layer_scale_parameter",
-    }
-
-
-_STAGES = range(4)
-
-PUBLISHED: Table = {
-    **{ours: theirs for stage in _STAGES for ours, theirs in _published_stage(stage).items()},
-    **norm_rows("norm", "norm"),
-    **dense_rows("head", "head"),
-}
-
-TIMM: Table = {
-    **{ours: theirs for stage in _STAGES for ours, theirs in _timm_stage(stage).items()},
-    **norm_rows("norm", "head.norm"),
-    **dense_rows("head", "head.fc"),
-}
-
-HUGGING_FACE: Table = {
-    **{ours: theirs for stage in _STAGES for ours, theirs in _hugging_face_stage(stage).items()},
-    **norm_rows("norm", "layernorm"),
-    **dense_rows("head", "classifier"),
-}
-"""ConvNextModel and ConvNextForImageClassification, without their "convnext." prefix."""
-
+MODEL_TYPES = ("convnext", "dinov3_convnext")
+_SIZES = ("tiny", "small", "base", "large")  # timm calls the models the same
 
 # Name of a tensor that tells a layout apart, or Hugging Face's model_type -> the layout.
-_LAYOUTS = {"downsample_layers.0.0.weight": PUBLISHED, "stem.0.weight": TIMM, "convnext": HUGGING_FACE}
+_LAYOUTS = {"downsample_layers.0.0.weight": PUBLISHED, "stem.0.weight": TIMM, "convnext": HUGGING_FACE,
+            "dinov3_convnext": HUGGING_FACE_DINOV3}  # fmt: skip
 
 
 def recognise(tensors: Tensors, configs: Configs) -> Source | None:
@@ -96,6 +30,13 @@ def recognise(tensors: Tensors, configs: Configs) -> Source | None:
     table = next((table for sign, table in _LAYOUTS.items() if sign in signs), None)
     if table is None:
         return None
+    beside = beside_hugging_face(configs, activation="gelu") if kind else beside_timm(configs)
+    if table is HUGGING_FACE_DINOV3:
+        tensors = tensors.without_prefix("model.")
+        if beside.layer_norm_eps != LAYER_NORM_EPS:
+            raise ValueError(
+                f"layer_norm_eps {beside.layer_norm_eps:g}: the norms of blocks have {LAYER_NORM_EPS:g} here"
+            )
     return Source(
         kind=f"Hugging Face {kind}" if kind else "ConvNeXt",
         family="convnext",
@@ -106,13 +47,13 @@ def recognise(tensors: Tensors, configs: Configs) -> Source | None:
         pool="mean",
         size={},
         image_size=None,
-        beside=beside_hugging_face(configs, activation="gelu") if kind else beside_timm(configs),
+        beside=beside,
     )
 
 
 def measured(shapes: Mapping[str, tuple[int, ...]]) -> Mapping[str, Any]:
     """Blocks and channels of each stage."""
-    depths, widths = zip(*(shapes[f"stages_{stage}/norm/bias"] for stage in _STAGES), strict=True)
+    depths, widths = zip(*(shapes[f"stages_{stage}/norm/bias"] for stage in STAGES), strict=True)
     return {"depths": depths, "widths": widths}
 
 
@@ -154,7 +95,7 @@ def target(source: Source, spec: ModelSpec) -> Target:
 def timm(spec: ModelSpec) -> Timm:
     """ConvNeXt of timm."""
     return Timm(
-        architecture=spec.variant if spec.variant in _TIMM_ARCHITECTURES else _TIMM_ARCHITECTURES[0],
+        architecture=spec.variant if spec.variant.removeprefix("convnext_") in _SIZES else "convnext_tiny",
         model_args={"depths": list(spec.size.depths), "dims": list(spec.size.widths)},
         num_features=spec.size.widths[-1],
         global_pool="avg",
@@ -226,16 +167,22 @@ def _channels_last(writer: Writer, x: str) -> str:
     return writer.node("Transpose", [x], perm=[0, 2, 3, 1])
 
 
-PUBLIC: dict[str, tuple[Public, ...]] = {
-    "convnext_tiny": (Public("facebook/convnext-tiny-224"), Public("timm/convnext_tiny.fb_in1k")),
-    "convnext_small": (Public("facebook/convnext-small-224"), Public("timm/convnext_small.fb_in1k")),
-}
+def _public(size: str) -> tuple[Public, ...]:
+    dinov3 = (f"facebook/dinov3-convnext-{size}-pretrain-lvd1689m", f"timm/convnext_{size}.dinov3_lvd1689m")
+    return (
+        Public(f"facebook/convnext-{size}-224"),
+        Public(f"timm/convnext_{size}.fb_in1k"),
+        *(Public(name, DINOV3_LICENCE) for name in dinov3),
+    )
+
+
+PUBLIC: dict[str, tuple[Public, ...]] = {f"convnext_{size}": _public(size) for size in _SIZES}
 """Variant -> what is published of it (names of the hub of Hugging Face)."""
 
 EXCHANGE = Exchange(
-    known=("ConvNeXt",),
+    known=("DINOv3's ConvNeXt of Hugging Face", "ConvNeXt"),
     public=PUBLIC,
-    model_types=("convnext",),
+    model_types=MODEL_TYPES,
     recognise=recognise,
     measured=measured,
     adapted=lambda source, spec: (source.tensors, ()),

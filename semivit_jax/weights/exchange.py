@@ -15,7 +15,7 @@ from semivit_jax.weights.public import Public
 from semivit_jax.weights.sources import Configs, Source
 from semivit_jax.weights.tensors import Tensors
 
-POOLS = ("mean", "cls")  # what a head can read; which of them, is for a family to say
+POOLS = ("mean", "cls", "map")  # what a head can read; which of them, is for a family to say
 HEAD = ("head/kernel", "head/bias")  # of every classifier, whatever its family
 
 

@@ -3,16 +3,19 @@
 import numpy as np
 
 from semivit_jax.models.spec import ModelSpec
-from semivit_jax.weights import convnext, layout, vit, vit_dinov3
+from semivit_jax.weights import convnext, layout, vit, vit_clip, vit_data2vec, vit_dinov3, vit_siglip
 from semivit_jax.weights.exchange import Exchange
 from semivit_jax.weights.layout import Table
 from semivit_jax.weights.sources import Configs, Source, model_type
 from semivit_jax.weights.tensors import Tensors
 from semivit_jax.weights.weights import Weights
 
-# A DINOv3 has the sign of a ViT, so it is asked first.
+# ViTs with other parts have the sign of a ViT, so they are asked first.
 EXCHANGES: dict[str, Exchange] = {
     "dinov3": vit_dinov3.EXCHANGE,
+    "clip": vit_clip.EXCHANGE,
+    "siglip": vit_siglip.EXCHANGE,
+    "data2vec": vit_data2vec.EXCHANGE,
     "vit": vit.EXCHANGE,
     "convnext": convnext.EXCHANGE,
 }

@@ -4,7 +4,7 @@ import dataclasses
 
 from semivit_jax.models import families
 from semivit_jax.models.spec import ModelSpec
-from semivit_jax.weights import exchanges, layout
+from semivit_jax.weights import channels, exchanges, layout
 from semivit_jax.weights.account import ImportReport
 from semivit_jax.weights.exchange import Wanted
 from semivit_jax.weights.fill import Filled, fill
@@ -36,7 +36,13 @@ class Imported:
 
 
 def import_weights(
-    source: str, *, variant: str | None, pool: str | None, image_size: int | None, decoder: bool
+    source: str,
+    *,
+    variant: str | None,
+    pool: str | None,
+    image_size: int | None,
+    decoder: bool,
+    sum_channels: bool = False,
 ) -> Imported:
     """Reads published weights into one of our models.
 
@@ -44,10 +50,11 @@ def import_weights(
       source: a file, a folder, or "hf://org/name".
       variant: a row of the model tables, such as "vit_b16" or "convnext_tiny"; None takes the one whose sizes the
         source has.
-      pool: "mean" or "cls"; None keeps the source's own.
+      pool: "mean", "cls" or "map"; None keeps the source's own.
       image_size: pixels; None keeps the source's own, told by its config or by its position embedding. Position
         embeddings are resized to fit.
       decoder: import encoder and decoder of an MAE, to continue its pre-training.
+      sum_channels: take weights that read one or four channels (see `channels`), which are refused otherwise.
 
     Raises:
       FileNotFoundError, ImportError: the source cannot be read (see `locate` and `state_dicts`).
@@ -55,8 +62,11 @@ def import_weights(
     """
     files = locate(source)
     state_dicts = open_weights(files.weights)
-    found = exchanges.recognise(state_dicts.params, files.configs)
-    ema = None if state_dicts.ema_params is None else exchanges.recognise(state_dicts.ema_params, files.configs)
+    configs = channels.of_colour(files.configs) if sum_channels else files.configs
+    found, told = channels.fitted(exchanges.recognise(state_dicts.params, configs), summed=sum_channels)
+    ema = None
+    if state_dicts.ema_params is not None:
+        ema, _ = channels.fitted(exchanges.recognise(state_dicts.ema_params, configs), summed=sum_channels)
     return import_sources(
         source,
         found,
@@ -65,7 +75,7 @@ def import_weights(
         pool=pool,
         image_size=image_size,
         decoder=decoder,
-        notes=state_dicts.notes,
+        notes=(*state_dicts.notes, *told),
     )
 
 
@@ -141,6 +151,8 @@ def _view(source: Source, image_size: int | None) -> tuple[Preprocessing, tuple[
         return view, ()
     known = image_size is not None or source.image_size is not None
     guessed = [f"{name} {_told(getattr(view, name))}" for name in assumed if name != "image_size" or not known]
+    if not guessed:
+        return view, ()
     return view, (f"nothing in the source tells {', '.join(guessed)}: assumed, as is usual for ImageNet",)
 
 

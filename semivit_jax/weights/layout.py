@@ -118,7 +118,7 @@ def join(slot: Slot, read: Callable[[str], np.ndarray]) -> np.ndarray:
     """
     first = _join_parts(slot, slot.names[0], read)
     if not slot.stacked:
-        return first
+        return np.ascontiguousarray(first)
     stacked = np.empty((len(slot.names), *first.shape), first.dtype)
     stacked[0] = first
     for block, parts in enumerate(slot.names[1:], start=1):
@@ -147,7 +147,7 @@ def state_dict(flat: Mapping[str, np.ndarray], table: Table) -> dict[str, np.nda
 
 def _join_parts(slot: Slot, parts: tuple[str, ...], read: Callable[[str], np.ndarray]) -> np.ndarray:
     pieces = [_to_ours(slot.path, read(name)) for name in parts]
-    return np.ascontiguousarray(pieces[0]) if len(pieces) == 1 else np.concatenate(pieces, axis=-1)
+    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=-1)
 
 
 def _shape_of_parts(slot: Slot, parts: tuple[str, ...], shape_of: Callable[[str], tuple[int, ...]]) -> tuple[int, ...]:

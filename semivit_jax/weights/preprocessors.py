@@ -55,7 +55,7 @@ def _timm_size(config: Mapping) -> int:
         raise ValueError(f"input_size {size!r}: expected channels, height and width")
     channels, height, width = size
     if channels != 3 or height != width:
-        raise ValueError(f"input_size {size}: only square colour images are supported")
+        raise ValueError(f"input_size {size}: only square colour images are supported; --sum_channels takes others")
     return height
 
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+DINOV3_LICENCE = "DINOv3 License: conditions on use and passing on; gated"
+
 
 @dataclasses.dataclass(frozen=True)
 class Public:

@@ -85,6 +85,19 @@ def timm_config(configs: Configs) -> Mapping:
     return config if "pretrained_cfg" in config else {}
 
 
+def tower_configs(configs: Configs, published: Mapping[str, Any]) -> Configs:
+    """Configs of the image tower alone, where they are of one beside a tower of texts.
+
+    Args:
+      configs: of a model of Hugging Face, which leaves out what has the default of its class.
+      published: those defaults.
+    """
+    config = configs["config.json"]
+    tower = get(config, "vision_config", is_section, "an object", config)
+    ours = {key: config[key] for key in ("model_type", "id2label") if key in config}
+    return {**configs, "config.json": {**published, **tower, **ours}}
+
+
 def beside_timm(configs: Configs) -> Beside:
     """What timm's config.json says, or the authors of weights without one."""
     config = timm_config(configs)

@@ -10,7 +10,7 @@ from semivit_jax.weights.safetensors_file import open_safetensors
 from semivit_jax.weights.tensors import StateDicts
 from semivit_jax.weights.torch_file import open_torch
 
-TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".tar")  # the last as in .pth.tar
+TORCH_SUFFIXES = (".pth", ".pt", ".th", ".bin", ".ckpt", ".tar")  # the last as in .pth.tar
 _POINTER = b"version https://git-lfs"
 
 

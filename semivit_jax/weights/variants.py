@@ -26,9 +26,9 @@ def variant_of(source: Source) -> str:
     plain = {f.name: f.default for f in dataclasses.fields(FAMILIES[source.family].size)}
     told = ", ".join(f"{name} {_plain(value)}" for name, value in known.items() if value != plain[name])
     if fitting:
-        open_fields = [f.name for f in dataclasses.fields(next(iter(fitting.values()))) if f.name not in known]
+        unlike = [field for field in plain if len({getattr(size, field) for size in fitting.values()}) > 1]
         candidates = ", ".join(
-            f"{name} ({', '.join(f'{field} {_plain(getattr(size, field))}' for field in open_fields)})"
+            f"{name} ({', '.join(f'{field} {_plain(getattr(size, field))}' for field in unlike)})"
             for name, size in fitting.items()
         )
         raise ValueError(f"{source.kind} with {told} can be {candidates}: --model says which")

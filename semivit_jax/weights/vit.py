@@ -5,9 +5,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from semivit_jax.models.patches import CHANNELS
 from semivit_jax.models.spec import ModelSpec
-from semivit_jax.weights import vit_google, vit_grid, vit_names, vit_onnx, vit_out, vit_target
+from semivit_jax.weights import vit_google, vit_grid, vit_names, vit_onnx, vit_out, vit_refined, vit_target
 from semivit_jax.weights.account import Row, Status
 from semivit_jax.weights.exchange import Exchange
 from semivit_jax.weights.fold import fold_layer_scale
@@ -25,18 +24,21 @@ PUBLISHED_DECODER_HEADS = 16  # of every published MAE decoder (He et al. 2022, 
 
 
 def recognise(tensors: Tensors, configs: Configs) -> Source | None:
-    """timm's names, which MAE, DINO, DINOv2 and Semi-ViT share, Hugging Face's of `MODEL_TYPES`, and Google's."""
+    """timm's names, which MAE, DINO, DINOv2 and Semi-ViT share, Hugging Face's, MIM-Refiner's and Google's."""
+    refined = vit_refined.is_refined(tensors)
     if model_type(configs):
         source = _hugging_face_source(tensors, configs) if model_type(configs) in MODEL_TYPES else None
+    elif refined:
+        source = _timm_source(vit_refined.as_timm_names_them(tensors), configs)
+        source = dataclasses.replace(source, kind="MIM-Refiner's ViT")
     elif "patch_embed.proj.weight" in tensors.shapes:
         source = _timm_source(tensors.renamed(_as_timm_names_it), configs)
     else:
         source = vit_google.recognise(tensors)
     if source is None:
         return None
-    _refuse_other_channels(source)
     source = vit_grid.with_image_size(source)
-    if vit_grid.is_masked_encoder(source):
+    if not refined and vit_grid.is_masked_encoder(source):  # what refines trains the class token
         source = dataclasses.replace(source, pool=None)
     # Hugging Face's DINOv2 resizes its embedding to each image: its preprocessor rightly says another size.
     return dataclasses.replace(source, image_size=None) if model_type(configs) in DINOV2_TYPES else source
@@ -140,13 +142,6 @@ def _refuse_unrepresentable(tensors: Tensors) -> None:
         )
 
 
-def _refuse_other_channels(source: Source) -> None:
-    name = str(source.table["patch_embed/kernel"])
-    shape = source.tensors.shapes.get(name, ())
-    if len(shape) == 4 and shape[1] != CHANNELS:
-        raise ValueError(f"{name} reads {counted(shape[1], 'channel')}: the models here read red, green and blue")
-
-
 def adapted(source: Source, spec: ModelSpec) -> tuple[Tensors, tuple[Row, ...]]:
     """The source's tensors, its LayerScale folded into the layers before where the model has none.
 
@@ -198,6 +193,7 @@ EXCHANGE = Exchange(
         "DINO",
         "DINOv2",
         "Semi-ViT",
+        "MIM-Refiner",
         "Google's .npz",
         *(f"Hugging Face {t}" for t in MODEL_TYPES),
     ),

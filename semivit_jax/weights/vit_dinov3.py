@@ -7,12 +7,12 @@ from typing import Any
 from semivit_jax.models import dinov3, families
 from semivit_jax.models.layers import LAYER_SCALE_INIT
 from semivit_jax.models.spec import ModelSpec
-from semivit_jax.weights import vit, vit_out
+from semivit_jax.weights import vit, vit_out, vit_relatives
 from semivit_jax.weights.account import Row
-from semivit_jax.weights.exchange import HEAD, POOLS, Exchange, Timm, Wanted, as_they_are
+from semivit_jax.weights.exchange import HEAD, Exchange, Timm, as_they_are
 from semivit_jax.weights.fill import Target
 from semivit_jax.weights.layout import BLOCK, Table, dense_rows, norm_rows
-from semivit_jax.weights.public import Public
+from semivit_jax.weights.public import DINOV3_LICENCE, Public
 from semivit_jax.weights.sources import Configs, Source, beside_hugging_face, beside_timm, model_type, timm_config
 from semivit_jax.weights.tensors import Tensors
 from semivit_jax.words import counted
@@ -124,30 +124,6 @@ def adapted(source: Source, spec: ModelSpec) -> tuple[Tensors, tuple[Row, ...]]:
     return source.tensors, ()
 
 
-def spec(source: Source, wanted: Wanted) -> ModelSpec:
-    """The model of the wanted variant; its head is the source's where it reads the same pool.
-
-    Raises:
-      ValueError: heads that do not fit, an unknown pool, or a decoder.
-    """
-    size, pool = dinov3.DINOV3_SIZES[wanted.variant], wanted.pool or source.pool
-    if wanted.decoder or pool not in POOLS:
-        raise ValueError(f"{wanted.variant}: has no decoder, and a pool of {POOLS}; got {wanted.decoder}, {pool!r}")
-    if source.size.get("num_heads", size.num_heads) != size.num_heads:
-        raise ValueError(f"num_heads: the source has {source.size['num_heads']}, {wanted.variant} {size.num_heads}")
-    return ModelSpec(
-        family="dinov3",
-        variant=wanted.variant,
-        size=size,
-        image_size=wanted.image_size,
-        layer_norm_eps=source.beside.layer_norm_eps,
-        pool=pool,
-        posemb="none",
-        num_classes=source.num_classes if pool == source.pool else 0,
-        decoder=None,
-    )
-
-
 def target(source: Source, spec: ModelSpec) -> Target:
     """Everything must fit; biases that distillation has left at zero, and timm therefore out, start there."""
     return Target(
@@ -194,11 +170,8 @@ def timm(spec: ModelSpec) -> Timm:
     )
 
 
-_LICENCE = "DINOv3 License: conditions on use and passing on; gated"
-
-
 def _public(size: str) -> tuple[Public, ...]:
-    return (Public(f"facebook/dinov3-{size}-pretrain-lvd1689m", _LICENCE),)
+    return (Public(f"facebook/dinov3-{size}-pretrain-lvd1689m", DINOV3_LICENCE),)
 
 
 PUBLIC: Mapping[str, tuple[Public, ...]] = {
@@ -216,7 +189,7 @@ EXCHANGE = Exchange(
     recognise=recognise,
     measured=vit.measured,
     adapted=adapted,
-    spec=spec,
+    spec=vit_relatives.spec,
     target=target,
     names=lambda spec: timm_names(gated=spec.size.mlp == "swiglu"),
     decoder_names=None,

@@ -11,7 +11,7 @@ from semivit_jax.models.mae import with_decoder
 from semivit_jax.models.spec import Decoder, ModelSpec
 from semivit_jax.models.vit import VIT_SIZES, grid_size
 from semivit_jax.weights import layout, vit_names
-from semivit_jax.weights.exchange import HEAD, POOLS, Wanted
+from semivit_jax.weights.exchange import HEAD, Wanted
 from semivit_jax.weights.fill import Resizer, Target
 from semivit_jax.weights.sources import Source
 from semivit_jax.weights.tensors import Tensors
@@ -19,7 +19,7 @@ from semivit_jax.weights.vit_grid import distance_from_sincos
 
 FIXED_TABLE_TOLERANCE = 1e-5  # the published tables are float32, with values in -1..1
 
-_FRESH_NORMS = {
+FRESH_NORMS = {
     f"{norm}/{leaf}": value for norm in ("norm", "fc_norm") for leaf, value in (("scale", 1.0), ("bias", 0.0))
 }
 _EXPENDABLE = (
@@ -48,9 +48,9 @@ def spec(source: Source, wanted: Wanted) -> ModelSpec:
     size = VIT_SIZES[wanted.variant]
     if source.size.get("num_heads", size.num_heads) != size.num_heads:
         raise ValueError(f"num_heads: the source has {source.size['num_heads']}, {wanted.variant} {size.num_heads}")
-    pool = wanted.pool or source.pool or "cls"
-    if pool not in POOLS and not wanted.decoder:
-        raise ValueError(f"pool {pool!r}: must be one of {POOLS}")
+    pool, pools = wanted.pool or source.pool or "cls", families.FAMILIES["vit"].legal["pool"]
+    if pool not in pools and not wanted.decoder:
+        raise ValueError(f"pool {pool!r}: must be one of {pools}")
     encoder = ModelSpec(
         family="vit",
         variant=wanted.variant,
@@ -91,7 +91,7 @@ def target(source: Source, spec: ModelSpec) -> Target:
         shapes=families.shapes(spec),
         table=source.table,
         resizers=_resizers(source, spec),
-        fresh=_FRESH_NORMS,
+        fresh=FRESH_NORMS,
         drawn=() if spec.num_classes else HEAD,
         expendable=_EXPENDABLE,
     )

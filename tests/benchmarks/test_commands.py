@@ -123,3 +123,12 @@ def test_scaling_runs_on_every_number_of_devices(tmp_path):
     assert rows[-1]["state_bytes"] < rows[-2]["state_bytes"] == rows[0]["state_bytes"] == rows[0]["checkpoint_bytes"]
     for row in rows:
         assert row["save_blocked_steps"] == pytest.approx(row["save_blocked_seconds"] / row["step_seconds"])
+
+
+@pytest.mark.slow
+def test_an_import_holds_its_weights_at_most_three_times(tmp_path):
+    """Large enough that what Python and jax themselves take hardly counts."""
+    command = [sys.executable, "-m", "benchmarks.import_size", f"--dir={tmp_path}", "--model=dinov2_l14"]
+    found = json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
+    assert found["peak_bytes"] < 3 * found["bytes"]
+    assert not list(tmp_path.iterdir())

@@ -9,9 +9,10 @@ from benchmarks import demo
 
 # Stands for the program: its teacher reaches what a file says, and every run takes a second more than the last.
 PROGRAM = """
-import json, sys
+import json, os, sys
 from pathlib import Path
 
+assert os.environ["FREED"] == "kept by make demo"
 config, workdir = (argument.partition("=")[2] for argument in sys.argv[2:])
 number = Path("number")
 taken = int(number.read_text()) + 1
@@ -32,6 +33,9 @@ def checkout(folder, *, teacher):
     (folder / "semivit_jax" / "main.py").write_text(PROGRAM)
     (folder / "teacher").write_text(str(teacher))
     (folder / "number").write_text("0")
+    (folder / "Makefile").write_text(
+        "demo:\n\t@echo installs\n\tFREED='kept by make demo' semivit train --config=digits\n"
+    )
     (folder / ".gitignore").write_text("number\n__pycache__\n")
     for command in ("init -q", "add .", "-c user.name=a -c user.email=a@b commit -q -m first"):
         subprocess.run(["git", *command.split()], cwd=folder, check=True)

@@ -34,7 +34,8 @@ TINY = {
     "semi.mixup_group_size": 2, "semi.erase_prob": 0.25, "semi.drop_path_rate": 0.1,
     "semi.confidence_threshold": 0.05,
     "train.eval_every_epochs": 0.2, "train.agree_every_steps": 2,
-    "checkpoint.save_every_steps": 3, "log.every_steps": 2, "log.tensorboard": False,
+    "checkpoint.save_every_steps": 3, "log.every_steps": 2, "log.tensorboard": False, "log.report": False,
+    "train.compile_ahead": False,  # runs that are killed at once would trace later stages for nothing
 }  # fmt: skip
 
 STAGES = ("mae", "finetune", "semi")

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from semivit_jax.training import loop
+from semivit_jax.training import loop, rollback
 from semivit_jax.training.rollback import Collapsed
 from tests.e2e.planned import TOTAL, Trouble, good_steps, seen_positions
 
@@ -61,16 +61,16 @@ def test_a_rollback_skips_the_span_and_goes_on_from_before_it(run_semi, trouble,
 def test_a_run_that_ends_right_after_a_rollback_goes_on_behind_the_span(run_semi, monkeypatch, tmp_path):
     trouble = Trouble(not_finite=range(9, 12))
     whole = seen_positions(run_semi(trouble, tmp_path / "whole", **ROLLBACK))
-    record = loop.rollback.record
+    record = rollback.record
 
     def record_and_end(*args, **kwargs):
         record(*args, **kwargs)
         raise SystemExit("killed")
 
-    monkeypatch.setattr(loop.rollback, "record", record_and_end)
+    monkeypatch.setattr(rollback, "record", record_and_end)
     with pytest.raises(SystemExit):
         run_semi(trouble, tmp_path / "ended", **ROLLBACK)
-    monkeypatch.setattr(loop.rollback, "record", record)
+    monkeypatch.setattr(rollback, "record", record)
     assert seen_positions(run_semi(trouble, tmp_path / "ended", **ROLLBACK)) == whole
     found = json.loads((tmp_path / "ended" / "summary.json").read_text())["goodput"]
     assert found["starts"] == 2

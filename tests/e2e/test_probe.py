@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from semivit_jax.checkpoints import reading
-from semivit_jax.inference.trained import load_trained, remark_on_latest
+from semivit_jax.inference.trained import load_trained, settled
 from semivit_jax.main import main
 from semivit_jax.training import head, loop, run, summary
 from tests.configs import small_config
@@ -157,7 +157,7 @@ def test_a_stage_that_ends_below_the_probe_says_so_and_keeps_the_better_weights(
     assert report["below"] == {"the probe on the starting weights": probed}
     (line,) = report["remarks"]
     assert line.startswith(f"finetune ended with {100 * report['val_ema/acc1']:.1f} % on 360 evaluation images, below")
-    assert f"kept, step 0 of finetune ({100 * probed:.1f} %), are taken with --weights=best" in line
+    assert f"kept, step 0 of finetune ({100 * probed:.1f} %), unless given --weights=latest" in line
     assert json.loads((worse / "summary.json").read_text())["remarks"] == [line]
     best = load_trained(worse, kept="best", tree="params", stage=None)
     assert "/finetune/best/0 (params)" in best.source
@@ -167,19 +167,19 @@ def test_a_stage_that_ends_below_the_probe_says_so_and_keeps_the_better_weights(
 
 
 @pytest.mark.slow
-def test_predict_names_the_weights_it_takes(worse, tmp_path, capsys, machine, monkeypatch):
+def test_export_takes_the_better_weights_and_names_them(worse, tmp_path, capsys, machine, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(machine.cache))
-    assert remark_on_latest(worse, kept="best", stage=None) == ""
-    assert remark_on_latest(worse, kept="latest", stage="finetune") == ""
-    assert main(["semivit", "export", f"--workdir={worse}", "--format=timm", f"--out={tmp_path / 'out'}"]) == 0
-    said = capsys.readouterr().out
-    assert f"warning: the latest weights of {worse} ended below the probe on the starting weights" in said
-    assert f"from {worse}/finetune/checkpoints/{STEPS} (ema_params)" in said
-    flags = ("--weights=best", "--format=timm", f"--out={tmp_path / 'best'}")
-    assert main(["semivit", "export", f"--workdir={worse}", *flags]) == 0
-    said = capsys.readouterr().out
-    assert "warning" not in said
-    assert f"from {worse}/finetune/best/0 (ema_params)" in said
+    assert settled(worse, kept="auto", stage=None).kept == "best"
+    assert settled(worse, kept="auto", stage="finetune") == ("latest", "")
+    taken = {"auto": "best/0", "latest": f"checkpoints/{STEPS}", "best": "best/0"}
+    for kept, checkpoint in taken.items():
+        flags = (f"--weights={kept}", "--format=timm", f"--out={tmp_path / kept}")
+        assert main(["semivit", "export", f"--workdir={worse}", *flags]) == 0
+        said = capsys.readouterr().out
+        assert (f"the latest weights of {worse} ended below the probe on the starting weights" in said) == (
+            kept != "best"
+        )
+        assert f"from {worse}/finetune/{checkpoint} (ema_params)" in said
 
 
 @pytest.mark.slow

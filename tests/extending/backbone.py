@@ -96,7 +96,10 @@ class Mixer(nn.Module):
         return self.norm(x).mean(axis=1)
 
     def __call__(self, images: jax.Array, drop_path_masks: jax.Array | None = None) -> jax.Array:
-        features = self.features(images, drop_path_masks)
+        return self.classify(self.features(images, drop_path_masks))
+
+    def classify(self, features: jax.Array) -> jax.Array:
+        """Logits (batch, num_classes) of what the head reads."""
         return self.head(features.astype(jnp.promote_types(features.dtype, jnp.float32)))
 
 
@@ -141,7 +144,7 @@ FAMILY = Family(
     name="mixer",
     size=MixerSize,
     sizes=SIZES,
-    legal={"pool": ("mean",), "posemb": ("none",), "attention": ("auto", "xla")},
+    legal={"pool": ("mean",), "posemb": ("none",), "attention": ("auto", "xla"), "head": ("linear",)},
     stride=lambda size: size.patch_size,
     stride_name="patch size",
     head_dims=lambda spec: (),

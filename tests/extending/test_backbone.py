@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from semivit_jax.config import ConfigError
 from semivit_jax.export import export
 from semivit_jax.main import main
 from semivit_jax.models import families
@@ -21,6 +22,7 @@ from semivit_jax.weights.importing import import_weights
 from semivit_jax.weights.preprocessing import Preprocessing, normalise
 from semivit_jax.weights.weights import Weights
 from tests.compiled import quick_jit
+from tests.configs import small_config
 from tests.jaxprs import inner_jaxprs
 from tests.models import spec_of
 
@@ -60,6 +62,11 @@ def assert_same(found: Weights, wanted: Weights):
 
 
 # The model
+
+
+def test_a_head_that_it_has_not_is_refused():
+    with pytest.raises(ConfigError, match="head is 'mlp'; legal values of mixer_digits: linear"):
+        small_config(**{"model.variant": VARIANT, "model.posemb": "none", "model.head": "mlp"})
 
 
 def test_it_computes_what_the_paper_says_of_the_tensors_that_go_out(tmp_path):

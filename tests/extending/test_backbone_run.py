@@ -51,7 +51,7 @@ def train(folder, imported) -> int:
         "model.variant": VARIANT, "model.posemb": "none", "init_from": imported, "stages": ("finetune",),
         "finetune.epochs": 6.0, "finetune.warmup_epochs": 1.0, "finetune.drop_path_rate": 0.1,
         "train.eval_every_epochs": 3.0, "checkpoint.save_every_steps": 3, "log.every_steps": 1,
-        "log.tensorboard": False, "train.compilation_cache": False,
+        "log.tensorboard": False, "log.report": False, "train.compilation_cache": False,
     }  # fmt: skip
     flags = [f"--config.{key}={value}" for key, value in values.items()]
     return main(["semivit", "train", "--config=configs/digits.py", f"--workdir={folder}", *flags])

@@ -17,10 +17,10 @@ from semivit_jax.data.rows import LABELS
 from semivit_jax.inference import features
 from semivit_jax.inference.trained import load_trained
 from semivit_jax.ops.metrics import Mean
-from semivit_jax.preflight.step import describe_batch
 from semivit_jax.recipes.planning import make_plan
 from semivit_jax.stages import STAGES
 from semivit_jax.training import writers
+from semivit_jax.training.describe import describe_batch
 from semivit_jax.training.loggers.spec import Row
 from semivit_jax.training.sharding import make_mesh
 from tests.compiled import quick_jit
@@ -41,7 +41,7 @@ FLAGS = [f"--config.{key}={value}" for key, value in {
     "model.variant": "vit_test2", "questions.epochs": STEPS / 2, "questions.base_lr": 1e-2,
     "questions.yes_weight": 1.5, "train.eval_every_epochs": 4.0, "train.eval_batch_size": 100,
     "train.agree_every_steps": 1, "checkpoint.save_every_steps": 5, "log.every_steps": 2,
-    "log.writers": ("jsonl", "loss_csv"), "train.compilation_cache": False,
+    "log.writers": ("jsonl", "loss_csv"), "log.report": False, "train.compilation_cache": False,
 }.items()]  # fmt: skip
 
 

@@ -167,7 +167,10 @@ def test_an_empty_stamp_of_earlier_versions_is_installed_over(install, calls, tm
     ("arguments", "message"),
     [
         (["--accelerator=gpu"], "ACCELERATOR=gpu is unknown; legal are cpu, cuda12, cuda13, tpu"),
-        (["--extras=onnx,s3"], "EXTRAS=s3 is unknown; legal are gcs, heic, onnx, select, torch, plan, wandb, mlflow"),
+        (
+            ["--extras=onnx,s3"],
+            "EXTRAS=s3 is unknown; legal are gcs, heic, onnx, report, select, label, torch, plan, wandb, mlflow",
+        ),
     ],
 )
 def test_unknown_words_are_refused_with_the_legal_ones(install, calls, capsys, arguments, message):

@@ -53,6 +53,7 @@ def test_the_wheel_carries_the_recipes_and_the_readme(wheel):
         names = packed.namelist()
         about = packed.read(next(name for name in names if name.endswith("/METADATA"))).decode()
     assert {f"semivit_jax/configs/{recipe.name}" for recipe in (ROOT / "configs").glob("*.py")} <= set(names)
+    assert {"semivit_jax/report/templates/page.html", "semivit_jax/report/templates/style.css"} <= set(names)
     assert not [name for name in names if name.startswith(("tests/", "configs/", "benchmarks/"))]
     assert (ROOT / "README.md").read_text()[:500] in about
     for extra in ("cuda12", "cuda13", "cuda", "tpu", "plan", "torch", "onnx"):
@@ -67,6 +68,7 @@ def test_a_stage_runs_from_any_folder(elsewhere):
     semivit = folder / "venv/bin/semivit"
     assert "semi.base_lr" in ran(semivit, "train", "--config=digits", "--help", cwd=folder, env=environ)
     flags = ["--config.stages=('finetune',)", "--config.finetune.epochs=1", "--config.finetune.warmup_epochs=0"]
+    flags += ["--config.log.report=False"]
     out = ran(semivit, "train", "--config=digits", "--workdir=run", *flags, cwd=folder, env=environ)
     assert "Runs on " in out
     assert (folder / "run" / "DONE").exists()

@@ -5,12 +5,16 @@ import importlib.util
 import pathlib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+import sklearn.datasets
+from PIL import Image
 
 from semivit_jax.models import families
 from semivit_jax.models.spec import PLAIN
 from semivit_jax.weights.importing import Imported
+from semivit_jax.weights.preprocessing import IMAGENET_224, normalise
 
 PIXELS = 32  # side of the test images; vit_test has patches of 8
 
@@ -46,6 +50,13 @@ def pytest_collection_modifyitems(items) -> None:
 @pytest.fixture
 def images() -> np.ndarray:
     return np.random.default_rng(0).standard_normal((3, PIXELS, PIXELS, 3)).astype(np.float32)
+
+
+def photo_views(image_size: int) -> np.ndarray:
+    """The middles of scikit-learn's two photographs, normalised, (2, image_size, image_size, 3) float32."""
+    photos = [Image.fromarray(photo[:420, 100:520]) for photo in sklearn.datasets.load_sample_images().images]
+    pixels = np.stack([np.asarray(photo.resize((image_size, image_size))) for photo in photos])
+    return np.asarray(normalise(jnp.asarray(pixels), IMAGENET_224))
 
 
 def randomised(module, *, std: float = 0.1):

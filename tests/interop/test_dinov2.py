@@ -13,7 +13,7 @@ from semivit_jax.export import export
 from semivit_jax.models.vit import VIT_SIZES, ViTSize
 from semivit_jax.weights import layout
 from semivit_jax.weights.importing import import_weights
-from semivit_jax.weights.preprocessing import normalise
+from semivit_jax.weights.preprocessing import Preprocessing, normalise
 from tests.interop.conftest import PIXELS, our_features, our_logits, randomised, torch_output
 
 pytestmark = pytest.mark.interop
@@ -211,6 +211,20 @@ def test_the_authors_own_files_are_told_by_their_mask_token(tmp_path, monkeypatc
         np.testing.assert_allclose(ours, expected[0].permute(1, 2, 0), atol=1e-6)
 
 
+def prepared_photos(view: Preprocessing, processor, *, square: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """scikit-learn's two photographs as our view prepares them, and as a processor of transformers does."""
+    photos = [Image.fromarray(p[:420, : 420 if square else 630]) for p in sklearn.datasets.load_sample_images().images]
+    pixels = np.stack([
+        resize_short_side_and_crop(
+            np.asarray(photo), image_size=view.image_size, crop_fraction=view.crop_fraction,
+            interpolation=view.interpolation, max_pixels=10**8,  # pyright: ignore[reportArgumentType]
+        )
+        for photo in photos
+    ])  # fmt: skip
+    theirs = processor(photos, return_tensors="np")["pixel_values"].transpose(0, 2, 3, 1)
+    return np.asarray(normalise(pixels, view)), theirs
+
+
 @pytest.mark.parametrize("image_size", [PIXELS, 48])
 def test_photos_are_prepared_as_their_processor_does(tmp_path, monkeypatch, image_size):
     from transformers import BitImageProcessorPil
@@ -221,19 +235,10 @@ def test_photos_are_prepared_as_their_processor_does(tmp_path, monkeypatch, imag
     crop = {"height": image_size, "width": image_size}
     processor = BitImageProcessorPil(size={"shortest_edge": image_size + 8}, crop_size=crop, resample=3)
     processor.save_pretrained(tmp_path)
-    photos = [Image.fromarray(p[:420, :630]) for p in sklearn.datasets.load_sample_images().images]
     result = imported(tmp_path, image_size=None)
     view = result.weights.preprocessing
     assert (view.image_size, view.resize_size) == (image_size, image_size + 8)
-    pixels = np.stack([
-        resize_short_side_and_crop(
-            np.asarray(photo), image_size=view.image_size, crop_fraction=view.crop_fraction,
-            interpolation=view.interpolation, max_pixels=10**8,  # pyright: ignore[reportArgumentType]
-        )
-        for photo in photos
-    ])  # fmt: skip
-    theirs = processor(photos, return_tensors="np")["pixel_values"].transpose(0, 2, 3, 1)
-    images = np.asarray(normalise(pixels, view))
+    images, theirs = prepared_photos(view, processor)
     np.testing.assert_allclose(images, theirs, atol=1e-5)
     assert_close(our_logits(result, images), torch_output(model, theirs))
 

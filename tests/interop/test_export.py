@@ -147,6 +147,18 @@ def test_onnxruntime_reads_its_file(tmp_path, weights, photos):
     assert Preprocessing.from_json(json.loads(metadata["preprocessing"])) == VIEW
 
 
+@pytest.mark.parametrize("name", ["mean", "convnext"])
+def test_onnxruntime_computes_an_mlp_head(tmp_path, name):
+    import onnxruntime
+
+    weights = random_weights(dataclasses.replace(MODELS[name], head="mlp"))
+    export(tmp_path / "out", "onnx", weights)
+    session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx", providers=["CPUExecutionProvider"])
+    pixels = np.random.default_rng(0).integers(0, 256, (2, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
+    (logits,) = session.run(None, {"images": pixels})
+    np.testing.assert_allclose(logits, expected_logits(weights, pixels), atol=TOLERANCE)
+
+
 def test_consumers_see_photos_of_every_kind_as_training_does(tmp_path):
     """Their own loaders, on photos that are opened as the docs say, beside our own decoding."""
     import timm

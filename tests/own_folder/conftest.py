@@ -20,7 +20,9 @@ def root(tmp_path):
 
 @pytest.fixture
 def listed(root, tmp_path):
-    def open_it(labels=None, class_names=None):
-        return open_folder(root, labels_csv=labels, class_names=class_names, cache_dir=tmp_path / "cache")
+    def open_it(labels=None, class_names=None, keep_none=False):
+        return open_folder(
+            root, labels_csv=labels, class_names=class_names, keep_none=keep_none, cache_dir=tmp_path / "cache"
+        )
 
     return open_it

@@ -137,7 +137,9 @@ def understands_trees(folder, tree):
         }  # fmt: skip
         for _ in range(2):  # listed, then kept
             try:
-                found = open_folder(root, labels_csv=None, class_names=None, cache_dir=folder / "cache")
+                found = open_folder(
+                    root, labels_csv=None, class_names=None, keep_none=False, cache_dir=folder / "cache"
+                )
             except DatasetError as error:
                 lines = str(error).splitlines()
                 assert lines[0].startswith("no images in ") == (not wanted)

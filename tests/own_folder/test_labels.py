@@ -106,7 +106,7 @@ def test_absolute_paths_by_another_name_of_the_root(root, tmp_path):
 
     def opened(named, *rows):
         path = csv_of(tmp_path, *rows)
-        return open_folder(named, labels_csv=path, class_names=None, cache_dir=tmp_path / "cache")
+        return open_folder(named, labels_csv=path, class_names=None, keep_none=False, cache_dir=tmp_path / "cache")
 
     for named in tops:
         for written in tops:

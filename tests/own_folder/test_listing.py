@@ -211,7 +211,9 @@ def test_a_folder_of_such_photos_alone_says_so(tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.heic").write_bytes(b"a photo")
     with pytest.raises(DatasetError, match=r"no images in .*\n1 file in .* convert"):
-        open_folder(tmp_path / "photos", labels_csv=None, class_names=None, cache_dir=tmp_path / "cache")
+        open_folder(
+            tmp_path / "photos", labels_csv=None, class_names=None, keep_none=False, cache_dir=tmp_path / "cache"
+        )
 
 
 def test_an_extra_that_comes_later_finds_its_photos(listed, root, monkeypatch):
@@ -234,7 +236,7 @@ def test_photos_that_pillow_reads_take_part(listed, root, name):
 
 def test_no_folder_and_no_images(tmp_path):
     def opened(path):
-        return open_folder(path, labels_csv=None, class_names=None, cache_dir=tmp_path / "cache")
+        return open_folder(path, labels_csv=None, class_names=None, keep_none=False, cache_dir=tmp_path / "cache")
 
     with pytest.raises(DatasetError, match=r"nowhere' is not a folder"):
         opened(tmp_path / "nowhere")

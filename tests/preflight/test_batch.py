@@ -12,8 +12,8 @@ from semivit_jax.data.dataset import open_task
 from semivit_jax.data.pipeline import train_batches
 from semivit_jax.data.splits import choose_split
 from semivit_jax.preflight.batch import GivenCounts, image_counts, with_legal_batch
-from semivit_jax.preflight.step import describe_batch
 from semivit_jax.recipes.planning import make_plan
+from semivit_jax.training.describe import describe_batch
 from semivit_jax.training.sharding import make_mesh
 from tests.configs import counts_of, small_config, small_plan
 

@@ -9,7 +9,8 @@ import pytest
 
 from semivit_jax.cli import eval
 from semivit_jax.data.eval_pipeline import eval_batches
-from semivit_jax.inference.grade import PROTOCOLS, Grades
+from semivit_jax.data.sources.image_set import ImageSet
+from semivit_jax.inference.grades import PROTOCOLS, Answers, Grades
 from semivit_jax.main import main
 from semivit_jax.ops.scores import Scores, training_scores
 from semivit_jax.stages.supervised import make_eval_step
@@ -67,7 +68,21 @@ def graded(*class_names: str) -> Grades:
     confusion[0, -1] = 1
     found = Scores(1, 0.0, 1.0, 2.0, 0.5, 0.0, (0.0, *[None] * (len(class_names) - 1)), confusion)
     source = "/a/folder/whose/name/is/" + "long/" * 30 + "ema_params"
-    return Grades(source, "own_folder", "validation", PROTOCOLS["head"], class_names, {"params": found}, {}, None)
+    images = ImageSet([b""], ["0.png"], np.zeros(1, np.int32))
+    last = np.array([[len(class_names) - 1]])
+    answers = Answers(np.zeros(1, int), np.zeros(1, int), last, np.ones((1, 1), np.float32))
+    return Grades(
+        source,
+        "own_folder",
+        "validation",
+        PROTOCOLS["head"],
+        class_names,
+        {"params": found},
+        images,
+        {"params": answers},
+        calibrated={},
+        labeled=None,
+    )
 
 
 def test_titles_are_whole_lines_and_say_which_class_is_the_true_one(capsys):

@@ -117,9 +117,18 @@ def test_the_gradient_of_loras_second_factor():
 @pytest.mark.parametrize("family", ["vit", "dinov3"])
 def test_dinos_compute_in_two_parts_what_they_do_in_one(family, mlp, tune):
     """With registers and LayerScale; SwiGLU's matrices have names of their own."""
-    size = ViTSize(8, 48, 3, 3, 96, mlp=mlp, layer_scale=True, registers=2)
+    in_two_parts_as_in_one(family, ViTSize(8, 48, 3, 3, 96, mlp=mlp, layer_scale=True, registers=2), "mean", tune)
+
+
+@pytest.mark.parametrize(("family", "mlp"), [("clip", "quick_gelu"), ("siglip", "gelu_tanh"), ("data2vec", "gelu")])
+def test_towers_compute_their_last_block_as_they_do_in_one(family, mlp):
+    """What follows the blocks differs: a norm, attention pooling, nothing."""
+    in_two_parts_as_in_one(family, ViTSize(8, 48, 3, 3, 96, mlp=mlp), FAMILIES[family].legal["pool"][0], "last_1")
+
+
+def in_two_parts_as_in_one(family, size, pool, tune):
     posemb = FAMILIES[family].legal["posemb"][0]
-    spec = dataclasses.replace(spec_of("vit_test"), family=family, size=size, posemb=posemb)
+    spec = dataclasses.replace(spec_of("vit_test"), family=family, size=size, posemb=posemb, pool=pool)
     config = tuned.config_of("finetune", tune, **{"model.lora_matrices": "attention_mlp"})
     network, plain = tuning.network(config.model, spec, PLAIN, 0.0), families.network(spec, PLAIN, 0.0)
     params = tuned.scattered(jax.eval_shape(plain.init, KEY), 1)

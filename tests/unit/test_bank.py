@@ -9,7 +9,7 @@ from semivit_jax.data import bank
 from semivit_jax.data.bank import NOBODY, Bank
 from semivit_jax.data.sources.errors import DatasetError
 from semivit_jax.plan import Stream
-from semivit_jax.preflight.step import describe_batch
+from semivit_jax.training.describe import describe_batch
 from semivit_jax.training.sharding import make_mesh
 from tests.configs import small_config
 from tests.unit.test_pipeline import flat, make_task, number_of, plan_of, read

@@ -10,8 +10,11 @@ import pytest
 import semivit_jax
 from semivit_jax import config as config_lib
 from semivit_jax.config import HOST, ConfigError
+from semivit_jax.models.clip import CLIP_SIZES
 from semivit_jax.models.convnext import CONVNEXT_SIZES
+from semivit_jax.models.data2vec import DATA2VEC_SIZES
 from semivit_jax.models.dinov3 import DINOV3_SIZES
+from semivit_jax.models.siglip import SIGLIP_SIZES
 from semivit_jax.models.vit import VIT_SIZES
 from semivit_jax.ops import optim
 from semivit_jax.recipes import check, keys, stored
@@ -228,7 +231,10 @@ def test_a_number_out_of_range_is_named_with_the_range(key, value, legal):
     [
         ("semi.pseudo_mixup", pseudo_mixup.PSEUDO_MIXUPS),
         ("semi.schedule", optim.SCHEDULES),
-        ("model.variant", {**VIT_SIZES, **DINOV3_SIZES, **CONVNEXT_SIZES}),
+        (
+            "model.variant",
+            {**VIT_SIZES, **DINOV3_SIZES, **CLIP_SIZES, **SIGLIP_SIZES, **DATA2VEC_SIZES, **CONVNEXT_SIZES},
+        ),
     ],
 )
 def test_a_word_is_a_row_of_its_table(key, table):

@@ -7,7 +7,7 @@ import pytest
 
 from semivit_jax.checkpoints import best
 from semivit_jax.files import Path, write_json
-from semivit_jax.inference.trained import remark_on_latest
+from semivit_jax.inference.trained import settled
 from semivit_jax.training import compare
 from tests.configs import small_config, small_plan
 
@@ -44,7 +44,8 @@ def test_below_probe_and_stage_before_it_names_both_and_the_better_weights(run):
     assert below == {compare.PROBE: 0.525, "finetune": 0.26}
     assert line == (
         "semi ended with 25.0 % on 200 validation images, below the probe on the starting weights (52.5 %) and "
-        "finetune (26.0 %); the best weights that were kept, step 0 of finetune (52.5 %), are taken with --weights=best"
+        "finetune (26.0 %); predict and export take the best weights that were kept, step 0 of finetune (52.5 %), "
+        "unless given --weights=latest"
     )
 
 
@@ -74,18 +75,34 @@ def test_the_best_of_equal_stages_is_the_latest(run, monkeypatch):
     assert best.of_stages(run.workdir, ("finetune", "semi")) is None
 
 
-def test_who_takes_the_latest_weights_is_told_of_better_ones(run, monkeypatch):
+def test_the_next_stage_starts_from_better_weights_that_validation_images_chose(run):
+    report = run.workdir / "finetune" / "report.json"
+    assert compare.better_start(run, ("finetune",)) is None
+    report.write_text(json.dumps({"below": {compare.PROBE: 0.525}}))
+    assert str(compare.better_start(run, ("finetune",))) == "step 0 of finetune (52.5 %)"
+    run.task.evaluates_on_validation = False  # those of a split for evaluation choose nothing
+    assert compare.better_start(run, ("finetune",)) is None
+
+
+def test_weights_that_ended_below_better_ones_are_taken_on_request_alone(run, monkeypatch):
     monkeypatch.setattr("semivit_jax.inference.trained.workdir.latest_stage", lambda folder: "semi")
-    (run.workdir / "config.json").write_text("{}")
-    report = run.workdir / "semi" / "report.json"
-    assert remark_on_latest(run.workdir, kept="latest", stage=None) == ""  # of an earlier version, or not below
+    folder, report = run.workdir, run.workdir / "semi" / "report.json"
+    (folder / "config.json").write_text("{}")
+    assert settled(folder, kept="auto", stage=None) == ("latest", "")  # of an earlier version, or not below
     report.write_text(json.dumps({"below": {"finetune": 0.26}}))
-    assert remark_on_latest(run.workdir, kept="latest", stage=None) == (
-        f"warning: the latest weights of {run.workdir} ended below finetune (26.0 %); --weights=best takes the best "
-        "that were kept"
+    ended = f"warning: the latest weights of {folder} ended below finetune (26.0 %)"
+    assert settled(folder, kept="auto", stage=None) == (
+        "best",
+        f"{ended}; taken are the best, step 0 of finetune (52.5 %); --weights=latest takes the latest all the same",
     )
-    assert remark_on_latest(run.workdir, kept="latest", stage="semi") == ""
-    assert remark_on_latest(run.workdir, kept="best", stage=None) == ""
+    assert settled(folder, kept="latest", stage=None) == (
+        "latest",
+        f"{ended}; --weights=best takes the best, step 0 of finetune (52.5 %)",
+    )
+    assert settled(folder, kept="auto", stage="semi") == ("latest", "")
+    assert settled(folder, kept="best", stage=None) == ("best", "")
+    monkeypatch.setattr(best.reading, "newest_good", lambda path: None)  # somebody has removed them
+    assert settled(folder, kept="auto", stage=None) == ("latest", "")
 
 
 def test_the_guard_watches_the_balanced_score_where_labels_are_skewed():

@@ -13,7 +13,7 @@ FILES = sorted(p for p in PACKAGE.rglob("*.py") if "configs" not in p.relative_t
 ROOMS = (
     ("words",), ("hosts",), ("console",), ("files",), ("ops",), ("config",), ("plan",), ("models",), ("stages",),
     ("data",), ("recipes",), ("weights",), ("export",), ("checkpoints",), ("training",), ("inference",),
-    ("preflight",), ("cli",), ("main",),
+    ("report",), ("labeling",), ("preflight",), ("cli",), ("main",),
 )  # fmt: skip
 # Of the rooms before it, what a room leaves alone all the same.
 NEVER = {

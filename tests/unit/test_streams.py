@@ -12,7 +12,7 @@ from semivit_jax.data import rows
 from semivit_jax.data.images.views import VIEWS, views_of
 from semivit_jax.data.rows import LABELS, LabelKind
 from semivit_jax.plan import ImageCounts, Stream
-from semivit_jax.preflight.step import describe_batch
+from semivit_jax.training.describe import describe_batch
 from semivit_jax.training.sharding import make_mesh
 from tests.configs import small_config
 from tests.unit.test_photo_batches import data as photo_data  # noqa: F401 (a fixture)

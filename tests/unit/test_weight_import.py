@@ -141,8 +141,36 @@ def test_a_gate_in_a_layer_of_its_own_is_refused_by_name(run):
 @pytest.mark.parametrize(("channels", "told"), [(1, "1 channel"), (4, "4 channels")])
 def test_patches_of_other_channels_are_refused_by_name(run, channels, told):
     kernel = np.zeros((SIZE.width, channels, SIZE.patch_size, SIZE.patch_size), np.float32)
-    with pytest.raises(ValueError, match=rf"patch_embed\.proj\.weight reads {told}: the models here read red, green"):
+    with pytest.raises(
+        ValueError, match=rf"patch_embed\.proj\.weight reads {told}: .*red, green and blue; --sum_channels"
+    ):
         run(state_dict(vit_names.TIMM) | {"patch_embed.proj.weight": kernel})
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+@pytest.mark.parametrize("family", ["vit", "convnext"])
+def test_patches_of_other_channels_are_summed_when_flagged(run, channels, family):
+    """Images whose channels are all alike are seen as the source sees them; the config's mean is one for all."""
+    generator = np.random.default_rng(0)
+    if family == "vit":
+        tensors, name, options = state_dict(vit_names.TIMM), "patch_embed.proj.weight", {}
+    else:
+        tensors, name = convnext_state_dict(convnext.TIMM)[0], "stem.0.weight"
+        options = {"variant": "convnext_test"}
+    width, _, *sides = tensors[name].shape
+    kernel = generator.standard_normal((width, channels, *sides)).astype(np.float32)
+    theirs = {"mean": [0.5] * channels, "std": [0.25] * channels, "input_size": [channels, PIXELS, PIXELS]}
+    configs = {"config.json": {"architecture": "x", "pretrained_cfg": theirs}}
+    result = run(tensors | {name: kernel}, configs, sum_channels=True, **options)
+    params = result.weights.params
+    ours = (params["patch_embed"] if family == "vit" else params["downsample_0"]["conv"])["kernel"]
+    grey = generator.standard_normal(sides)
+    seen = np.einsum("hw,hwcd->d", grey, ours)
+    np.testing.assert_allclose(seen, np.einsum("hw,dchw->d", grey, kernel), rtol=1e-5, atol=1e-5)
+    assert (result.weights.preprocessing.mean, result.weights.preprocessing.std) == ((0.5,) * 3, (0.25,) * 3)
+    assert any(f"{name} reads {channels} channel" in note for note in result.report.notes)
+    with pytest.raises(ValueError, match=r"input_size .*; --sum_channels takes others"):
+        run(tensors | {name: kernel}, configs, **options)
 
 
 def test_a_packed_gated_mlp_is_refused_by_name(run):
@@ -215,7 +243,7 @@ def test_ctrl_c_while_an_import_is_written_leaves_no_folder(run, tmp_path, monke
     [
         ({"hidden_act": "gelu_new"}, "gelu_new"),
         ({"num_attention_heads": 4}, "the source has 4, vit_test 3"),
-        ({"model_type": "swin"}, "model_type 'swin': only dinov3_vit, vit, vit_mae, dinov2, dinov2_with_registers and"),
+        ({"model_type": "swin"}, "model_type 'swin': only dinov3_vit, clip, clip_vision_model, siglip, "),
     ],
 )
 def test_configs_that_do_not_fit_are_refused(run, change, message):

@@ -56,5 +56,7 @@ def test_sizes_that_no_table_has_are_read_all_the_same():
 
 
 def test_an_unknown_family_is_refused():
-    with pytest.raises(ValueError, match="model family 'swin': must be one of vit, dinov3, convnext, mae"):
+    with pytest.raises(
+        ValueError, match="model family 'swin': must be one of vit, dinov3, clip, siglip, data2vec, convnext, mae"
+    ):
         from_record({"family": "swin"})

@@ -23,7 +23,9 @@ def open_images(root: Path, *, labels_csv: Path | None, cache_dir: Path) -> RawS
     """
     found = None if labels_csv else _split_folders(root)
     if not found:
-        opened = {"train": open_folder(root, labels_csv=labels_csv, class_names=None, cache_dir=cache_dir)}
+        opened = {
+            "train": open_folder(root, labels_csv=labels_csv, class_names=None, keep_none=False, cache_dir=cache_dir)
+        }
         kind = "a folder with labels in a CSV file" if labels_csv else "class folders"
     else:
         opened = _open_splits(found, cache_dir)
@@ -57,7 +59,7 @@ def _open_splits(folders: dict[str, Path], cache_dir: Path) -> dict[str, FolderS
     opened: dict[str, FolderSet] = {}
     for split, folder in folders.items():
         classes = opened["train"].listing.class_names if opened else None
-        opened[split] = open_folder(folder, labels_csv=None, class_names=classes, cache_dir=cache_dir)
+        opened[split] = open_folder(folder, labels_csv=None, class_names=classes, keep_none=False, cache_dir=cache_dir)
     return opened
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from semivit_jax.words import counted, few
 
 UNLABELED_FOLDER = "unlabeled"  # a sub-folder of this name is no class
+NONE_LABEL = "-none-"  # label of an image that a person has found to belong to no class
 # What pandas, spreadsheets and databases write for no value, in small letters.
 _NULLS = frozenset(
     ("nan", "-nan", "<na>", "n/a", "#n/a", "#na", "#n/a n/a", "null", "(null)", "#null!", "#value!", "#ref!", "#name?",

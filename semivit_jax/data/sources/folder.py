@@ -1,6 +1,7 @@
 """Open a user's own image folder: any nesting, labels for a few of the images."""
 
 import dataclasses
+import itertools
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,9 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from semivit_jax.data.sources import folder_labels
+from semivit_jax.data.sources.class_names import NONE_LABEL
 from semivit_jax.data.sources.errors import DatasetError
+from semivit_jax.data.sources.folder_labels import FolderLabels
 from semivit_jax.data.sources.folder_scan import Scan, not_looked_at, scan
-from semivit_jax.data.sources.listing import Listing
+from semivit_jax.data.sources.listing import Listing, NameTable
 from semivit_jax.words import counted
 
 _log = logging.getLogger(__name__)
@@ -40,7 +43,7 @@ class FolderSet:
 
 
 def open_folder(
-    root: Path, *, labels_csv: Path | None, class_names: Sequence[str] | None, cache_dir: Path
+    root: Path, *, labels_csv: Path | None, class_names: Sequence[str] | None, keep_none: bool, cache_dir: Path
 ) -> FolderSet:
     """Lists a folder and its labels.
 
@@ -51,6 +54,7 @@ def open_folder(
       root: folder of images.
       labels_csv: file of path,label; None reads class sub-folders.
       class_names: classes of the training images when this is an evaluation folder; None takes those found.
+      keep_none: images that the file labels `-none-` count as unlabeled; else they are left out.
       cache_dir: where the scan is kept.
 
     Raises:
@@ -70,8 +74,22 @@ def open_folder(
             f"{counted(len(labels.errors), 'problem')} with the labels of {str(root)!r}:\n"
             + "\n".join(_cut(labels.errors))
         )
-    records = FolderRecords(root, found.names, found.sizes)
-    return FolderSet(records, Listing(found.names, labels.labels, labels.class_names), found.fingerprint)
+    return _folder_set(root, found, labels, np.ones_like(labels.none) if keep_none else ~labels.none)
+
+
+def _folder_set(root: Path, found: Scan, labels: FolderLabels, keep: np.ndarray) -> FolderSet:
+    """The images to keep, bool [n]."""
+    names, left_out = found.names, len(keep) - int(keep.sum())
+    if left_out:
+        _log.warning(
+            "%s left out, since the label %s says that they belong to no class; config.data.keep_none=true takes them "
+            "as unlabeled",
+            counted(left_out, "image"),
+            NONE_LABEL,
+        )
+        names = NameTable.pack(itertools.compress(found.names, keep.tolist()))
+    listing = Listing(names, labels.labels[keep], labels.class_names)
+    return FolderSet(FolderRecords(root, names, found.sizes[keep]), listing, found.fingerprint)
 
 
 def _report(root: Path, found: Scan) -> list[str]:

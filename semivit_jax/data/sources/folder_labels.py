@@ -9,7 +9,7 @@ import numpy as np
 
 from semivit_jax.data.sources import class_names as names_of_classes
 from semivit_jax.data.sources import label_table
-from semivit_jax.data.sources.class_names import UNLABELED_FOLDER
+from semivit_jax.data.sources.class_names import NONE_LABEL, UNLABELED_FOLDER
 from semivit_jax.data.sources.label_paths import Images, Miss, relative
 from semivit_jax.data.sources.label_table import Row
 from semivit_jax.words import counted
@@ -24,10 +24,13 @@ class FolderLabels:
     errors: tuple[str, ...]  # one line each; training must not begin
     warnings: tuple[str, ...]
     doubts: tuple[str, ...]  # about names of classes
+    none: np.ndarray  # bool [n], images that a person has found to belong to no class; their label is -1
 
 
 def from_csv(path: Path, *, root: Path, names: Sequence[str], left_out: Sequence[str]) -> FolderLabels:
     """Reads a file with the columns `path` (relative to `root`) and `label`; a row with an empty label gives none.
+
+    The label `-none-` is no class: it says that the image belongs to none.
 
     Args:
       path: the file.
@@ -36,8 +39,8 @@ def from_csv(path: Path, *, root: Path, names: Sequence[str], left_out: Sequence
       left_out: what the scan says about files and folders that it left out, to explain why a path is not among
         the images.
     """
-    table = label_table.read(path)
     images, misses, doubled = Images(root, names), [], []
+    table = label_table.read(path, is_image=lambda written: images.find(written) is not None)
     row_of: dict[int, Row] = {}
     for row in table.rows:
         position = images.find(row.path)
@@ -56,15 +59,17 @@ def from_csv(path: Path, *, root: Path, names: Sequence[str], left_out: Sequence
     errors += _nulls(path.name, table.rows)
     if not table.rows and not errors:
         errors.append(f"{path.name} has no rows")
-    labeled = {position: row.label for position, row in row_of.items() if row.label}
+    labeled = {position: row.label for position, row in row_of.items() if row.label not in ("", NONE_LABEL)}
     class_names = tuple(sorted(set(labeled.values())))
     number = {name: index for index, name in enumerate(class_names)}
     labels = np.full(len(names), -1, np.int32)
     for position, label in labeled.items():
         labels[position] = number[label]
+    none = np.zeros(len(names), bool)
+    none[[position for position, row in row_of.items() if row.label == NONE_LABEL]] = True
     doubts = names_of_classes.remarks(Counter(labeled.values()), by_folder=False)
     warnings = (*table.remarks, *_without_label(path.name, table.rows))
-    return FolderLabels(labels, class_names, tuple(errors), warnings, tuple(doubts))
+    return FolderLabels(labels, class_names, tuple(errors), warnings, tuple(doubts), none)
 
 
 def from_class_folders(*, names: Sequence[str], directories: Sequence[str]) -> FolderLabels:
@@ -82,10 +87,16 @@ def from_class_folders(*, names: Sequence[str], directories: Sequence[str]) -> F
     top = {directory for directory in directories if directory and "/" not in directory}
     empty = sorted(top - {folder.partition("/")[0] for folder in folders})
     errors = [f"the class folder {name!r} has no image" for name in empty if name != UNLABELED_FOLDER]
+    if NONE_LABEL in class_names:
+        errors.append(
+            f"the class folder {NONE_LABEL!r} has the name that a file of labels gives to images of no class; "
+            "take it out of the images, or give the class another name"
+        )
     deeper = deeper_images(names) if class_names else ""
     counts = np.bincount(labels[labels >= 0], minlength=len(class_names)).tolist()
     doubts = names_of_classes.remarks(dict(zip(class_names, counts, strict=True)), by_folder=True)
-    return FolderLabels(labels, class_names, tuple(errors), (deeper,) if deeper else (), tuple(doubts))
+    none = np.zeros(len(names), bool)
+    return FolderLabels(labels, class_names, tuple(errors), (deeper,) if deeper else (), tuple(doubts), none)
 
 
 def deeper_images(names: Sequence[str]) -> str:
@@ -130,7 +141,8 @@ def renumber(found: FolderLabels, class_names: Sequence[str]) -> FolderLabels:
     errors = [_unknown(name, class_names) for name in found.class_names if name not in class_names]
     number = {name: index for index, name in enumerate(class_names)}
     table = np.array([number.get(name, -1) for name in found.class_names] + [-1], np.int32)
-    return FolderLabels(table[found.labels], tuple(class_names), (*found.errors, *errors), found.warnings, ())
+    errors = (*found.errors, *errors)
+    return FolderLabels(table[found.labels], tuple(class_names), errors, found.warnings, (), found.none)
 
 
 def _unknown(name: str, class_names: Sequence[str]) -> str:

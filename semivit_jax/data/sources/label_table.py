@@ -8,7 +8,8 @@ import codecs
 import csv
 import dataclasses
 import io
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from semivit_jax.words import counted, few
 
 COLUMNS = ("path", "label")
 _DELIMITERS = (",", ";", "\t")
+_UNDECODED = re.compile("[\udc80-\udcff]")  # a byte that is not UTF-8, as surrogateescape keeps it
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -36,7 +38,7 @@ class Table:
     remarks: tuple[str, ...]  # what was left out
 
 
-class _Header(NamedTuple):
+class Header(NamedTuple):
     """The first line that is not empty, understood."""
 
     line: int
@@ -46,8 +48,13 @@ class _Header(NamedTuple):
     label: int
 
 
-def read(file: Path) -> Table:
-    """Reads a file of labels, whose first line must name the columns `path` and `label`; never raises."""
+def read(file: Path, *, is_image: Callable[[str], bool]) -> Table:
+    """Reads a file of labels, whose first line must name the columns `path` and `label`; never raises.
+
+    Args:
+      file: to read.
+      is_image: whether a path is that of an image, asked of paths that are not UTF-8, as names of files may be.
+    """
     try:
         text = _text(file.read_bytes())
     except OSError as error:
@@ -57,9 +64,32 @@ def read(file: Path) -> Table:
     try:
         header = _header(text)
     except (ValueError, csv.Error) as error:
-        return _refused(f"{file.name} {error}")
+        return _refused(_not_utf8(file, text, set()) or f"{file.name} {error}")
     rows, errors = _rows(file.name, text, header)
+    if _UNDECODED.search(text):
+        named = [row for row in rows if _UNDECODED.search(row.path) and is_image(row.path)]
+        if sum(len(_UNDECODED.findall(row.path)) for row in named) < len(_UNDECODED.findall(text)):
+            return _refused(_not_utf8(file, text, {row.line for row in named}))
     return Table(tuple(rows), tuple(errors), tuple(_remarks(file.name, header)))
+
+
+def cells(file: Path) -> tuple[Header, list[list[str]]]:
+    """The header of a file in which `read` finds no error, and all cells of its rows, for writing it anew."""
+    text = _text(file.read_bytes())
+    header = _header(text)
+    return header, [row for _, row in _cells(text, header)]
+
+
+def _not_utf8(file: Path, text: str, but_lines: set[int]) -> str:
+    """Why a text is refused for a byte that is not UTF-8, the first one outside of these lines; '' if all is."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        if number not in but_lines and (found := _UNDECODED.search(line)):
+            byte = ord(found[0]) - 0xDC00
+            return (
+                f"the labels {str(file)!r} cannot be read: line {number} holds the byte 0x{byte:02x}, which is not "
+                "UTF-8; save it as UTF-8 (Excel: 'CSV UTF-8')"
+            )
+    return ""
 
 
 def _refused(why: str) -> Table:
@@ -67,10 +97,10 @@ def _refused(why: str) -> Table:
 
 
 def _text(content: bytes) -> str:
-    """The text of a file.
+    """The text of a file; bytes that are not UTF-8 stay in it as `os.fsdecode` has them.
 
     Raises:
-      UnicodeError: it is in another encoding; the message names the line and the byte.
+      UnicodeError: it is in another encoding; the message names the line.
     """
     text = _decoded(content)
     if "\0" in text:
@@ -85,17 +115,10 @@ def _decoded(content: bytes) -> str:
             return content.decode("utf-16")
         except UnicodeDecodeError as error:
             raise UnicodeError(f"it begins as UTF-16 does, but {error.reason} at byte {error.start:,}") from error
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise UnicodeError(
-            f"line {line} holds the byte 0x{content[error.start]:02x}, which is not UTF-8; save it as UTF-8 (Excel: "
-            "'CSV UTF-8')"
-        ) from error
+    return content.decode("utf-8-sig", errors="surrogateescape")
 
 
-def _header(text: str) -> _Header:
+def _header(text: str) -> Header:
     """The first line, by the delimiter that finds both columns in it.
 
     Raises:
@@ -108,38 +131,49 @@ def _header(text: str) -> _Header:
         names = tuple(cell.strip() for cell in cells)
         small = [name.lower() for name in names]
         if all(small.count(column) == 1 for column in COLUMNS):
-            return _Header(number, delimiter, names, small.index("path"), small.index("label"))
+            return Header(number, delimiter, names, small.index("path"), small.index("label"))
     cells = max((cells for _, cells in read_as), key=len)
     raise ValueError(
         f"line {number} has the columns {few(cells) or 'none'}; it must have path,label, each once, and may have others"
     )
 
 
-def _rows(name: str, text: str, header: _Header) -> tuple[list[Row], list[str]]:
+def _rows(name: str, text: str, header: Header) -> tuple[list[Row], list[str]]:
     rows: list[Row] = []
     errors: list[str] = []
+    try:
+        for line, row in _cells(text, header):
+            if wrong := _wrong(row, header):
+                errors.append(f"{name} line {line}: {wrong}")
+            else:
+                rows.append(Row(line, row[header.path], row[header.label].strip()))
+    except csv.Error as error:
+        errors.append(f"{name} {error}")
+    return rows, errors
+
+
+def _cells(text: str, header: Header) -> Iterator[tuple[int, list[str]]]:
+    """(line where it ends, cells) of every row below the header; spreadsheets leave empty ones, which are none.
+
+    Raises:
+      csv.Error: a row cannot be read; the message names its line.
+    """
     # strict: else a quote left open takes the rest of the file
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=header.delimiter, strict=True)
     read = 0  # lines
     try:
-        for cells in reader:
+        for row in reader:
             begins, read = read + 1, reader.line_num
-            if begins <= header.line or not any(cell.strip() for cell in cells):  # spreadsheets leave empty rows
-                continue
-            wrong = _wrong(cells, header)
-            if wrong:
-                errors.append(f"{name} line {read}: {wrong}")
-            else:
-                rows.append(Row(read, cells[header.path], cells[header.label].strip()))
+            if begins > header.line and any(cell.strip() for cell in row):
+                yield read, row
     except csv.Error as error:
-        errors.append(
-            f"{name} line {read + 1}: the row that begins here cannot be read ({error}); is a quotation mark left "
-            'open? One inside a value is written twice, and the value in quotation marks: "a 3"" disk.jpg"'
-        )
-    return rows, errors
+        raise csv.Error(
+            f"line {read + 1}: the row that begins here cannot be read ({error}); is a quotation mark left open? One "
+            'inside a value is written twice, and the value in quotation marks: "a 3"" disk.jpg"'
+        ) from error
 
 
-def _wrong(cells: Sequence[str], header: _Header) -> str:
+def _wrong(cells: Sequence[str], header: Header) -> str:
     """Why a row is none; '' if it is one. Empty cells beyond the last column do no harm."""
     values, columns = counted(len(cells), "value"), counted(len(header.names), "column")
     if len(cells) <= max(header.path, header.label):
@@ -151,7 +185,7 @@ def _wrong(cells: Sequence[str], header: _Header) -> str:
     return ""
 
 
-def _remarks(file: str, header: _Header) -> list[str]:
+def _remarks(file: str, header: Header) -> list[str]:
     others = [name for place, name in enumerate(header.names) if place not in (header.path, header.label)]
     named = [name for name in others if name]
     remarks = [f"{file}: passing over the columns {few(named)}"] if named else []

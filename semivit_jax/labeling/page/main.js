@@ -1,0 +1,413 @@
+// The page: which images are shown, what keys and buttons do, and what is said of it.
+
+import { Classes } from "./classes.js";
+import { Grid } from "./grid.js";
+import { Model, shown } from "./model.js";
+import { Server } from "./server.js";
+
+const AHEAD = 3; // large pictures that are fetched before they are asked for
+const TOAST_MS = 5000;
+
+const $ = (id) => document.getElementById(id);
+const server = new Server({ heard, refused: (why) => toast(why, true), state: showState });
+const model = new Model(server);
+const classes = new Classes(model, { chosen: label, renamed: (name, to) => ask({ do: "rename", name, new: to }) });
+const grid = new Grid(model, { clicked: clickTile, opened: openTile });
+
+let view = "todo";
+let list = []; // places
+let at = 0; // index into the list
+let anchor = 0; // where a choice of several begins
+let isGrid = false;
+const backlog = []; // undo and redo that wait for the one before
+let before = null; // list and place that "similar" was asked from
+
+begin();
+
+async function begin() {
+  try {
+    model.begin(await server.start());
+  } catch (error) {
+    $("problem").textContent = `The server does not answer: ${error.message}`;
+    $("problem").hidden = false;
+    return;
+  }
+  document.title = `${model.title} · label`;
+  $("title").textContent = shown(model.title);
+  if (model.guesses.size && !model.order) view = "unsure";
+  choose(view);
+  server.send();
+  server.listen();
+}
+
+// Lists ----------------------------------------------------------------------------------------------------------
+
+function choose(key) {
+  const found = model.views().find(([name]) => name === key) ?? model.views()[0];
+  view = found[0];
+  before = null;
+  open(found[2](), 0);
+}
+
+function open(places, index) {
+  list = places;
+  grid.chosen.clear();
+  go(index, true);
+}
+
+function go(index, isNew = false) {
+  at = Math.max(0, Math.min(index, list.length - 1));
+  anchor = at;
+  if (isGrid && isNew) grid.show(list, at);
+  paint();
+  if (isGrid) grid.reveal();
+}
+
+// To the next image that wants a label; round to the beginning, and to none where all have one.
+function goOn(done) {
+  const isReview = !["todo", "unsure"].includes(view) || before;
+  if (isReview) return go(at + 1);
+  const open = (index) => model.labels[list[index]] === "" && !done.has(list[index]);
+  for (let step = 1; step <= list.length; step++) {
+    const index = (at + step) % list.length;
+    if (open(index)) return go(index);
+  }
+  go(at);
+}
+
+// What is said to the server -----------------------------------------------------------------------------------------
+
+function ask(action) {
+  return server.ask(action);
+}
+
+function targets() {
+  if (isGrid && grid.chosen.size) return [...grid.chosen];
+  return list.length ? [list[at]] : [];
+}
+
+function label(name) {
+  const places = targets();
+  if (!places.length) return;
+  const seen = places.map((place) => model.labels[place]);
+  ask({ do: "label", images: places, seen, label: name });
+  for (const place of places) model.set(place, name);
+  if (name && name !== model.none && !model.classes.includes(name)) model.classes = [...model.classes, name];
+  say(`${words(name)}: ${places.length === 1 ? shown(model.name(places[0])) : `${places.length} images`}`);
+  grid.chosen.clear();
+  if (name === "") go(at);
+  else goOn(new Set(places));
+}
+
+function agree() {
+  const places = targets().filter((place) => model.guesses.has(place));
+  if (!places.length) return toast("There is no guess to agree with");
+  const names = new Set(places.map((place) => model.guesses.get(place).label));
+  if (names.size > 1) return toast("The guesses of these images differ: choose those of one class");
+  label([...names][0]);
+}
+
+function back(kind) {
+  const latest = model[kind];
+  if (server.waiting.some((action) => ["undo", "redo"].includes(action.do))) return backlog.push(kind);
+  if (!latest && !server.waiting.length) return toast(`There is nothing to ${kind}`);
+  ask({ do: kind, of: kind === "undo" && server.waiting.length ? server.waiting.at(-1).id : latest?.id ?? "" });
+}
+
+// Hears what the server tells: of this page's own actions and of others'.
+async function heard(news, answers, isSame) {
+  if (!isSame) return again();
+  model.hear(news);
+  for (const action of server.waiting) keepShown(action);
+  for (const answer of answers) {
+    if (answer.words) toast(answer.words, !answer.done);
+  }
+  const undone = answers.some((answer) => answer.done && /^(undo|redo): /.test(answer.words));
+  if (undone && news.changed.length) showChanged(news.changed[0][0]);
+  $("problem").textContent = news.problem;
+  $("problem").hidden = !news.problem;
+  paint();
+  if (backlog.length && !server.waiting.length) back(backlog.shift());
+}
+
+// What is on its way to the server stays as it is shown.
+function keepShown(action) {
+  if (action.do === "label") action.images.forEach((place) => model.set(place, action.label));
+}
+
+function showChanged(place) {
+  const index = list.indexOf(place);
+  if (index >= 0) go(index);
+  else open([place, ...list], 0);
+}
+
+// The server has been started again: what it has is right, and what is on its way is asked for again.
+async function again() {
+  const listing = server.listing;
+  try {
+    const found = await server.start();
+    if (found.listing !== listing) return location.reload(); // the images have other numbers
+    model.begin(found);
+    for (const action of server.waiting) keepShown(action);
+    paint();
+  } catch {
+    showState("No answer from the server", true);
+  }
+}
+
+// What is on the screen -------------------------------------------------------------------------------------------
+
+function words(label) {
+  if (label === null) return "skipped";
+  if (label === model.none) return "belongs to none";
+  return label === "" ? "no label" : shown(label);
+}
+
+function paint() {
+  const total = model.size.toLocaleString("en");
+  $("bar").value = model.size ? model.lookedAt / model.size : 0;
+  $("count").textContent = `${model.lookedAt.toLocaleString("en")} of ${total} looked at`;
+  paintViews();
+  classes.paint();
+  $("undo").disabled = !model.undo && !server.waiting.length;
+  $("undo").title = model.undo ? `Undo (Backspace): ${model.undo.words}` : "Nothing to undo";
+  $("redo").disabled = !model.redo;
+  $("redo").title = model.redo ? `Again (Ctrl+Y): ${model.redo.words}` : "Nothing to do again";
+  $("several").hidden = !isGrid;
+  const isDone = !list.length || (["todo", "unsure"].includes(view) && !before && list.every((place) => model.labels[place] !== ""));
+  $("done").hidden = isGrid || (list.length > 0 && !isDone);
+  $("single").hidden = isGrid || !list.length;
+  $("one").setAttribute("aria-pressed", !isGrid);
+  $("many").setAttribute("aria-pressed", isGrid);
+  $("back").hidden = !before;
+  $("guessing").hidden = !model.guessedBy;
+  if (model.guessedBy) {
+    const number = model.guesses.size.toLocaleString("en");
+    $("guessing").textContent = `${number} guesses by ${shown(model.guessedBy)}${model.isGuessing ? ", more are coming" : ""}`;
+  }
+  if (isGrid) paintGrid();
+  else if (list.length) paintSingle();
+  $("hints").replaceChildren(...hints());
+}
+
+function paintViews() {
+  const options = model.views().map(([key, text, , ]) => ({ key, text }));
+  const same = options.map((option) => option.key).join("\n");
+  if ($("view").dataset.keys !== same) {
+    $("view").dataset.keys = same;
+    $("view").replaceChildren(...options.map(({ key, text }) => new Option(shown(text), key)));
+  }
+  $("view").value = view;
+}
+
+function paintSingle() {
+  const place = list[at];
+  const source = `picture/large/${place}`;
+  if ($("large").getAttribute("src") !== source) {
+    $("frame").classList.remove("broken");
+    $("large").setAttribute("src", source);
+    for (let step = 1; step <= AHEAD && at + step < list.length; step++) new Image().src = `picture/large/${list[at + step]}`;
+  }
+  const name = shown(model.name(place));
+  $("large").alt = name;
+  $("name").textContent = name;
+  const given = model.labels[place];
+  $("mark").textContent = given === "" ? "" : words(given);
+  $("mark").dataset.kind = given === null ? "skipped" : given === model.none ? "none" : given ? "labeled" : "open";
+  const guess = model.guesses.get(place);
+  $("guess").hidden = !guess;
+  if (guess) {
+    const key = Object.assign(document.createElement("kbd"), { textContent: "Enter" });
+    $("guess").replaceChildren(`${shown(guess.label)}? ${Math.round(guess.confidence * 100)} % `, key);
+  }
+  $("place").textContent = `${(at + 1).toLocaleString("en")} of ${list.length.toLocaleString("en")}`;
+  model.fetchNames(list.slice(at, at + 20)).then((isNew) => isNew && paint());
+}
+
+function paintGrid() {
+  const text = before ? `Images like ${shown(model.name(before.place))}, most alike first` : $("view").selectedOptions[0]?.text ?? "";
+  const chosen = grid.chosen.size ? `, ${grid.chosen.size.toLocaleString("en")} chosen` : "";
+  $("several-title").textContent = `${list.length.toLocaleString("en")} ${before ? "" : "· "}${text}${chosen}`;
+  grid.at = at;
+  grid.repaint();
+}
+
+function hints() {
+  const some = isGrid
+    ? [["Space", "choose"], ["Shift ←→", "several"], ["1–9", "label"], ["letters", "class"]]
+    : [["1–9", "label"], ["letters", "class"], ["0", "none"], ["-", "skip"]];
+  if (model.guesses.size) some.push(["Enter", "agree"]);
+  some.push([".", isGrid ? "one" : "grid"]);
+  if (model.hasSimilar) some.push([",", "similar"]);
+  some.push(["⌫", "undo"], ["?", "all keys"]);
+  return some.map(([key, text]) => {
+    const hint = document.createElement("span");
+    hint.append(Object.assign(document.createElement("kbd"), { textContent: key }), ` ${text}`);
+    return hint;
+  });
+}
+
+function say(text) {
+  $("spoken").textContent = text;
+}
+
+function toast(text, isBad = false) {
+  $("toast").textContent = text;
+  $("toast").classList.toggle("bad", isBad);
+  $("toast").hidden = false;
+  clearTimeout(toast.ends);
+  toast.ends = setTimeout(() => ($("toast").hidden = true), TOAST_MS);
+}
+
+function showState(text, isBad) {
+  $("saved").textContent = text;
+  $("saved").classList.toggle("bad", isBad);
+}
+
+// What a person does ------------------------------------------------------------------------------------------------
+
+function layOut(asGrid) {
+  isGrid = asGrid;
+  grid.chosen.clear();
+  paint();
+  if (isGrid) {
+    grid.show(list, at);
+    $("scroller").focus({ preventScroll: true });
+  } else $("stage").focus({ preventScroll: true });
+}
+
+function clickTile(index, event) {
+  if (event.shiftKey) return extend(index);
+  if (event.ctrlKey || event.metaKey) toggle(index);
+  else grid.chosen.clear();
+  go(index);
+}
+
+function openTile(index) {
+  go(index);
+  layOut(false);
+}
+
+function toggle(index) {
+  const place = list[index];
+  if (!grid.chosen.delete(place)) grid.chosen.add(place);
+}
+
+// Chooses all from where the choice began.
+function extend(index) {
+  const start = anchor;
+  const end = Math.max(0, Math.min(index, list.length - 1));
+  grid.chosen = new Set(list.slice(Math.min(start, end), Math.max(start, end) + 1));
+  go(end);
+  anchor = start;
+}
+
+async function showSimilar() {
+  if (!model.hasSimilar) return toast("Similar images need --embedding=DIR, which semivit embed writes");
+  if (!list.length) return;
+  const place = list[at];
+  try {
+    const found = await server.get(`similar/${place}`);
+    if (!found.length) return toast("The embedding has no features of this image");
+    before ??= { list, at, isGrid, place };
+    before.place = place;
+    open(found.map(([other]) => other), 0);
+    layOut(true);
+  } catch (error) {
+    toast(error.message, true);
+  }
+}
+
+function leaveSimilar() {
+  const { list: places, at: index, isGrid: wasGrid } = before;
+  before = null;
+  open(places, index);
+  layOut(wasGrid);
+}
+
+function escape() {
+  if (grid.chosen.size) grid.chosen.clear();
+  else if (before) return leaveSimilar();
+  paint();
+}
+
+function move(step, event) {
+  if (event.shiftKey && isGrid) extend(at + step);
+  else go(at + step);
+}
+
+// key -> what it does; with Ctrl or Cmd in the second table.
+const KEYS = {
+  ArrowRight: (event) => move(1, event),
+  ArrowLeft: (event) => move(-1, event),
+  ArrowDown: (event) => isGrid && move(grid.columns, event),
+  ArrowUp: (event) => isGrid && move(-grid.columns, event),
+  PageDown: (event) => isGrid && move(grid.columns * grid.rows, event),
+  PageUp: (event) => isGrid && move(-grid.columns * grid.rows, event),
+  Home: (event) => move(-list.length, event),
+  End: (event) => move(list.length, event),
+  Escape: escape,
+  "?": () => $("keys").showModal(),
+};
+const SINGLE = {
+  Enter: agree,
+  0: () => label(model.none),
+  "-": () => label(null),
+  Delete: () => label(""),
+  Backspace: () => back("undo"),
+  ".": () => layOut(!isGrid),
+  ",": showSimilar,
+  " ": () => isGrid && (toggle(at), paint()),
+};
+const WITH_CTRL = {
+  z: () => back("undo"),
+  Z: () => back("redo"),
+  y: () => back("redo"),
+  a: () => isGrid && ((grid.chosen = new Set(list)), paint()),
+};
+
+document.addEventListener("keydown", (event) => {
+  if (event.target.closest("input:not([type=range]):not([type=checkbox]), select, dialog") || event.altKey) return;
+  const isOnButton = event.target.closest("button, a, input");
+  if (isOnButton && ["Enter", " "].includes(event.key)) return;
+  if (event.target.type === "range" && event.key.startsWith("Arrow")) return;
+  const action = event.ctrlKey || event.metaKey ? WITH_CTRL[event.key] : KEYS[event.key] ?? singleKey(event.key);
+  if (!action) return;
+  event.preventDefault();
+  action(event);
+});
+
+// What a key does that labels, unless single keys are turned off.
+function singleKey(key) {
+  if (!$("single-keys").checked) return undefined;
+  if (/^[1-9]$/.test(key)) {
+    const name = classes.byKey(Number(key));
+    return () => (name ? label(name) : toast(`There is no class ${key} yet`));
+  }
+  if (SINGLE[key]) return SINGLE[key];
+  if (/^\p{L}$/u.test(key)) $("written").focus(); // where the letter is then written
+  return undefined;
+}
+
+$("large").addEventListener("load", (event) => event.target.classList.toggle("small", event.target.naturalWidth <= 128));
+$("large").addEventListener("error", async (event) => {
+  const source = event.target.getAttribute("src");
+  $("frame").classList.add("broken");
+  const why = await server.get(source).catch((error) => error.message);
+  if (event.target.getAttribute("src") === source) $("frame").dataset.why = `This image cannot be shown: ${why}`;
+});
+$("view").addEventListener("change", () => {
+  choose($("view").value);
+  (isGrid ? $("scroller") : $("stage")).focus({ preventScroll: true });
+});
+$("one").addEventListener("click", () => layOut(false));
+$("many").addEventListener("click", () => layOut(true));
+$("undo").addEventListener("click", () => back("undo"));
+$("redo").addEventListener("click", () => back("redo"));
+$("help").addEventListener("click", () => $("keys").showModal());
+$("none").addEventListener("click", () => label(model.none));
+$("skip").addEventListener("click", () => label(null));
+$("clear").addEventListener("click", () => label(""));
+$("back").addEventListener("click", leaveSimilar);
+$("tile-size").addEventListener("input", (event) => grid.resize(Number(event.target.value)));
+window.addEventListener("beforeunload", (event) => server.waiting.length && event.preventDefault());

@@ -1,0 +1,255 @@
+"""Put together all numbers and words of a report: plain values, as its JSON file has them and its page shows them."""
+
+import datetime
+import importlib.metadata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from semivit_jax.inference import grades
+from semivit_jax.inference.grades import Answers, Grades
+from semivit_jax.report import accuracy, advice, told
+from semivit_jax.report.facts import RunFacts, StageFacts, name_of
+from semivit_jax.report.intervals import paired
+from semivit_jax.report.look import Looked
+from semivit_jax.report.sample import GRADED, LABELED, UNLABELED, Seen
+from semivit_jax.stages import STAGES
+from semivit_jax.training import head
+from semivit_jax.training.head import Probed
+
+SHOWN = 24  # pictures of a kind
+MOST_IN_CONFUSION = 200  # classes whose whole confusion matrix is kept
+MOST_SUSPECTS = 200  # labels in the file
+Report = dict[str, Any]
+WITHOUT = {  # what a report says where weights or images tell nothing
+    "grades": None, "answers": None, "overall": None, "classes": [], "confused": [], "coverage": None, "num_wrong": 0,
+    "mistakes": [], "unsure": [], "labels": None, "twins": None, "map": None, "unlike": [],
+}  # fmt: skip
+
+
+def run_numbers(run: RunFacts, probed: Probed | None = None, *, probed_on: str = "") -> Report:
+    """What the files of a run say, without a look at its weights and images.
+
+    Args:
+      run: what it has written.
+      probed: k-NN and linear probe on weights that have seen no label; None takes what the run itself has found.
+      probed_on: what these weights are, for people.
+    """
+    own = head.found_by_probe(run.folder, run.config.stages)
+    rows = accuracy.methods(run, probed or own, of=probed_on or "the starting weights")
+    return {
+        "made": datetime.datetime.now(datetime.UTC).strftime("%d %B %Y, %H:%M UTC"),
+        "version": importlib.metadata.version("semivit_jax"),
+        "run": _run(run),
+        "stages": [_stage(stage) for stage in run.stages],
+        "accuracy": rows,
+        "brought": accuracy.brought(rows),
+        "time": _time(run),
+        "pseudo_labels": _pseudo_labels(run),
+    }
+
+
+def numbers(run: RunFacts, looked: Looked) -> Report:
+    """All that a report says of a run, but for its pictures and curves."""
+    report = run_numbers(run, looked.probed, probed_on=looked.probed_on)
+    report |= WITHOUT | {"brought": _brought(report["accuracy"], looked)}
+    if looked.grades is not None:
+        report |= _answers(looked.grades, run)
+    if looked.judged:
+        report["labels"] = _labels(looked, run.class_names)
+    report |= _of_images(looked)
+    report["absent"] = dict(looked.absent)
+    report["sentences"] = told.sentences(report)
+    report["advice"] = advice.given(report)
+    return report
+
+
+def _run(run: RunFacts) -> Report:
+    config, listing = run.config, run.listing
+    per_class = dict(zip(run.class_names, run.labeled, strict=True)) if len(run.class_names) <= 1000 else {}
+    return {
+        "name": name_of(run.folder),
+        "folder": str(run.folder),
+        "state": run.state,
+        "recipe": config.log.recipe,
+        "dataset": config.data.dataset,
+        "evaluated_on": config.data.eval_split or "validation",
+        "variant": config.model.variant,
+        "image_size": config.data.image_size,
+        "init_from": config.init_from,
+        "seed": config.seed,
+        "num_classes": len(run.class_names),
+        "num_labeled": listing.get("num_labeled", 0),
+        "num_unlabeled": listing.get("num_unlabeled", 0),
+        "num_evaluated": listing.get("num_eval", 0),
+        "labeled_per_class": per_class if sum(per_class.values()) else {},
+        "remarks": list(run.summary.get("remarks", ())),
+        "is_graded": any(STAGES[name].score for name in config.stages),
+        "is_pre_trained": any(STAGES[name].pre_training for name in config.stages),
+    }
+
+
+def _stage(stage: StageFacts) -> Report:
+    return {
+        "name": stage.name,
+        "state": stage.state,
+        "step": stage.step,
+        "total_steps": stage.plan.get("total_steps", 0),
+        "seconds": stage.report.get("seconds", 0.0),
+        "first_loss": next((line["train/loss"] for line in stage.lines if "train/loss" in line), None),
+        "last_loss": stage.last("train/loss"),
+        "gained_at_the_end": _gained(stage),
+        "deviations": list(stage.plan.get("deviations", ())),
+    }
+
+
+def _gained(stage: StageFacts) -> float | None:
+    """What the last fifth of the updates added to the accuracy; None where too few evaluations tell."""
+    found = [(line["step"], line["val/acc1"]) for line in stage.lines if "val/acc1" in line]
+    before = [share for step, share in found if step <= 0.8 * stage.step]
+    return found[-1][1] - before[-1] if len(found) > 2 and before else None
+
+
+def _brought(rows: Sequence[Report], looked: Looked) -> Report | None:
+    """What the unlabeled images brought; with the interval of the difference where both answered the same images."""
+    found = accuracy.brought(rows)
+    if found is None or looked.grades is None or looked.before is None:
+        return found
+    before, after = next(iter(looked.before.answers.values())), next(reversed(looked.grades.answers.values()))
+    first = next(row for row in rows if row["ours"])
+    if found["from"] != first["method"] or not np.array_equal(before.places, after.places):
+        return found
+    low, high = paired(before.right, after.right)
+    return {**found, "low": 100 * low, "high": 100 * high}
+
+
+def _time(run: RunFacts) -> Report:
+    total = sum(run.seconds.values())
+    if not total:
+        return {}
+    others = {part: seconds for part, seconds in run.seconds.items() if part != "training"}
+    return {
+        "seconds": dict(run.seconds),
+        "total": total,
+        "goodput": run.seconds["training"] / total,
+        "waiting_share": run.seconds["waiting"] / total,
+        "largest_other": max(others, key=lambda part: others[part]),
+    }
+
+
+def _pseudo_labels(run: RunFacts) -> Report | None:
+    """How many pseudo labels the last stage that makes some has kept, and how right they were."""
+    for stage in reversed(run.stages):
+        health, kept = STAGES[stage.name].health, stage.last("train/mask_rate")
+        if health is None or kept is None:
+            continue
+        section = run.config.stage(stage.name)
+        key, right = health.key(section), stage.last("train/pseudo_label_acc")
+        known = any(line.get("train/teacher_acc") for line in stage.lines)
+        return {
+            "stage": stage.name,
+            "kept": kept,
+            "right": right if known else None,
+            "median_confidence": stage.last("train/confidence_q50"),
+            "key": f"config.{stage.name}.{key}" if key else "",
+            "threshold": getattr(section, key) if key else None,
+        }
+    return None
+
+
+def _answers(found: Grades, run: RunFacts) -> Report:
+    """Of the weights that predict: the moving average, where there is one."""
+    tree = next(reversed(found.found))
+    scores, answers = found.found[tree], found.answers[tree]
+    wrong = np.flatnonzero(~answers.right)
+    surest = wrong[np.argsort(-answers.probs[wrong, 0], kind="stable")][:SHOWN]
+    unsure = np.argsort(answers.probs[:, 0], kind="stable")[:SHOWN]
+    return {
+        "grades": grades.to_json(found, most=MOST_IN_CONFUSION),
+        "answers": {"tree": tree, "num_images": scores.num_images, **grades.numbers(found, scores)},
+        "overall": scores.acc1,
+        "classes": accuracy.of_classes(scores, found.class_names, run.labeled),
+        "confused": _confused(scores.confusion, found.class_names),
+        "coverage": accuracy.abstaining(answers),
+        "num_wrong": len(wrong),
+        "mistakes": [_answer(found, answers, int(row)) for row in surest],
+        "unsure": [_answer(found, answers, int(row)) for row in unsure],
+    }
+
+
+def _answer(found: Grades, answers: Answers, row: int) -> Report:
+    names = found.class_names
+    return {
+        "place": int(answers.places[row]),
+        "name": found.images.names[int(answers.places[row])],
+        "label": names[answers.labels[row]],
+        "guess": names[answers.guesses[row, 0]],
+        "confidence": float(answers.probs[row, 0]),
+        "second": names[answers.guesses[row, 1]] if answers.guesses.shape[1] > 1 else "",
+        "second_confidence": float(answers.probs[row, 1]) if answers.probs.shape[1] > 1 else 0.0,
+    }
+
+
+def _confused(confusion: np.ndarray, names: Sequence[str], most: int = 10) -> list[Report]:
+    """The pairs of classes that are most often taken for each other, by images."""
+    labels, guesses = np.nonzero(confusion)
+    wrong = labels != guesses
+    labels, guesses = labels[wrong], guesses[wrong]
+    counts = confusion[labels, guesses]
+    order = np.argsort(-counts, kind="stable")[:most]
+    return [{"label": names[labels[k]], "guess": names[guesses[k]], "count": int(counts[k])} for k in order]
+
+
+def _labels(looked: Looked, names: Sequence[str]) -> Report:
+    listed = [
+        {
+            "name": looked.judged[role].name(one.place), "role": role, "row": one.place,
+            "label": names[looked.judged[role].labels[one.place]], "better": names[one.better], "own": one.own,
+            "other": one.other,
+        }
+        for role, one in looked.suspects
+    ]  # fmt: skip
+    return {
+        "checked": sum(int((seen.labels >= 0).sum()) for seen in looked.judged.values()),
+        "num_suspects": len(listed),
+        "suspects": listed[:MOST_SUSPECTS],
+        "by_role": dict(Counter(one["role"] for one in listed)),
+    }
+
+
+def _of_images(looked: Looked) -> Report:
+    """Near duplicates, the map's method, and the unlabeled images that are least like any labeled one."""
+    found: Report = {}
+    if looked.twins:
+        listed = [_twin(looked, pair.first, pair.second, role, pair.correlation) for pair, role in looked.twins]
+        found["twins"] = {"num_images": len({one["row"] for one in listed}), "pairs": listed[:MOST_SUSPECTS]}
+    if looked.layout is not None:
+        found["map"] = {"method": looked.layout.method, "num_images": len(looked.layout.points)}
+    unlike = _unlike(looked.sample)
+    return {**found, "unlike": unlike} if unlike else found
+
+
+def _twin(looked: Looked, row: int, other: int, role: str, correlation: float) -> Report:
+    graded, learned = looked.drawn[GRADED], looked.drawn[role]
+    return {
+        "row": row, "name": graded.name(row), "other_row": other, "other": learned.name(other), "role": role,
+        "correlation": correlation,
+    }  # fmt: skip
+
+
+def _unlike(found: Mapping[str, Seen]) -> list[Report]:
+    """Unlabeled images whose nearest labeled one is furthest, by the angle of their features."""
+    if not {LABELED, UNLABELED} <= found.keys():
+        return []
+    known, free = found[LABELED], found[UNLABELED]
+    nearest = (_directions(free.features) @ _directions(known.features).T).max(axis=1)
+    return [
+        {"row": int(row), "name": free.name(int(row)), "similarity": float(nearest[row])}
+        for row in np.argsort(nearest, kind="stable")[:SHOWN]
+    ]
+
+
+def _directions(features: np.ndarray) -> np.ndarray:
+    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)

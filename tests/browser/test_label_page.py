@@ -1,0 +1,99 @@
+"""The page of `semivit label` in a real browser, by the keyboard alone."""
+
+import csv
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from tests.browser.chromium import screenshot
+from tests.labeling.served import Command, waited_for
+
+pytestmark = pytest.mark.browser
+DIGITS = load_digits()
+WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Sixty digits, each with its name and its class."""
+    folder = tmp_path / "digits"
+    folder.mkdir()
+    for place in range(60):
+        pixels = (DIGITS.images[place] / 16 * 255).astype(np.uint8)
+        Image.fromarray(np.kron(pixels, np.ones((4, 4), np.uint8))).save(folder / f"{place:03}.png")
+    return folder
+
+
+def labels_of(file):
+    """path -> label of a table; {} where it is not there yet."""
+    if not file.exists():
+        return {}
+    with open(file, encoding="utf-8", errors="surrogateescape", newline="") as opened:
+        return {row["path"]: row["label"] for row in csv.DictReader(opened) if row["label"]}
+
+
+def shown_name(page):
+    """The name of the image on the screen, once its picture is there."""
+    waited_for(lambda: page.evaluate("document.getElementById('large').naturalWidth") == 32)
+    return waited_for(lambda: page.inner_text("#name"))
+
+
+def counts_shown(page):
+    return {row.query_selector(".class-name").inner_text(): int(row.query_selector(".class-count").inner_text())
+            for row in page.query_selector_all("#classes li")}  # fmt: skip
+
+
+def counts_of(labels):
+    return {label: list(labels.values()).count(label) for label in set(labels.values())}
+
+
+def test_thirty_digits_by_the_keyboard_with_a_kill_in_the_middle(photos, tmp_path, open_page, monkeypatch):
+    """The server is killed after fifteen; the page keeps what is labeled meanwhile, and goes on with the next one."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    table = tmp_path / "labels.csv"
+    flags = (f"--images={photos}", f"--labels={table}", "--who=anna")
+    command = Command(*flags, "--port=0")
+    page = open_page(command.address)
+    port = command.address.split(":")[2].partition("/")[0]
+    wanted = {}
+
+    def label_next():
+        name = shown_name(page)
+        word = WORDS[DIGITS.target[int(name[:3])]]
+        key = page.evaluate(
+            "name => [...document.querySelectorAll('.class')].findIndex(b => b.dataset.name === name)", word
+        )
+        if 0 <= key < 9:
+            page.keyboard.press(str(key + 1))
+        else:
+            page.keyboard.type(word)
+            page.keyboard.press("Enter")
+        wanted[name] = word
+        waited_for(lambda: page.inner_text("#name") != name)
+
+    for _ in range(15):
+        label_next()
+    waited_for(lambda: labels_of(table) == wanted)
+    screenshot(page, "label_one")
+    command.kill()
+    page.keyboard.press("0")  # an image whose picture is here already: of no class
+    wanted["015.png"] = "-none-"
+    page.wait_for_selector("#saved.bad")
+    assert "kept in this page" in page.inner_text("#saved")
+    page.problems.clear()  # requests that nobody answered
+    command = Command(*flags, f"--port={port}")
+    waited_for(lambda: page.inner_text("#saved") == "Saved")
+    page.problems.clear()
+    page.reload()
+    while len(wanted) < 30:
+        label_next()
+    waited_for(lambda: labels_of(table) == wanted)
+    assert page.inner_text("#count") == "30 of 60 looked at"
+    shown = counts_shown(page) | {"-none-": int(page.inner_text("#none-count"))}
+    assert shown == counts_of(labels_of(table))
+    page.keyboard.press(".")
+    waited_for(lambda: page.evaluate("[...document.querySelectorAll('.tile img')].every(i => i.naturalWidth)"))
+    screenshot(page, "label_grid")
+    command.kill()

@@ -1,0 +1,168 @@
+"""What a report works out by itself: intervals, curves, shares, suspicions, twins, advice."""
+
+import numpy as np
+import pytest
+
+from semivit_jax.data.sources.image_set import ImageSet
+from semivit_jax.inference.grades import Answers
+from semivit_jax.report import accuracy, advice, curves, intervals, space, suspects, twins
+from tests.configs import small_config
+from tests.report.made import png
+
+
+@pytest.mark.parametrize(
+    ("share", "count", "low", "high"),
+    [(0.5, 10, 0.2366, 0.7634), (1.0, 10, 0.7225, 1.0), (0.0, 5, 0.0, 0.4345), (0.95, 360, 0.9224, 0.9682)],
+)
+def test_wilson_s_interval_is_the_published_one(share, count, low, high):
+    """Of 5 of 10: Brown, Cai and DasGupta 2001; the others by the formula with z = 1.96."""
+    assert intervals.wilson(share, count) == pytest.approx((low, high), abs=2e-4)
+
+
+def test_of_no_image_an_interval_holds_everything():
+    assert intervals.wilson(0.0, 0) == (0.0, 1.0)
+
+
+def test_a_paired_difference_is_surer_than_two_intervals():
+    generator = np.random.default_rng(0)
+    first = generator.random(400) < 0.8
+    second = first | (generator.random(400) < 0.3)  # never wrong where the first is right
+    low, high = intervals.paired(first, second)
+    assert low < second.mean() - first.mean() < high
+    assert low > 0
+    apart = [intervals.wilson(float(answers.mean()), 400) for answers in (first, second)]
+    assert high - low < sum(one.high - one.low for one in apart)
+
+
+def test_equal_answers_leave_an_interval_around_nothing():
+    same = np.random.default_rng(0).random(50) < 0.5
+    low, high = intervals.paired(same, same)
+    assert low < 0 < high
+
+
+def test_long_lines_are_drawn_by_means_and_end_where_they_end():
+    line = [(step, float(step % 2)) for step in range(1, 1001)]
+    thin = curves.thinned(line, 100)
+    assert len(thin) == 100
+    assert thin[-1][0] == 1000
+    assert {value for _, value in thin} == {0.5}
+    assert curves.thinned(line[:100], 100) == line[:100]
+
+
+def answers(probs, right):
+    probs, right = np.asarray(probs, np.float32), np.asarray(right)
+    return Answers(np.arange(len(right)), np.zeros(len(right), int), 1 - right[:, None].astype(int), probs[:, None])
+
+
+def test_abstaining_gives_the_surest_answers_first():
+    found = accuracy.abstaining(answers([0.9, 0.8, 0.7, 0.6], [True, True, False, False]))
+    assert found["coverage"] == [0.25, 0.5, 0.75, 1.0]
+    assert found["acc1"] == pytest.approx([1.0, 1.0, 2 / 3, 0.5])
+    half = next(row for row in found["chosen"] if row["coverage"] == 0.5)
+    assert (half["acc1"], half["confidence"]) == (1.0, pytest.approx(0.8))
+
+
+def test_equally_sure_answers_are_given_together():
+    found = accuracy.abstaining(answers([0.9, 0.5, 0.5, 0.5], [True, True, False, False]))
+    assert found["coverage"] == [0.25, 1.0]
+    assert found["acc1"] == [1.0, 0.5]
+
+
+def blobs(per_class=40, classes=3):
+    generator = np.random.default_rng(0)
+    labels = np.repeat(np.arange(classes), per_class)
+    return generator.normal(size=(len(labels), 6)) + 8 * np.eye(6)[labels], labels
+
+
+def test_labels_that_were_flipped_are_suspected_first():
+    features, labels = blobs()
+    flipped = np.array([3, 50, 90])
+    wrong = labels.copy()
+    wrong[flipped] = (labels[flipped] + 1) % 3
+    found = suspects.find(features, wrong, seed=0)
+    assert found.checked == len(labels)
+    assert {one.place for one in found.suspects} == set(flipped.tolist())
+    assert all(one.better == labels[one.place] for one in found.suspects)
+    assert all(one.own < one.other for one in found.suspects)
+
+
+def test_classes_of_one_or_two_images_are_not_judged():
+    features, labels = blobs()
+    few = np.concatenate([labels, [3, 4, 4]])
+    found = suspects.find(np.concatenate([features, np.ones((3, 6))]), few, seed=0)
+    assert found.checked == len(labels)
+    assert suspects.find(np.ones((4, 2)), np.arange(4), seed=0) == (0, [])
+
+
+def test_a_class_counts_where_it_is_as_likely_as_its_own_images_are():
+    probs = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.6, 0.4]])
+    labels = np.array([0, 0, 0, 1])  # usually 0.667 for class 0, 0.4 for class 1
+    places, better = suspects.suspected(probs, labels)
+    assert places.tolist() == [2]
+    assert better.tolist() == [1]
+
+
+def test_twins_are_found_whatever_their_brightness():
+    data = small_config(**{"data.max_pixels": 10_000}).data
+    images = ImageSet([png(0), png(1), png(2), png(1)], ["a", "b", "c", "b again"], np.zeros(4, np.int32))
+    small = twins.thumbnails(images, range(4), data)
+    (pair,) = twins.pairs(small[3:], small[:3], alike=0.99)
+    assert (pair.first, pair.second) == (0, 1)
+    assert pair.correlation == pytest.approx(1.0)
+    assert twins.pairs(small[:1], small[1:], alike=0.99) == []
+    flat = np.zeros_like(small[:1])  # of one colour: like nothing, not like everything
+    assert twins.pairs(flat, flat, alike=0.99) == []
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 10])
+def test_few_images_are_laid_out_by_their_components(count):
+    found = space.layout(np.random.default_rng(0).normal(size=(count, 5)), np.zeros(count, bool), seed=0)
+    assert found.points.shape == (count, 2)
+    assert "principal components" in found.method
+
+
+def report(**changes):
+    """The numbers of a run with which nothing is wrong."""
+    row = {"method": "teacher", "acc1": 0.95, "low": 0.94, "high": 0.96, "num_images": 2000, "ours": True}
+    per_class = {"labeled_per_class": {"a": 10, "b": 10}, "num_evaluated": 2000, "num_labeled": 20}
+    return {
+        "run": {"state": "finished", "folder": "runs/a b", **per_class},
+        "stages": [],
+        "accuracy": [row],
+        "brought": None,
+    } | changes
+
+
+def weak(name, **changes):
+    row = {"name": name, "labeled": 4, "graded": 50, "right": 20, "acc1": 0.4, "low": 0.3, "high": 0.5}
+    return row | {"taken_for": [{"name": "wolf", "count": 9}]} | changes
+
+
+PSEUDO = {"stage": "s", "kept": 0.9, "right": 0.97, "median_confidence": 0.8, "key": "config.s.tau", "threshold": 0.7}
+CASES = {
+    "nothing": ({}, None),
+    "stopped": ({"run": report()["run"] | {"state": "stopped"}}, "Start the same command again."),
+    "few kept": ({"pseudo_labels": PSEUDO | {"kept": 0.1, "median_confidence": 0.55}},
+                 "Lower config.s.tau from 0.7, for a start to 0.55."),
+    "wrong kept": ({"pseudo_labels": PSEUDO | {"right": 0.6}}, "Raise config.s.tau from 0.7, for a start to 0.8."),
+    "no threshold": ({"pseudo_labels": PSEUDO | {"kept": 0.1, "key": ""}}, None),
+    "weak class": ({"classes": [weak("dog")], "overall": 0.95}, "Label more images of dog (40 %)."),
+    "rare class": ({"run": report()["run"] | {"labeled_per_class": {"a": 2, "b": 90}}}, "rare classes, a first."),
+    "wide": ({"accuracy": [report()["accuracy"][0] | {"low": 0.7, "high": 0.99, "num_images": 8}]}, "for evaluation"),
+    "probe is better": ({"accuracy": [report()["accuracy"][0] | {"ours": False, "acc1": 0.97},
+                                      report()["accuracy"][0]]}, "Change less of the weights"),
+    "harm": ({"brought": {"points": -3.0, "from": "fine-tuning"}}, "Look at the pseudo labels"),
+    "rising": ({"stages": [{"name": "s", "state": "finished", "gained_at_the_end": 0.03}]}, "config.s.epochs"),
+    "unsure": ({"answers": {"ece": 0.3}}, "Do not take the confidences"),
+    "waits": ({"time": {"waiting_share": 0.5, "goodput": 0.9, "total": 5.0}}, "Feed images faster"),
+    "labels": ({"labels": {"suspects": [{"name": "x.jpg"}], "num_suspects": 1, "checked": 40}}, "1 label that may be"),
+    "twins": ({"twins": {"pairs": [1], "num_images": 3}}, "3 evaluation images have a twin"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "said"), CASES.values(), ids=CASES)
+def test_each_rule_speaks_where_its_numbers_say_so_and_gives_a_reason(changes, said):
+    found = advice.given(report(**changes))
+    assert [one for one in found if said and said in one["do"]] or (said is None and not found)
+    assert all(one["why"] for one in found)
+    assert len(found) == (said is not None)

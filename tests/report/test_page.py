@@ -1,0 +1,290 @@
+"""The page: whole in itself, its numbers those of the JSON file, for every kind of run."""
+
+import html.parser
+import json
+import re
+
+import pytest
+
+from semivit_jax import files
+from semivit_jax.main import main
+from semivit_jax.report import facts, gather, look, make, page
+from semivit_jax.training import run
+from tests.configs import small_config
+from tests.report.made import made_up, tiny_run
+
+pytestmark = pytest.mark.xdist_group("report")  # programs are shared
+HOSTILE = ["<script>alert(1)</script>.png", '"onerror=x.png', "..%2e%2e", "a\u202eb.png", "caf\udce9.png", "x" * 255]
+
+
+class Page(html.parser.HTMLParser):
+    """What stands in a page: tags with their attributes, numbers with their keys, and text outside of style."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags, self.numbers, self.text, self._open = [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self._open.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        while self._open and self._open.pop()[0] != tag:
+            pass
+
+    def handle_data(self, data):
+        tag, attributes = self._open[-1] if self._open else ("", {})
+        if tag == "data":
+            self.numbers.append((attributes["data-key"], attributes["value"], data))
+        if tag != "style":
+            self.text.append(data)
+
+    @property
+    def said(self) -> str:
+        return " ".join(" ".join(self.text).split())
+
+
+def at(report, key):
+    for part in key.split("."):
+        report = report[int(part)] if isinstance(report, list) else report[part]
+    return report
+
+
+def check(text, report):
+    """Returns the page, after what holds for every one of them."""
+    found = Page(text)
+    assert found.numbers
+    for key, value, shown in found.numbers:
+        assert value == str(at(report, key)), key
+        kind = next(kind for kind, told in page.FORMATS.items() if told(float(value)) == shown or
+                    told(int(float(value))) == shown)  # fmt: skip
+        assert kind
+    for tag, attributes in found.tags:
+        assert tag not in ("script", "iframe", "object", "link") or attributes.get("href") == "data:,"
+        assert attributes.get("src", "data:").startswith("data:")
+        assert attributes.get("href", "#").startswith(("#", "data:"))
+        assert not [name for name in attributes if name.startswith("on")]
+        assert tag != "img" or attributes["alt"]
+    assert not re.search(r"url\(|@import", text)
+    ids = [attributes["id"] for _, attributes in found.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert {a["href"] for t, a in found.tags if t == "a"} <= {f"#{one}" for one in ids}
+    return found
+
+
+def read(folder):
+    """Page and numbers that lie in a workdir."""
+    report = json.loads((folder / make.NUMBERS).read_text())
+    return check((folder / make.PAGE).read_text(), report), report
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Stages -> (folder, page, numbers) of a run, made once."""
+    kept = {}
+
+    def make_it(*stages, done=True):
+        if (stages, done) not in kept:
+            folder = tiny_run(tmp_path_factory.mktemp("runs") / "my run", *stages, done=done)
+            make.make(folder, most=40)
+            kept[stages, done] = (folder, *read(folder))
+        return kept[stages, done]
+
+    return make_it
+
+
+def test_a_run_of_one_stage(made):
+    _, found, report = made("finetune")
+    assert report["run"]["state"] == "finished"
+    assert (
+        "From 40 labeled images and 1,397 without a label the model has learned to tell 10 classes apart" in found.said
+    )
+    assert [row["method"] for row in report["accuracy"]] == ["LabelSpreading", "fine-tuning only"]
+    assert report["accuracy"][1]["acc1"] == 0.45
+    assert report["accuracy"][1]["low"] < 0.45 < report["accuracy"][1]["high"]
+    for heading in ("Accuracy", "Training", "Classes", "Answers", "The data", "Map", "What to do next"):
+        assert heading in found.said
+    assert report["labels"]["checked"] > 0
+    assert report["map"]["num_images"] == 120
+    assert len([t for t, a in found.tags if a.get("class") == "photo"]) > 50
+    assert report["absent"] == {}
+
+
+def test_a_run_that_pre_trains_alone(made):
+    _, found, report = made("mae")
+    assert "looked at 1,437 images without any label" in found.said
+    assert "its error fell from 2.3 to 1.2" in found.said
+    assert report["accuracy"] == []
+    assert "what it makes of it" in found.said
+    assert report["grades"] is None
+    assert report["map"]["num_images"] > 0
+
+
+def test_a_run_with_unlabeled_images_says_what_they_brought(made):
+    _, found, report = made("finetune", "semi")
+    assert [row["method"] for row in report["accuracy"]][1:] == [
+        "fine-tuning only", "Semi-ViT, student", "Semi-ViT, teacher (EMA)",
+    ]  # fmt: skip
+    assert report["brought"]["from"] == "fine-tuning only"
+    assert report["brought"]["points"] == pytest.approx(5.0)
+    assert "fine-tuning only reaches 45.0 %. The unlabeled images brought +5.0 points" in found.said
+    assert "mixed: what the student learns from" in found.said
+    assert any("Lower config.semi.confidence_threshold" in one["do"] for one in report["advice"])
+    titles = [a["alt"] for t, a in found.tags if t == "img" and a["alt"].startswith("Line chart")]
+    assert any("Pseudo labels: share kept from 10.0 %" in title for title in titles)
+
+
+def test_a_run_that_goes_on(made):
+    folder, found, report = made("finetune", "semi", done=False)
+    assert report["run"]["state"] == "stopped"
+    assert "It has stopped before its end: semi, update 6 of 12." in found.said
+    assert report["accuracy"][-1]["method"] == "Semi-ViT, teacher (EMA), so far (update 6)"
+    assert report["advice"][0]["do"] == "Start the same command again."
+    assert not (folder / "summary.json").exists()
+
+
+def test_a_run_that_has_only_begun(tmp_path):
+    folder = tiny_run(tmp_path / "new", "finetune", done=False)
+    files.remove(folder / "finetune")
+    begun = facts.read(folder)
+    looked = look.at(begun, most=10)
+    found = Page(page.render(gather.numbers(begun, looked), begun, looked))
+    assert "it has not been evaluated yet" in found.said
+    assert "finetune has not begun" in found.said
+
+
+def test_a_run_whose_images_are_gone_keeps_its_numbers(tmp_path, monkeypatch):
+    folder = tiny_run(tmp_path / "run", "finetune")
+
+    def gone(*given, **named):
+        raise OSError("the folder photos is not there")
+
+    monkeypatch.setattr(look, "open_as_begun", gone)
+    monkeypatch.setattr(look, "grade", gone)
+    make.make(folder, most=10)
+    found, report = read(folder)
+    assert report["absent"]["images"] == "the folder photos is not there"
+    assert "the folder photos is not there" in found.said
+    assert report["accuracy"][-1]["acc1"] == 0.45
+
+
+def test_the_numbers_are_those_of_eval(made, tmp_path):
+    folder, _, report = made("finetune")
+    out = tmp_path / "eval.json"
+    assert main(["semivit", "eval", f"--workdir={folder}", f"--out={out}"]) == 0
+    assert json.loads(out.read_text()) == report["grades"]
+    assert report["answers"]["acc1"] == report["grades"]["results"]["ema_params"]["acc1"]
+    assert sum(row["right"] for row in report["classes"]) == round(360 * report["answers"]["acc1"])
+
+
+def rendered(one, looked):
+    report = json.loads(json.dumps(gather.numbers(one, looked)))
+    text = page.render(report, one, looked)
+    return text, check(text.encode(errors="backslashreplace").decode(), report), report
+
+
+def test_names_from_outside_are_text_and_nothing_else(tmp_path):
+    text, found, _ = rendered(*made_up(tmp_path / "run", ["<b>cat</b>", "dog & co", "a\u202eb"], file_names=HOSTILE))
+    assert "<script>alert(1)</script>.png" in found.said
+    assert "<b>cat</b>" in found.said
+    assert "\u202e" not in text
+    assert "caf\\udce9.png" in found.said
+
+
+def test_ten_thousand_classes_make_a_small_page(tmp_path):
+    names = [f"class {k}" for k in range(10_000)]
+    several, looked = made_up(tmp_path / "run", names[:400], file_names=[f"{k}.png" for k in range(3000)])
+    text, found, report = rendered(several, looked)
+    assert "confusion" not in report["grades"]["results"]["params"]
+    assert "The 12 classes of lowest accuracy of 400" in found.said
+    assert len(text) < 3 * 2**20
+    many = facts.dataclasses.replace(several, listing={**several.listing, "class_names": names}, labeled=[4] * 10_000)
+    assert gather.run_numbers(many)["run"]["labeled_per_class"] == {}
+
+
+def test_runs_are_compared(made, tmp_path, capsys):
+    first, second = made("finetune")[0], made("finetune", "semi")[0]
+    out = tmp_path / "both.html"
+    assert main(["semivit", "report", str(first), str(second), f"--out={out}"]) == 0
+    report = json.loads(out.with_suffix(".json").read_text())
+    found = check(out.read_text(), report)
+    assert {"key": "stages", "values": ["('finetune',)", "('finetune', 'semi')"]} in report["settings"]
+    (row,) = report["differences"]
+    assert row["num_images"] == 360
+    assert row["low"] < row["points"] < row["high"]
+    assert row["gained"] - row["lost"] == round(3.6 * row["points"])
+    assert "Is the difference more than chance?" in found.said
+    assert f"comparison: {out}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ([], "name a run: --workdir=DIR"),
+        (["a", "--most=0"], "--most is 0; at least 1"),
+        (["a", "--out=x.html"], "--out is for comparisons"),
+    ],
+)
+def test_a_wrong_command_line_is_told(argv, said, capsys):
+    assert main(["semivit", "report", *argv]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_run_is_told(tmp_path, capsys):
+    assert main(["semivit", "report", str(tmp_path)]) == 1
+    assert "is not a run folder" in capsys.readouterr().err
+
+
+# ---- at the end of a run
+
+
+def test_what_goes_wrong_is_one_line_and_no_failure(tmp_path, monkeypatch, capsys):
+    folder = tiny_run(tmp_path / "my run", "finetune")
+    config = facts.read(folder).config
+
+    def broken(*given, **named):
+        raise RuntimeError("out of memory\nand a long story")
+
+    monkeypatch.setattr(make, "make", broken)
+    make.at_the_end(config, folder, anew=True)
+    assert capsys.readouterr().out == (f"no report: out of memory; later: semivit report --workdir='{folder}'\n")
+
+
+def test_a_package_that_is_missing_is_named_with_its_remedy(tmp_path, monkeypatch, capsys):
+    folder = tiny_run(tmp_path / "run", "finetune")
+    monkeypatch.setattr(page, "NEEDED", ("jinja2", "no_such_package"))
+    assert main(["semivit", "report", str(folder)]) == 1
+    assert "needs jinja2 and no_such_package: " in capsys.readouterr().err
+    make.at_the_end(facts.read(folder).config, folder, anew=True)
+    assert capsys.readouterr().out.startswith("no report: a report needs jinja2 and no_such_package: ")
+
+
+def test_a_finished_run_names_the_report_it_has(tmp_path, monkeypatch, capsys):
+    folder = tiny_run(tmp_path / "run", "finetune")
+    (folder / make.PAGE).touch()
+    monkeypatch.setattr(make, "make", None)
+    make.at_the_end(facts.read(folder).config, folder, anew=False)
+    assert capsys.readouterr().out == f"report: {folder / make.PAGE}\n"
+
+
+@pytest.mark.parametrize("was_done", [False, True])
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # how ml_collections reads a config
+def test_train_ends_with_the_report(was_done, tmp_path, monkeypatch, capsys):
+    folder = tiny_run(tmp_path / "run", "finetune", done=was_done)
+
+    def train(config, workdir, *, notes):
+        (workdir / "DONE").touch()
+
+    asked = []
+    monkeypatch.setattr(run, "train", train)
+    monkeypatch.setattr(make, "at_the_end", lambda config, workdir, *, anew: asked.append((workdir, anew)))
+    assert main(["semivit", "train", "--config=digits", f"--workdir={folder}"]) == 0
+    assert asked == [(folder, not was_done)]
+
+
+def test_a_run_may_do_without(tmp_path, monkeypatch, capsys):
+    folder = tiny_run(tmp_path / "run", "finetune")
+    monkeypatch.setattr(make, "make", None)
+    make.at_the_end(small_config(**{"log.report": False}), folder, anew=True)
+    assert capsys.readouterr().out == ""
