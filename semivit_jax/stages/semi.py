@@ -1,29 +1,78 @@
 """Train Semi-ViT on labeled and unlabeled images with a teacher (Cai et al. 2022): stage 3."""
 
+import dataclasses
 import functools
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
-from semivit_jax.config import Config
+from semivit_jax.config import AT_LEAST_ONE, NOT_NEGATIVE, SHARE, Config, ConfigError
 from semivit_jax.models import families, tuning
 from semivit_jax.models.families import Network
 from semivit_jax.models.spec import ModelSpec
 from semivit_jax.ops import metrics, mixup
 from semivit_jax.ops.losses import cross_entropy, promote, smoothed_target
 from semivit_jax.ops.metrics import Metrics
-from semivit_jax.ops.mixup import join, mix_labeled, split
-from semivit_jax.plan import Plan
+from semivit_jax.ops.mixup import join, mix_labeled
+from semivit_jax.plan import Plan, Stream
 from semivit_jax.stages import finetune, supervised
 from semivit_jax.stages import stage as stage_lib
-from semivit_jax.stages.pseudo_label import Banked, Evidence, PseudoLabels
+from semivit_jax.stages.forward import forward_together
+from semivit_jax.stages.pseudo_label import Banked, Evidence, Known, PseudoLabelRule, PseudoLabels, RuleConfig
 from semivit_jax.stages.pseudo_metrics import pseudo_label_metrics, rule_metrics
-from semivit_jax.stages.pseudo_mixup import mix_pseudo, sample_pseudo_mix
-from semivit_jax.stages.semi_config import HEALTH, SemiConfig, check, known, make_rule, needs_of, streams
-from semivit_jax.stages.spec import Pass, StageSpec
+from semivit_jax.stages.pseudo_mixup import PSEUDO_MIXUPS, mix_pseudo, sample_pseudo_mix
+from semivit_jax.stages.rules import written
+from semivit_jax.stages.spec import Health, Pass, StageSpec
 from semivit_jax.stages.stage import DeviceView, ImageDraws, PyTree, Stage, masks, see, see_view
 from semivit_jax.stages.state import TrainState
+from semivit_jax.stages.supervised import SupervisedConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class SemiConfig(SupervisedConfig):
+    """Stage 3, semi-supervised fine-tuning (Cai et al. 2022)."""
+
+    unlabeled_ratio: Annotated[int, AT_LEAST_ONE]  # unlabeled images per labeled one (mu)
+    # Of the unlabeled images' loss beside the labeled images' (lambda_u).
+    unlabeled_weight: Annotated[float, NOT_NEGATIVE]
+    # Whose answers become pseudo labels: the moving average, or the student itself.
+    teacher: Annotated[str, ("ema", "student")]
+    # Which pseudo labels count: a rule, or one with others around it, as in aligned(free); docs/rules.md.
+    pseudo_label_rule: str
+    bank: str  # file of `semivit bank`, whose predictions the rule 'bank' takes; '' with every other rule
+    # Smallest probability of a pseudo label that counts (tau); of flex and relative what theirs are shares of.
+    confidence_threshold: Annotated[float, SHARE]
+    rule: RuleConfig  # the rules' numbers
+    pseudo_mixup: Annotated[str, PSEUDO_MIXUPS]  # how unlabeled images mix: a row of PSEUDO_MIXUPS
+
+
+def check(section: SemiConfig) -> None:
+    """Raises ConfigError where supervised keys do not fit, pseudo mixup cannot be drawn, or there would be no EMA.
+
+    Also where there is no such pseudo-label rule, its thresholds have no room, or it and a bank do not come together.
+    """
+    supervised.check(section, "semi")
+    written.names(section.pseudo_label_rule)
+    if section.rule.lowest > section.rule.highest:
+        raise ConfigError(f"config.semi.rule.lowest is {section.rule.lowest}, above highest {section.rule.highest}")
+    if bool(section.bank) != ("bank" in needs_of(section)):
+        raise ConfigError(
+            f"config.semi.pseudo_label_rule is {section.pseudo_label_rule!r} and config.semi.bank {section.bank!r}: "
+            "the rule 'bank' needs a file of `semivit bank`, and every other rule none"
+        )
+    kind = PSEUDO_MIXUPS[section.pseudo_mixup]
+    if kind is not None and kind.uses_alphas and section.mixup_alpha <= 0 and section.cutmix_alpha <= 0:
+        raise ConfigError(
+            f"config.semi.pseudo_mixup is {section.pseudo_mixup!r}: mixup_alpha or cutmix_alpha must be above 0"
+        )
+    if section.ema_decay == 0:
+        raise ConfigError("config.semi.ema_decay is 0; the semi-supervised stage always tracks an EMA")
+
+
+def needs_of(section: SemiConfig) -> frozenset[str]:
+    """What the pseudo-label rule needs to be told of an update."""
+    return written.needs_of(section.pseudo_label_rule, section.rule)
 
 
 class SemiDraws(NamedTuple):
@@ -97,7 +146,10 @@ def make_update(config: Config, plan: Plan, *, backend: str):
             )
 
         with jax.named_scope("student"):
-            logits, strong_logits = joined_forward(params, labeled, mixed.images, draws)
+            masked = (draws.labeled.drop_path, draws.strong.drop_path)
+            logits, strong_logits = forward_together(
+                network, params, (labeled, mixed.images), masked, groups=(group, group * plan.unlabeled_ratio)
+            )
         loss_labeled = labeled_loss(logits, targets).mean()
         loss_unlabeled = (mixed.confidence_mask * cross_entropy(strong_logits, mixed.targets)).mean()
         loss = loss_labeled + section.unlabeled_weight * loss_unlabeled
@@ -107,17 +159,6 @@ def make_update(config: Config, plan: Plan, *, backend: str):
             "loss_unlabeled": metrics.of(loss_unlabeled),
             **pseudo_label_metrics(pseudo, mixed.confidence_mask, batch["unlabeled"]["label"]),
         }
-
-    def joined_forward(params: PyTree, labeled: jax.Array, strong: jax.Array, draws: SemiDraws):
-        """One student pass over labeled and strong images, joined group by group so nothing moves."""
-        strong_group = group * plan.unlabeled_ratio
-        rows = jnp.concatenate([split(labeled, group), split(strong, strong_group)], axis=1)
-        drop_path = None
-        if draws.labeled.drop_path is not None and draws.strong.drop_path is not None:
-            parts = [split(draws.labeled.drop_path, group), split(draws.strong.drop_path, strong_group)]
-            drop_path = masks(ImageDraws(drop_path=join(jnp.concatenate(parts, axis=1))))
-        logits = split(network.logits(params, join(rows), drop_path), group + strong_group)
-        return join(logits[:, :group]), join(logits[:, group:])
 
     def update(state: TrainState, batch: PyTree, draws: SemiDraws) -> tuple[TrainState, Metrics]:
         policy_state, pseudo, told = assign(state, batch, draws)
@@ -133,6 +174,18 @@ def make_update(config: Config, plan: Plan, *, backend: str):
         return after, found | told
 
     return network, optimizer, update
+
+
+def make_rule(section: SemiConfig, plan: Plan) -> PseudoLabelRule:
+    """The rule that config.semi names."""
+    make = written.maker(section.pseudo_label_rule)
+    return written.forgetting(make(section.confidence_threshold, section.rule, known(plan)))
+
+
+def known(plan: Plan) -> Known:
+    """What the rule may take as given."""
+    per_class = np.asarray(plan.counts.per_class)
+    return Known(plan.num_classes, plan.counts.unlabeled, plan.steps_per_epoch, per_class / per_class.sum())
 
 
 def make(config: Config, plan: Plan, backend: str) -> Stage:
@@ -192,6 +245,17 @@ def _specs(config: Config, section: SemiConfig, network: Network) -> _Specs:
     return _Specs(**{row: supervised.view_of(config, section, row, of_row) for row, of_row in passed.items()})
 
 
+def streams(section: SemiConfig) -> tuple[Stream, Stream]:
+    """Labeled and unlabeled images, with what the pseudo-label rule needs of them."""
+    needs = needs_of(section)
+    weak, own, strong = ("weak", "weak"), ("image", "labeled"), ("strong", "strong")
+    seen, balanced = (own, weak) if "labeled" in needs else (own,), section.balanced_order
+    labeled = Stream("labeled", "labeled", seen, sets_epoch=False, balanced=balanced)
+    taught = (weak, strong) if "teacher" in needs else (strong,)
+    unlabeled = Stream("unlabeled", "unlabeled", taught, section.unlabeled_ratio, ratio_key="unlabeled_ratio")
+    return labeled, unlabeled._replace(image_id="image_id" in needs, bank=section.bank)
+
+
 def passes(config: Config, model: ModelSpec) -> tuple[Pass, ...]:
     """All images through the student; through the teacher, forward only, what the pseudo-label rule needs."""
     section = _section(config)
@@ -220,5 +284,12 @@ SPEC = StageSpec(
     },
     rows=(("Semi-ViT, student", "acc1"), ("Semi-ViT, teacher (EMA)", "ema_acc1")),
     shown={"train/mask_rate": "mask_rate {:.1%}", "train/pseudo_label_acc": "pseudo_label_acc {:.1%}"},
-    health=HEALTH,
+    health=Health(
+        step="mask_rate",
+        evaluation="val_ema/acc1",
+        told="the teacher's accuracy",
+        kept="pseudo labels",
+        quantiles=("confidence_q10", "confidence_q50", "confidence_q90"),
+        key=lambda section: "confidence_threshold" if written.is_by_threshold(section.pseudo_label_rule) else "",
+    ),
 )
