@@ -36,7 +36,7 @@ SHORT = {  # of own_folder, which makes 200 and 300 updates: what two cores do i
 }  # fmt: skip
 WAYS: Mapping[str, Mapping[str, Any]] = {
     "head": {  # features are kept, so that updates cost nothing
-        "model.tune": "head", "data.cache_features": 4, "finetune.min_updates": 200, "semi.min_updates": 300,
+        "model.tune": "head", "data.cache_features": 2, "finetune.min_updates": 200, "semi.min_updates": 300,
         "semi.unlabeled_ratio": 5, "semi.batch_size": 16,
     },
     "last_2": {"model.tune": "last_2"},

@@ -8,9 +8,14 @@ from pathlib import Path
 from PIL import Image
 
 WIDTH = 1100  # pixels
-PARTS = {"report": ("", 1010), "report_classes": ("#classes", 1150), "report_ways": ("#ways", 1180),
-         "report_map": ("#map", 900)}  # fmt: skip
-COLOURS = 96  # of a picture that is to stay small
+# Name of the picture: (what of the page is left out, its height in pixels).
+PARTS = {
+    "report": ("#none", 1100),
+    "report_classes": ("header, section:not(#classes)", 1000),
+    "report_ways": ("header, section:not(#ways)", 1530),
+    "report_map": ("header, section:not(#map)", 1000),
+}
+COLOURS = 255  # of a picture that is to stay small
 
 
 def browser() -> str | None:
@@ -27,12 +32,14 @@ def pictures(page: Path, folder: Path) -> None:
     """
     program = browser()
     assert program is not None
-    for name, (anchor, height) in PARTS.items():
+    for name, (hidden, height) in PARTS.items():
         with tempfile.TemporaryDirectory() as scratch:
-            shot = Path(scratch) / "shot.png"
+            shot, part = Path(scratch) / "shot.png", Path(scratch) / "part.html"
+            style = f"{hidden} {{ display: none }} h2 {{ margin: 0 }}</style>"
+            part.write_text(page.read_text().replace("</style>", style))
             size = f"--window-size={WIDTH},{height}"
             argv = [program, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", size]
-            subprocess.run([*argv, f"--screenshot={shot}", f"{page.resolve().as_uri()}{anchor}"], check=True,
+            subprocess.run([*argv, f"--screenshot={shot}", part.as_uri()], check=True,
                            stderr=subprocess.DEVNULL)  # fmt: skip
             small = Image.open(shot).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
             small.save(folder / f"{name}.png", optimize=True)

@@ -28,6 +28,8 @@ def methods(run: RunFacts, probed: Probed | None, *, of: str) -> list[dict[str, 
       of: where these weights come from, for people.
     """
     rows, count = [], int(run.listing.get("num_eval", 0))
+    if not any(STAGES[name].score == "acc1" for name in run.config.stages):
+        return rows
     baselines = dict(run.summary.get("baselines", {}))
     for method, key in BASELINES.items():
         if key in ("linear_probe", "knn_probe"):

@@ -182,11 +182,13 @@ def spare_time(report: Report) -> Iterator[Advice]:
 def label_next(report: Report) -> Iterator[Advice]:
     """The next round: the images that the model is least sure of, or that are like none that has a label."""
     if report.get("unlike"):
-        folder = shlex.quote(report["run"]["folder"])
+        run = report["run"]
+        photos, table, folder = map(shlex.quote, (run["root"], run["labels"] or "labels.csv", run["folder"]))
+        command = f"semivit label --images={photos} --labels={table} --from={folder}" if run["root"] else ""
         yield Advice(
             "Label some of the unlabeled images that are least like any labeled one, or say that they belong to none.",
             "What a model has never been told of, it learns from its own guesses alone.",
-            f"semivit embed --workdir={folder} --images=FOLDER --out=EMBEDDING",
+            command,
         )
 
 

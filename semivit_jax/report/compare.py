@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from semivit_jax import console
+from semivit_jax import console, files
 from semivit_jax.config import flatten
 from semivit_jax.files import Path, write_json, writing
 from semivit_jax.inference.grades import Grades
@@ -67,9 +67,13 @@ def numbers(runs: Sequence[RunFacts], graded: Sequence[Grades | None]) -> Report
 
 
 def _names(runs: Sequence[RunFacts]) -> list[str]:
-    """The last part of each folder, or the whole of it where these are not all different."""
-    short = [facts.name_of(run.folder) for run in runs]
-    return short if len(set(short)) == len(short) else [str(run.folder) for run in runs]
+    """As few of the last parts of each folder as tell them all apart; of one that is named twice, the whole."""
+    parts = [files.absolute(run.folder).parts for run in runs]
+    for depth in range(1, max(map(len, parts)) + 1):
+        short = ["/".join(one[-depth:]) for one in parts]
+        if len(set(short)) == len(short):
+            return short
+    return [str(run.folder) for run in runs]
 
 
 def _settings(runs: Sequence[RunFacts]) -> list[Report]:

@@ -16,7 +16,7 @@ DASHES = ("-", "--", ":", "-.")
 MOST_LINES = 12  # of a figure with names; of more, all are drawn alike
 MOST_CELLS = 30  # classes of a confusion picture with names
 MOST_NUMBERS = 16  # classes of one with numbers
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 9,
     "text.color": INK,
@@ -44,7 +44,7 @@ def curve(drawn: Drawn) -> str:
         steps, values = np.array(points, float).T
         look: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)]} if named else {"color": ACCENT, "alpha": 0.4}
         dash = DASHES[number // len(COLOURS) if len(drawn.points) > len(DASHES) else number] if named else "-"
-        axis.plot(steps, scale * values, dash, linewidth=1.6, label=name, **look)
+        axis.plot(steps, scale * values, dash, linewidth=1.6, label=_shortened(name, 24), **look)
     if drawn.curve.unit == SHARE:
         axis.yaxis.set_major_formatter(lambda value, _: f"{value:g} %")
         axis.set_ylim(top=min(102.0, axis.get_ylim()[1] + 1))
@@ -70,7 +70,7 @@ def intervals(rows: Sequence[Mapping[str, Any]]) -> str:
         axis.plot(100 * row["acc1"], place, "o" if row["ours"] else "D", color=colour, markersize=6)
         axis.annotate(f"{100 * row['acc1']:.1f}", (100 * row["acc1"], place), (0, 5), textcoords="offset points",
                       ha="center", fontsize=8, color=INK)  # fmt: skip
-    axis.set_yticks(range(len(rows)), [row["method"] for row in reversed(rows)], color=INK)
+    axis.set_yticks(range(len(rows)), [_shortened(row["method"], 44) for row in reversed(rows)], color=INK)
     axis.tick_params(axis="y", length=0)
     axis.grid(visible=False, axis="y")
     axis.set_ylim(-0.6, len(rows) - 0.2)
@@ -87,7 +87,7 @@ def confusion(matrix: np.ndarray, names: Sequence[str]) -> str:
     axis.imshow(shares, cmap="Blues", vmin=0, vmax=1.15, aspect="equal")
     axis.grid(visible=False)
     if size <= MOST_CELLS:
-        short = [name if len(name) <= 14 else f"{name[:13]}…" for name in names]
+        short = [_shortened(name, 14) for name in names]
         axis.set_xticks(range(size), short, rotation=0 if max(map(len, short)) <= 2 else 90, color=INK, fontsize=8)
         axis.set_yticks(range(size), short, color=INK, fontsize=8)
     if size <= MOST_NUMBERS:
@@ -110,8 +110,7 @@ def classes(rows: Sequence[Mapping[str, Any]], overall: float) -> str:
         axis.plot([100 * row["low"], 100 * row["high"]], [place, place], color=colour, linewidth=2, alpha=0.5)
         axis.plot(100 * row["acc1"], place, "s" if below else "o", color=colour, markersize=4.5)
     axis.axvline(100 * overall, color=MUTED, linewidth=1, linestyle="--")
-    names = [row["name"] if len(row["name"]) <= 24 else f"{row['name'][:23]}…" for row in reversed(rows)]
-    axis.set_yticks(range(len(rows)), names, color=INK, fontsize=8)
+    axis.set_yticks(range(len(rows)), [_shortened(row["name"], 24) for row in reversed(rows)], color=INK, fontsize=8)
     axis.grid(visible=False, axis="y")
     axis.tick_params(axis="y", length=0)
     axis.set_ylim(-0.7, len(rows) - 0.3)
@@ -163,9 +162,8 @@ def embedding(points: np.ndarray, labels: np.ndarray, labeled: np.ndarray, names
         here = points[labels == label]
         if len(here):
             middle = here[np.linalg.norm(here - np.median(here, axis=0), axis=1).argmin()]
-            text = name if len(name) <= 20 else f"{name[:19]}…"
-            axis.annotate(text, middle, ha="center", va="center", fontsize=11, fontweight="bold", zorder=4,
-                          path_effects=[withStroke(linewidth=3, foreground="white")])  # fmt: skip
+            axis.annotate(_shortened(name, 20), middle, ha="center", va="center", fontsize=11, fontweight="bold",
+                          zorder=4, path_effects=[withStroke(linewidth=3, foreground="white")])  # fmt: skip
     axis.set(xticks=(), yticks=())
     axis.grid(visible=False)
     for side in axis.spines.values():
@@ -189,6 +187,13 @@ def time_spent(seconds: Mapping[str, float]) -> str:
     axis.xaxis.set_visible(False)
     axis.spines["bottom"].set_visible(False)
     return _svg(figure)
+
+
+def _shortened(text: str, most: int) -> str:
+    """The text, without its middle where it is longer than so many signs."""
+    if len(text) <= most:
+        return text
+    return f"{text[: (most - 1) // 2]}…{text[-(most // 2) :]}"
 
 
 def _figure(width: float, height: float) -> tuple[Any, Any]:

@@ -75,6 +75,8 @@ def _run(run: RunFacts) -> Report:
         "state": run.state,
         "recipe": config.log.recipe,
         "dataset": config.data.dataset,
+        "root": config.data.root,
+        "labels": config.data.labels,
         "evaluated_on": config.data.eval_split or "validation",
         "variant": config.model.variant,
         "image_size": config.data.image_size,
@@ -86,9 +88,15 @@ def _run(run: RunFacts) -> Report:
         "num_evaluated": listing.get("num_eval", 0),
         "labeled_per_class": per_class if sum(per_class.values()) else {},
         "remarks": list(run.summary.get("remarks", ())),
-        "is_graded": any(STAGES[name].score for name in config.stages),
-        "is_pre_trained": any(STAGES[name].pre_training for name in config.stages),
+        "is_graded": any(STAGES[name].score == "acc1" for name in config.stages),
+        "other_scores": _other_scores(run),
     }
+
+
+def _other_scores(run: RunFacts) -> dict[str, float | None]:
+    """Of stages that are graded otherwise than by their share of right answers: 'stage, score' -> the newest."""
+    others = {s.name: STAGES[s.name].score for s in run.stages if STAGES[s.name].score not in ("", "acc1")}
+    return {f"{name}, {score}": run.stage(name).last(f"val/{score}") for name, score in others.items()}
 
 
 def _stage(stage: StageFacts) -> Report:
@@ -199,7 +207,8 @@ def _confused(confusion: np.ndarray, names: Sequence[str], most: int = 10) -> li
     labels, guesses = labels[wrong], guesses[wrong]
     counts = confusion[labels, guesses]
     order = np.argsort(-counts, kind="stable")[:most]
-    return [{"label": names[labels[k]], "guess": names[guesses[k]], "count": int(counts[k])} for k in order]
+    rows = zip(labels[order].tolist(), guesses[order].tolist(), counts[order].tolist(), strict=True)
+    return [{"label": names[label], "guess": names[guess], "count": count} for label, guess, count in rows]
 
 
 def _labels(looked: Looked, names: Sequence[str]) -> Report:

@@ -244,7 +244,9 @@ def _panels(run: RunFacts, task: TaskData, stage: str) -> tuple[Panel, ...]:
 def _few(run: RunFacts, task: TaskData, stage: str) -> tuple[Config, Plan]:
     """The config, and a plan with the smallest batch that holds as many images as are shown."""
     stored = run.stage(stage).plan
-    config, _ = fit_batch(run.config, stage, task.counts, num_devices=1, stored=stored.get("batch_size"))
+    # From pixels, also of a run that trained on kept features: there is nothing to see in these.
+    pixels = dataclasses.replace(run.config, data=dataclasses.replace(run.config.data, cache_features=0))
+    config, _ = fit_batch(pixels, stage, task.counts, num_devices=1, stored=stored.get("batch_size"))
     plan = make_plan(config, stage, task.counts, num_devices=1, stored_group_size=stored.get("group_size"))
     per_row = max(stream.per_row for stream in plan.streams)
     rows = min(-(-SHOWN // per_row), plan.batch_size)

@@ -191,7 +191,7 @@ def _panels(stage: str, several: Sequence[Panel], names: Sequence[str]) -> dict[
 
 def _shares(target: np.ndarray, names: Sequence[str]) -> str:
     """The classes of a target, the largest first: '3 62%, 8 31%'; the name alone where it is all of it."""
-    order = [k for k in np.argsort(-target, kind="stable")[:2].tolist() if target[k] >= 0.05]
+    order = [int(k) for k in np.argsort(-target, kind="stable")[:2] if target[k] >= 0.05]
     if len(order) == 1 and target[order[0]] > 0.995:
         return printable(names[order[0]])
     return ", ".join(f"{printable(names[k])} {target[k]:.0%}" for k in order)

@@ -26,6 +26,9 @@ def sentences(report: Report) -> list[str]:
 
 def _what(report: Report) -> str:
     run, ours = report["run"], [row for row in report["accuracy"] if row["ours"]]
+    if run["other_scores"]:
+        scores = [f"{name} {'not yet known' if v is None else f'{v:.3f}'}" for name, v in run["other_scores"].items()]
+        return f"The model learns from {counted(run['num_labeled'], 'labeled image')}: {'; '.join(scores)}."
     if not run["is_graded"]:
         return f"The model looked at {_images(run)} without any label, to learn what images are made of{_loss(report)}."
     learned = f"From {_images(run)} the model {'has learned' if run['state'] == 'finished' else 'learns'} to tell "

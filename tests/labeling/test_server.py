@@ -93,7 +93,7 @@ def test_actions_come_as_json_of_this_listing(address):
     assert asked(address, "act", method="POST", body=body | {"listing": "another"})[0] == 409
     assert asked(address, "act", method="POST", body={"actions": [{"do": "erase"}], "version": 0})[0] == 400
     assert asked(address, "act", method="POST", body=[])[0] == 400
-    assert asked(address, "act")[0] == 405
+    assert asked(address, "act")[0] == 404
     assert asked(address, "act", method="POST", body=body, Origin="http://evil.example")[0] == 403
     status, _, content = asked(address, "act", method="POST", body=body)
     assert status == 200

@@ -108,7 +108,7 @@ def test_undo_goes_back_to_the_beginning_across_starts_and_redo_forward(begun, t
     assert page.undo().done
     assert not plain(page.shown)
     assert not page.undo().done
-    assert not rows(table)
+    assert not any(rows(table).values())
     page = Page(begun())
     for shown, classes in states[1:]:
         assert page.redo().done
@@ -225,12 +225,13 @@ def test_columns_and_rows_of_the_table_stay(begun, table):
 
 def test_every_name_survives_the_table_and_is_read_in_training(begun, table, photos, tmp_path):
     page = Page(begun())
-    for number, place in enumerate(range(len(NAMES))):
-        page.label("even" if number % 2 == 0 else "odd", place)
+    listed = [place for place, name in enumerate(NAMES) if not name.startswith(".")]  # hidden files take no part
+    for place in listed:
+        page.label("even" if place % 2 == 0 else "odd", place)
     page.label(NONE_LABEL, A)
     opened = open_folder(photos, labels_csv=table, class_names=None, keep_none=False, cache_dir=tmp_path / "cache")
     found = dict(zip(opened.listing.names, opened.listing.labels.tolist(), strict=True))
-    assert found == {name: number % 2 for number, name in enumerate(NAMES) if name != "a.png"}
+    assert found == {NAMES[place]: place % 2 for place in listed if place != A}
 
 
 def test_two_servers_for_one_table_are_refused(begun, photos, table):

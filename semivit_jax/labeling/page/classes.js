@@ -6,9 +6,10 @@ const KEYS = 9;
 const MOST_MATCHES = 8;
 
 export class Classes {
-  // chosen(name): a class was picked or typed. renamed(name, newName).
-  constructor(model, { chosen, renamed }) {
+  // chosen(name): a class was picked or typed. renamed(name, newName). left(): nothing is typed any more.
+  constructor(model, { chosen, renamed, left }) {
     this.model = model;
+    this.left = left;
     this.chosen = chosen;
     this.renamed = renamed;
     this.list = document.getElementById("classes");
@@ -130,7 +131,7 @@ export class Classes {
     this.input.value = "";
     this.close();
     this.input.blur();
-    document.getElementById("stage").focus({ preventScroll: true });
+    this.left();
   }
 
   rename(name) {

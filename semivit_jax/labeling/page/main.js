@@ -2,16 +2,20 @@
 
 import { Classes } from "./classes.js";
 import { Grid } from "./grid.js";
+import { listenToKeys } from "./keys.js";
 import { Model, shown } from "./model.js";
+import { $, hints, say, showState, toast, words } from "./say.js";
 import { Server } from "./server.js";
 
 const AHEAD = 3; // large pictures that are fetched before they are asked for
-const TOAST_MS = 5000;
 
-const $ = (id) => document.getElementById(id);
 const server = new Server({ heard, refused: (why) => toast(why, true), state: showState });
 const model = new Model(server);
-const classes = new Classes(model, { chosen: label, renamed: (name, to) => ask({ do: "rename", name, new: to }) });
+const classes = new Classes(model, {
+  chosen: label,
+  renamed: (name, to) => ask({ do: "rename", name, new: to }),
+  left: focusImages,
+});
 const grid = new Grid(model, { clicked: clickTile, opened: openTile });
 
 let view = "todo";
@@ -35,6 +39,7 @@ async function begin() {
   document.title = `${model.title} · label`;
   $("title").textContent = shown(model.title);
   if (model.guesses.size && !model.order) view = "unsure";
+  server.waiting.forEach(keepShown);
   choose(view);
   server.send();
   server.listen();
@@ -93,7 +98,7 @@ function label(name) {
   ask({ do: "label", images: places, seen, label: name });
   for (const place of places) model.set(place, name);
   if (name && name !== model.none && !model.classes.includes(name)) model.classes = [...model.classes, name];
-  say(`${words(name)}: ${places.length === 1 ? shown(model.name(places[0])) : `${places.length} images`}`);
+  say(`${words(name, model.none)}: ${places.length === 1 ? shown(model.name(places[0])) : `${places.length} images`}`);
   grid.chosen.clear();
   if (name === "") go(at);
   else goOn(new Set(places));
@@ -157,12 +162,6 @@ async function again() {
 
 // What is on the screen -------------------------------------------------------------------------------------------
 
-function words(label) {
-  if (label === null) return "skipped";
-  if (label === model.none) return "belongs to none";
-  return label === "" ? "no label" : shown(label);
-}
-
 function paint() {
   const total = model.size.toLocaleString("en");
   $("bar").value = model.size ? model.lookedAt / model.size : 0;
@@ -187,7 +186,7 @@ function paint() {
   }
   if (isGrid) paintGrid();
   else if (list.length) paintSingle();
-  $("hints").replaceChildren(...hints());
+  $("hints").replaceChildren(...hints(model, isGrid));
 }
 
 function paintViews() {
@@ -212,7 +211,7 @@ function paintSingle() {
   $("large").alt = name;
   $("name").textContent = name;
   const given = model.labels[place];
-  $("mark").textContent = given === "" ? "" : words(given);
+  $("mark").textContent = given === "" ? "" : words(given, model.none);
   $("mark").dataset.kind = given === null ? "skipped" : given === model.none ? "none" : given ? "labeled" : "open";
   const guess = model.guesses.get(place);
   $("guess").hidden = !guess;
@@ -232,48 +231,18 @@ function paintGrid() {
   grid.repaint();
 }
 
-function hints() {
-  const some = isGrid
-    ? [["Space", "choose"], ["Shift ←→", "several"], ["1–9", "label"], ["letters", "class"]]
-    : [["1–9", "label"], ["letters", "class"], ["0", "none"], ["-", "skip"]];
-  if (model.guesses.size) some.push(["Enter", "agree"]);
-  some.push([".", isGrid ? "one" : "grid"]);
-  if (model.hasSimilar) some.push([",", "similar"]);
-  some.push(["⌫", "undo"], ["?", "all keys"]);
-  return some.map(([key, text]) => {
-    const hint = document.createElement("span");
-    hint.append(Object.assign(document.createElement("kbd"), { textContent: key }), ` ${text}`);
-    return hint;
-  });
-}
-
-function say(text) {
-  $("spoken").textContent = text;
-}
-
-function toast(text, isBad = false) {
-  $("toast").textContent = text;
-  $("toast").classList.toggle("bad", isBad);
-  $("toast").hidden = false;
-  clearTimeout(toast.ends);
-  toast.ends = setTimeout(() => ($("toast").hidden = true), TOAST_MS);
-}
-
-function showState(text, isBad) {
-  $("saved").textContent = text;
-  $("saved").classList.toggle("bad", isBad);
-}
-
 // What a person does ------------------------------------------------------------------------------------------------
 
 function layOut(asGrid) {
   isGrid = asGrid;
   grid.chosen.clear();
   paint();
-  if (isGrid) {
-    grid.show(list, at);
-    $("scroller").focus({ preventScroll: true });
-  } else $("stage").focus({ preventScroll: true });
+  if (isGrid) grid.show(list, at);
+  focusImages();
+}
+
+function focusImages() {
+  (isGrid ? $("scroller") : $("stage")).focus({ preventScroll: true });
 }
 
 function clickTile(index, event) {
@@ -336,8 +305,7 @@ function move(step, event) {
   else go(at + step);
 }
 
-// key -> what it does; with Ctrl or Cmd in the second table.
-const KEYS = {
+const always = {
   ArrowRight: (event) => move(1, event),
   ArrowLeft: (event) => move(-1, event),
   ArrowDown: (event) => isGrid && move(grid.columns, event),
@@ -349,7 +317,7 @@ const KEYS = {
   Escape: escape,
   "?": () => $("keys").showModal(),
 };
-const SINGLE = {
+const single = {
   Enter: agree,
   0: () => label(model.none),
   "-": () => label(null),
@@ -359,35 +327,27 @@ const SINGLE = {
   ",": showSimilar,
   " ": () => isGrid && (toggle(at), paint()),
 };
-const WITH_CTRL = {
+const withCtrl = {
   z: () => back("undo"),
   Z: () => back("redo"),
   y: () => back("redo"),
   a: () => isGrid && ((grid.chosen = new Set(list)), paint()),
 };
 
-document.addEventListener("keydown", (event) => {
-  if (event.target.closest("input:not([type=range]):not([type=checkbox]), select, dialog") || event.altKey) return;
-  const isOnButton = event.target.closest("button, a, input");
-  if (isOnButton && ["Enter", " "].includes(event.key)) return;
-  if (event.target.type === "range" && event.key.startsWith("Arrow")) return;
-  const action = event.ctrlKey || event.metaKey ? WITH_CTRL[event.key] : KEYS[event.key] ?? singleKey(event.key);
-  if (!action) return;
-  event.preventDefault();
-  action(event);
-});
-
-// What a key does that labels, unless single keys are turned off.
-function singleKey(key) {
-  if (!$("single-keys").checked) return undefined;
-  if (/^[1-9]$/.test(key)) {
-    const name = classes.byKey(Number(key));
-    return () => (name ? label(name) : toast(`There is no class ${key} yet`));
-  }
-  if (SINGLE[key]) return SINGLE[key];
-  if (/^\p{L}$/u.test(key)) $("written").focus(); // where the letter is then written
-  return undefined;
+function digit(number) {
+  const name = classes.byKey(number);
+  return name ? label(name) : toast(`There is no class ${number} yet`);
 }
+
+listenToKeys({ always, single, withCtrl, digit });
+
+// Who clicks goes on with the images: Enter agrees with the next guess, and does not press the button again.
+let isByMouse = false;
+document.addEventListener("pointerdown", () => (isByMouse = true), true);
+document.addEventListener("keydown", () => (isByMouse = false), true);
+document.addEventListener("click", (event) => {
+  if (isByMouse && event.target.closest("aside button:not(.edit), header button:not(#help)")) focusImages();
+});
 
 $("large").addEventListener("load", (event) => event.target.classList.toggle("small", event.target.naturalWidth <= 128));
 $("large").addEventListener("error", async (event) => {
@@ -398,8 +358,9 @@ $("large").addEventListener("error", async (event) => {
 });
 $("view").addEventListener("change", () => {
   choose($("view").value);
-  (isGrid ? $("scroller") : $("stage")).focus({ preventScroll: true });
+  if (isByMouse) focusImages();
 });
+$("view").addEventListener("keydown", (event) => ["Enter", "Escape"].includes(event.key) && focusImages());
 $("one").addEventListener("click", () => layOut(false));
 $("many").addEventListener("click", () => layOut(true));
 $("undo").addEventListener("click", () => back("undo"));

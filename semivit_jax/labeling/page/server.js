@@ -11,7 +11,7 @@ export class Server {
     this.version = 0;
     this.guesses = 0;
     this.listing = "";
-    this.waiting = JSON.parse(sessionStorage.getItem(KEPT) ?? "[]");
+    this.waiting = [];
     this.sending = false;
   }
 
@@ -24,6 +24,8 @@ export class Server {
 
   async start() {
     const found = await this.get("start");
+    const kept = JSON.parse(sessionStorage.getItem(KEPT) ?? "{}"); // of this page before it was loaded again
+    if (!this.listing && kept.listing === found.listing) this.waiting = kept.actions;
     this.listing = found.listing;
     this.guesses = 0;
     this.took(found);
@@ -45,7 +47,7 @@ export class Server {
   }
 
   keep() {
-    sessionStorage.setItem(KEPT, JSON.stringify(this.waiting));
+    sessionStorage.setItem(KEPT, JSON.stringify({ listing: this.listing, actions: this.waiting }));
   }
 
   async send() {

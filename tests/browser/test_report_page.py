@@ -1,0 +1,51 @@
+"""The report of a run in a real browser: no error, every picture shown, the numbers those of the JSON file."""
+
+import json
+
+import pytest
+
+from semivit_jax.report import make
+from tests.browser.chromium import screenshot
+from tests.report.made import tiny_run
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("report")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The workdir of a run of two stages, with its report."""
+    run = tiny_run(tmp_path_factory.mktemp("runs") / "my run", "finetune", "semi")
+    make.make(run, most=15)
+    return run
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_opens_whole_on_wide_and_narrow_screens(folder, width, open_page):
+    page = open_page(f"file://{folder / make.PAGE}")
+    page.set_viewport_size({"width": width, "height": 900})
+    assert page.title().startswith("my run")
+    pictures = page.evaluate("[...document.images].map(i => [i.complete, i.naturalWidth, i.alt])")
+    assert len(pictures) > 50
+    assert all(complete and wide > 0 and alt for complete, wide, alt in pictures)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width  # nothing is cut off at the right
+    screenshot(page, f"report-{width}")
+
+
+def test_the_numbers_on_the_screen_are_those_of_the_file(folder, open_page):
+    page = open_page(f"file://{folder / make.PAGE}")
+    report = json.loads((folder / make.NUMBERS).read_text())
+    shown = page.evaluate("[...document.querySelectorAll('data')].map(d => [d.dataset.key, d.value, d.innerText])")
+    assert len(shown) > 80
+    for key, value, text in shown:
+        found = report
+        for part in key.split("."):
+            found = found[int(part)] if isinstance(found, list) else found[part]
+        assert float(value) == found
+        assert text.strip()
+
+
+def test_every_link_leads_to_a_part_of_the_page(folder, open_page):
+    page = open_page(f"file://{folder / make.PAGE}")
+    for link in page.query_selector_all("nav a"):
+        link.click()
+        assert page.evaluate("document.querySelector(location.hash) !== null")
