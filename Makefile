@@ -13,7 +13,7 @@ named = $(if $(filter file,$(origin PYTHON)),,--python)
 given = $(if $(filter undefined,$(origin $(1))),,$(2)='$($(1))')
 
 .PHONY: help install demo test test-bucket test-browser browser test-slow test-interop test-breaks lint types check check-versions docs golden \
-	tutorial soak bench-gpu few-labels clean
+	tutorial soak study bench-gpu few-labels clean
 
 help:
 	@echo "make demo           train the three stages on handwritten digits and print the table (minutes)"
@@ -30,6 +30,7 @@ help:
 	@echo "make docs           builds the site of docs/ into site/, in $(VENV)-docs; a broken link fails"
 	@echo "make golden         rewrite the golden files (then read the diff)"
 	@echo "make tutorial       run the commands of docs/tutorial.md, and write their outputs and pictures into docs/"
+	@echo "make study          DATA=CIFAR10, its photographs as JPEG files: which part of the method pays (hours; docs/study.md)"
 	@echo "make bench-gpu      the accelerator benchmark beside its PyTorch twin"
 	@echo "make few-labels     DATA=FOLDER WEIGHTS=IMPORT: what pays with few labels, a table (hours on two cores)"
 
@@ -98,6 +99,9 @@ tutorial: install
 
 soak: install
 	$(BIN)/python -m tests.e2e.soak
+
+study: install
+	@$(KEEP_FREED) $(BIN)/python -m benchmarks.study --data='$(DATA)' --root=runs/study
 
 bench-gpu: install
 	$(BIN)/python -m benchmarks.gpu --out benchmarks/results/gpu --minutes 9

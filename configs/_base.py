@@ -108,6 +108,10 @@ def supervised(**varies: Any) -> dict[str, Any]:
         weight_decay=0.05,
         clip_norm=0.0,
         label_smoothing=0.1,
+        labeled_loss="plain",
+        balance_beta=0.999,
+        adjust_tau=1.0,
+        balanced_order=False,
         mixup_alpha=0.8,
         cutmix_alpha=1.0,
         mixup_prob=1.0,
@@ -125,6 +129,7 @@ def semi(**varies: Any) -> dict[str, Any]:
         unlabeled_ratio=5,
         teacher="ema",
         pseudo_label_rule="fixed",
+        bank="",
         pseudo_mixup="prob",
         rule=rule(),
     )

@@ -23,6 +23,10 @@ COMMANDS = {  # name: (module:function that takes the arguments after the name a
     "predict": ("semivit_jax.cli.predict:predict", "images to labels: --workdir=DIR --images=FOLDER --out=CSV"),
     "embed": ("semivit_jax.cli.embed:embed", "images to features: --workdir=DIR --images=FOLDER --out=DIR"),
     "select": ("semivit_jax.cli.select:select", "which images to label first: --embedding=DIR --count=N --out=CSV"),
+    "bank": (
+        "semivit_jax.cli.bank:bank",
+        "what runs say of the training images, to learn from: --runs=RUN,RUN --out=BANK",
+    ),
     "label": ("semivit_jax.cli.label:label", "label images in a browser: --images=FOLDER --labels=CSV"),
     "export": ("semivit_jax.cli.export:export_weights", "weights out: --workdir=DIR --format=FORMAT --out=DIR"),
     "eval": ("semivit_jax.cli.eval:eval_weights", "grade a run, or imported weights, on a split: --workdir=DIR"),

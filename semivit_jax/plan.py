@@ -15,7 +15,9 @@ class Stream(NamedTuple):
     ratio_key: str = ""  # the section's key that says per_row, for advice in errors; '' where it is fixed
     label: str = "class"  # kind of the leaf 'label', a row of data.rows.LABELS; '' gives none
     sets_epoch: bool = True  # an epoch is one pass over it, and it must fill a batch; the others repeat
+    balanced: bool = False  # every class comes equally often, and images of small classes repeat
     image_id: bool = False  # leaf 'image_id', int32: the image's place in its role
+    bank: str = ""  # file of predictions (data/bank.py): leaves 'bank_class', int32, and 'bank_prob', float32
 
 
 @dataclasses.dataclass(frozen=True)

@@ -55,5 +55,7 @@ def small_plan(stage, **changes):
         "micro_per_epoch": 10, "steps_per_epoch": 10, "stretch": 1.0, "total_steps": 20, "eval_every_steps": 10,
         "peak_lr": 1e-3, "deviations": (), "counts": counts_of(100, 20, 80, classes=10),
     } | changes  # fmt: skip
-    section = SimpleNamespace(unlabeled_ratio=fields["unlabeled_ratio"], pseudo_label_rule="fixed", rule=None)
+    section = SimpleNamespace(
+        unlabeled_ratio=fields["unlabeled_ratio"], pseudo_label_rule="fixed", rule=None, bank="", balanced_order=False
+    )
     return Plan(**{"streams": STAGES[stage].streams(section), **fields})

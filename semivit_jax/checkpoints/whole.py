@@ -10,6 +10,7 @@ from semivit_jax.files import Path
 from semivit_jax.models.parting import Parting
 from semivit_jax.weights import layout
 
+TREES = ("params", "ema_params")
 FROZEN = "frozen"  # the parameters that the trees of a checkpoint share
 
 
@@ -24,6 +25,12 @@ def read(checkpoint: Path, tree: str, parting: Parting) -> dict[str, Any]:
     described = _described(checkpoint, tree), _described(checkpoint, FROZEN)
     arrays = [_nested(reading.restore_arrays(checkpoint, found)) if found else None for found in described]
     return parting.whole(*arrays)
+
+
+def trees(checkpoint: Path) -> tuple[str, ...]:
+    """Which of params and ema_params a checkpoint holds."""
+    names = reading.array_shapes(checkpoint)
+    return tuple(tree for tree in TREES if any(name.startswith(f"{tree}.") for name in names))
 
 
 def shapes(checkpoint: Path, tree: str, parting: Parting) -> dict[str, jax.ShapeDtypeStruct]:

@@ -97,9 +97,14 @@ def show(grades: Grades) -> None:
 
 
 def _shown(grades: Grades, found: Scores) -> dict[str, float]:
-    """The numbers of the table; five guesses out of five classes or fewer are always right."""
-    few = len(grades.class_names) <= TOP
-    return {name: value for name, value in numbers(grades, found).items() if not (few and name == "acc5")}
+    """The numbers of the table, without what says nothing.
+
+    Five guesses out of five classes or fewer are always right; where labels are not skewed, no class is rare.
+    """
+    told, left = numbers(grades, found), {"acc5"} if len(grades.class_names) <= TOP else set()
+    if not any(name.startswith("acc1_") for name in told):
+        left.add("balanced_acc1")
+    return {name: value for name, value in told.items() if name not in left}
 
 
 def _summary(grades: Grades) -> Table:
@@ -112,9 +117,16 @@ def _summary(grades: Grades) -> Table:
         if len(table.columns) == 1:
             for name in ("images", *(name if name == "loss" else f"{name} %" for name in columns)):
                 table.add_column(name, justify="right")
-        told = (f"{value:.4f}" if name == "loss" else _percent(value) for name, value in columns.items())
-        table.add_row(tree, str(found.num_images), *told)
+        table.add_row(tree, str(found.num_images), *_cells(columns))
+        if tree in grades.calibrated:
+            temperature, after = grades.calibrated[tree]
+            name = f"{tree}, temperature {temperature:.3g}"
+            table.add_row(name, str(after.num_images), *_cells(_shown(grades, after)))
     return table
+
+
+def _cells(columns: dict[str, float]) -> list[str]:
+    return [f"{value:.4f}" if name == "loss" else _percent(value) for name, value in columns.items()]
 
 
 def _per_class(grades: Grades, tree: str, found: Scores) -> tuple[str, Table]:

@@ -12,7 +12,14 @@ from semivit_jax import files
 from semivit_jax.config import Config
 from semivit_jax.recipes.find import FLAG, argument_names, asks_for_help, help_text, with_paths
 
-_EXAMPLES = {"config": "FILE", "workdir": "DIR", "out": "FILE", "topology": "NAME", "set": "KEY=VALUE,VALUE"}
+_EXAMPLES = {
+    "config": "FILE",
+    "workdir": "DIR",
+    "out": "FILE",
+    "topology": "NAME",
+    "set": "KEY=VALUE,VALUE",
+    "runs": "RUN,RUN",
+}
 
 
 class Given(NamedTuple):
@@ -29,7 +36,8 @@ def config_parser(command: str) -> argparse.ArgumentParser:
 
 def source_parser(command: str, description: str, *, with_use: bool = True) -> argparse.ArgumentParser:
     """A parser with the flags that choose a checkpoint and, `with_use`, one of its sets of weights."""
-    from semivit_jax.inference.trained import AUTO, KEPT, TREES  # these two load jax
+    from semivit_jax.checkpoints.whole import TREES  # these three load jax
+    from semivit_jax.inference.trained import AUTO, KEPT
     from semivit_jax.stages import STAGES
 
     parser = argparse.ArgumentParser(prog=f"semivit {command}", description=description, allow_abbrev=False)

@@ -8,7 +8,7 @@ from semivit_jax.cli.flags import source_parser
 from semivit_jax.cli.guarded import WEIGHTS_ERRORS, guarded
 from semivit_jax.cli.paths import output_file, place
 from semivit_jax.inference.predict import load
-from semivit_jax.inference.predict_folder import predict_folder, tell
+from semivit_jax.inference.predict_folder import Extras, predict_folder, tell
 from semivit_jax.inference.trained import settled
 
 
@@ -18,7 +18,13 @@ def predict(argv: Sequence[str]) -> int:
     parser.add_argument("--images", required=True, type=place, metavar="FOLDER")
     parser.add_argument("--out", required=True, type=output_file, metavar="CSV", help="replaced if it exists")
     parser.add_argument("--batch_size", type=int, default=64, help="images per forward pass")
+    parser.add_argument("--outlier_score", action="store_true", help="a column that is high for images of no class")
+    parser.add_argument(
+        "--abstain_below", type=float, default=0.0, metavar="SHARE", help="no label where the confidence is lower"
+    )
     flags = parser.parse_args(argv)
+    if not 0 <= flags.abstain_below <= 1:
+        return usage_error("predict", ValueError(f"--abstain_below is {flags.abstain_below:g}; from 0 to 1"))
     if flags.batch_size < 1:
         return usage_error("predict", ValueError(f"--batch_size is {flags.batch_size}; at least 1"))
 
@@ -29,6 +35,7 @@ def predict(argv: Sequence[str]) -> int:
             console.say(remark)
         with console.working("reading the weights"):
             predictor = load(flags.workdir, weights=kept, use=flags.use, stage=flags.stage, batch_size=flags.batch_size)
-        tell(predict_folder(predictor, flags.images, flags.out), flags.out, predictor.source)
+        extras = Extras(flags.outlier_score, flags.abstain_below)
+        tell(predict_folder(predictor, flags.images, flags.out, extras=extras), flags.out, predictor.source)
 
     return guarded(action, also=WEIGHTS_ERRORS)

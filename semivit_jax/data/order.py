@@ -18,14 +18,21 @@ _PASS, _ROW = 0, 1  # separate the random numbers of orders from those of augmen
 
 @dataclasses.dataclass(frozen=True)
 class StreamOrder:
-    """Endless passes over `indices`, each pass a fresh permutation."""
+    """Endless passes over `indices`, each pass a fresh permutation.
+
+    With `classes` given, the images of each class are passed by themselves, and every K positions, of K classes that
+    occur, hold one image of each, in a fresh order: small classes begin their next pass sooner.
+    """
 
     indices: np.ndarray  # int64 [n], positions in the image set
     seed: int
     name: str  # 'semi/unlabeled': stage and stream
+    classes: np.ndarray | None = None  # int [n], where they shall come equally often
 
     def place_at(self, positions: np.ndarray) -> np.ndarray:
         """Places in `indices` of stream positions (int64, any shape)."""
+        if self.classes is not None:
+            return self._balanced_place_at(positions)
         passes, within = np.divmod(positions, len(self.indices))
         found = np.empty_like(within)
         for pass_number in np.unique(passes):
@@ -33,6 +40,23 @@ class StreamOrder:
             order = _pass_order(self.seed, self.name, int(pass_number), len(self.indices))
             found[here] = order[within[here]]
         return found
+
+    def _balanced_place_at(self, positions: np.ndarray) -> np.ndarray:
+        members = self._members
+        found = np.empty_like(positions)
+        for index, position in np.ndenumerate(positions):
+            turn, within = divmod(int(position), len(members))
+            number = int(_pass_order(self.seed, f"{self.name}/classes", turn, len(members))[within])
+            pass_number, place = divmod(turn, len(members[number]))
+            order = _pass_order(self.seed, f"{self.name}/{number}", pass_number, len(members[number]))
+            found[index] = members[number][order[place]]
+        return found
+
+    @functools.cached_property
+    def _members(self) -> list[np.ndarray]:
+        """Places of the images of each class that occurs."""
+        assert self.classes is not None
+        return [np.flatnonzero(self.classes == label) for label in np.unique(self.classes)]
 
     def generator_at(self, position: int) -> np.random.Generator:
         """Random numbers for the views of the image at one stream position."""

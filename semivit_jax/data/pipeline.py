@@ -14,6 +14,7 @@ import grain
 import numpy as np
 
 from semivit_jax.config import DataConfig
+from semivit_jax.data import bank
 from semivit_jax.data.bad_records import BadRecordCount
 from semivit_jax.data.dataset import TaskData
 from semivit_jax.data.feature_rows import FeatureRows, FeatureTable
@@ -161,9 +162,11 @@ def _reader(
 ) -> RowReader:
     indices = getattr(task.split, stream.images)
     _check_size(len(indices), stream, plan)
-    order = StreamOrder(indices, seed, f"{plan.stage}/{stream.name}")
+    classes = task.train.labels[indices] if stream.balanced else None
+    order = StreamOrder(indices, seed, f"{plan.stage}/{stream.name}", classes)
     # Looked up here: a worker process that starts afresh may know fewer kinds of labels and views.
-    images = StreamImages(task.train, order, label_of(stream.label), stream.image_id)
+    told = bank.load(stream.bank, names=task.train.names, class_names=task.class_names) if stream.bank else None
+    images = StreamImages(task.train, order, label_of(stream.label), stream.image_id, told)
     if features is not None:
         return FeatureRows(images, features)
     if decoded is not None:

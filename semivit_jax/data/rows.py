@@ -14,6 +14,7 @@ import numpy as np
 
 from semivit_jax.config import DataConfig
 from semivit_jax.data.bad_records import BadRecord, TooManyBadRecords
+from semivit_jax.data.bank import Bank
 from semivit_jax.data.images.decode import BadImage, decode
 from semivit_jax.data.images.remarks import remark_on
 from semivit_jax.data.images.types import ImagePath
@@ -75,12 +76,22 @@ class StreamImages:
     order: StreamOrder
     label: LabelOf | None
     image_id: bool
+    bank: Bank | None
 
     def told(self, places: Sequence[int] | np.ndarray) -> Arrays:
-        """'label' and 'image_id', int32 [n, ...] and [n], of the images at `places` in the order's list."""
+        """What is asked for of the images at `places` in the order's list.
+
+        Returns:
+          Of 'label' int32 [n, ...], 'image_id' int32 [n], 'bank_class' int32 and 'bank_prob' float32 [n, k].
+        """
         places = np.asarray(places, np.int64)
-        told = {} if self.label is None else {"label": self.label(self.images, self.order.indices[places])}
-        return told | ({"image_id": places.astype(np.int32)} if self.image_id else {})
+        positions = self.order.indices[places]
+        told = {} if self.label is None else {"label": self.label(self.images, positions)}
+        if self.image_id:
+            told["image_id"] = places.astype(np.int32)
+        if self.bank is not None:
+            told |= {"bank_class": self.bank.classes[positions], "bank_prob": self.bank.probs[positions]}
+        return told
 
 
 @dataclasses.dataclass(frozen=True)

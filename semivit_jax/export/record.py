@@ -11,8 +11,8 @@ RECORD_FILE = "preprocessing.json"
 
 
 def reading(view: Preprocessing) -> dict:
-    """What is done to a photo before it is resized, which the configs of timm and Hugging Face have no word for."""
-    return {"exif_rotation": view.exif_rotation, "colours": COLOURS}
+    """What the configs of timm and Hugging Face have no word for: before a photo is resized, and after the logits."""
+    return {"exif_rotation": view.exif_rotation, "colours": COLOURS, "temperature": view.temperature}
 
 
 def write_record(folder: pathlib.Path, weights: Weights) -> None:
@@ -30,7 +30,12 @@ def write_record(folder: pathlib.Path, weights: Weights) -> None:
                 "the graph divides by 255, subtracts the mean and divides by the std"
             ),
         },
-        "output": {"name": "logits", "dtype": "float32", "shape": ["batch", weights.spec.num_classes]},
+        "output": {
+            "name": "logits",
+            "dtype": "float32",
+            "shape": ["batch", weights.spec.num_classes],
+            "meaning": "probabilities are softmax(logits / temperature of the preprocessing)",
+        },
         "preprocessing": view.to_json(),
         "class_names": list(weights.output_names),
     }

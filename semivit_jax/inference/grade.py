@@ -16,7 +16,7 @@ from semivit_jax.data.sources.image_set import ImageSet
 from semivit_jax.files import Path
 from semivit_jax.inference import features, grades
 from semivit_jax.inference.graded_images import FITTED_ON, Graded, of_config, of_photos, of_run
-from semivit_jax.inference.grades import PROTOCOLS, Answers, Grades
+from semivit_jax.inference.grades import PROTOCOLS, Answers, Calibrated, Grades
 from semivit_jax.inference.trained import CLASS, Trained, check_classes, find_checkpoint, load_trained, trees_of
 from semivit_jax.ops import metrics, scores
 from semivit_jax.ops.metrics import Metrics
@@ -68,14 +68,17 @@ def grade(
         console.say(line)
     with console.working("reading the weights"):
         first = load_trained(source, kept=kept, tree="params", stage=None)
-    config = dataclasses.replace(config, data=_seen_as(config.data, first.weights.preprocessing))
+    config = dataclasses.replace(config, data=seen_as(config.data, first.weights.preprocessing))
     graded = _choose(first, source, config, own=own, split=split, photos=photos, fits=protocol != "head")
     grade_one = _grade_head if protocol == "head" else _grade_probe
-    found, answers = {}, {}
+    found, answers, calibrated = {}, {}, {}
     for tree in trees_of(source):
         with console.working("reading the weights"):
             trained = load_trained(source, kept=kept, tree=tree, stage=None)
-        found[tree], answers[tree] = grade_one(trained, config, graded, protocol)
+        by_temperature, answers[tree] = grade_one(trained, config, graded, protocol)
+        found[tree] = by_temperature.pop(1.0)
+        for temperature, after in by_temperature.items():
+            calibrated[tree] = Calibrated(temperature, after)
     return Grades(
         source=str(source),
         dataset=graded.dataset,
@@ -85,7 +88,16 @@ def grade(
         found=found,
         images=graded.images,
         answers=answers,
+        calibrated=calibrated,
+        labeled=_labeled_per_class(graded),
     )
+
+
+def _labeled_per_class(graded: Graded) -> tuple[int, ...] | None:
+    if graded.labeled is None:
+        return None
+    labels = graded.labeled.labels
+    return tuple(np.bincount(labels[labels >= 0], minlength=len(graded.class_names)).tolist())
 
 
 def _choose(
@@ -109,7 +121,11 @@ def _own_config(folder: Path, source: Path) -> Config:
     return stored.check_stored(reading.read_facts(source)["config"])
 
 
-def _grade_head(trained: Trained, config: Config, graded: Graded, protocol: str) -> tuple[Scores, Answers]:
+Found = tuple[dict[float, Scores], Answers]
+"""Scores by temperature, of which 1 is always there, and the answers at the temperature of the weights."""
+
+
+def _grade_head(trained: Trained, config: Config, graded: Graded, protocol: str) -> Found:
     del protocol
     if not trained.weights.spec.num_classes:
         raise ConfigError(f"{trained.source} has no classifier; give --protocol=knn or --protocol=linear")
@@ -122,14 +138,14 @@ def _grade_head(trained: Trained, config: Config, graded: Graded, protocol: str)
     if difference := class_rows.mismatch(trained.weights.class_names, graded.class_names):
         console.say(f"warning: the head of {trained.source} is graded, but {difference}")
     logits, view = features.network(trained).logits, features.device_view(config.data)
+    own = trained.weights.preprocessing.temperature
+    temperatures = list(dict.fromkeys((1.0, own)))
 
     def step(params: Any, batch: Any) -> tuple[Metrics, dict[str, jax.Array]]:
         found = logits(params, see(batch["image"], ImageDraws(), view), None)
-        added = {
-            **scores.base_sums(found, batch["label"], batch["mask"]),
-            **scores.detail_sums(found, batch["label"], batch["mask"]),
-        }
-        return added, {**grades.of_batch(found), "label": batch["label"], "mask": batch["mask"]}
+        by_temperature = {t: scores.all_sums(found / t, batch["label"], batch["mask"]) for t in temperatures}
+        added = {f"{t}/{name}": value for t, of in by_temperature.items() for name, value in of.items()}
+        return added, {**grades.of_batch(found / own), "label": batch["label"], "mask": batch["mask"]}
 
     mesh = sharding.make_mesh(config.mesh.fsdp)
     compiled = jax.jit(step, out_shardings=sharding.replicated(mesh))
@@ -142,11 +158,16 @@ def _grade_head(trained: Trained, config: Config, graded: Graded, protocol: str)
         each.append(jax.device_get(of_images))
         return added
 
-    found = scores.scores(sums(keep_each, features.spread(trained.weights.params, mesh), tracked, mesh=mesh))
-    return found, grades.joined(each)
+    found = sums(keep_each, features.spread(trained.weights.params, mesh), tracked, mesh=mesh)
+
+    def at(temperature: float) -> Scores:
+        start = f"{temperature}/"
+        return scores.scores({k.removeprefix(start): v for k, v in found.items() if k.startswith(start)})
+
+    return {t: at(t) for t in temperatures}, grades.joined(each)
 
 
-def _grade_probe(trained: Trained, config: Config, graded: Graded, protocol: str) -> tuple[Scores, Answers]:
+def _grade_probe(trained: Trained, config: Config, graded: Graded, protocol: str) -> Found:
     if jax.process_count() > 1:
         raise ConfigError(f"--protocol={protocol} runs in one process, this is one of {jax.process_count()}")
     if graded.labeled is None:
@@ -160,14 +181,13 @@ def _grade_probe(trained: Trained, config: Config, graded: Graded, protocol: str
     fit = probes.knn_logits if protocol == "knn" else probes.linear_logits
     with console.working("fitting the probe"):
         logits = jnp.asarray(fit(labeled, labels, graded_features, num_classes=len(graded.class_names)), jnp.float32)
-    answers = (logits, jnp.asarray(expected), jnp.ones(len(expected)))
-    found = {**scores.base_sums(*answers), **scores.detail_sums(*answers)}
+    found = scores.all_sums(logits, jnp.asarray(expected), jnp.ones(len(expected)))
     told = scores.scores({name: metrics.Mean(np.asarray(m.total), np.asarray(m.count)) for name, m in found.items()})
     first = jax.device_get(grades.of_batch(logits))
-    return told, Answers(places, expected, first["guesses"], first["probs"])
+    return {1.0: told}, Answers(places, expected, first["guesses"], first["probs"])
 
 
-def _seen_as(data: DataConfig, view: Preprocessing) -> DataConfig:
+def seen_as(data: DataConfig, view: Preprocessing) -> DataConfig:
     """The same images, seen as the weights expect them."""
     return dataclasses.replace(
         data,

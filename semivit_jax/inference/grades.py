@@ -1,7 +1,7 @@
 """Hold what grading finds: by which protocol, the scores of all images, and the answer to each of them."""
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ import numpy as np
 
 from semivit_jax.data.sources.image_set import ImageSet
 from semivit_jax.ops.losses import promote
-from semivit_jax.ops.scores import Scores
+from semivit_jax.ops.scores import Scores, thirds
 from semivit_jax.training import probes
 
 PROTOCOLS = {
@@ -45,9 +45,23 @@ class Answers:
         return self.guesses[:, 0] == self.labels
 
 
+class Calibrated(NamedTuple):
+    """Scores of logits that were divided by a temperature: loss and calibration error differ, the rest is the same."""
+
+    temperature: float
+    scores: Scores
+
+
 @dataclasses.dataclass(frozen=True)
 class Grades:
-    """What was graded, how, and the scores and answers per set of weights ('params', 'ema_params')."""
+    """What was graded, how, and the scores and answers per set of weights ('params', 'ema_params').
+
+    Attributes:
+      found: of the logits as they are.
+      answers: with the probabilities that `semivit predict` tells: at the temperature of the weights.
+      calibrated: of the weights that have a temperature.
+      labeled: labeled images of each class, by which classes are common or rare; None where that is not known.
+    """
 
     source: str
     dataset: str
@@ -57,6 +71,8 @@ class Grades:
     found: dict[str, Scores]
     images: ImageSet
     answers: dict[str, Answers]
+    calibrated: dict[str, Calibrated]
+    labeled: tuple[int, ...] | None
 
 
 def of_batch(logits: jax.Array) -> dict[str, jax.Array]:
@@ -91,6 +107,7 @@ def to_json(grades: Grades, *, most: int | None = None) -> dict[str, Any]:
             tree: {
                 "num_images": found.num_images,
                 **numbers(grades, found),
+                **_calibrated(grades, tree),
                 "class_acc": dict(zip(names, found.class_acc, strict=True)),
                 **({"confusion": found.confusion.tolist()} if whole else {}),
             }
@@ -101,7 +118,17 @@ def to_json(grades: Grades, *, most: int | None = None) -> dict[str, Any]:
 
 def numbers(grades: Grades, found: Scores) -> dict[str, float]:
     """Votes of neighbours are no probabilities, so they have neither a loss nor a calibration."""
-    told = {"acc1": found.acc1, "acc5": found.acc5, "loss": found.loss, "ece": found.ece}
+    by_third = {} if grades.labeled is None else thirds(found.class_acc, grades.labeled)
+    classes = {"balanced_acc1": found.balanced_acc1, **{f"acc1_{name}": share for name, share in by_third.items()}}
+    told = {"acc1": found.acc1, "acc5": found.acc5, **classes, "loss": found.loss, "ece": found.ece}
     if grades.protocol == PROTOCOLS["knn"]:
         del told["loss"], told["ece"]
     return told
+
+
+def _calibrated(grades: Grades, tree: str) -> dict[str, Any]:
+    """What the temperature of the weights makes of loss and calibration error; nothing where they have none."""
+    if tree not in grades.calibrated:
+        return {}
+    temperature, found = grades.calibrated[tree]
+    return {"calibrated": {"temperature": temperature, "loss": found.loss, "ece": found.ece}}

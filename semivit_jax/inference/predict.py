@@ -32,6 +32,17 @@ class Guess(NamedTuple):
     confidence: float
 
 
+class Answer(NamedTuple):
+    """What is said of an image: guesses, most probable first, and its energy.
+
+    The energy -log sum_k exp(logit_k) (Liu et al. 2020, "Energy-based Out-of-distribution Detection", eq. 4 with T = 1)
+    is the higher, the less the image looks like any class; only its order among images of one model means something.
+    """
+
+    guesses: tuple[Guess, ...]
+    outlier_score: float
+
+
 @dataclasses.dataclass(frozen=True)
 class Predictions:
     """Predictions for n images, in their order.
@@ -76,10 +87,12 @@ class Predictor:
         self._params = jax.device_put(weights.params)
         network = families.network(weights.spec, PLAIN, 0.0)
 
-        def probs(params: dict, pixels: jax.Array) -> jax.Array:
-            return jax.nn.softmax(network.logits(params, normalise(pixels, weights.preprocessing), None), axis=-1)
+        def answer(params: dict, pixels: jax.Array) -> tuple[jax.Array, jax.Array]:
+            logits = network.logits(params, normalise(pixels, weights.preprocessing), None)
+            probs = jax.nn.softmax(logits / weights.preprocessing.temperature, axis=-1)
+            return probs, -jax.nn.logsumexp(logits, axis=-1)
 
-        self._probs = jax.jit(probs)
+        self._answer = jax.jit(answer)
 
     def __repr__(self) -> str:
         size = self.view.preprocessing.image_size
@@ -107,6 +120,10 @@ class Predictor:
 
     def each(self, images: Iterable[AnyImage]) -> Iterator[tuple[Guess, ...] | BadImage]:
         """Guesses for every image in turn, or why it cannot be shown; reads one batch ahead, never all at once."""
+        return (found if isinstance(found, BadImage) else found.guesses for found in self.answers(images))
+
+    def answers(self, images: Iterable[AnyImage]) -> Iterator[Answer | BadImage]:
+        """The same with the energy of each image."""
         images, pending = iter(images), None
         with ThreadPoolExecutor() as threads:
             while chunk := list(itertools.islice(images, self._batch_size)):
@@ -119,16 +136,19 @@ class Predictor:
             if pending is not None:
                 yield from self._finish(*pending)
 
-    def _start(self, views: list[np.ndarray | BadImage]) -> jax.Array:
-        """Probabilities of a batch, padded to the compiled size; returns before they are there."""
+    def _start(self, views: list[np.ndarray | BadImage]) -> tuple[jax.Array, jax.Array]:
+        """Probabilities and energies of a batch, padded to the compiled size; returns before they are there."""
         pixels = padded(views, self._batch_size, self.view.preprocessing.image_size)
-        return self._probs(self._params, pixels)
+        return self._answer(self._params, pixels)
 
-    def _finish(self, views: list[np.ndarray | BadImage], probs: jax.Array) -> Iterator[tuple[Guess, ...] | BadImage]:
-        for view, row in zip(views, np.asarray(probs), strict=False):  # the rest is padding
+    def _finish(
+        self, views: list[np.ndarray | BadImage], found: tuple[jax.Array, jax.Array]
+    ) -> Iterator[Answer | BadImage]:
+        probs, energy = map(np.asarray, found)
+        for view, row, score in zip(views, probs, energy, strict=False):  # the rest is padding
             best = np.argsort(-row, kind="stable")[:TOP]
             guesses = tuple(Guess(self.class_names[label], float(row[label])) for label in best)
-            yield view if isinstance(view, BadImage) else guesses
+            yield view if isinstance(view, BadImage) else Answer(guesses, float(score))
 
 
 def load(

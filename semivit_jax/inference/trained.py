@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from semivit_jax import files
-from semivit_jax.checkpoints import best, manifest, reading, whole, workdir
+from semivit_jax.checkpoints import best, manifest, reading, temperatures, whole, workdir
 from semivit_jax.checkpoints.reading import CheckpointError
 from semivit_jax.config import Config, ConfigError
 from semivit_jax.data.images.crop_resize import resize_short_side_and_crop
@@ -21,7 +21,6 @@ from semivit_jax.weights.folder import is_import, load_imported
 from semivit_jax.weights.preprocessing import Preprocessing
 from semivit_jax.weights.weights import Weights
 
-TREES = ("params", "ema_params")
 CLASS = "class"  # the kind of label whose heads predict, are exported and graded
 KEPT = {"latest": "checkpoints", "best": "best"}  # which checkpoint of a stage -> the folder that holds it
 AUTO = "auto"  # whichever of them `settled` says
@@ -107,11 +106,12 @@ def load_trained(folder: Path, *, kept: str, tree: str | None, stage: str | None
     names, data = tuple(facts["class_names"]), config.data
     label = graded_by(STAGES[facts["stage"]].streams(config.stage(facts["stage"])))
     spec = STAGES[facts["stage"]].model(config, len(names))
+    seen = {"exif_rotation": data.exif_rotation, "temperature": temperatures.of(source, chosen)}
     weights = Weights(
         spec=spec,
         params=whole.read(source, chosen, tuning.parting(config.model, spec)),
         class_names=names if label in ("", CLASS) else None,
-        preprocessing=Preprocessing.from_json({**facts["preprocessing"], "exif_rotation": data.exif_rotation}),
+        preprocessing=Preprocessing.from_json({**facts["preprocessing"], **seen}),
     )
     view = ModelInput(weights.preprocessing, data.affine_views is not None, data.max_pixels)
     return Trained(f"{source} ({chosen})", weights, view, config, label)
@@ -174,9 +174,8 @@ def stages_up_to(latest: str) -> tuple[str, ...]:
 def trees_of(source: Path) -> tuple[str, ...]:
     """Which of params and ema_params a checkpoint, or an import, holds."""
     if is_import(source):
-        return TREES if load_imported(source).ema_params is not None else TREES[:1]
-    shapes = reading.array_shapes(source)
-    return tuple(tree for tree in TREES if any(name.startswith(f"{tree}.") for name in shapes))
+        return whole.TREES if load_imported(source).ema_params is not None else whole.TREES[:1]
+    return whole.trees(source)
 
 
 def check_classes(trained: Trained) -> None:
@@ -199,7 +198,7 @@ def _from_import(folder: Path, tree: str | None) -> Trained:
     imported = load_imported(folder)
     weights = imported.weights
     has_ema = imported.ema_params is not None
-    chosen = tree or TREES[has_ema]
+    chosen = tree or whole.TREES[has_ema]
     if chosen == "ema_params" and not has_ema:
         raise CheckpointError(f"{folder} has no ema_params; it has params")
     if imported.ema_params is not None and chosen == "ema_params":

@@ -99,6 +99,6 @@ def from_csv(file: Path, images: Images) -> Guesses:
     found = [Guess(place, label, confidence) for place, label, confidence in rows if place is not None]
     if not found:
         raise ValueError(f"{file} names not one image of {str(images.root)!r}; predict these: --images={images.root}")
-    guesses = Guesses(str(file), sorted({guess.label for guess in found}))
+    guesses = Guesses(file.name, sorted({guess.label for guess in found}))
     guesses.fill(found)
     return guesses

@@ -72,6 +72,8 @@ VIT_SIZES = {
     "vit_digits": ViTSize(2, 64, 4, 4, 256),  # 8 x 8 images
     "vit_digits4": ViTSize(4, 64, 4, 4, 256),  # the demo: 4 patches instead of 16
     "vit_s4": ViTSize(4, 384, 12, 6, 1536),  # 32 x 32 images
+    "vit_study4": ViTSize(4, 96, 4, 3, 384),  # the same images on two CPU cores: docs/study.md
+    "vit_study8": ViTSize(8, 96, 4, 3, 384),
     "vit_test": ViTSize(8, 48, 3, 3, 192),  # the tiny model of tests/parity
     "vit_test2": ViTSize(8, 48, 2, 3, 192),  # two blocks: the MAE of tests/parity, and stage tests
 }

@@ -1,6 +1,7 @@
 """Grade a classifier: add sums over images, batches and hosts, divide once."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,8 @@ from semivit_jax.ops import metrics
 from semivit_jax.ops.losses import correct, cross_entropy, promote, smoothed_target
 from semivit_jax.ops.metrics import Mean, Metrics
 
+CLASS_ACC = "class_acc1"
+THIRDS = ("head", "middle", "tail")
 NUM_BINS = 15  # of the calibration error (Guo et al. 2017, section 4)
 
 
@@ -30,6 +33,13 @@ def base_sums(logits: jax.Array, label: jax.Array, mask: jax.Array) -> Metrics:
         "acc5": metrics.over(among_best.astype(jnp.float32), mask),
         "loss": metrics.over(cross_entropy(logits, target), mask),
     }
+
+
+def class_sums(logits: jax.Array, label: jax.Array, mask: jax.Array) -> Metrics:
+    """Top-1 of each class, total and count (K,), of a batch; arguments as in `base_sums`."""
+    mask, zeros = mask.astype(jnp.float32), jnp.zeros(logits.shape[-1])
+    hits = mask * correct(logits, label).astype(jnp.float32)
+    return {CLASS_ACC: Mean(zeros.at[label].add(hits), zeros.at[label].add(mask))}
 
 
 def detail_sums(logits: jax.Array, label: jax.Array, mask: jax.Array) -> Metrics:
@@ -54,6 +64,11 @@ def detail_sums(logits: jax.Array, label: jax.Array, mask: jax.Array) -> Metrics
     }
 
 
+def all_sums(logits: jax.Array, label: jax.Array, mask: jax.Array) -> Metrics:
+    """Everything that `scores` divides."""
+    return {**base_sums(logits, label, mask), **detail_sums(logits, label, mask)}
+
+
 @dataclasses.dataclass(frozen=True)
 class Scores:
     """Grades of one classifier on one set of images.
@@ -64,6 +79,7 @@ class Scores:
       loss: mean cross-entropy, nats.
       ece: expected calibration error (Guo et al. 2017, eq. 3): over the 15 bins, the mean distance between
         accuracy and mean confidence, weighted by the images in the bin.
+      balanced_acc1: mean of `class_acc`.
       class_acc: top-1 share per class, None for a class without images.
       confusion: int64 [label, prediction], images.
     """
@@ -73,8 +89,48 @@ class Scores:
     acc5: float
     loss: float
     ece: float
+    balanced_acc1: float
     class_acc: tuple[float | None, ...]
     confusion: np.ndarray
+
+
+def training_scores(sums: Metrics, labeled: Sequence[int]) -> dict[str, float]:
+    """What an evaluation in training tells: the means of `base_sums`, and of `class_sums` balanced accuracy and thirds.
+
+    Args:
+      sums: over all images.
+      labeled: labeled images of each class.
+    """
+    by_class = sums[CLASS_ACC]
+    pairs = zip(np.asarray(by_class.total), np.asarray(by_class.count), strict=True)
+    class_acc = tuple(float(total / count) if count else None for total, count in pairs)
+    means = metrics.compute({name: value for name, value in sums.items() if name != CLASS_ACC})
+    by_third = {f"acc1_{name}": share for name, share in thirds(class_acc, labeled).items()}
+    return {**means, "balanced_acc1": balanced_acc1(class_acc), **by_third}
+
+
+def balanced_acc1(class_acc: Sequence[float | None]) -> float:
+    """Mean of the classes' accuracies, of those that have one: rare classes count as common ones do."""
+    known = [share for share in class_acc if share is not None]
+    return sum(known) / max(len(known), 1)
+
+
+def thirds(class_acc: Sequence[float | None], labeled: Sequence[int]) -> dict[str, float]:
+    """Balanced accuracy of the classes with the most labeled images, of the middle ones, and of those with the fewest.
+
+    Args:
+      class_acc: share of each class, None for one without images.
+      labeled: labeled images of each class.
+
+    Returns:
+      'head', 'middle', 'tail', of a third of the classes each; of equal counts the earlier class is the larger one.
+      Nothing where all classes have as many labels, or there are fewer than three.
+    """
+    if len(class_acc) < len(THIRDS) or len(set(labeled)) < 2:
+        return {}
+    by_count = sorted(range(len(class_acc)), key=lambda number: -labeled[number])
+    parts = np.array_split(by_count, len(THIRDS))
+    return {name: balanced_acc1([class_acc[i] for i in part]) for name, part in zip(THIRDS, parts, strict=True)}
 
 
 def scores(sums: Metrics) -> Scores:
@@ -83,12 +139,14 @@ def scores(sums: Metrics) -> Scores:
     confusion = np.rint(np.asarray(sums["confusion"].total)).astype(np.int64)
     count, confidence, hits = (np.asarray(sums[f"bin_{name}"].total) for name in ("count", "confidence", "correct"))
     num_images, per_class = int(confusion.sum()), confusion.sum(axis=1)
+    class_acc = tuple(
+        float(row[i] / n) if n else None for i, (row, n) in enumerate(zip(confusion, per_class, strict=True))
+    )
     return Scores(
         num_images=num_images,
         **means,
         ece=float(np.abs(hits - confidence).sum() / max(count.sum(), 1)),
-        class_acc=tuple(
-            float(row[i] / n) if n else None for i, (row, n) in enumerate(zip(confusion, per_class, strict=True))
-        ),
+        balanced_acc1=balanced_acc1(class_acc),
+        class_acc=class_acc,
         confusion=confusion,
     )

@@ -32,7 +32,14 @@ YOUNGER: dict[str, dict[str, Any]] = {  # section -> keys that came to it later,
     "log": {"profile_at": 0, "profile_steps": 5, "report": False},  # there were no profiles, and no report
     **{stage: {"min_updates": 0} for stage in STAGES},  # there was no floor
 }  # fmt: skip
-YOUNGER["semi"] = {"rule": _RULE, **YOUNGER["semi"]}
+_ALIKE = {
+    "labeled_loss": "plain",
+    "balance_beta": 0.999,
+    "adjust_tau": 1.0,
+    "balanced_order": False,
+}  # numbers not read
+YOUNGER["finetune"] = {**_ALIKE, **YOUNGER["finetune"]}
+YOUNGER["semi"] = {"rule": _RULE, "bank": "", **_ALIKE, **YOUNGER["semi"]}
 
 
 def check_stored(raw: Mapping[str, Any]) -> Config:

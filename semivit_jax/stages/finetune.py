@@ -8,7 +8,7 @@ from semivit_jax.config import Config
 from semivit_jax.models import tuning
 from semivit_jax.models.families import Network
 from semivit_jax.ops import metrics, mixup
-from semivit_jax.ops.losses import cross_entropy, smoothed_target
+from semivit_jax.ops.losses import smoothed_target
 from semivit_jax.ops.metrics import Metrics
 from semivit_jax.plan import Plan, Stream
 from semivit_jax.stages import mae, supervised
@@ -32,6 +32,7 @@ def make_update(config: Config, plan: Plan, *, backend: str):
     network = supervised.build_network(config, section, plan, backend=backend)
     optimizer = supervised.build_optimizer(section, plan, network)
     spec = supervised.view_of(config, section, "labeled", network.drop_path_rates)
+    labeled_loss = supervised.labeled_loss(section, plan)
 
     def micro_loss(params: PyTree, batch: PyTree, draws: FinetuneDraws):
         images = see(batch["image"], draws.image, spec)
@@ -40,7 +41,7 @@ def make_update(config: Config, plan: Plan, *, backend: str):
             images, targets = mixup.mix_labeled(images, targets, draws.mix, plan.group_size)
         with jax.named_scope("student"):
             logits = network.logits(params, images, masks(draws.image))
-        loss = cross_entropy(logits, targets).mean()
+        loss = labeled_loss(logits, targets).mean()
         return loss, {"loss": metrics.of(loss)}
 
     def update(state: TrainState, batch: PyTree, draws: FinetuneDraws) -> tuple[TrainState, Metrics]:
@@ -63,7 +64,9 @@ def make(config: Config, plan: Plan, backend: str) -> Stage:
         return update(state, batch, sample_draws(config, plan, network, key, state.position))
 
     eval_step = supervised.make_eval_step(config, network)
-    return Stage("finetune", init, train_step, eval_step, supervised.eval_params, metrics.compute, network.parting)
+    return Stage(
+        "finetune", init, train_step, eval_step, supervised.eval_params, supervised.make_grade(plan), network.parting
+    )
 
 
 def sample_draws(config: Config, plan: Plan, network: Network, key: jax.Array, position: jax.Array) -> FinetuneDraws:
@@ -86,7 +89,7 @@ SPEC = StageSpec(
     name="finetune",
     section=SupervisedConfig,
     check=lambda section: supervised.check(section, "finetune"),
-    streams=lambda section: (Stream("labeled", "labeled", (("image", "labeled"),)),),
+    streams=lambda section: (Stream("labeled", "labeled", (("image", "labeled"),), balanced=section.balanced_order),),
     group_size=lambda section: section.mixup_group_size if section.labeled_mixup else 1,
     model=supervised.model,
     passes=lambda config, model: (Pass(tuning.cost(config.model, model), 1, backward=True),),

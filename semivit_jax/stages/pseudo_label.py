@@ -51,6 +51,13 @@ class Known:
     label_prior: np.ndarray  # (num_classes,), shares of the classes among the labeled images
 
 
+class Banked(NamedTuple):
+    """Rows of a bank (data/bank.py): (b, k) classes, -1 where there is none, and their probabilities."""
+
+    classes: jax.Array
+    probs: jax.Array
+
+
 class Evidence(NamedTuple):
     """What a rule may go by in one update, rows in the order of the batch. What its row does not need is None.
 
@@ -59,12 +66,14 @@ class Evidence(NamedTuple):
       image_id: int32 (b,), the image's place among the unlabeled ones.
       labeled_logits: (l, K), the teacher's on weak views of the labeled images.
       labels: int (l,), of the labeled images.
+      bank: `Banked`, what a file says of the images.
     """
 
     logits: Any = None
     image_id: Any = None
     labeled_logits: Any = None
     labels: Any = None
+    bank: Any = None
 
 
 class PseudoLabels(NamedTuple):
@@ -104,8 +113,8 @@ class Row:
     """A row of `rules.RULES`.
 
     Attributes:
-      needs: fields of the evidence to fill: 'teacher' for `logits`, 'image_id', and 'labeled' for `labeled_logits`
-        and `labels`, which costs a weak view and a teacher's pass of the labeled images.
+      needs: fields of the evidence to fill: 'teacher' for `logits`, 'image_id', 'bank', and 'labeled' for
+        `labeled_logits` and `labels`, which costs a weak view and a teacher's pass of the labeled images.
       make: (confidence_threshold, keys, known) -> the rule.
       by_threshold: whether confidence_threshold decides what is kept.
     """

@@ -5,7 +5,6 @@ import functools
 from typing import Annotated, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from semivit_jax.config import AT_LEAST_ONE, NOT_NEGATIVE, SHARE, Config, ConfigError
@@ -15,11 +14,12 @@ from semivit_jax.models.spec import ModelSpec
 from semivit_jax.ops import metrics, mixup
 from semivit_jax.ops.losses import cross_entropy, promote, smoothed_target
 from semivit_jax.ops.metrics import Metrics
-from semivit_jax.ops.mixup import join, mix_labeled, split
+from semivit_jax.ops.mixup import join, mix_labeled
 from semivit_jax.plan import Plan, Stream
 from semivit_jax.stages import finetune, supervised
 from semivit_jax.stages import stage as stage_lib
-from semivit_jax.stages.pseudo_label import Evidence, Known, PseudoLabelRule, PseudoLabels, RuleConfig
+from semivit_jax.stages.forward import forward_together
+from semivit_jax.stages.pseudo_label import Banked, Evidence, Known, PseudoLabelRule, PseudoLabels, RuleConfig
 from semivit_jax.stages.pseudo_metrics import pseudo_label_metrics, rule_metrics
 from semivit_jax.stages.pseudo_mixup import PSEUDO_MIXUPS, mix_pseudo, sample_pseudo_mix
 from semivit_jax.stages.rules import written
@@ -40,6 +40,7 @@ class SemiConfig(SupervisedConfig):
     teacher: Annotated[str, ("ema", "student")]
     # Which pseudo labels count: a rule, or one with others around it, as in aligned(free); docs/rules.md.
     pseudo_label_rule: str
+    bank: str  # file of `semivit bank`, whose predictions the rule 'bank' takes; '' with every other rule
     # Smallest probability of a pseudo label that counts (tau); of flex and relative what theirs are shares of.
     confidence_threshold: Annotated[float, SHARE]
     rule: RuleConfig  # the rules' numbers
@@ -49,12 +50,17 @@ class SemiConfig(SupervisedConfig):
 def check(section: SemiConfig) -> None:
     """Raises ConfigError where supervised keys do not fit, pseudo mixup cannot be drawn, or there would be no EMA.
 
-    Also where there is no such pseudo-label rule, or its thresholds have no room.
+    Also where there is no such pseudo-label rule, its thresholds have no room, or it and a bank do not come together.
     """
     supervised.check(section, "semi")
     written.names(section.pseudo_label_rule)
     if section.rule.lowest > section.rule.highest:
         raise ConfigError(f"config.semi.rule.lowest is {section.rule.lowest}, above highest {section.rule.highest}")
+    if bool(section.bank) != ("bank" in needs_of(section)):
+        raise ConfigError(
+            f"config.semi.pseudo_label_rule is {section.pseudo_label_rule!r} and config.semi.bank {section.bank!r}: "
+            "the rule 'bank' needs a file of `semivit bank`, and every other rule none"
+        )
     kind = PSEUDO_MIXUPS[section.pseudo_mixup]
     if kind is not None and kind.uses_alphas and section.mixup_alpha <= 0 and section.cutmix_alpha <= 0:
         raise ConfigError(
@@ -62,6 +68,11 @@ def check(section: SemiConfig) -> None:
         )
     if section.ema_decay == 0:
         raise ConfigError("config.semi.ema_decay is 0; the semi-supervised stage always tracks an EMA")
+
+
+def needs_of(section: SemiConfig) -> frozenset[str]:
+    """What the pseudo-label rule needs to be told of an update."""
+    return written.needs_of(section.pseudo_label_rule, section.rule)
 
 
 class SemiDraws(NamedTuple):
@@ -81,8 +92,8 @@ def make_update(config: Config, plan: Plan, *, backend: str):
     network = supervised.build_network(config, section, plan, backend=backend)
     optimizer = supervised.build_optimizer(section, plan, network)
     specs = _specs(config, section, network)
-    needs, rule = _needs(section), make_rule(section, plan)
-    group, num_classes = plan.group_size, plan.num_classes
+    needs, rule = needs_of(section), make_rule(section, plan)
+    group, num_classes, labeled_loss = plan.group_size, plan.num_classes, supervised.labeled_loss(section, plan)
 
     def teach(state: TrainState, images: jax.Array, draws: ImageDraws) -> jax.Array:
         """The teacher's logits, read before this update; a student that teaches is in training mode (FixMatch)."""
@@ -99,6 +110,8 @@ def make_update(config: Config, plan: Plan, *, backend: str):
             found["logits"] = teach(state, weak, draws.weak)
         if "image_id" in needs:
             found["image_id"] = unlabeled["image_id"]
+        if "bank" in needs:
+            found["bank"] = Banked(unlabeled["bank_class"], unlabeled["bank_prob"])
         if "labeled" in needs:
             weak = see_view("weak", labeled, draws.labeled_weak, specs.weak)
             found |= {"labeled_logits": teach(state, weak, draws.labeled_weak), "labels": labeled["label"]}
@@ -112,7 +125,7 @@ def make_update(config: Config, plan: Plan, *, backend: str):
         policy_state, pseudo = jax.lax.stop_gradient(assigned)  # nothing is learned through a teacher or a rule
         # The step of the paper's rule stays the program that its recorded numbers are of.
         plain = section.pseudo_label_rule == "fixed"
-        found = {} if plain else rule_metrics(pseudo, _known(plan).label_prior)
+        found = {} if plain else rule_metrics(pseudo, known(plan).label_prior)
         pseudo = pseudo._replace(thresholds=None)  # of classes, not of rows
         return policy_state, jax.tree.map(lambda x: x.reshape(accum, -1, *x.shape[1:]), pseudo), found
 
@@ -133,8 +146,11 @@ def make_update(config: Config, plan: Plan, *, backend: str):
             )
 
         with jax.named_scope("student"):
-            logits, strong_logits = joined_forward(params, labeled, mixed.images, draws)
-        loss_labeled = cross_entropy(logits, targets).mean()
+            masked = (draws.labeled.drop_path, draws.strong.drop_path)
+            logits, strong_logits = forward_together(
+                network, params, (labeled, mixed.images), masked, groups=(group, group * plan.unlabeled_ratio)
+            )
+        loss_labeled = labeled_loss(logits, targets).mean()
         loss_unlabeled = (mixed.confidence_mask * cross_entropy(strong_logits, mixed.targets)).mean()
         loss = loss_labeled + section.unlabeled_weight * loss_unlabeled
         return loss, {
@@ -143,17 +159,6 @@ def make_update(config: Config, plan: Plan, *, backend: str):
             "loss_unlabeled": metrics.of(loss_unlabeled),
             **pseudo_label_metrics(pseudo, mixed.confidence_mask, batch["unlabeled"]["label"]),
         }
-
-    def joined_forward(params: PyTree, labeled: jax.Array, strong: jax.Array, draws: SemiDraws):
-        """One student pass over labeled and strong images, joined group by group so nothing moves."""
-        strong_group = group * plan.unlabeled_ratio
-        rows = jnp.concatenate([split(labeled, group), split(strong, strong_group)], axis=1)
-        drop_path = None
-        if draws.labeled.drop_path is not None and draws.strong.drop_path is not None:
-            parts = [split(draws.labeled.drop_path, group), split(draws.strong.drop_path, strong_group)]
-            drop_path = masks(ImageDraws(drop_path=join(jnp.concatenate(parts, axis=1))))
-        logits = split(network.logits(params, join(rows), drop_path), group + strong_group)
-        return join(logits[:, :group]), join(logits[:, group:])
 
     def update(state: TrainState, batch: PyTree, draws: SemiDraws) -> tuple[TrainState, Metrics]:
         policy_state, pseudo, told = assign(state, batch, draws)
@@ -174,16 +179,13 @@ def make_update(config: Config, plan: Plan, *, backend: str):
 def make_rule(section: SemiConfig, plan: Plan) -> PseudoLabelRule:
     """The rule that config.semi names."""
     make = written.maker(section.pseudo_label_rule)
-    return written.forgetting(make(section.confidence_threshold, section.rule, _known(plan)))
+    return written.forgetting(make(section.confidence_threshold, section.rule, known(plan)))
 
 
-def _known(plan: Plan) -> Known:
+def known(plan: Plan) -> Known:
+    """What the rule may take as given."""
     per_class = np.asarray(plan.counts.per_class)
     return Known(plan.num_classes, plan.counts.unlabeled, plan.steps_per_epoch, per_class / per_class.sum())
-
-
-def _needs(section: SemiConfig) -> frozenset[str]:
-    return written.needs_of(section.pseudo_label_rule, section.rule)
 
 
 def make(config: Config, plan: Plan, backend: str) -> Stage:
@@ -199,7 +201,9 @@ def make(config: Config, plan: Plan, backend: str) -> Stage:
         return update(state, batch, sample_draws(config, plan, network, key, state.position))
 
     eval_step = supervised.make_eval_step(config, network)
-    return Stage("semi", init, train_step, eval_step, supervised.eval_params, metrics.compute, network.parting)
+    return Stage(
+        "semi", init, train_step, eval_step, supervised.eval_params, supervised.make_grade(plan), network.parting
+    )
 
 
 def _section(config: Config) -> SemiConfig:
@@ -211,7 +215,7 @@ def _section(config: Config) -> SemiConfig:
 def sample_draws(config: Config, plan: Plan, network: Network, key: jax.Array, position: jax.Array) -> SemiDraws:
     """All draws of one update."""
     section, ratio, image_size = _section(config), plan.unlabeled_ratio, config.data.image_size
-    specs, needs = _specs(config, section, network), _needs(section)
+    specs, needs = _specs(config, section, network), needs_of(section)
 
     def images(name: str, images_per_labeled: int, spec: DeviceView) -> ImageDraws:
         return stage_lib.stream_draws(key, name, position=position, plan=plan, ratio=images_per_labeled, spec=spec)
@@ -243,24 +247,19 @@ def _specs(config: Config, section: SemiConfig, network: Network) -> _Specs:
 
 def streams(section: SemiConfig) -> tuple[Stream, Stream]:
     """Labeled and unlabeled images, with what the pseudo-label rule needs of them."""
-    needs = _needs(section)
+    needs = needs_of(section)
     weak, own, strong = ("weak", "weak"), ("image", "labeled"), ("strong", "strong")
-    labeled = Stream("labeled", "labeled", (own, weak) if "labeled" in needs else (own,), sets_epoch=False)
-    unlabeled = Stream(
-        name="unlabeled",
-        images="unlabeled",
-        views=(weak, strong) if "teacher" in needs else (strong,),
-        per_row=section.unlabeled_ratio,
-        ratio_key="unlabeled_ratio",
-        image_id="image_id" in needs,
-    )
-    return labeled, unlabeled
+    seen, balanced = (own, weak) if "labeled" in needs else (own,), section.balanced_order
+    labeled = Stream("labeled", "labeled", seen, sets_epoch=False, balanced=balanced)
+    taught = (weak, strong) if "teacher" in needs else (strong,)
+    unlabeled = Stream("unlabeled", "unlabeled", taught, section.unlabeled_ratio, ratio_key="unlabeled_ratio")
+    return labeled, unlabeled._replace(image_id="image_id" in needs, bank=section.bank)
 
 
 def passes(config: Config, model: ModelSpec) -> tuple[Pass, ...]:
     """All images through the student; through the teacher, forward only, what the pseudo-label rule needs."""
     section = _section(config)
-    ratio, needs = section.unlabeled_ratio, _needs(section)
+    ratio, needs = section.unlabeled_ratio, needs_of(section)
     student = Pass(tuning.cost(config.model, model), 1 + ratio, backward=True)
     taught = ratio * ("teacher" in needs) + ("labeled" in needs)
     return (student, Pass(families.cost(model), taught, backward=False)) if taught else (student,)

@@ -1,6 +1,8 @@
 """Share between the stages with labels: keys, network, optimizer, draws and evaluation."""
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Annotated, TypeVar
 
 import jax
@@ -25,6 +27,7 @@ from semivit_jax.ops.optim import Optimizer
 from semivit_jax.plan import Plan
 from semivit_jax.stages import stage as stage_lib
 from semivit_jax.stages import state
+from semivit_jax.stages.labeled_loss import LABELED_LOSSES, LabeledLoss, make_loss
 from semivit_jax.stages.stage import DeviceView, ImageDraws, PyTree, see
 from semivit_jax.stages.state import TrainState
 
@@ -39,6 +42,14 @@ class SupervisedConfig(StageConfig):
     drop_path_rate: Annotated[float, Range(0.0, 0.999)]
     ema_decay: Annotated[float, SHARE]  # weight of the old moving average in an update; 0 keeps no average
     label_smoothing: Annotated[float, Range(0.0, 0.999)]  # share of the target that all classes divide
+    # Where classes have unequally many labels: 'plain' goes by the images, 'class_balanced' weighs them by their class,
+    # 'logit_adjusted' takes the classes' frequencies out of the logits.
+    labeled_loss: Annotated[str, LABELED_LOSSES]
+    balance_beta: Annotated[
+        float, Range(0.0, 0.999999)
+    ]  # 'class_balanced': 0 weighs all alike, 1 inverse to the counts
+    adjust_tau: Annotated[float, NOT_NEGATIVE]  # 'logit_adjusted': 1 aims at equally frequent classes, 0 is 'plain'
+    balanced_order: bool  # labeled images are drawn so that every class comes equally often; those of rare ones repeat
     labeled_mixup: bool  # mix labeled images; off: label-smoothed cross-entropy
     mixup_alpha: Annotated[float, NOT_NEGATIVE]  # Beta parameter of mixup; 0 leaves cutmix alone
     cutmix_alpha: Annotated[float, NOT_NEGATIVE]  # Beta parameter of cutmix; 0 leaves mixup alone
@@ -63,6 +74,12 @@ def check(section: SupervisedConfig, stage: str) -> None:
         raise ConfigError(f"{path}.mixup_group_size is {section.mixup_group_size}; it must be even and at least 2")
     if section.labeled_mixup and micro_batch % 2:
         raise ConfigError(f"{path}: labeled_mixup needs an even micro-batch, got {micro_batch}")
+
+
+def labeled_loss(section: SupervisedConfig, plan: Plan) -> LabeledLoss:
+    """What the stage's labeled images cost."""
+    per_class = plan.counts.per_class
+    return make_loss(section.labeled_loss, per_class, beta=section.balance_beta, tau=section.adjust_tau)
 
 
 def model(config: Config, num_classes: int) -> ModelSpec:
@@ -145,14 +162,20 @@ def view_of(config: Config, section: SupervisedConfig, row: str, drop_path_rates
 
 
 def make_eval_step(config: Config, network: Network):
-    """Masked sums of loss, top-1 and top-5 over a padded batch."""
+    """Masked sums of loss, top-1 and top-5, and of top-1 by class, over a padded batch."""
     spec = DeviceView(config.data.mean, config.data.std, config.data.image_size, None, 0.0, None)
 
     def eval_step(params: PyTree, batch: PyTree) -> Metrics:
         logits = network.logits(params, see(batch["image"], ImageDraws(), spec), None)
-        return scores.base_sums(logits, batch["label"], batch["mask"])
+        graded = (logits, batch["label"], batch["mask"])
+        return {**scores.base_sums(*graded), **scores.class_sums(*graded)}
 
     return eval_step
+
+
+def make_grade(plan: Plan) -> Callable[[Metrics], dict[str, float]]:
+    """Sums of the evaluation step over all images -> what is told of them."""
+    return functools.partial(scores.training_scores, labeled=plan.counts.per_class)
 
 
 def eval_params(state: TrainState) -> dict[str, PyTree]:

@@ -19,6 +19,16 @@ def reached(score: str, evaluation: Mapping[str, float]) -> float:
     return evaluation.get(f"val_ema/{score}", evaluation[f"val/{score}"])
 
 
+def watched(key: str, evaluation: Mapping[str, float]) -> float:
+    """What the guard watches of an evaluation: the score that a health names, and of skewed labels the balanced one.
+
+    Accuracy alone stays high where a teacher comes to answer with the common classes.
+    """
+    prefix, _, score = key.partition("/")
+    skewed = f"{prefix}/{score}_tail" in evaluation
+    return evaluation[f"{prefix}/balanced_{score}" if skewed else key]
+
+
 def below(run: Run, plan: Plan, evaluation: Mapping[str, float]) -> dict[str, float]:
     """What a stage has ended below, on the images that training evaluates on, with the scores of these.
 

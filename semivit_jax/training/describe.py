@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.sharding import AbstractMesh, Mesh
 
 from semivit_jax.config import Config
+from semivit_jax.data import bank
 from semivit_jax.data.images.views import leaves_of
 from semivit_jax.data.rows import LABELS
 from semivit_jax.plan import Plan, Stream, as_batch
@@ -31,6 +32,9 @@ def describe_batch(config: Config, plan: Plan, mesh: Mesh | AbstractMesh) -> PyT
             found["label"] = leaf(LABELS[stream.label].shape(plan.num_classes), jnp.int32)
         if stream.image_id:
             found["image_id"] = leaf((), jnp.int32)
+        if stream.bank:
+            classes = (bank.width(plan.num_classes),)
+            found |= {"bank_class": leaf(classes, jnp.int32), "bank_prob": leaf(classes, jnp.float32)}
         return found
 
     return as_batch({stream.name: leaves(stream) for stream in plan.streams})

@@ -199,7 +199,7 @@ class Loop:
             self.progress.history, complaint = guard.after_evaluation(
                 self.progress.history,
                 step=step,
-                score=values[self.spec.health.evaluation],
+                score=compare.watched(self.spec.health.evaluation, values),
                 images=len(self.run.task.eval),
                 health=self.spec.health,
                 armed=self._armed(step),

@@ -25,8 +25,9 @@ from semivit_jax.plan import Plan
 from semivit_jax.recipes import label
 from semivit_jax.recipes.keys import unmarked
 from semivit_jax.stages import STAGES, label_free
-from semivit_jax.training import goodput, lease, rollback, sharding, summary, watchdog, writers
+from semivit_jax.training import goodput, lease, rollback, sharding, skew, summary, watchdog, writers
 from semivit_jax.training.ahead import Ahead
+from semivit_jax.training.calibrate import calibrate
 from semivit_jax.training.claim import claim
 from semivit_jax.training.goodput import Book
 from semivit_jax.training.loop import Loop
@@ -107,6 +108,8 @@ def _train_held(config: Config, folder: Path, book: Book) -> None:
             lambda: _open(config, folder), errors=(ConfigError, DatasetError, SplitError, OSError)
         )
         console.say(describe(task))
+        if skewed := skew.line(config, task.class_names, task.counts.per_class):
+            console.say(skewed)
         if first_host:
             for line in duplicates.warnings(task):
                 console.say(f"warning: {line}")
@@ -125,6 +128,7 @@ def _train_held(config: Config, folder: Path, book: Book) -> None:
             with goodput.kept(book, folder, first_host=first_host), Ahead.compiling(one, plans) as ahead:
                 for plan in plans:
                     run_stage(one, plan, ahead)
+                    calibrate(one, plan)
 
     def finish() -> None:
         summary.print_summary(summary.summarise(one.config, task, folder, book.now()))

@@ -1,4 +1,4 @@
-"""Describe how images are prepared for given weights."""
+"""Describe how images are prepared for given weights, and how sure their answers are to be taken."""
 
 import dataclasses
 import math
@@ -28,6 +28,7 @@ class Preprocessing:
       mean: per channel (red, green, blue), subtracted from values in 0..1.
       std: per channel, divides afterwards.
       exif_rotation: photos are turned first as their EXIF orientation asks.
+      temperature: logits are divided by it before they become probabilities; 1 where none was fitted.
     """
 
     image_size: int
@@ -36,6 +37,7 @@ class Preprocessing:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     exif_rotation: bool
+    temperature: float = 1.0
 
     def __post_init__(self):
         if self.image_size < 1:
@@ -48,6 +50,8 @@ class Preprocessing:
             raise ValueError(f"mean {self.mean} and std {self.std}: three values each, std above 0")
         if not all(map(math.isfinite, (*self.mean, *self.std))):
             raise ValueError(f"mean {self.mean} and std {self.std}: must be finite")
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"temperature {self.temperature}: must be above 0 and finite")
 
     @property
     def resize_size(self) -> int:

@@ -42,6 +42,7 @@ def from_timm(config: Mapping) -> Said:
             interpolation=theirs.get("interpolation") or IMAGENET_224.interpolation,
             **_normalisation(theirs, "mean", "std", top=1.0, why="values in 0..1"),
             exif_rotation=get(reading, "exif_rotation", is_flag, "true or false", False),
+            temperature=get(reading, "temperature", is_number, "a number", 1.0),
         ),
         () if arguments.get("img_size") or theirs.get("input_size") else ("image_size",),
         (_SQUASHED,) if mode == "squash" else (),

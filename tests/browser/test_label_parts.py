@@ -56,9 +56,15 @@ def shown(photos, tmp_path):  # noqa: F811
         yield address, table
 
 
+def begun(page):
+    """The page, once it shows its first image."""
+    waited_for(lambda: page.inner_text("#name"))
+    return page
+
+
 def test_hostile_names_are_texts(shown, open_page):
     address, table = shown
-    page = open_page(address)
+    page = begun(open_page(address))
     page.on("dialog", lambda dialog: page.problems.append("a script of a name ran"))
     page.select_option("#view", "all")
     page.click("#many")
@@ -71,7 +77,6 @@ def test_hostile_names_are_texts(shown, open_page):
     assert {"%2e%2e%2fx.png", "..x.png", "caf\\u{dce9}.png", "turned\\u{202e}gnp.png", "line\\u{a}break.png"} <= set(
         titles
     )
-    page.keyboard.type("<img src=x onerror=alert(1)>")
     page.click("#written")
     page.keyboard.type("<img src=x onerror=alert(1)>")
     page.keyboard.press("Enter")
@@ -82,7 +87,7 @@ def test_hostile_names_are_texts(shown, open_page):
 
 def test_several_at_once_by_keys_guesses_agreed_with_and_all_undone(shown, open_page):
     address, table = shown
-    page = open_page(address)
+    page = begun(open_page(address))
     assert page.input_value("#view") == "unsure"  # with guesses and nothing else to do first
     assert "50 %" in page.inner_text("#guess")
     page.keyboard.press("Enter")
@@ -95,7 +100,7 @@ def test_several_at_once_by_keys_guesses_agreed_with_and_all_undone(shown, open_
     waited_for(lambda: labels_of(table) == dict.fromkeys(NAMES[:3], "oak"))
     page.keyboard.press("Home")
     page.keyboard.press(",")  # those that look like the first one
-    waited_for(lambda: "Images like" in page.inner_text("#several-title"))
+    waited_for(lambda: "images like" in page.inner_text("#several-title"))
     assert page.evaluate("document.querySelectorAll('.tile')[1].title") == NAMES[3]
     page.keyboard.press("Control+a")
     page.keyboard.press("0")
@@ -108,11 +113,23 @@ def test_several_at_once_by_keys_guesses_agreed_with_and_all_undone(shown, open_
     waited_for(lambda: labels_of(table) == {NAMES[0]: "oak"})
 
 
+def test_a_key_too_many_changes_nothing(shown, open_page):
+    address, table = shown
+    page = begun(open_page(address))
+    for _ in NAMES:
+        page.keyboard.press("1")
+    waited_for(lambda: len(labels_of(table)) == len(NAMES))
+    assert page.inner_text("#done .big") == "All of these are looked at."
+    page.keyboard.press("2")
+    assert "That was the last one" in page.inner_text("#toast")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("2")
+    waited_for(lambda: sorted(labels_of(table).values()) == ["ash"] * (len(NAMES) - 1) + ["oak"])
+
+
 def test_two_pages_see_each_other_and_overwrite_nothing(shown, open_page):
     address, table = shown
-    one, two = open_page(address), open_page(address)
-    two.bring_to_front()
-    two.evaluate("document.hidden")
+    one, two = begun(open_page(address)), begun(open_page(address))
     one.keyboard.press("1")
     two.keyboard.press("2")  # before it has heard of the other
     waited_for(lambda: "meanwhile, from another page" in two.inner_text("#toast"))
@@ -122,7 +139,7 @@ def test_two_pages_see_each_other_and_overwrite_nothing(shown, open_page):
 
 def test_classes_are_renamed_and_merged(shown, open_page):
     address, table = shown
-    page = open_page(address)
+    page = begun(open_page(address))
     page.keyboard.press("1")
     page.keyboard.press("2")
     waited_for(lambda: len(labels_of(table)) == 2)
@@ -138,7 +155,7 @@ def test_classes_are_renamed_and_merged(shown, open_page):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_contrast_and_names_of_all_parts(shown, open_page, scheme):
-    page = open_page(shown[0])
+    page = begun(open_page(shown[0]))
     page.emulate_media(color_scheme=scheme)
     page.keyboard.press("1")
     page.keyboard.press(".")
@@ -153,7 +170,7 @@ def test_contrast_and_names_of_all_parts(shown, open_page, scheme):
 
 
 def test_everything_is_reached_by_tab(shown, open_page):
-    page = open_page(shown[0])
+    page = begun(open_page(shown[0]))
     wanted = page.evaluate("[...document.querySelectorAll('button, select, input')]"
                            ".filter(e => e.checkVisibility() && !e.disabled).length")  # fmt: skip
     seen = set()

@@ -20,6 +20,7 @@ RECIPES: dict[str, tuple[str, ...]] = {
     "transfer": tuple(f"dataset={name},labels={labels}" for name in transfer.DATASETS for labels in transfer.FRACTIONS),
     "cifar10": tuple(f"labels={labels}" for labels in cifar10.FINETUNE),
     "own_folder": ("", "init_from=weights/mae_vit_b16", "model=vit_s16"),
+    "distill": ("bank=photos.bank",),
     "digits": ("",),
 }
 

@@ -54,6 +54,7 @@ def test_the_wheel_carries_the_recipes_and_the_readme(wheel):
         about = packed.read(next(name for name in names if name.endswith("/METADATA"))).decode()
     assert {f"semivit_jax/configs/{recipe.name}" for recipe in (ROOT / "configs").glob("*.py")} <= set(names)
     assert {"semivit_jax/report/templates/page.html", "semivit_jax/report/templates/style.css"} <= set(names)
+    assert {f"semivit_jax/labeling/page/{name}" for name in ("index.html", "page.css", "main.js")} <= set(names)
     assert not [name for name in names if name.startswith(("tests/", "configs/", "benchmarks/"))]
     assert (ROOT / "README.md").read_text()[:500] in about
     for extra in ("cuda12", "cuda13", "cuda", "tpu", "plan", "torch", "onnx"):

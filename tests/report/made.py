@@ -78,9 +78,11 @@ def made_up(folder, names, *, file_names, seed=0):
         split="validation",
         protocol=PROTOCOLS["head"],
         class_names=tuple(names),
-        found={"params": Scores(count, share, 1.0, 1.5, 0.2, shares, confusion)},
+        found={"params": Scores(count, share, 1.0, 1.5, 0.2, share, shares, confusion)},
         images=images,
         answers={"params": Answers(np.arange(count), labels, guesses, probs)},
+        calibrated={},
+        labeled=None,
     )
     return run, Looked(grades=grades)
 

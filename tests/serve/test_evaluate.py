@@ -1,5 +1,7 @@
 """`semivit eval`: the numbers of training's own evaluation, every split, every protocol, runs and imports."""
 
+import dataclasses
+import functools
 import json
 
 import numpy as np
@@ -10,8 +12,7 @@ from semivit_jax.data.eval_pipeline import eval_batches
 from semivit_jax.data.sources.image_set import ImageSet
 from semivit_jax.inference.grades import PROTOCOLS, Answers, Grades
 from semivit_jax.main import main
-from semivit_jax.ops import metrics
-from semivit_jax.ops.scores import Scores
+from semivit_jax.ops.scores import Scores, training_scores
 from semivit_jax.stages.supervised import make_eval_step
 from semivit_jax.training import sharding
 from semivit_jax.training.evaluate import evaluate
@@ -36,11 +37,12 @@ def test_params_and_ema_params_get_the_numbers_that_training_logs(finished, tmp_
     written = result(tmp_path / "new" / "eval.json")
     model = network_of(config, image_size=8, num_classes=10)
     step = quick_jit(make_eval_step(config, model))
+    graded_in_training = functools.partial(training_scores, labeled=digits().counts.per_class)
     batches = eval_batches(digits().eval, config.data, label="class", batch_size=100, process_index=0, process_count=1)
     for name, params in zip(("params", "ema_params"), trees, strict=True):
         found, expected = (
             written["results"][name],
-            evaluate(step, params, batches, grade=metrics.compute, mesh=sharding.make_mesh(1)),
+            evaluate(step, params, batches, grade=graded_in_training, mesh=sharding.make_mesh(1)),
         )
         np.testing.assert_allclose([found[k] for k in expected], list(expected.values()), rtol=1e-5)
         confusion = np.array(found["confusion"])
@@ -64,7 +66,7 @@ def graded(*class_names: str) -> Grades:
     """Of one image of the first class that is taken for the last."""
     confusion = np.zeros((len(class_names), len(class_names)), np.int64)
     confusion[0, -1] = 1
-    found = Scores(1, 0.0, 1.0, 2.0, 0.5, (0.0, *[None] * (len(class_names) - 1)), confusion)
+    found = Scores(1, 0.0, 1.0, 2.0, 0.5, 0.0, (0.0, *[None] * (len(class_names) - 1)), confusion)
     source = "/a/folder/whose/name/is/" + "long/" * 30 + "ema_params"
     images = ImageSet([b""], ["0.png"], np.zeros(1, np.int32))
     last = np.array([[len(class_names) - 1]])
@@ -78,6 +80,8 @@ def graded(*class_names: str) -> Grades:
         {"params": found},
         images,
         {"params": answers},
+        calibrated={},
+        labeled=None,
     )
 
 
@@ -98,6 +102,18 @@ def test_five_guesses_are_told_where_they_can_be_wrong(classes, told, capsys):
     said = capsys.readouterr().out
     assert "acc1 %" in said
     assert ("acc5 %" in said) is told
+
+
+@pytest.mark.parametrize(("labeled", "told"), [((9, 3, 1), True), ((3, 3, 3), False), (None, False)])
+def test_rare_classes_are_told_of_where_labels_are_skewed(labeled, told, capsys):
+    grades = dataclasses.replace(graded("ant", "bee", "cat"), labeled=labeled)
+    eval.show(grades)
+    said = capsys.readouterr().out
+    for column in ("balanced_acc1 %", "acc1_tail %"):
+        assert (column in said) is told
+    found = eval.to_json(grades)["results"]["params"]
+    assert found["balanced_acc1"] == 0.0
+    assert ("acc1_head" in found) is told
 
 
 @pytest.mark.parametrize(("split", "count"), [("labeled", 40), ("train", 1437)])

@@ -199,3 +199,45 @@ def test_help_says_that_an_older_answer_is_replaced(command, capsys):
     with pytest.raises(SystemExit):
         main(["semivit", command, "--help"])
     assert "replaced if it exists" in " ".join(capsys.readouterr().out.split())
+
+
+# Images of no class, and answers that are not sure
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for number, pixels in enumerate(PIXELS):
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        (tmp_path / "photos" / f"{number}.png").write_bytes(png(pixels))
+    return tmp_path / "photos"
+
+
+def rows_of(workdir, folder, *flags):
+    out = folder.parent / "out.csv"
+    assert main(["semivit", "predict", f"--workdir={workdir}", f"--images={folder}", f"--out={out}", *flags]) == 0
+    with open(out, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_outlier_score_is_the_energy_of_the_logits(finished, folder):
+    workdir, config, _, ema_params = finished
+    plain, rows = rows_of(workdir, folder), rows_of(workdir, folder, "--outlier_score")
+    assert [row.pop("outlier_score") is not None for row in (dict(r) for r in rows)] == [True] * 5
+    assert [{k: v for k, v in row.items() if k != "outlier_score"} for row in rows] == plain
+    model = network_of(config, image_size=8, num_classes=10)
+    images = (PIXELS / 255 - np.array(config.data.mean)) / np.array(config.data.std)
+    logits = np.asarray(model.logits(ema_params, images.astype(np.float32), None))
+    found = [float(row["outlier_score"]) for row in rows]
+    np.testing.assert_allclose(found, -np.logaddexp.reduce(logits, axis=1), rtol=1e-3)
+
+
+def test_images_below_a_confidence_get_no_label(finished, folder, capsys):
+    workdir = finished[0]
+    plain = rows_of(workdir, folder)
+    limit = np.mean(sorted(float(row["confidence"]) for row in plain)[1:3])
+    rows = rows_of(workdir, folder, f"--abstain_below={limit}")
+    for before, after in zip(plain, rows, strict=True):
+        unsure = float(before["confidence"]) < limit
+        assert after == before | ({"label": ""} if unsure else {})
+    assert "2 images of 5 without a label" in capsys.readouterr().out
+    assert main(["semivit", "predict", "--workdir=x", "--images=y", "--out=z.csv", "--abstain_below=60"]) == 2

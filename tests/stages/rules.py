@@ -2,11 +2,12 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from semivit_jax.config import ConfigError
-from semivit_jax.stages.pseudo_label import Evidence, Known
+from semivit_jax.stages.pseudo_label import Banked, Evidence, Known
 from semivit_jax.stages.rules import RULES, WRAPPERS, written
 from tests.configs import small_config
 
@@ -52,7 +53,15 @@ def evidence_of(logits, *, labeled=None, image_id=None):
     logits = jnp.asarray(logits)
     labeled = logits[: max(1, len(logits) // 2)] if labeled is None else jnp.asarray(labeled)
     image_id = jnp.arange(len(logits)) if image_id is None else jnp.asarray(image_id)
-    return Evidence(logits, image_id.astype(jnp.int32), labeled, jnp.zeros(len(labeled), jnp.int32))
+    labels = jnp.zeros(len(labeled), jnp.int32)
+    return Evidence(logits, image_id.astype(jnp.int32), labeled, labels, banked(logits))
+
+
+def banked(logits):
+    """A bank of the two surest classes by the logits, with nothing on an image that they have no number for."""
+    sound = jnp.isfinite(logits).all(axis=-1, keepdims=True)
+    probs, classes = jax.lax.top_k(jax.nn.softmax(jnp.where(sound, logits, 0)), 2)
+    return Banked(jnp.where(sound, classes, -1), jnp.where(sound, probs, 0))
 
 
 def random_logits(rows=12, classes=3, seed=0):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semivit_jax.stages.pseudo_label import PseudoLabelRule
+from semivit_jax.stages.pseudo_label import Banked, Evidence, PseudoLabelRule
 from semivit_jax.stages.rules.aligned import aligned
 from semivit_jax.stages.rules.fixed import fixed
 from tests.stages import small
@@ -289,3 +289,36 @@ def test_the_target_may_stay_the_teachers_own():
     assert targets == [[0, 1, 2, 2], [0, 1, 0, 2]]
     _, own = assign(made("aligned(soft)", known, own_target=True), LOGITS)
     np.testing.assert_allclose(own.target, assign(made("soft", known), LOGITS)[1].target, rtol=1e-12)
+
+
+# bank
+
+
+def from_bank(classes, probs):
+    """Pseudo labels of the rule 'bank' over three classes."""
+    rule, evidence = made("bank"), Evidence(bank=Banked(jnp.asarray(classes), jnp.asarray(probs)))
+    return rule.assign(rule.init(), evidence)[1]
+
+
+def test_a_bank_of_all_classes_gives_back_its_probabilities():
+    pseudo = from_bank([[2, 0, 1], [0, 1, 2]], [[0.7, 0.2, 0.1], [0.4, 0.35, 0.25]])
+    np.testing.assert_allclose(pseudo.target, [[0.2, 0.1, 0.7], [0.4, 0.35, 0.25]])
+    np.testing.assert_allclose(pseudo.weight, [0.7, 0.4])
+    np.testing.assert_allclose(pseudo.strength, pseudo.weight)
+
+
+def test_what_a_bank_leaves_over_is_spread_over_the_classes_that_it_does_not_name():
+    pseudo = from_bank([[1], [2]], [[0.8], [0.5]])
+    np.testing.assert_allclose(pseudo.target, [[0.1, 0.8, 0.1], [0.25, 0.25, 0.5]])
+
+
+def test_true_labels_as_a_bank_are_labels_of_full_weight():
+    pseudo = from_bank([[1], [0]], [[1.0], [1.0]])
+    np.testing.assert_array_equal(pseudo.target, [[0, 1, 0], [1, 0, 0]])
+    np.testing.assert_array_equal(pseudo.weight, 1)
+
+
+def test_an_image_that_the_bank_has_nothing_on_has_no_weight():
+    pseudo = from_bank([[-1, -1], [0, 2]], [[0.0, 0.0], [0.6, 0.4]])
+    np.testing.assert_array_equal(pseudo.weight, [0, 0.6])
+    np.testing.assert_allclose(pseudo.target[1], [0.6, 0, 0.4], atol=1e-12)

@@ -7,7 +7,7 @@ import pytest
 from semivit_jax.stages import semi
 from semivit_jax.stages.rules import written
 from tests.stages import small
-from tests.stages.rules import EVERY_RULE, keys_of
+from tests.stages.rules import EVERY_RULE, banked, keys_of, random_logits
 from tests.stages.test_semi import CONFIDENT
 
 pytestmark = [pytest.mark.usefixtures("float64"), pytest.mark.xdist_group("stages")]  # programs are shared
@@ -19,7 +19,8 @@ PARAMETRISED = pytest.mark.parametrize(("text", "keys"), RULES_HERE)
 
 
 def changes_of(text, keys):
-    return {"pseudo_label_rule": text, **{f"rule.{name}": value for name, value in keys.items()}}
+    file = {"bank": "some.bank"} if text == "bank" else {}
+    return {"pseudo_label_rule": text, **file, **{f"rule.{name}": value for name, value in keys.items()}}
 
 
 def state_of(changes):
@@ -32,7 +33,10 @@ def batch_of():
     """With all that a rule may need."""
     batch = small.semi_batch()
     batch["labeled"]["weak"] = small.images(6, small.BATCH)
-    batch["unlabeled"]["image_id"] = np.arange(small.BATCH * small.RATIO, dtype=np.int32)[::-1].copy()
+    images = small.BATCH * small.RATIO
+    batch["unlabeled"]["image_id"] = np.arange(images, dtype=np.int32)[::-1].copy()
+    found = banked(random_logits(rows=images, classes=10))
+    batch["unlabeled"] |= {"bank_class": np.asarray(found.classes, np.int32), "bank_prob": np.asarray(found.probs)}
     return batch
 
 
@@ -42,8 +46,8 @@ def flops(changes):
     return step.lower(state_of(changes), small.micro(batch_of()), small.key()).cost_analysis()["flops"]
 
 
-@pytest.mark.parametrize(("text", "keys"), [p for p in RULES_HERE if "labeled" not in written.needs_of(
-    p.values[0], keys_of(**p.values[1]))])  # fmt: skip
+@pytest.mark.parametrize(("text", "keys"), [p for p in RULES_HERE if {"teacher"} == written.needs_of(
+    p.values[0], keys_of(**p.values[1])) - {"image_id"}])  # fmt: skip
 def test_a_rule_that_needs_the_teacher_alone_costs_no_more_than_the_fixed_one(text, keys):
     assert flops(changes_of(text, keys)) == pytest.approx(flops({}), rel=0.01)
 

@@ -106,7 +106,10 @@ def test_the_order_of_classes_does_not_matter(text, keys):
 def test_the_order_of_images_does_not_matter(text, keys):
     order, rule = np.random.default_rng(3).permutation(12), made(text, known_of([1, 2, 3]), **keys)
     first, evidence = evidence_of(random_logits()), evidence_of(random_logits(seed=1), labeled=random_logits(seed=2))
-    shuffled = evidence._replace(logits=evidence.logits[order], image_id=evidence.image_id[order])
+    of_images = ("logits", "image_id", "bank")
+    shuffled = evidence._replace(
+        **{name: jax.tree.map(lambda x: x[order], getattr(evidence, name)) for name in of_images}
+    )
     (state, pseudo), (other_state, other) = assign(rule, first, evidence), assign(rule, first, shuffled)
     small.assert_close(other_state, state)
     small.assert_close(other[:4], jax.tree.map(lambda x: x[order], pseudo[:4]))
@@ -181,6 +184,7 @@ def test_a_threshold_that_stays_reproduces_the_fixed_one_through_mixup(text, key
         ("", "a name is missing; legal rules"),
         ("soft(0.5)", "its numbers are keys of config.semi.rule; legal rules"),
         ("aligned(tempered(aligned(free)))", "'aligned' stands in it twice"),
+        ("tempered(bank)", "'bank' asks no teacher, and nothing stands around it"),
         ("aligned(free, fixed)", "there is no rule 'free, fixed'; did you mean 'fixed'? "),
     ],
 )
@@ -206,6 +210,7 @@ def test_wrappers_stand_around_from_outside_in():
         ("fixed", {}, {"teacher"}),
         ("flex", {}, {"teacher", "image_id"}),
         ("relative", {}, {"teacher", "labeled"}),
+        ("bank", {}, {"bank"}),
         ("aligned(flex)", {}, {"teacher", "image_id"}),
         ("tempered(aligned(flex))", {"prior": "model"}, {"teacher", "image_id", "labeled"}),
     ],

@@ -247,7 +247,7 @@ def test_each_pass_has_its_view_and_bad_images_are_skipped():
     row_of[[4, 9]] = 0, 1
     one = FeatureTable(features, row_of, {6: BadRecord(6, "bad")})
     order = StreamOrder(indices, seed=0, name="x")
-    rows = FeatureRows(StreamImages(images, order, class_of, image_id=True), {"weak": one, "strong": one})
+    rows = FeatureRows(StreamImages(images, order, class_of, image_id=True, bank=None), {"weak": one, "strong": one})
     found = rows.read(np.arange(9))
     for position in range(9):
         label = int(found.arrays["label"][position])

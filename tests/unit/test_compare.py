@@ -103,3 +103,9 @@ def test_weights_that_ended_below_better_ones_are_taken_on_request_alone(run, mo
     assert settled(folder, kept="best", stage=None) == ("best", "")
     monkeypatch.setattr(best.reading, "newest_good", lambda path: None)  # somebody has removed them
     assert settled(folder, kept="auto", stage=None) == ("latest", "")
+
+
+def test_the_guard_watches_the_balanced_score_where_labels_are_skewed():
+    even = {"val_ema/acc1": 0.8, "val_ema/balanced_acc1": 0.7, "val/acc1_tail": 0.1}
+    assert compare.watched("val_ema/acc1", even) == 0.8
+    assert compare.watched("val_ema/acc1", even | {"val_ema/acc1_tail": 0.2}) == 0.7

@@ -23,6 +23,7 @@ let list = []; // places
 let at = 0; // index into the list
 let anchor = 0; // where a choice of several begins
 let isGrid = false;
+let isAtEnd = false; // the last image of the list has its label: a key too many changes nothing
 const backlog = []; // undo and redo that wait for the one before
 let before = null; // list and place that "similar" was asked from
 
@@ -41,6 +42,7 @@ async function begin() {
   if (model.guesses.size && !model.order) view = "unsure";
   server.waiting.forEach(keepShown);
   choose(view);
+  listenToKeys({ always, single, withCtrl, digit });
   server.send();
   server.listen();
 }
@@ -62,6 +64,7 @@ function open(places, index) {
 
 function go(index, isNew = false) {
   at = Math.max(0, Math.min(index, list.length - 1));
+  isAtEnd = false;
   anchor = at;
   if (isGrid && isNew) grid.show(list, at);
   paint();
@@ -71,13 +74,19 @@ function go(index, isNew = false) {
 // To the next image that wants a label; round to the beginning, and to none where all have one.
 function goOn(done) {
   const isReview = !["todo", "unsure"].includes(view) || before;
-  if (isReview) return go(at + 1);
+  const isLast = at + 1 >= list.length;
+  if (isReview) {
+    go(at + 1);
+    isAtEnd = isLast;
+    return;
+  }
   const open = (index) => model.labels[list[index]] === "" && !done.has(list[index]);
   for (let step = 1; step <= list.length; step++) {
     const index = (at + step) % list.length;
     if (open(index)) return go(index);
   }
   go(at);
+  isAtEnd = true;
 }
 
 // What is said to the server -----------------------------------------------------------------------------------------
@@ -94,6 +103,7 @@ function targets() {
 function label(name) {
   const places = targets();
   if (!places.length) return;
+  if (isAtEnd && !grid.chosen.size) return toast("That was the last one; go to an image with the arrows to change it");
   const seen = places.map((place) => model.labels[place]);
   ask({ do: "label", images: places, seen, label: name });
   for (const place of places) model.set(place, name);
@@ -186,7 +196,9 @@ function paint() {
   }
   if (isGrid) paintGrid();
   else if (list.length) paintSingle();
-  $("hints").replaceChildren(...hints(model, isGrid));
+  const kind = `${isGrid} ${model.guesses.size > 0}`;
+  if ($("hints").dataset.kind !== kind) $("hints").replaceChildren(...hints(model, isGrid));
+  $("hints").dataset.kind = kind;
 }
 
 function paintViews() {
@@ -224,7 +236,7 @@ function paintSingle() {
 }
 
 function paintGrid() {
-  const text = before ? `Images like ${shown(model.name(before.place))}, most alike first` : $("view").selectedOptions[0]?.text ?? "";
+  const text = before ? `images like ${shown(model.name(before.place))}, most alike first` : $("view").selectedOptions[0]?.text ?? "";
   const chosen = grid.chosen.size ? `, ${grid.chosen.size.toLocaleString("en")} chosen` : "";
   $("several-title").textContent = `${list.length.toLocaleString("en")} ${before ? "" : "· "}${text}${chosen}`;
   grid.at = at;
@@ -338,8 +350,6 @@ function digit(number) {
   const name = classes.byKey(number);
   return name ? label(name) : toast(`There is no class ${number} yet`);
 }
-
-listenToKeys({ always, single, withCtrl, digit });
 
 // Who clicks goes on with the images: Enter agrees with the next guess, and does not press the button again.
 let isByMouse = false;

@@ -6,6 +6,7 @@ What a rule gives and may go by is said in `stages/pseudo_label.py`. A rule of o
 
 from semivit_jax.stages.pseudo_label import Row, Wrapper
 from semivit_jax.stages.rules.aligned import aligned
+from semivit_jax.stages.rules.bank import bank
 from semivit_jax.stages.rules.class_mean import class_mean
 from semivit_jax.stages.rules.fixed import fixed
 from semivit_jax.stages.rules.flex import flex
@@ -25,6 +26,7 @@ RULES: dict[str, Row] = {
     "class_mean": Row(_TEACHER, class_mean),
     "relative": Row(_TEACHER | {"labeled"}, relative, by_threshold=True),
     "soft": Row(_TEACHER, soft),
+    "bank": Row(frozenset({"bank"}), bank),
 }
 
 WRAPPERS: dict[str, Wrapper] = {

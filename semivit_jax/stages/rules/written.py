@@ -30,6 +30,8 @@ def names(text: str) -> tuple[str, ...]:
         raise ConfigError(f"{KEY} is {text!r}: it opens {counted(len(wrappers), 'bracket')} and closes {closed}")
     if rule in WRAPPERS:
         raise ConfigError(f"{KEY} is {text!r}: {rule!r} stands around a rule, as in '{rule}(fixed)'; {_legal()}")
+    if wrappers and "teacher" not in RULES[rule].needs:
+        raise ConfigError(f"{KEY} is {text!r}: {rule!r} asks no teacher, and nothing stands around it")
     for name in wrappers:
         if name in RULES:
             raise ConfigError(f"{KEY} is {text!r}: {name!r} is a rule, and nothing stands inside one; {_legal()}")

@@ -1,0 +1,58 @@
+"""LabelSpreading on the features of the pre-trained network, on the split of a cell."""
+
+import json
+
+import numpy as np
+from sklearn.semi_supervised import LabelSpreading
+
+from benchmarks.study.cells import Cell, Place
+from semivit_jax import files
+from semivit_jax.checkpoints import workdir
+from semivit_jax.data.dataset import open_as_begun
+from semivit_jax.inference import features
+from semivit_jax.inference.trained import load_trained
+from semivit_jax.stages import label_free
+
+TRIED = (5, 10, 20, 40)  # neighbours, chosen on the validation images
+KEPT = "label_spreading.json"
+
+
+def choose(place: Place, cell: Cell) -> int:
+    """The neighbours that do best on the validation images of the tuning cell; kept, so never chosen anew."""
+    kept = place.root / KEPT
+    if not kept.exists():
+        found = _accuracies(place, cell, TRIED)
+        best = max(found, key=lambda neighbours: found[neighbours])
+        kept.write_text(json.dumps({"neighbours": best, "validation accuracy": found}))
+    return json.loads(kept.read_text())["neighbours"]
+
+
+def grade(place: Place, cell: Cell, neighbours: int) -> None:
+    """Keeps its test accuracy beside the cell whose split it takes; read once."""
+    kept = (place.root / cell.name).with_name(KEPT)
+    if not kept.exists():
+        kept.write_text(json.dumps({"acc1": _accuracies(place, cell, (neighbours,))[neighbours]}))
+
+
+def _accuracies(place: Place, cell: Cell, tried: tuple[int, ...]) -> dict[int, float]:
+    """Of the images that the cell is graded on, by the number of neighbours."""
+    folder = files.path(place.root / cell.name)
+    config = workdir.load_config(folder)
+    task = open_as_begun(config, workdir=folder, label_free=label_free())
+    pre_trained = load_trained(files.path(place.root / "mae"), kept="latest", tree="params", stage=None)
+    extract = features.extractor(pre_trained, config)
+    labeled, labels = extract(task.train.subset(task.split.labeled))
+    unlabeled, _ = extract(task.train.subset(task.split.unlabeled))
+    graded, expected = extract(task.eval)
+    seen = _unit(np.concatenate([labeled, unlabeled]))
+    known = np.concatenate([labels, np.full(len(unlabeled), -1)])
+
+    def accuracy(neighbours: int) -> float:
+        spreading = LabelSpreading(kernel="knn", n_neighbors=neighbours, max_iter=100)
+        return float(np.mean(spreading.fit(seen, known).predict(_unit(graded)) == expected))
+
+    return {neighbours: accuracy(neighbours) for neighbours in tried}
+
+
+def _unit(x: np.ndarray) -> np.ndarray:
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
