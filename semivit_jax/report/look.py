@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
+import jax
 import numpy as np
 
 from semivit_jax import console
@@ -237,7 +238,7 @@ def _panels(run: RunFacts, task: TaskData, stage: str) -> tuple[Panel, ...]:
     finally:
         batches.close()
     with console.working(f"drawing views of {stage}"):
-        panels = PICTURES[stage](config, plan, trained.weights.params, batch, stage_key(config, stage))
+        panels = PICTURES[stage](config, plan, trained.weights.params, batch, stage_key(config, stage), jax.jit)
     return tuple(panel.first(SHOWN) for panel in panels)
 
 

@@ -45,11 +45,16 @@ class Panel(NamedTuple):
         return Panel(self.title, self.images[:count], targets, weights)
 
 
-Draw = Callable[[Config, Plan, PyTree, PyTree, jax.Array], tuple[Panel, ...]]
-"""(config, plan of one micro-step, weights of the whole model, batch, key of the stage) -> panels of its images."""
+Compile = Callable[[Callable[..., Any]], Callable[..., Any]]
+"""What makes a program of a pure function; decided above the stages."""
+
+Draw = Callable[[Config, Plan, PyTree, PyTree, jax.Array, Compile], tuple[Panel, ...]]
+"""(config, plan of one micro-step, weights of the whole model, batch, key of the stage, compile) -> its panels."""
 
 
-def hidden_and_guessed(config: Config, plan: Plan, params: PyTree, batch: PyTree, key: jax.Array) -> tuple[Panel, ...]:
+def hidden_and_guessed(
+    config: Config, plan: Plan, params: PyTree, batch: PyTree, key: jax.Array, compiled: Compile
+) -> tuple[Panel, ...]:
     """Images, what is left of them, and what the autoencoder makes of that.
 
     A model that predicts patches normalised by their mean and deviation says nothing of these two, so they are lent by
@@ -73,11 +78,13 @@ def hidden_and_guessed(config: Config, plan: Plan, params: PyTree, batch: PyTree
         return seen, unpatchify(hidden, side), unpatchify(jnp.where(removed, guess, patches), side)
 
     titles = ("the image", "what the model sees", "what it makes of it")
-    found = jax.jit(drawn)(params, batch, key)
+    found = compiled(drawn)(params, batch, key)
     return tuple(Panel(title, _pixels(images, config)) for title, images in zip(titles, found, strict=True))
 
 
-def labeled(config: Config, plan: Plan, params: PyTree, batch: PyTree, key: jax.Array) -> tuple[Panel, ...]:
+def labeled(
+    config: Config, plan: Plan, params: PyTree, batch: PyTree, key: jax.Array, compiled: Compile
+) -> tuple[Panel, ...]:
     """Views of labeled images, and what they are after mixing."""
     del params
     section = config.stage(plan.stage)
@@ -91,7 +98,7 @@ def labeled(config: Config, plan: Plan, params: PyTree, batch: PyTree, key: jax.
         targets = smoothed_target(rows["label"], plan.num_classes, section.label_smoothing, seen.dtype)
         return seen, *mixup.mix_labeled(seen, targets, draws.mix, plan.group_size)
 
-    seen, mixed, targets = jax.jit(drawn)(batch, key)
+    seen, mixed, targets = compiled(drawn)(batch, key)
     given = np.eye(plan.num_classes)[np.asarray(batch["label"][0])]
     shown = Panel("labeled view", _pixels(seen, config), given)
     if not section.labeled_mixup:
@@ -99,7 +106,9 @@ def labeled(config: Config, plan: Plan, params: PyTree, batch: PyTree, key: jax.
     return shown, Panel("mixed: what is learned from", _pixels(mixed, config), np.asarray(targets))
 
 
-def pseudo_labeled(config: Config, plan: Plan, params: PyTree, batch: PyTree, key: jax.Array) -> tuple[Panel, ...]:
+def pseudo_labeled(
+    config: Config, plan: Plan, params: PyTree, batch: PyTree, key: jax.Array, compiled: Compile
+) -> tuple[Panel, ...]:
     """Unlabeled images: the weak view with what the teacher says of it, the strong view, and both after mixing.
 
     A rule that remembers is taken as it is when the stage begins.
@@ -132,7 +141,7 @@ def pseudo_labeled(config: Config, plan: Plan, params: PyTree, batch: PyTree, ke
         )
         return weak, jax.nn.softmax(logits), strong, mixed
 
-    weak, probs, strong, mixed = jax.jit(drawn)(params, batch, key)
+    weak, probs, strong, mixed = compiled(drawn)(params, batch, key)
     learned, targets, weights = mixed
     return (
         Panel("weak view: the teacher answers", _pixels(weak, config), np.asarray(probs)),

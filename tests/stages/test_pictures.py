@@ -7,6 +7,7 @@ import pytest
 from semivit_jax.models.patches import patchify, unpatchify
 from semivit_jax.stages import STAGES
 from semivit_jax.stages.pictures import HIDDEN, PICTURES
+from tests.compiled import quick_jit
 from tests.stages import small
 
 pytestmark = [pytest.mark.usefixtures("float64"), pytest.mark.xdist_group("stages")]  # programs are shared
@@ -16,7 +17,7 @@ def shown(stage, batch, **changes):
     config, plan = small.stage_config(stage, **changes), small.stage_plan(stage)
     state = small.initial_state(stage, teacher_scale=1e4)
     params = state.params if state.ema_params is None else state.ema_params
-    return config, PICTURES[stage](config, plan, params, small.micro(batch), small.key())
+    return config, PICTURES[stage](config, plan, params, small.micro(batch), small.key(), quick_jit)
 
 
 def pixels(images):
