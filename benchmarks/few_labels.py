@@ -165,7 +165,7 @@ def read(path: Path) -> list[Cell]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the cells that are missing, and prints the table."""
-    parser = argparse.ArgumentParser(prog="benchmarks.few_labels", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="benchmarks.few_labels", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--data", type=Path, default=os.environ.get("DATA"), help="folder with train/ and test/")
     parser.add_argument("--weights", type=Path, default=os.environ.get("WEIGHTS"), help="folder of `semivit import`")
     parser.add_argument("--labels", default="10,4,40", help="per class, in this order")
@@ -181,7 +181,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 2
     numbers, seeds = ([int(n) for n in text.split(",")] for text in (asked.labels, asked.seeds))
     asked.work.mkdir(parents=True, exist_ok=True)
-    for seed, labels, way in itertools.product(seeds, numbers, asked.ways.split(",")):
+    ways = asked.ways.split(",")
+    for seed, labels, way in ((s, n, w) for s in seeds for n in numbers for w in ways):
         if any((cell.way, cell.labels, cell.seed) == (way, labels, seed) for cell in read(asked.out)):
             continue
         started = time.monotonic()

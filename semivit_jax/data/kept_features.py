@@ -8,13 +8,13 @@ import hashlib
 import weakref
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 
 from semivit_jax.data.bad_records import BadRecord
 from semivit_jax.data.sources import kept
 from semivit_jax.data.sources.image_set import ImageSet
-from semivit_jax.files import Path
 
 ID_BYTES = 16
 _ARRAYS = {"ids": "uint8", "features": "float32"}
@@ -23,7 +23,7 @@ _known: weakref.WeakKeyDictionary[ImageSet, dict[int, bytes]] = weakref.WeakKeyD
 
 def folder_of(made_from: str) -> Path:
     """Where features are kept that were made from that; it need not be there."""
-    return Path(kept.cache_dir() / "features" / made_from[:16])
+    return kept.cache_dir() / "features" / made_from[:16]
 
 
 def ids_of(images: ImageSet, indices: Iterable[int]) -> tuple[dict[int, bytes], dict[int, BadRecord]]:

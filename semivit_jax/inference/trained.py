@@ -155,7 +155,7 @@ def settled(folder: Path, *, kept: str, stage: str | None) -> Settled:
         return Settled(asked, "")
     latest = workdir.latest_stage(folder)
     report = folder / latest / "report.json"
-    below = files.read_json(report).get("below") if report.exists() else None
+    below = (files.read_json(report).get("below") or {}) if report.exists() else {}
     better = best.of_stages(folder, stages_up_to(latest)) if below else None
     if better is None:
         return Settled(asked, "")
