@@ -16,10 +16,10 @@ from semivit_jax.training.setup import Run
 
 
 class Ahead:
-    """Gives the functions of each stage; those of later ones may be compiled already."""
+    """Gives the functions of later stages that a thread compiles."""
 
-    def __init__(self, run: Run, begun: dict[str, Callable[[], Compiled]]):
-        self._run, self._begun = run, begun
+    def __init__(self, begun: dict[str, Callable[[], Compiled]]):
+        self._begun = begun
 
     @classmethod
     @contextlib.contextmanager
@@ -38,21 +38,21 @@ class Ahead:
         here = run.mesh.devices.flat[0].platform == "cpu" and jax.process_count() == 1
         may = here and run.config.train.compile_ahead and not run.config.data.cache_features
         if not (may and later):
-            yield cls(run, {})
+            yield cls({})
             return
         with ThreadPoolExecutor(1, thread_name_prefix="compiling") as pool:
             begun: dict[str, Callable[[], Compiled]] = {
                 plan.stage: pool.submit(compile_whole, run, plan).result for plan in later
             }
             try:
-                yield cls(run, begun)
+                yield cls(begun)
             finally:
                 pool.shutdown(cancel_futures=True)
 
-    def take(self, plan: Plan) -> Compiled:
-        """The functions of a stage; waits where they are being compiled."""
+    def take(self, plan: Plan) -> Compiled | None:
+        """The functions of a stage, once they are compiled; None where nobody compiles them."""
         begun = self._begun.pop(plan.stage, None)
-        return begun() if begun else compile_stage(self._run.config, plan, self._run.mesh)
+        return begun() if begun else None
 
 
 def compile_whole(run: Run, plan: Plan) -> Compiled:

@@ -29,6 +29,7 @@ from semivit_jax.training import goodput, lease, rollback, sharding, skew, summa
 from semivit_jax.training.ahead import Ahead
 from semivit_jax.training.calibrate import calibrate
 from semivit_jax.training.claim import claim
+from semivit_jax.training.compiled import compile_stage
 from semivit_jax.training.goodput import Book
 from semivit_jax.training.loop import Loop
 from semivit_jax.training.pace import Laps
@@ -157,7 +158,7 @@ def run_stage(run: Run, plan: Plan, ahead: Ahead) -> None:
     on_first_host(lambda: folder.mkdir(parents=True, exist_ok=True))
     keep_plan(run, plan)
     with book.during("compiling"), console.working(f"{name}: compiling"):
-        compiled = ahead.take(plan)
+        compiled = ahead.take(plan) or compile_stage(run.config, plan, run.mesh)
     checkpoints = Saver(folder / "checkpoints", keep=run.config.checkpoint.keep)
     best = Saver(folder / "best", keep=1)
     laps.lap("set-up")

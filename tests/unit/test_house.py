@@ -121,7 +121,7 @@ KEY = "semi.confidence_threshold"
 @FOLLOWED
 def test_hops_from_main_to_the_loss(followed):
     found = followed.stacks["network"] | followed.stacks["loss"]
-    assert len(found) <= 12, sorted(found)
+    assert len(found) <= 12, "\n".join(sorted(found))
 
 
 @FOLLOWED
