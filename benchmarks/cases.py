@@ -60,11 +60,13 @@ def config_of(case: Case) -> Config:
         **optimizer, "betas": (0.9, 0.999), "layer_decay": 0.75, "drop_path_rate": 0.1, "ema_decay": 0.9999,
         "label_smoothing": 0.1, "labeled_mixup": True, "mixup_alpha": 0.8, "cutmix_alpha": 1.0, "mixup_prob": 1.0,
         "cutmix_switch_prob": 0.5, "mixup_group_size": mixing_group(case), "erase_prob": 0.25, "head_lr_scale": 1.0,
-        "published_acc1": 0.0,
+        "published_acc1": 0.0, "labeled_loss": "plain", "balance_beta": 0.999, "adjust_tau": 1.0,
+        "balanced_order": False,
     }  # fmt: skip
     semi = {
         **supervised, "unlabeled_ratio": UNLABELED_RATIO, "unlabeled_weight": 5.0, "teacher": "ema",
         "pseudo_label_rule": "fixed", "confidence_threshold": 0.7, "pseudo_mixup": "prob", "rule": _base.rule(),
+        "bank": "",
     }  # fmt: skip
     decoder = DECODER if case.model in PUBLISHED_GROUP else TINY_DECODER
     mae = {**optimizer, "betas": (0.9, 0.95), "mask_ratio": 0.75, "norm_pix_loss": True, **decoder}

@@ -24,10 +24,13 @@ def get_config(text: str = "") -> ConfigDict:
     variant = args.model or _base.model_of(args.init_from, "vit_s16")
     given = f"model={variant}" + (f",init_from={args.init_from}" if args.init_from else "")
     config = own_folder.get_config(given)
-    config.log.recipe = f"distill:model={variant}"
-    # Before there is a bank, as for `semivit bank`, the recipe is own_folder's.
-    config.semi.bank = args.bank
-    config.semi.pseudo_label_rule = "bank" if args.bank else "fixed"
-    config.semi.pseudo_mixup = "prob"
-    config.semi.unlabeled_weight = 1.0  # as V-PET: what the bank says counts as much as a label
+    changes = {
+        "log.recipe": f"distill:model={variant}",
+        "semi.bank": args.bank,
+        # Before there is a bank, as for `semivit bank`, the recipe is own_folder's.
+        "semi.pseudo_label_rule": "bank" if args.bank else "fixed",
+        "semi.pseudo_mixup": "prob",
+        "semi.unlabeled_weight": 1.0,  # as V-PET: what the bank says counts as much as a label
+    }
+    config.update_from_flattened_dict(changes)
     return config

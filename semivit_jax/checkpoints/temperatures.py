@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from typing import Any
 
 from semivit_jax.checkpoints import manifest
 from semivit_jax.files import Path, read_json, write_json
@@ -28,9 +29,9 @@ def of(checkpoint: Path, tree: str) -> float:
     return 1.0 if found is None else found[tree]["value"]
 
 
-def _of(checkpoint: Path) -> dict | None:
+def _of(checkpoint: Path) -> dict[str, Any] | None:
     path = checkpoint.parent.parent / FILE
-    kept = read_json(path) if path.exists() else {"checkpoint": ""}
+    kept: dict[str, Any] = read_json(path) if path.exists() else {"checkpoint": ""}
     return kept["trees"] if kept["checkpoint"] == _hash(checkpoint) else None
 
 

@@ -12,7 +12,8 @@ RECORD_FILE = "preprocessing.json"
 
 def reading(view: Preprocessing) -> dict:
     """What the configs of timm and Hugging Face have no word for: before a photo is resized, and after the logits."""
-    return {"exif_rotation": view.exif_rotation, "colours": COLOURS, "temperature": view.temperature}
+    fitted = {} if view.temperature == 1.0 else {"temperature": view.temperature}
+    return {"exif_rotation": view.exif_rotation, "colours": COLOURS, **fitted}
 
 
 def write_record(folder: pathlib.Path, weights: Weights) -> None:
@@ -34,7 +35,7 @@ def write_record(folder: pathlib.Path, weights: Weights) -> None:
             "name": "logits",
             "dtype": "float32",
             "shape": ["batch", weights.spec.num_classes],
-            "meaning": "probabilities are softmax(logits / temperature of the preprocessing)",
+            **({} if view.temperature == 1.0 else {"meaning": "probabilities are softmax(logits / temperature)"}),
         },
         "preprocessing": view.to_json(),
         "class_names": list(weights.output_names),

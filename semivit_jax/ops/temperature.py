@@ -1,6 +1,6 @@
 """Fit the temperature that makes a classifier as sure as it is right (Guo et al. 2017, section 4.2)."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -41,7 +41,7 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Temperature:
     from scipy import optimize  # which reading a temperature need not wait for
 
     edge = float(np.log(MOST))
-    found = optimize.minimize_scalar(
+    found: Any = optimize.minimize_scalar(
         lambda log_t: log_loss(logits, labels, float(np.exp(log_t))),
         bounds=(-edge, edge),
         method="bounded",

@@ -59,8 +59,11 @@ class Preprocessing:
         return int(self.image_size / self.crop_fraction)
 
     def to_json(self) -> dict:
-        """Plain dict, read back by `from_json`."""
-        return dataclasses.asdict(self)
+        """Plain dict, read back by `from_json`; a temperature stands in it where one was fitted."""
+        record = dataclasses.asdict(self)
+        if self.temperature == 1.0:
+            del record["temperature"]
+        return record
 
     @classmethod
     def from_json(cls, record: Mapping) -> "Preprocessing":

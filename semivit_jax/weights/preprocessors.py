@@ -107,7 +107,7 @@ def _hugging_face_size(config: Mapping, *, crops: bool) -> tuple[int, float]:
     return crop, crop / size
 
 
-def _hugging_face_normalisation(config: Mapping) -> dict[str, tuple]:
+def _hugging_face_normalisation(config: Mapping) -> dict[str, Any]:
     factor = 1.0
     if _flag(config, "do_rescale", True):
         factor = get(config, "rescale_factor", is_number, "a number", 1 / 255)
