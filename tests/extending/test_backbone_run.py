@@ -119,7 +119,10 @@ def test_a_run_is_planned(tmp_path):
 
 def test_its_exported_program_gives_its_logits(finished, tmp_path):
     out, pixels = tmp_path / "out", some_pixels()
-    assert main(["semivit", "export", f"--workdir={finished}", "--format=stablehlo", f"--out={out}"]) == 0
+    assert (
+        main(["semivit", "export", f"--workdir={finished}", "--format=stablehlo", "--weights=latest", f"--out={out}"])
+        == 0
+    )
     program = jax.export.deserialize(bytearray((out / "model.stablehlo").read_bytes()))
     logits = program.call(safetensors.numpy.load_file(out / "params.safetensors"), pixels)
     trained = load_trained(finished, kept="latest", tree=None, stage=None).weights
