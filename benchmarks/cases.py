@@ -18,6 +18,8 @@ SMALL_IMAGES = {
     "vit_digits": 8,
     "vit_digits4": 8,
     "vit_s4": 32,
+    "vit_study4": 32,
+    "vit_study8": 32,
     "vit_test": 32,
     "vit_test2": 32,
     "convnext_test": 32,

@@ -58,9 +58,19 @@ BREAKS = {
     ),
     "unreadable images vanish from a folder": Break(
         "inference/predict_folder.py",
-        """skipped.append(f"{name!r}: {guesses}")""",
+        """skipped.append(f"{name!r}: {answer}")""",
         "pass",
         ("tests/serve/test_predict.py",),
+    ),
+    # Labels and reports
+    "two pages overwrite each other's labels": Break(
+        "labeling/store.py", "if seen != now and now != label:", "if False:", ("tests/labeling/test_store.py",)
+    ),
+    "an interval ignores that images are few": Break(
+        "report/intervals.py",
+        "share * (1 - share) / count + square / (4 * count)",
+        "share * (1 - share) / count",
+        ("tests/report/test_numbers.py",),
     ),
     # Commands
     "an error ends with 0": Break(
