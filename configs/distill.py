@@ -1,4 +1,4 @@
-"""A small model from what a large one, or several, have said of your images beforehand: ViT-S from a ViT-L's bank.
+"""A small model from what a large one has said of your images beforehand: ViT-S from a ViT-L's bank.
 
 semivit train --config=configs/own_folder.py:model=vit_l16,init_from=weights/mae_vit_l16 --workdir=runs/large \\
   --config.data.root=PHOTOS --config.data.labels=labels.csv

@@ -3,6 +3,7 @@
 import csv
 import os
 import time
+import uuid
 
 import pytest
 
@@ -43,7 +44,7 @@ class Page:
     """What a page does: it shows what it has heard, and asks with made up ids."""
 
     def __init__(self, labels):
-        self.labels, self.number = labels, 0
+        self.labels, self.number, self.name = labels, 0, uuid.uuid4().hex
         self.hear(labels.since(0))
         self.shown = {place: label for label, places in labels.snapshot()[1].items() for place in places}
 
@@ -53,7 +54,7 @@ class Page:
 
     def ask(self, **action):
         self.number += 1
-        raw = {"id": f"action-{id(self)}-{self.number}", **action}
+        raw = {"id": f"action-{self.name}-{self.number}", **action}
         answers, news = self.labels.act([asking.read(raw, num_images=len(NAMES))], self.version)
         self.hear(news)
         return answers[0]

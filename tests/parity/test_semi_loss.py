@@ -124,7 +124,14 @@ def recorded_logits(data):
     params = {k: jnp.asarray(data[v].astype(np.float64)) for k, v in names.items()}
     everything = lambda value: lambda *_: ((r"", value),)  # noqa: E731
     stub = Network(
-        lambda key: params, logits, lambda *_: None, np.zeros((1, 2)), everything(1.0), everything(0.0), WHOLE
+        init=lambda key: params,
+        logits=logits,
+        features=lambda *_: None,
+        classify=lambda *_: None,
+        drop_path_rates=np.zeros((1, 2)),
+        lr_scales=everything(1.0),
+        weight_decays=everything(0.0),
+        parting=WHOLE,
     )
     return stub, params
 

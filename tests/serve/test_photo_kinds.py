@@ -86,7 +86,7 @@ def test_every_export_says_what_is_done_to_a_photo(tmp_path, monkeypatch, format
         assert ("RGB pixels: turned as the EXIF" in record["input"]["meaning"]) is exif_rotation
     else:
         record = json.loads((tmp_path / "out" / "config.json").read_text())
-        assert record["reading"] == {"exif_rotation": exif_rotation, "colours": COLOURS, "temperature": 1.0}
+        assert record["reading"] == {"exif_rotation": exif_rotation, "colours": COLOURS}
 
 
 def test_an_older_import_is_read_as_before(tmp_path):
@@ -94,7 +94,7 @@ def test_an_older_import_is_read_as_before(tmp_path):
     export(tmp_path / "out", "timm", weights)
     save_imported(tmp_path / "in", imported(tmp_path / "out"))
     record = json.loads((tmp_path / "in" / "import.json").read_text())
-    del record["preprocessing"]["exif_rotation"], record["preprocessing"]["temperature"], record["report"]["notes"]
+    del record["preprocessing"]["exif_rotation"], record["report"]["notes"]
     (tmp_path / "in" / "import.json").write_text(json.dumps(record))
     found = load_trained(tmp_path / "in", kept="latest", tree=None, stage=None)
     assert found.weights.preprocessing == weights.preprocessing

@@ -213,5 +213,5 @@ def test_only_recipes_are_offered(capsys):
     for name in ("arguments", "_base"):
         assert split([f"--config={name}", "--out=x"]) == exits.BAD_USAGE
         said = capsys.readouterr().err
-        assert f"there is no config {name!r}; a path, or one of: cifar10, digits, imagenet_finetune" in said
+        assert f"there is no config {name!r}; a path, or one of: cifar10, digits, distill, imagenet_finetune" in said
         assert "arguments," not in said
