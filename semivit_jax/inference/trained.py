@@ -147,7 +147,8 @@ def settled(folder: Path, *, kept: str, stage: str | None) -> Settled:
     """Settles on the latest weights for AUTO, unless they ended below what the run knows to be better: then the best.
 
     Args:
-      folder, stage: as in `load_trained`. Of one stage, a checkpoint or an import, AUTO is the latest.
+      folder: as in `load_trained`. Of a checkpoint or an import, AUTO is the latest.
+      stage: the same, and of one stage too.
       kept: a key of KEPT, which stays as it is, or AUTO.
     """
     asked = "latest" if kept == AUTO else kept
