@@ -14,6 +14,9 @@ pytestmark = pytest.mark.browser
 DIGITS = load_digits()
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
+COUNTS = """() => [...document.querySelectorAll('#classes li')].map(row => [
+  row.querySelector('.class-name').innerText, Number(row.querySelector('.class-count').innerText)])"""
+
 
 @pytest.fixture
 def photos(tmp_path):
@@ -24,6 +27,21 @@ def photos(tmp_path):
         pixels = (DIGITS.images[place] / 16 * 255).astype(np.uint8)
         Image.fromarray(np.kron(pixels, np.ones((4, 4), np.uint8))).save(folder / f"{place:03}.png")
     return folder
+
+
+@pytest.fixture
+def serve(monkeypatch, tmp_path):
+    """Flags -> a `semivit label` in a process; those that still run when the test ends are killed."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    started = []
+
+    def served(*flags):
+        started.append(Command(*flags))
+        return started[-1]
+
+    yield served
+    for command in started:
+        command.kill()
 
 
 def labels_of(file):
@@ -41,20 +59,18 @@ def shown_name(page):
 
 
 def counts_shown(page):
-    return {row.query_selector(".class-name").inner_text(): int(row.query_selector(".class-count").inner_text())
-            for row in page.query_selector_all("#classes li")}  # fmt: skip
+    return dict(page.evaluate(COUNTS))
 
 
 def counts_of(labels):
     return {label: list(labels.values()).count(label) for label in set(labels.values())}
 
 
-def test_thirty_digits_by_the_keyboard_with_a_kill_in_the_middle(photos, tmp_path, open_page, monkeypatch):
+def test_thirty_digits_by_the_keyboard_with_a_kill_in_the_middle(photos, tmp_path, open_page, serve):
     """The server is killed after fifteen; the page keeps what is labeled meanwhile, and goes on with the next one."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     table = tmp_path / "labels.csv"
     flags = (f"--images={photos}", f"--labels={table}", "--who=anna")
-    command = Command(*flags, "--port=0")
+    command = serve(*flags, "--port=0")
     page = open_page(command.address)
     port = command.address.split(":")[2].partition("/")[0]
     wanted = {}
@@ -83,7 +99,7 @@ def test_thirty_digits_by_the_keyboard_with_a_kill_in_the_middle(photos, tmp_pat
     page.wait_for_selector("#saved.bad")
     assert "kept in this page" in page.inner_text("#saved")
     page.problems.clear()  # requests that nobody answered
-    command = Command(*flags, f"--port={port}")
+    command = serve(*flags, f"--port={port}")
     waited_for(lambda: page.inner_text("#saved") == "Saved")
     page.problems.clear()
     page.reload()
@@ -96,4 +112,15 @@ def test_thirty_digits_by_the_keyboard_with_a_kill_in_the_middle(photos, tmp_pat
     page.keyboard.press(".")
     waited_for(lambda: page.evaluate("[...document.querySelectorAll('.tile img')].every(i => i.naturalWidth)"))
     screenshot(page, "label_grid")
-    command.kill()
+
+
+def test_a_word_typed_right_after_another_is_taken_too(photos, tmp_path, open_page, serve):
+    """That the box was left for the first word does not take the matches of the second one away."""
+    table = tmp_path / "labels.csv"
+    page = open_page(serve(f"--images={photos}", f"--labels={table}", "--port=0").address)
+    shown_name(page)
+    for word in ("zero", "one"):
+        page.keyboard.type(word)
+        page.wait_for_timeout(400)  # a person looks again before Enter
+        page.keyboard.press("Enter")
+    waited_for(lambda: labels_of(table) == {"000.png": "zero", "001.png": "one"})

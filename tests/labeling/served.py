@@ -80,9 +80,11 @@ class Command:
         raise AssertionError("".join(told))
 
     def kill(self) -> None:
-        """Ends it without a chance to do anything more."""
+        """Ends it, where it still runs, without a chance to do anything more."""
+        assert self._process.stdout is not None
         self._process.kill()
-        self._process.communicate()
+        self._process.wait()
+        self._process.stdout.close()
 
 
 def asked(address: str, path: str = "", *, method: str = "GET", body=None, **headers: str) -> tuple[int, dict, bytes]:

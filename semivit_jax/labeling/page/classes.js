@@ -18,10 +18,11 @@ export class Classes {
     this.at = 0;
     this.input.addEventListener("input", () => this.match());
     this.input.addEventListener("keydown", (event) => this.key(event));
-    this.input.addEventListener("blur", () => setTimeout(() => this.close(), 150));
+    this.input.addEventListener("blur", () => this.close());
     document.getElementById("typing").addEventListener("submit", (event) => event.preventDefault());
     this.list.addEventListener("click", (event) => this.clicked(event));
     this.matches.addEventListener("mousedown", (event) => {
+      event.preventDefault(); // the box keeps the focus, so its matches stay until one is taken
       const item = event.target.closest("li");
       if (item) this.take(item.dataset.name);
     });
