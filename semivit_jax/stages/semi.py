@@ -1,13 +1,11 @@
 """Train Semi-ViT on labeled and unlabeled images with a teacher (Cai et al. 2022): stage 3."""
 
-import dataclasses
 import functools
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import jax
-import numpy as np
 
-from semivit_jax.config import AT_LEAST_ONE, NOT_NEGATIVE, SHARE, Config, ConfigError
+from semivit_jax.config import Config
 from semivit_jax.models import families, tuning
 from semivit_jax.models.families import Network
 from semivit_jax.models.spec import ModelSpec
@@ -19,60 +17,13 @@ from semivit_jax.plan import Plan, Stream
 from semivit_jax.stages import finetune, supervised
 from semivit_jax.stages import stage as stage_lib
 from semivit_jax.stages.forward import forward_together
-from semivit_jax.stages.pseudo_label import Banked, Evidence, Known, PseudoLabelRule, PseudoLabels, RuleConfig
+from semivit_jax.stages.pseudo_label import Banked, Evidence, PseudoLabels
 from semivit_jax.stages.pseudo_metrics import pseudo_label_metrics, rule_metrics
-from semivit_jax.stages.pseudo_mixup import PSEUDO_MIXUPS, mix_pseudo, sample_pseudo_mix
-from semivit_jax.stages.rules import written
+from semivit_jax.stages.pseudo_mixup import mix_pseudo, sample_pseudo_mix
+from semivit_jax.stages.semi_config import SemiConfig, check, deciding_key, is_plain, known, make_rule, needs_of
 from semivit_jax.stages.spec import Health, Pass, StageSpec
 from semivit_jax.stages.stage import DeviceView, ImageDraws, PyTree, Stage, masks, see, see_view
 from semivit_jax.stages.state import TrainState
-from semivit_jax.stages.supervised import SupervisedConfig
-
-
-@dataclasses.dataclass(frozen=True)
-class SemiConfig(SupervisedConfig):
-    """Stage 3, semi-supervised fine-tuning (Cai et al. 2022)."""
-
-    unlabeled_ratio: Annotated[int, AT_LEAST_ONE]  # unlabeled images per labeled one (mu)
-    # Of the unlabeled images' loss beside the labeled images' (lambda_u).
-    unlabeled_weight: Annotated[float, NOT_NEGATIVE]
-    # Whose answers become pseudo labels: the moving average, or the student itself.
-    teacher: Annotated[str, ("ema", "student")]
-    # Which pseudo labels count: a rule, or one with others around it, as in aligned(free); docs/rules.md.
-    pseudo_label_rule: str
-    bank: str  # file of `semivit bank`, whose predictions the rule 'bank' takes; '' with every other rule
-    # Smallest probability of a pseudo label that counts (tau); of flex and relative what theirs are shares of.
-    confidence_threshold: Annotated[float, SHARE]
-    rule: RuleConfig  # the rules' numbers
-    pseudo_mixup: Annotated[str, PSEUDO_MIXUPS]  # how unlabeled images mix: a row of PSEUDO_MIXUPS
-
-
-def check(section: SemiConfig) -> None:
-    """Raises ConfigError where supervised keys do not fit, pseudo mixup cannot be drawn, or there would be no EMA.
-
-    Also where there is no such pseudo-label rule, its thresholds have no room, or it and a bank do not come together.
-    """
-    supervised.check(section, "semi")
-    written.names(section.pseudo_label_rule)
-    if section.rule.lowest > section.rule.highest:
-        raise ConfigError(f"config.semi.rule.lowest is {section.rule.lowest}, above highest {section.rule.highest}")
-    if bool(section.bank) != ("bank" in needs_of(section)):
-        raise ConfigError(
-            f"config.semi.pseudo_label_rule is {section.pseudo_label_rule!r} and config.semi.bank {section.bank!r}: "
-            "the rule 'bank' needs a file of `semivit bank`, and every other rule none"
-        )
-    kind = PSEUDO_MIXUPS[section.pseudo_mixup]
-    if kind is not None and kind.uses_alphas and section.mixup_alpha <= 0 and section.cutmix_alpha <= 0:
-        raise ConfigError(
-            f"config.semi.pseudo_mixup is {section.pseudo_mixup!r}: mixup_alpha or cutmix_alpha must be above 0"
-        )
-    if section.ema_decay == 0:
-        raise ConfigError("config.semi.ema_decay is 0; the semi-supervised stage always tracks an EMA")
-
-
-def needs_of(section: SemiConfig) -> frozenset[str]:
-    """What the pseudo-label rule needs to be told of an update."""
-    return written.needs_of(section.pseudo_label_rule, section.rule)
 
 
 class SemiDraws(NamedTuple):
@@ -124,12 +75,11 @@ def make_update(config: Config, plan: Plan, *, backend: str):
         assigned = rule.assign(state.policy_state, jax.tree.map(join, evidence))
         policy_state, pseudo = jax.lax.stop_gradient(assigned)  # nothing is learned through a teacher or a rule
         # The step of the paper's rule stays the program that its recorded numbers are of.
-        plain = section.pseudo_label_rule == "fixed"
-        found = {} if plain else rule_metrics(pseudo, known(plan).label_prior)
+        found = {} if is_plain(section) else rule_metrics(pseudo, known(plan).label_prior)
         pseudo = pseudo._replace(thresholds=None)  # of classes, not of rows
         return policy_state, jax.tree.map(lambda x: x.reshape(accum, -1, *x.shape[1:]), pseudo), found
 
-    def micro_loss(params: PyTree, inputs: tuple[PyTree, PseudoLabels], draws: SemiDraws):
+    def micro_loss(policy_state: PyTree, params: PyTree, inputs: tuple[PyTree, PseudoLabels], draws: SemiDraws):
         batch, pseudo = inputs
         labeled = see(batch["labeled"]["image"], draws.labeled, specs.labeled)
         strong = see_view("strong", batch["unlabeled"], draws.strong, specs.strong)
@@ -151,12 +101,18 @@ def make_update(config: Config, plan: Plan, *, backend: str):
                 network, params, (labeled, mixed.images), masked, groups=(group, group * plan.unlabeled_ratio)
             )
         loss_labeled = labeled_loss(logits, targets).mean()
-        loss_unlabeled = (mixed.confidence_mask * cross_entropy(strong_logits, mixed.targets)).mean()
+        shifted = strong_logits if rule.offset is None else promote(strong_logits) + rule.offset(policy_state)
+        loss_unlabeled = (mixed.confidence_mask * cross_entropy(shifted, mixed.targets)).mean()
+        found = {}
+        if rule.penalty is not None:
+            penalty = rule.penalty(policy_state, jax.nn.softmax(promote(strong_logits)), mixed.confidence_mask)
+            loss_unlabeled, found = loss_unlabeled + penalty, {"loss_penalty": metrics.of(penalty)}
         loss = loss_labeled + section.unlabeled_weight * loss_unlabeled
         return loss, {
             "loss": metrics.of(loss),
             "loss_labeled": metrics.of(loss_labeled),
             "loss_unlabeled": metrics.of(loss_unlabeled),
+            **found,
             **pseudo_label_metrics(pseudo, mixed.confidence_mask, batch["unlabeled"]["label"]),
         }
 
@@ -166,7 +122,7 @@ def make_update(config: Config, plan: Plan, *, backend: str):
             state,
             (batch, pseudo),
             draws,
-            micro_loss=micro_loss,
+            micro_loss=functools.partial(micro_loss, policy_state),
             optimizer=optimizer,
             ema_decay=section.ema_decay,
             policy_state=policy_state,
@@ -174,18 +130,6 @@ def make_update(config: Config, plan: Plan, *, backend: str):
         return after, found | told
 
     return network, optimizer, update
-
-
-def make_rule(section: SemiConfig, plan: Plan) -> PseudoLabelRule:
-    """The rule that config.semi names."""
-    make = written.maker(section.pseudo_label_rule)
-    return written.forgetting(make(section.confidence_threshold, section.rule, known(plan)))
-
-
-def known(plan: Plan) -> Known:
-    """What the rule may take as given."""
-    per_class = np.asarray(plan.counts.per_class)
-    return Known(plan.num_classes, plan.counts.unlabeled, plan.steps_per_epoch, per_class / per_class.sum())
 
 
 def make(config: Config, plan: Plan, backend: str) -> Stage:
@@ -290,6 +234,6 @@ SPEC = StageSpec(
         told="the teacher's accuracy",
         kept="pseudo labels",
         quantiles=("confidence_q10", "confidence_q50", "confidence_q90"),
-        key=lambda section: "confidence_threshold" if written.is_by_threshold(section.pseudo_label_rule) else "",
+        key=deciding_key,
     ),
 )
