@@ -11,6 +11,7 @@ from sklearn.datasets import load_digits
 
 from semivit_jax.data.sources.digits import from_raw_pixels, test_indices
 from semivit_jax.plan import ImageCounts
+from tests.compiled import quick_jit
 from tests.configs import small_config, small_plan
 from tests.stages.small import MAKE_STAGE, MAKE_UPDATE
 
@@ -18,7 +19,7 @@ LABELED, RATIO, EMA = 20, 5, 0.98  # images of an update, and the teacher's memo
 FINETUNE_UPDATES, SEMI_UPDATES = 400, 250
 LETTERS = "AEFHKMNRWX"
 VALUES = {
-    "model.variant": "vit_digits4", "finetune.batch_size": LABELED, "finetune.labeled_mixup": False,
+    "model.variant": "vit_test2", "finetune.batch_size": LABELED, "finetune.labeled_mixup": False,
     "finetune.ema_decay": EMA, "semi.batch_size": LABELED, "semi.unlabeled_ratio": RATIO,
     "semi.labeled_mixup": False, "semi.ema_decay": EMA, "semi.pseudo_mixup": "none",
     "semi.confidence_threshold": 0.7,
@@ -125,11 +126,11 @@ def train(stage: str, given: Task, seed: int, updates: int, *, start=None, balan
     config, plan = config_of(updates, keys), plan_of(stage, given, updates)
     made = MAKE_STAGE[stage](config, plan, "cpu")
     key = jax.random.key(seed)
-    state = jax.jit(made.init)(key)
+    state = quick_jit(made.init)(key)
     if start is not None:
         copied = {name: jax.tree.map(jnp.copy, start.ema_params) for name in ("params", "ema_params")}
         state = state.replace(**copied)
-    step, generator = jax.jit(made.train_step, donate_argnums=0), np.random.default_rng((seed, 1))
+    step, generator = quick_jit(made.train_step, donate_argnums=0), np.random.default_rng((seed, 1))
     of_labeled = batches(given.labeled, LABELED, updates, generator)
     of_unlabeled = batches(given.unlabeled, LABELED * RATIO, updates, generator)
     found = {}
@@ -156,7 +157,7 @@ def _network():
 @functools.cache
 def _logits():
     mean, std = (jnp.asarray(small_config().data.mean), jnp.asarray(small_config().data.std))
-    return jax.jit(lambda params, images: _network().logits(params, (images / 255.0 - mean) / std, None))
+    return quick_jit(lambda params, images: _network().logits(params, (images / 255.0 - mean) / std, None))
 
 
 def logits_of(params, images: np.ndarray) -> np.ndarray:
