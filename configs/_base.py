@@ -158,7 +158,7 @@ def rule(**varies: Any) -> dict[str, Any]:
         debias=0.4,
         fairness=0.0,
         fairness_images=4.0,
-        outlier_sigmas=2.0,
+        outlier_sigmas=0.5,
     )
     return shared | varies
 

@@ -45,7 +45,7 @@ class RuleConfig:
     fairness: Annotated[float, NOT_NEGATIVE]
     # 'free': kept images per class without which an update has no fairness term, since most classes are absent then.
     fairness_images: Annotated[float, NOT_NEGATIVE]
-    # outliers = 'energy': so many standard deviations above the labeled images' mean energy have 0.61 of the weight.
+    # outliers = 'energy': images of that many standard deviations above the labeled ones' mean energy weigh 0.61.
     outlier_sigmas: Annotated[float, POSITIVE]
 
 

@@ -217,7 +217,7 @@ def test_wrappers_stand_around_from_outside_in():
         ("aligned(flex)", {}, {"teacher", "image_id"}),
         ("tempered(aligned(flex))", {"prior": "model"}, {"teacher", "image_id", "labeled"}),
         ("debiased(free)", {}, {"teacher"}),
-        ("debiased(flex)", {"outliers": "energy"}, {"teacher", "image_id", "labeled"}),
+        ("debiased(free)", {"outliers": "energy"}, {"teacher", "image_id", "labeled"}),
     ],
 )
 def test_a_rule_needs_what_its_parts_need(text, keys, needs):

@@ -177,8 +177,10 @@ def test_energy_by_hand():
     np.testing.assert_allclose(pseudo.weight, [1, 1, np.exp(-0.5), np.exp(-2)])
     np.testing.assert_allclose(pseudo.inlier, pseudo.weight)
     np.testing.assert_allclose(pseudo.strength, pseudo.inlier / 3)
-    state, _ = by_energy([-9, -4, -2, 0], [1, 1], state=state)
-    np.testing.assert_allclose([state["mu"], state["v"]], [0.9 * -4 + 0.1 * 1, 0.9])
+    after, later = by_energy([0, -9, -9, -9], [1, 1], state=state)
+    np.testing.assert_allclose([after["mu"], after["v"]], [0.9 * -4 + 0.1 * 1, 0.9])
+    np.testing.assert_allclose(later.inlier, pseudo.inlier)  # the first visit decides
+    np.testing.assert_allclose(after["inlier"], [*pseudo.inlier, *[-1] * 46])
 
 
 def test_energy_leaves_the_labels_to_the_rule():
@@ -212,6 +214,7 @@ def test_the_student_is_asked_by_offset_and_penalty():
     config, plan = small.stage_config("semi", **changes), small.stage_plan("semi")
     section, batch = config.stage("semi"), small.semi_batch()
     batch["labeled"]["weak"] = small.images(6, small.BATCH)
+    batch["unlabeled"]["image_id"] = np.arange(small.BATCH * small.RATIO, dtype=np.int32)
     rule = semi.make_rule(section, plan)
     state = small.initial_state("semi", teacher_scale=CONFIDENT).replace(policy_state=rule.init())
     after, found = small.compiled_step("semi", **changes)(state, small.micro(batch), small.key())

@@ -40,5 +40,5 @@ WRAPPERS: dict[str, Wrapper] = {
 
 OUTLIERS: dict[str, Wrapper | None] = {
     "none": None,
-    "energy": Wrapper(lambda keys: frozenset({"labeled"}), energy),
+    "energy": Wrapper(lambda keys: frozenset({"labeled", "image_id"}), energy),
 }

@@ -1,8 +1,8 @@
 """Give little weight to images that are likely of no class: those that look less like any class than labeled ones do.
 
 The score is the energy of Liu et al. 2020 ("Energy-based Out-of-distribution Detection"); that pseudo labels go by it
-is the idea of InPL (Yu et al. 2023), whose limit is a number that one finds for each model. Here it follows the labeled
-images.
+is the idea of InPL (Yu et al. 2023), whose limit is a number that one finds for each model and asks at every visit.
+Here the limit follows the labeled images, and the first visit decides.
 """
 
 import jax
@@ -13,6 +13,7 @@ from semivit_jax.stages.rules.around import around
 from semivit_jax.stages.rules.running import blend
 
 LEAST_VARIANCE = 1e-6
+NOT_SEEN = -1.0
 
 
 def energy(rule: PseudoLabelRule, keys: RuleConfig, known: Known) -> PseudoLabelRule:
@@ -23,12 +24,16 @@ def energy(rule: PseudoLabelRule, keys: RuleConfig, known: Known) -> PseudoLabel
     ones do on the mean keeps its weight, and one that is s standard deviations above has 0.61 of it. Its strength
     falls alike, so that in mixing an outlier does not dominate.
 
-    Its state: rule, that of `rule`, which sees all images; mu () and v (), updated before they are used.
+    An image keeps the factor of its first visit. A few outsiders always pass; the student learns a class for them, and
+    soon gives all that look alike as low an energy as labeled images, so that later visits tell nothing.
+
+    Its state: rule, that of `rule`, which sees all images; mu () and v (), updated before they are used; inlier
+    (num_unlabeled,), the factor of each image, -1 where it was not seen.
     """
-    del known
 
     def init() -> PyTree:
-        return {"rule": rule.init(), "mu": jnp.zeros(()), "v": jnp.zeros(())}
+        zero, inlier = jnp.zeros(()), jnp.full(known.num_unlabeled, NOT_SEEN)
+        return {"rule": rule.init(), "mu": zero, "v": zero, "inlier": inlier}
 
     def assign(state: PyTree, evidence: Evidence) -> tuple[PyTree, PseudoLabels]:
         inner, pseudo = rule.assign(state["rule"], evidence)
@@ -36,12 +41,13 @@ def energy(rule: PseudoLabelRule, keys: RuleConfig, known: Known) -> PseudoLabel
         mu = blend(state["mu"], labeled.mean(), images, keys.window)
         v = blend(state["v"], labeled.var(), images, keys.window)
         above = jnp.maximum(energies(evidence.logits) - mu, 0)
-        inlier = jnp.exp(-(above**2) / (2 * jnp.maximum(v, LEAST_VARIANCE) * keys.outlier_sigmas**2))
-        inlier = inlier.astype(pseudo.weight.dtype)
-        weighed = pseudo._replace(
-            weight=pseudo.weight * inlier, strength=pseudo.strength * jnp.maximum(inlier, 1e-3), inlier=inlier
-        )
-        return {"rule": inner, "mu": mu, "v": v}, weighed
+        now = jnp.exp(-(above**2) / (2 * jnp.maximum(v, LEAST_VARIANCE) * keys.outlier_sigmas**2))
+        before = state["inlier"][evidence.image_id]
+        inlier = jnp.where(before == NOT_SEEN, now.astype(before.dtype), before)
+        after = {"rule": inner, "mu": mu, "v": v, "inlier": state["inlier"].at[evidence.image_id].set(inlier)}
+        factor = inlier.astype(pseudo.weight.dtype)
+        strength = pseudo.strength * jnp.maximum(factor, 1e-3)
+        return after, pseudo._replace(weight=pseudo.weight * factor, strength=strength, inlier=factor)
 
     return around(rule, init, assign)
 
