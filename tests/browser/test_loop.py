@@ -1,10 +1,11 @@
 """The loop of a person with a folder of photos, in a real browser: label, train, look at the report, label on."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
-from semivit_jax import main
 from semivit_jax.report import make
 from tests.browser.chromium import screenshot
 from tests.browser.test_label_page import counts_shown, label_next, labels_of, photos, serve  # noqa: F401 - fixtures
@@ -23,10 +24,11 @@ def counts_of(labels):
 def test_thirty_digits_are_labeled_learned_from_and_looked_at(photos, tmp_path, open_page, serve):  # noqa: F811
     table, workdir = tmp_path / "labels.csv", tmp_path / "run"
     label_with_a_kill_in_the_middle(photos, table, open_page, serve)
-    settings = {**SMALL, "data.root": photos, "data.labels": table, "data.interpolation": "bicubic",
-                "finetune.epochs": 8.0, "log.report": True}  # fmt: skip
+    settings = {**SMALL, "data.root": photos, "data.labels": table, "stages": "('finetune',)",
+                "model.variant": "vit_test", "model.head_init": "random", "log.report": True}  # fmt: skip
     flags = [f"--config.{key}={value}" for key, value in settings.items()]
-    assert main.main(["semivit", "train", "--config=own_folder", f"--workdir={workdir}", *flags]) == 0
+    command = [sys.executable, "-m", "semivit_jax.main", "train", "--config=own_folder", f"--workdir={workdir}", *flags]
+    subprocess.run(command, check=True)
     report = json.loads((workdir / make.NUMBERS).read_text())
     page = open_page(f"file://{workdir / make.PAGE}")
     check_pictures(page, least=50)
@@ -53,7 +55,7 @@ def label_with_a_kill_in_the_middle(images, table, open_page, serve):  # noqa: F
     page.wait_for_selector("#saved.bad")
     assert "kept in this page" in page.inner_text("#saved")
     page.problems.clear()  # requests that nobody answered
-    serve(*flags, f"--port={port}")
+    command = serve(*flags, f"--port={port}")
     waited_for(lambda: page.inner_text("#saved") == "Saved")
     page.problems.clear()
     page.reload()
@@ -65,6 +67,8 @@ def label_with_a_kill_in_the_middle(images, table, open_page, serve):  # noqa: F
     page.keyboard.press(".")
     waited_for(lambda: page.evaluate("[...document.querySelectorAll('.tile img')].every(i => i.naturalWidth)"))
     screenshot(page, "label_grid")
+    page.close()
+    command.kill()
 
 
 def label_on_with_its_guesses(images, table, workdir, open_page, serve):  # noqa: F811
