@@ -1,4 +1,4 @@
-"""Let the student say every class about as often as it should: the fairness term of FreeMatch (Wang et al. 2023)."""
+"""Ask the student for diverse answers early in training: the fairness term of FreeMatch (Wang et al. 2023)."""
 
 import jax
 import jax.numpy as jnp
