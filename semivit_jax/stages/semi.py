@@ -1,40 +1,88 @@
 """Train Semi-ViT on labeled and unlabeled images with a teacher (Cai et al. 2022): stage 3."""
 
+import dataclasses
 import functools
-from typing import NamedTuple
+from typing import Annotated
 
 import jax
+import numpy as np
 
-from semivit_jax.config import Config
+from semivit_jax.config import AT_LEAST_ONE, NOT_NEGATIVE, SHARE, Config, ConfigError
 from semivit_jax.models import families, tuning
 from semivit_jax.models.families import Network
 from semivit_jax.models.spec import ModelSpec
-from semivit_jax.ops import metrics, mixup
+from semivit_jax.ops import metrics
 from semivit_jax.ops.losses import cross_entropy, promote, smoothed_target
 from semivit_jax.ops.metrics import Metrics
 from semivit_jax.ops.mixup import join, mix_labeled
 from semivit_jax.plan import Plan, Stream
-from semivit_jax.stages import finetune, supervised
+from semivit_jax.stages import finetune, semi_draws, supervised
 from semivit_jax.stages import stage as stage_lib
 from semivit_jax.stages.forward import forward_together
-from semivit_jax.stages.pseudo_label import Banked, Evidence, PseudoLabels
+from semivit_jax.stages.pseudo_label import Banked, Evidence, Known, PseudoLabelRule, PseudoLabels, RuleConfig
 from semivit_jax.stages.pseudo_metrics import pseudo_label_metrics, rule_metrics
-from semivit_jax.stages.pseudo_mixup import mix_pseudo, sample_pseudo_mix
-from semivit_jax.stages.semi_config import SemiConfig, check, deciding_key, is_plain, known, make_rule, needs_of
+from semivit_jax.stages.pseudo_mixup import PSEUDO_MIXUPS, mix_pseudo
+from semivit_jax.stages.rules import OUTLIERS, fairness, written
+from semivit_jax.stages.semi_draws import SemiDraws, Specs
 from semivit_jax.stages.spec import Health, Pass, StageSpec
-from semivit_jax.stages.stage import DeviceView, ImageDraws, PyTree, Stage, masks, see, see_view
+from semivit_jax.stages.stage import ImageDraws, PyTree, Stage, masks, see, see_view
 from semivit_jax.stages.state import TrainState
+from semivit_jax.stages.supervised import SupervisedConfig
 
 
-class SemiDraws(NamedTuple):
-    """Draws of an update, leaves [accum, rows, ...], for mixing [accum, groups, ...]."""
+@dataclasses.dataclass(frozen=True)
+class SemiConfig(SupervisedConfig):
+    """Stage 3, semi-supervised fine-tuning (Cai et al. 2022)."""
 
-    labeled: ImageDraws
-    weak: ImageDraws
-    strong: ImageDraws
-    labeled_mix: mixup.GroupDraw | None
-    pseudo_mix: PyTree  # as its row of PSEUDO_MIXUPS draws; None without pseudo mixup
-    labeled_weak: ImageDraws = ImageDraws()  # where the rule needs 'labeled'
+    unlabeled_ratio: Annotated[int, AT_LEAST_ONE]  # unlabeled images per labeled one (mu)
+    # Of the unlabeled images' loss beside the labeled images' (lambda_u).
+    unlabeled_weight: Annotated[float, NOT_NEGATIVE]
+    # Whose answers become pseudo labels: the moving average, or the student itself.
+    teacher: Annotated[str, ("ema", "student")]
+    # Which pseudo labels count: a rule, or one with others around it, as in aligned(free); docs/rules.md.
+    pseudo_label_rule: str
+    # What is done about images of no class among the unlabeled ones: those that are likely such have little weight.
+    outliers: Annotated[str, OUTLIERS]
+    bank: str  # file of `semivit bank`, whose predictions the rule 'bank' takes; '' with every other rule
+    # Smallest probability of a pseudo label that counts (tau); of flex and relative what theirs are shares of.
+    confidence_threshold: Annotated[float, SHARE]
+    rule: RuleConfig  # the rules' numbers
+    pseudo_mixup: Annotated[str, PSEUDO_MIXUPS]  # how unlabeled images mix: a row of PSEUDO_MIXUPS
+
+
+def check(section: SemiConfig) -> None:
+    """Raises ConfigError where supervised keys do not fit, pseudo mixup cannot be drawn, or there would be no EMA.
+
+    Also where there is no such pseudo-label rule, its thresholds have no room, or it and a bank do not come together.
+    """
+    supervised.check(section, "semi")
+    written.names(section.pseudo_label_rule)
+    if section.rule.lowest > section.rule.highest:
+        raise ConfigError(f"config.semi.rule.lowest is {section.rule.lowest}, above highest {section.rule.highest}")
+    if bool(section.bank) != ("bank" in needs_of(section)):
+        raise ConfigError(
+            f"config.semi.pseudo_label_rule is {section.pseudo_label_rule!r} and config.semi.bank {section.bank!r}: "
+            "the rule 'bank' needs a file of `semivit bank`, and every other rule none"
+        )
+    if section.outliers != "none" and "teacher" not in needs_of(section):
+        raise ConfigError(
+            f"config.semi.outliers is {section.outliers!r} and the rule {section.pseudo_label_rule!r} asks no teacher, "
+            "whose logits tell an outlier; use outliers='none'"
+        )
+    kind = PSEUDO_MIXUPS[section.pseudo_mixup]
+    if kind is not None and kind.uses_alphas and section.mixup_alpha <= 0 and section.cutmix_alpha <= 0:
+        raise ConfigError(
+            f"config.semi.pseudo_mixup is {section.pseudo_mixup!r}: mixup_alpha or cutmix_alpha must be above 0"
+        )
+    if written.is_penalised(section.pseudo_label_rule, section.rule):
+        fairness.check_mixing(section.rule, section.pseudo_mixup)
+    if section.ema_decay == 0:
+        raise ConfigError("config.semi.ema_decay is 0; the semi-supervised stage always tracks an EMA")
+
+
+def needs_of(section: SemiConfig) -> frozenset[str]:
+    """What the pseudo-label rule needs to be told of an update."""
+    return written.needs_of(section.pseudo_label_rule, section.outliers, section.rule)
 
 
 def make_update(config: Config, plan: Plan, *, backend: str):
@@ -74,8 +122,9 @@ def make_update(config: Config, plan: Plan, *, backend: str):
         accum = stage_lib.num_micro_steps(batch)
         assigned = rule.assign(state.policy_state, jax.tree.map(join, evidence))
         policy_state, pseudo = jax.lax.stop_gradient(assigned)  # nothing is learned through a teacher or a rule
+        plain = section.pseudo_label_rule == "fixed" and section.outliers == "none"
         # The step of the paper's rule stays the program that its recorded numbers are of.
-        found = {} if is_plain(section) else rule_metrics(pseudo, known(plan).label_prior)
+        found = {} if plain else rule_metrics(pseudo, known(plan).label_prior)
         pseudo = pseudo._replace(thresholds=None)  # of classes, not of rows
         return policy_state, jax.tree.map(lambda x: x.reshape(accum, -1, *x.shape[1:]), pseudo), found
 
@@ -132,6 +181,24 @@ def make_update(config: Config, plan: Plan, *, backend: str):
     return network, optimizer, update
 
 
+def make_rule(section: SemiConfig, plan: Plan) -> PseudoLabelRule:
+    """The rule that config.semi names.
+
+    Raises:
+      ConfigError: it has a penalty that the plan's updates do not fit.
+    """
+    make = written.maker(section.pseudo_label_rule, section.outliers)
+    if written.is_penalised(section.pseudo_label_rule, section.rule):
+        fairness.check_plan(section.rule, plan)
+    return written.forgetting(make(section.confidence_threshold, section.rule, known(plan)))
+
+
+def known(plan: Plan) -> Known:
+    """What the rule may take as given."""
+    per_class = np.asarray(plan.counts.per_class)
+    return Known(plan.num_classes, plan.counts.unlabeled, plan.steps_per_epoch, per_class / per_class.sum())
+
+
 def make(config: Config, plan: Plan, backend: str) -> Stage:
     """Closes over network and optimizer."""
     section = _section(config)
@@ -158,35 +225,21 @@ def _section(config: Config) -> SemiConfig:
 
 def sample_draws(config: Config, plan: Plan, network: Network, key: jax.Array, position: jax.Array) -> SemiDraws:
     """All draws of one update."""
-    section, ratio, image_size = _section(config), plan.unlabeled_ratio, config.data.image_size
-    specs, needs = _specs(config, section, network), needs_of(section)
-
-    def images(name: str, images_per_labeled: int, spec: DeviceView) -> ImageDraws:
-        return stage_lib.stream_draws(key, name, position=position, plan=plan, ratio=images_per_labeled, spec=spec)
-
-    return SemiDraws(
-        labeled=images("labeled", 1, specs.labeled),
-        weak=images("weak", ratio, specs.weak),
-        strong=images("strong", ratio, specs.strong),
-        labeled_mix=supervised.sample_labeled_mix(key, position, section, plan, image_size),
-        pseudo_mix=sample_pseudo_mix(
-            key, position, plan, kind=section.pseudo_mixup, image_size=image_size, chances=supervised.chances(section)
-        ),
-        labeled_weak=images("labeled_weak", 1, specs.weak) if "labeled" in needs else ImageDraws(),
+    section = _section(config)
+    return semi_draws.sample(
+        key,
+        position,
+        section,
+        plan,
+        _specs(config, section, network),
+        image_size=config.data.image_size,
+        pseudo_mixup=section.pseudo_mixup,
+        labeled_weak="labeled" in needs_of(section),
     )
 
 
-class _Specs(NamedTuple):
-    labeled: DeviceView
-    weak: DeviceView
-    strong: DeviceView
-
-
-def _specs(config: Config, section: SemiConfig, network: Network) -> _Specs:
-    rates = network.drop_path_rates
-    # Only a student that labels the weak view passes it with drop path.
-    passed = {"labeled": rates, "weak": rates if section.teacher == "student" else None, "strong": rates}
-    return _Specs(**{row: supervised.view_of(config, section, row, of_row) for row, of_row in passed.items()})
+def _specs(config: Config, section: SemiConfig, network: Network) -> Specs:
+    return semi_draws.specs(config, section, network, student_teaches=section.teacher == "student")
 
 
 def streams(section: SemiConfig) -> tuple[Stream, Stream]:
@@ -234,6 +287,6 @@ SPEC = StageSpec(
         told="the teacher's accuracy",
         kept="pseudo labels",
         quantiles=("confidence_q10", "confidence_q50", "confidence_q90"),
-        key=deciding_key,
+        key=lambda section: "confidence_threshold" if written.is_by_threshold(section.pseudo_label_rule) else "",
     ),
 )

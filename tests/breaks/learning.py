@@ -142,7 +142,7 @@ BREAKS = {
         "stages/rules/free.py", "fairness(probs, weight > 0,", "fairness(probs, weight >= 0,", SKEW_RULES
     ),
     "outsiders weigh as much as others": Break(
-        "stages/rules/energy.py", "weight=pseudo.weight * inlier", "weight=pseudo.weight", SKEW_RULES
+        "stages/rules/energy.py", "weight=pseudo.weight * factor", "weight=pseudo.weight", SKEW_RULES
     ),
     "labeled images mix across their groups": Break(
         "ops/mixup.py",
