@@ -1,0 +1,74 @@
+"""Compute what the frozen network makes of all images once, where the cells find it."""
+
+import json
+import time
+
+import numpy as np
+
+from benchmarks.study import cells
+from benchmarks.study.cells import Cell, Place
+from benchmarks.study.sizes import TUNING_SEED
+from semivit_jax import files
+from semivit_jax.cli.flags import read_config
+from semivit_jax.data.dataset import open_split, open_task
+from semivit_jax.data.sources.image_set import ImageSet
+from semivit_jax.hosts.stopping import StopRequest
+from semivit_jax.inference.features import Extract
+from semivit_jax.stages import label_free
+from semivit_jax.training import goodput, sharding, view_features
+from semivit_jax.training.compiled import compile_stage, stage_key
+from semivit_jax.training.process import prepare_process
+from semivit_jax.training.setup import Run, plan_stage
+from semivit_jax.training.start import inherit
+from semivit_jax.training.view_features import EVALUATION, Backbone, everything, table
+
+KEPT = "features.json"
+VIEWS = ("weak", "strong")  # of training images; labeled ones are seen as strong ones are
+
+
+def keep(place: Place) -> Extract:
+    """Computes features of training images in their views, of validation and test images as evaluation sees them.
+
+    Returns:
+      What gives the features of images as evaluation sees them; it computes those that are not kept.
+    """
+    backbone, began = open_backbone(place), time.monotonic()
+    kept, run = place.root / KEPT, backbone.run
+    if not kept.exists():
+        for row in VIEWS:
+            table(backbone, row, run.task.train, everything(run.task.train))
+        graded = [open_split(run.config, run.task, part) for part in ("validation", "test")]
+        for images in graded:
+            table(backbone, EVALUATION, images, everything(images))
+        told = {
+            "seconds of the start that ended it": round(time.monotonic() - began),
+            "training images": len(run.task.train),
+            "graded images": sum(map(len, graded)),
+            "views": run.config.data.cache_features,
+            "image_size": run.config.data.image_size,
+            "model": run.config.model.variant,
+            "weights": backbone.hash,
+        }
+        kept.write_text(json.dumps(told, indent=1) + "\n")
+
+    def extract(images: ImageSet) -> tuple[np.ndarray, np.ndarray]:
+        found = table(backbone, EVALUATION, images, everything(images))
+        good = np.flatnonzero(found.row_of >= 0)
+        return found.features[found.row_of[good], 0], images.labels[good]
+
+    return extract
+
+
+def open_backbone(place: Place) -> Backbone:
+    """The frozen network as every cell has it."""
+    folder = files.path(place.root / "features")
+    config, _ = read_config("train", cells.config_of(Cell("head", TUNING_SEED, tuning=True), place), None)
+    prepare_process(config)
+    task = open_task(config, workdir=None, label_free=label_free())
+    mesh = sharding.make_mesh(config.mesh.fsdp)
+    run = Run(config, folder, task, mesh, StopRequest(), goodput.Book(goodput.steady_clock()))
+    plan = plan_stage(run, "finetune")
+    compiled = compile_stage(config, plan, mesh)
+    (folder / plan.stage).mkdir(parents=True, exist_ok=True)
+    state = inherit(run, compiled, compiled.init(stage_key(config, plan.stage))).state
+    return view_features.backbone_of(run, compiled, state)

@@ -1,0 +1,64 @@
+"""Part (b): a head on frozen features of imported weights, then every rule from it, against the tuned threshold."""
+
+import itertools
+from collections.abc import Callable
+
+from benchmarks.study import images
+from benchmarks.study.cells import ON_FEATURES, Cell, Place
+from benchmarks.study.running import choose, train
+from benchmarks.study.sizes import SIZES, TUNING_SEED, Size
+
+HEAD_RATE, FIXED = "head.json", "fixed.json"
+
+
+def run(place: Place, written: Callable[[Place], str]) -> None:
+    """Computes features, chooses rates and threshold on the validation images, then trains one seed after the other.
+
+    Args:
+      place: of the study.
+      written: writes the table; called after every cell.
+    """
+    from benchmarks.study import features, spreading  # load jax, as in from_scratch
+
+    size = SIZES[place.size]
+    for seed in size.seeds:
+        images.list_labeled(place.images / "train", place.label_list(seed), labels=size.labels, seed=seed)
+    extract = features.keep(place)
+    heads, fixed = tried_heads(size), tried_fixed(size)
+    planned = [*heads, *fixed, *reported_cells(size, Cell("head", 0), Cell("head_fixed", 0))]
+    for cell in heads:
+        train(cell, place, planned)
+    head = choose(HEAD_RATE, heads, place)
+    train(Cell("head", TUNING_SEED, rate=head.rate), place, planned)  # what is tried starts from it
+    for cell in fixed:
+        train(cell, place, planned)
+    for cell in reported_cells(size, head, choose(FIXED, fixed, place)):
+        train(cell, place, planned)
+        written(place)
+    neighbours = spreading.choose(place, heads[0], extract)
+    for seed in size.seeds:
+        spreading.grade(place, Cell("head", seed), neighbours, extract)
+
+
+def tried_heads(size: Size) -> list[Cell]:
+    """Heads among which the rate of the supervised row is chosen."""
+    return [Cell("head", TUNING_SEED, tuning=True, rate=rate) for rate in size.finetune.peak_lrs]
+
+
+def tried_fixed(size: Size) -> list[Cell]:
+    """Rows of the fixed threshold among which threshold and rate of all rules are chosen."""
+    pairs = itertools.product(size.thresholds, size.semi.peak_lrs)
+    return [Cell("head_fixed", TUNING_SEED, threshold, tuning=True, rate=rate) for threshold, rate in pairs]
+
+
+def reported_cells(size: Size, head: Cell, fixed: Cell) -> list[Cell]:
+    """One seed after the other, with the rate of the chosen head, and threshold and rate of the chosen fixed row."""
+    rows = [row for row in ON_FEATURES if row != "head"]
+    return [
+        cell
+        for seed in size.seeds
+        for cell in (
+            Cell("head", seed, rate=head.rate),
+            *(Cell(row, seed, fixed.threshold, rate=fixed.rate) for row in rows),
+        )
+    ]
