@@ -1,5 +1,6 @@
 """Compute what the frozen network makes of all images once, where the cells find it."""
 
+import contextlib
 import json
 import time
 
@@ -15,7 +16,7 @@ from semivit_jax.data.sources.image_set import ImageSet
 from semivit_jax.hosts.stopping import StopRequest
 from semivit_jax.inference.features import Extract
 from semivit_jax.stages import label_free
-from semivit_jax.training import goodput, sharding, view_features
+from semivit_jax.training import goodput, run, sharding, view_features
 from semivit_jax.training.compiled import compile_stage, stage_key
 from semivit_jax.training.process import prepare_process
 from semivit_jax.training.setup import Run, plan_stage
@@ -33,20 +34,20 @@ def keep(place: Place) -> Extract:
       What gives the features of images as evaluation sees them; it computes those that are not kept.
     """
     backbone, began = open_backbone(place), time.monotonic()
-    kept, run = place.root / KEPT, backbone.run
+    kept, config, task = place.root / KEPT, backbone.run.config, backbone.run.task
     if not kept.exists():
         for row in VIEWS:
-            table(backbone, row, run.task.train, everything(run.task.train))
-        graded = [open_split(run.config, run.task, part) for part in ("validation", "test")]
+            table(backbone, row, task.train, everything(task.train))
+        graded = [open_split(config, task, part) for part in ("validation", "test")]
         for images in graded:
             table(backbone, EVALUATION, images, everything(images))
         told = {
             "seconds of the start that ended it": round(time.monotonic() - began),
-            "training images": len(run.task.train),
+            "training images": len(task.train),
             "graded images": sum(map(len, graded)),
-            "views": run.config.data.cache_features,
-            "image_size": run.config.data.image_size,
-            "model": run.config.model.variant,
+            "views": config.data.cache_features,
+            "image_size": config.data.image_size,
+            "model": config.model.variant,
             "weights": backbone.hash,
         }
         kept.write_text(json.dumps(told, indent=1) + "\n")
@@ -59,6 +60,17 @@ def keep(place: Place) -> Extract:
     return extract
 
 
+def train(cell: Cell, place: Place) -> None:
+    """Trains a cell in this process: to start one would take as long as its updates. What it says is in its log."""
+    folder = place.root / cell.name
+    if (folder / "DONE").exists():
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f"{folder.name}.log").open("a") as log, contextlib.redirect_stdout(log):
+        config, _ = read_config("train", cells.config_of(cell, place), files.path(folder))
+        run.train(config, files.path(folder))
+
+
 def open_backbone(place: Place) -> Backbone:
     """The frozen network as every cell has it."""
     folder = files.path(place.root / "features")
@@ -66,9 +78,9 @@ def open_backbone(place: Place) -> Backbone:
     prepare_process(config)
     task = open_task(config, workdir=None, label_free=label_free())
     mesh = sharding.make_mesh(config.mesh.fsdp)
-    run = Run(config, folder, task, mesh, StopRequest(), goodput.Book(goodput.steady_clock()))
-    plan = plan_stage(run, "finetune")
+    begun = Run(config, folder, task, mesh, StopRequest(), goodput.Book(goodput.steady_clock()))
+    plan = plan_stage(begun, "finetune")
     compiled = compile_stage(config, plan, mesh)
     (folder / plan.stage).mkdir(parents=True, exist_ok=True)
-    state = inherit(run, compiled, compiled.init(stage_key(config, plan.stage))).state
-    return view_features.backbone_of(run, compiled, state)
+    state = inherit(begun, compiled, compiled.init(stage_key(config, plan.stage))).state
+    return view_features.backbone_of(begun, compiled, state)

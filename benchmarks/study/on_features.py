@@ -1,11 +1,12 @@
 """Part (b): a head on frozen features of imported weights, then every rule from it, against the tuned threshold."""
 
+import functools
 import itertools
 from collections.abc import Callable
 
-from benchmarks.study import images
+from benchmarks.study import images, running
 from benchmarks.study.cells import ON_FEATURES, Cell, Place
-from benchmarks.study.running import choose, train
+from benchmarks.study.running import choose
 from benchmarks.study.sizes import SIZES, TUNING_SEED, Size
 
 HEAD_RATE, FIXED = "head.json", "fixed.json"
@@ -26,14 +27,15 @@ def run(place: Place, written: Callable[[Place], str]) -> None:
     extract = features.keep(place)
     heads, fixed = tried_heads(size), tried_fixed(size)
     planned = [*heads, *fixed, *reported_cells(size, Cell("head", 0), Cell("head_fixed", 0))]
+    train = functools.partial(running.train, place=place, planned=planned, by=features.train)
     for cell in heads:
-        train(cell, place, planned)
+        train(cell)
     head = choose(HEAD_RATE, heads, place)
-    train(Cell("head", TUNING_SEED, rate=head.rate), place, planned)  # what is tried starts from it
+    train(Cell("head", TUNING_SEED, rate=head.rate))  # what is tried starts from it
     for cell in fixed:
-        train(cell, place, planned)
+        train(cell)
     for cell in reported_cells(size, head, choose(FIXED, fixed, place)):
-        train(cell, place, planned)
+        train(cell)
         written(place)
     neighbours = spreading.choose(place, heads[0], extract)
     for seed in size.seeds:

@@ -3,15 +3,25 @@
 import datetime
 import json
 import statistics
+from collections.abc import Callable
 
 from benchmarks.study import cells
 from benchmarks.study.cells import Cell, Place
 
+Train = Callable[[Cell, Place], None]
 
-def train(cell: Cell, place: Place, planned: list[Cell]) -> None:
-    """Trains a cell to its end and prints what those that are `planned` will take."""
+
+def train(cell: Cell, place: Place, planned: list[Cell], *, by: Train = cells.train) -> None:
+    """Trains a cell to its end and prints what those that are `planned` will take.
+
+    Args:
+      cell: left as it is where it has finished.
+      place: of the study.
+      planned: all cells.
+      by: what trains it.
+    """
     print(f"{now()} {cell.name}", flush=True)
-    cells.train(cell, place)
+    by(cell, place)
     print(forecast(planned, place), flush=True)
 
 

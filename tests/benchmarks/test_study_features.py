@@ -13,9 +13,7 @@ from benchmarks.study import __main__ as study
 from benchmarks.study import cells, features, images, on_features
 from benchmarks.study.cells import ON_FEATURES, Cell, Place
 from benchmarks.study.sizes import NUM_CLASSES, SIZES
-from semivit_jax import files
-from semivit_jax.cli.flags import read_config
-from semivit_jax.training import process, run
+from semivit_jax.training import process
 from tests.serve.runs import write_run
 
 pytestmark = pytest.mark.xdist_group("study_features")
@@ -37,7 +35,7 @@ TINY = dataclasses.replace(
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A tiny study whose cells train in this process, and whose cache is its own."""
+    """A tiny study with a cache of its own."""
     folder, draw = tmp_path_factory.mktemp("study"), np.random.default_rng(0)
     for split, label in ((s, c) for s in ("train", "test") for c in range(NUM_CLASSES)):
         (folder / split / f"class_{label}").mkdir(parents=True)
@@ -50,7 +48,6 @@ def place(tmp_path_factory):
         patch.setitem(SIZES, "features", TINY)
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         patch.setattr(process, "keep_programs", lambda: None)
-        patch.setattr(cells, "train", train)
         patch.setattr(on_features, "ON_FEATURES", {key: ON_FEATURES[key] for key in ("head", "head_fixed")})
         jax.config.update("jax_disable_most_optimizations", True)  # compiled quickly
         images.lay_out(folder, place.images, TINY)
@@ -58,12 +55,6 @@ def place(tmp_path_factory):
             images.list_labeled(place.images / "train", place.label_list(seed), labels=TINY.labels, seed=seed)
         yield place
         jax.config.update("jax_disable_most_optimizations", False)
-
-
-def train(cell, place):
-    folder = files.path(place.root / cell.name)
-    if not (folder / "DONE").exists():
-        run.train(read_config("train", cells.config_of(cell, place), folder)[0], folder)
 
 
 def computed(said):
@@ -78,8 +69,8 @@ def test_cells_of_all_seeds_find_the_features_that_were_computed_once(place, cap
     lists = [place.label_list(seed).read_text() for seed in TINY.seeds]
     assert lists[0] != lists[1]
     for cell in (Cell("head", 1, rate=1e-3), Cell("head_fixed", 1, 0.1, rate=1e-2)):
-        train(cell, place)
-        said = capsys.readouterr().out
+        features.train(cell, place)
+        said = (place.root / f"{cell.name}.log").read_text()
         assert computed(said) == []
         assert f"{cell.stage}: trains on the features of 2 views" in said
         names = {name for name in place.label_list(1).read_text().splitlines() if not name.startswith("#")}
