@@ -73,7 +73,6 @@ ON_FEATURES = {
             "flex": "flex",
             "relative": "relative",
             "aligned_free": "aligned(free)",
-            "aligned_soft_gauss": "aligned(soft_gauss)",
         }.items()
     },
 }
