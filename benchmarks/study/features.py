@@ -1,6 +1,7 @@
 """Compute what the frozen network makes of all images once, where the cells find it."""
 
 import contextlib
+import functools
 import json
 import time
 
@@ -9,12 +10,12 @@ import numpy as np
 from benchmarks.study import cells
 from benchmarks.study.cells import Cell, Place
 from benchmarks.study.sizes import TUNING_SEED
+from benchmarks.study.spreading import Seeing
 from semivit_jax import files
 from semivit_jax.cli.flags import read_config
 from semivit_jax.data.dataset import open_split, open_task
 from semivit_jax.data.sources.image_set import ImageSet
 from semivit_jax.hosts.stopping import StopRequest
-from semivit_jax.inference.features import Extract
 from semivit_jax.stages import label_free
 from semivit_jax.training import goodput, run, sharding, view_features
 from semivit_jax.training.compiled import compile_stage, stage_key
@@ -27,11 +28,11 @@ KEPT = "features.json"
 VIEWS = ("weak", "strong")  # of training images; labeled ones are seen as strong ones are
 
 
-def keep(place: Place) -> Extract:
+def keep(place: Place) -> Seeing:
     """Computes features of training images in their views, of validation and test images as evaluation sees them.
 
     Returns:
-      What gives the features of images as evaluation sees them; it computes those that are not kept.
+      What gives features that are kept: of training images in their first weak view.
     """
     backbone, began = open_backbone(place), time.monotonic()
     kept, config, task = place.root / KEPT, backbone.run.config, backbone.run.task
@@ -52,12 +53,14 @@ def keep(place: Place) -> Extract:
         }
         kept.write_text(json.dumps(told, indent=1) + "\n")
 
-    def extract(images: ImageSet) -> tuple[np.ndarray, np.ndarray]:
-        found = table(backbone, EVALUATION, images, everything(images))
-        good = np.flatnonzero(found.row_of >= 0)
-        return found.features[found.row_of[good], 0], images.labels[good]
+    return Seeing(functools.partial(_first, backbone, "weak"), functools.partial(_first, backbone, EVALUATION))
 
-    return extract
+
+def _first(backbone: Backbone, row: str, images: ImageSet) -> tuple[np.ndarray, np.ndarray]:
+    """Features of the images' first view, and their labels."""
+    found = table(backbone, row, images, everything(images))
+    good = np.flatnonzero(found.row_of >= 0)
+    return found.features[found.row_of[good], 0], images.labels[good]
 
 
 def train(cell: Cell, place: Place) -> None:

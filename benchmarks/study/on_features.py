@@ -24,7 +24,7 @@ def run(place: Place, written: Callable[[Place], str]) -> None:
     size = SIZES[place.size]
     for seed in size.seeds:
         images.list_labeled(place.images / "train", place.label_list(seed), labels=size.labels, seed=seed)
-    extract = features.keep(place)
+    seeing = features.keep(place)
     heads, fixed = tried_heads(size), tried_fixed(size)
     planned = [*heads, *fixed, *reported_cells(size, Cell("head", 0), Cell("head_fixed", 0))]
     train = functools.partial(running.train, place=place, planned=planned, by=features.train)
@@ -37,9 +37,9 @@ def run(place: Place, written: Callable[[Place], str]) -> None:
     for cell in reported_cells(size, head, choose(FIXED, fixed, place)):
         train(cell)
         written(place)
-    neighbours = spreading.choose(place, heads[0], extract)
+    neighbours = spreading.choose(place, heads[0], seeing)
     for seed in size.seeds:
-        spreading.grade(place, Cell("head", seed), neighbours, extract)
+        spreading.grade(place, Cell("head", seed), neighbours, seeing)
 
 
 def tried_heads(size: Size) -> list[Cell]:

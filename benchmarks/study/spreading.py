@@ -1,6 +1,7 @@
 """LabelSpreading on features of the network, on the split of a cell."""
 
 import json
+from typing import NamedTuple
 
 import numpy as np
 from sklearn.semi_supervised import LabelSpreading
@@ -18,36 +19,44 @@ TRIED = (5, 10, 20, 40)  # neighbours, chosen on the validation images
 KEPT = "label_spreading.json"
 
 
-def choose(place: Place, cell: Cell, extract: Extract) -> int:
+class Seeing(NamedTuple):
+    """What gives the features of training images, and of those that are graded."""
+
+    training: Extract
+    graded: Extract
+
+
+def choose(place: Place, cell: Cell, seeing: Seeing) -> int:
     """The neighbours that do best on the validation images of the tuning cell; kept, so never chosen anew."""
     kept = place.root / KEPT
     if not kept.exists():
-        found = _accuracies(place, cell, TRIED, extract)
+        found = _accuracies(place, cell, TRIED, seeing)
         best = max(found, key=lambda neighbours: found[neighbours])
         kept.write_text(json.dumps({"neighbours": best, "validation accuracy": found}))
     return json.loads(kept.read_text())["neighbours"]
 
 
-def grade(place: Place, cell: Cell, neighbours: int, extract: Extract) -> None:
+def grade(place: Place, cell: Cell, neighbours: int, seeing: Seeing) -> None:
     """Keeps its test accuracy beside the cell whose split it takes; read once."""
     kept = (place.root / cell.name).with_name(KEPT)
     if not kept.exists():
-        kept.write_text(json.dumps({"acc1": _accuracies(place, cell, (neighbours,), extract)[neighbours]}))
+        kept.write_text(json.dumps({"acc1": _accuracies(place, cell, (neighbours,), seeing)[neighbours]}))
 
 
-def pre_trained(place: Place, cell: Cell) -> Extract:
+def pre_trained(place: Place, cell: Cell) -> Seeing:
     """Features of the network after pre-training, of images as a cell sees them."""
     trained = load_trained(files.path(place.root / "mae"), kept="latest", tree="params", stage=None)
-    return features.extractor(trained, workdir.load_config(files.path(place.root / cell.name)))
+    extract = features.extractor(trained, workdir.load_config(files.path(place.root / cell.name)))
+    return Seeing(extract, extract)
 
 
-def _accuracies(place: Place, cell: Cell, tried: tuple[int, ...], extract: Extract) -> dict[int, float]:
+def _accuracies(place: Place, cell: Cell, tried: tuple[int, ...], seeing: Seeing) -> dict[int, float]:
     """Of the images that the cell is graded on, by the number of neighbours."""
     folder = files.path(place.root / cell.name)
     task = open_as_begun(workdir.load_config(folder), workdir=folder, label_free=label_free())
-    labeled, labels = extract(task.train.subset(task.split.labeled))
-    unlabeled, _ = extract(task.train.subset(task.split.unlabeled))
-    graded, expected = extract(task.eval)
+    labeled, labels = seeing.training(task.train.subset(task.split.labeled))
+    unlabeled, _ = seeing.training(task.train.subset(task.split.unlabeled))
+    graded, expected = seeing.graded(task.eval)
     seen = _unit(np.concatenate([labeled, unlabeled]))
     known = np.concatenate([labels, np.full(len(unlabeled), -1)])
 
