@@ -51,7 +51,6 @@ def place(tmp_path_factory):
         patch.setitem(SIZES, "features", TINY)
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         patch.setattr(process, "keep_programs", lambda: None)
-        patch.setattr(on_features, "ON_FEATURES", {key: ON_FEATURES[key] for key in ("head", "head_fixed")})
         jax.config.update("jax_disable_most_optimizations", True)  # compiled quickly
         images.lay_out(folder, place.images, TINY)
         for seed in TINY.seeds:
@@ -64,31 +63,31 @@ def computed(said):
     return re.findall(r"computed features of ([\d,]+) images? \((\w+),", said)
 
 
-def test_cells_of_all_seeds_find_the_features_that_were_computed_once(place, capsys):
-    """Seeds differ in which images are labeled, and neither views nor weights hang on that.
-
-    As evaluation sees them, labeled images are asked for by the probe alone.
-    """
+def test_cells_find_the_features_that_were_computed_once_whatever_is_labeled(place, capsys):
+    """Neither views nor weights hang on the seed. As evaluation sees them, the probe alone asks for labeled images."""
     features.keep(place)
     found = dict(reversed(pair) for pair in computed(capsys.readouterr().out))
     assert found == {"weak": "40", "strong": "40", "evaluation": "10"}  # of validation images, and so of test images
     lists = [place.label_list(seed).read_text() for seed in TINY.seeds]
     assert lists[0] != lists[1]
-    probed = [("20", "evaluation")]
-    for cell, new in ((Cell("head", 1, rate=1e-3), probed), (Cell("head_fixed", 1, 0.1, rate=1e-2), [])):
-        features.train(cell, place)
-        said = (place.root / f"{cell.name}.log").read_text()
-        assert computed(said) == new
-        assert f"{cell.stage}: trains on the features of 2 views" in said
-        names = {name for name in place.label_list(1).read_text().splitlines() if not name.startswith("#")}
-        split = (place.root / cell.name / "split.csv").read_text()
-        assert len(names) == NUM_CLASSES * TINY.labels
-        assert all(name in split for name in names)
+    names = [name for name in lists[1].splitlines() if not name.startswith("#")]
+    assert len(names) == NUM_CLASSES * TINY.labels
+    cell = Cell("head", 1, rate=1e-3)
+    features.train(cell, place)
+    said = (place.root / f"{cell.name}.log").read_text()
+    assert computed(said) == [("20", "evaluation")]
+    assert "finetune: trains on the features of 2 views" in said
+    split = (place.root / cell.name / "split.csv").read_text()
+    assert all(name in split for name in names)
 
 
 @pytest.mark.slow
-def test_the_whole_part_runs_and_its_table_compares_with_the_tuned_threshold(place):
+def test_the_whole_part_runs_and_its_table_compares_with_the_tuned_threshold(place, monkeypatch):
+    monkeypatch.setattr(on_features, "ON_FEATURES", {key: ON_FEATURES[key] for key in ("head", "head_fixed")})
     on_features.run(place, study.written)
+    study.written(place)
+    said = "".join(log.read_text() for log in place.root.rglob("*.log"))
+    assert {row for _, row in computed(said)} == {"evaluation"}
     found = json.loads((place.root / "table.json").read_text())
     rows = {row["key"]: row for row in found["rows"]}
     assert list(rows) == ["head", "head_fixed", "linear_probe", "knn_probe", "label_spreading"]
