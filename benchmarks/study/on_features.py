@@ -13,7 +13,7 @@ HEAD_RATE, FIXED = "head.json", "fixed.json"
 
 
 def run(place: Place, written: Callable[[Place], str]) -> None:
-    """Computes features, chooses rates and threshold on the validation images, then trains one seed after the other.
+    """Computes features, chooses rates and threshold on the validation images, then trains one row after the other.
 
     Args:
       place: of the study.
@@ -54,13 +54,12 @@ def tried_fixed(size: Size) -> list[Cell]:
 
 
 def reported_cells(size: Size, head: Cell, fixed: Cell) -> list[Cell]:
-    """One seed after the other, with the rate of the chosen head, and threshold and rate of the chosen fixed row."""
-    rows = [row for row in ON_FEATURES if row != "head"]
+    """One row after the other, so that what has finished is paired, and seeds find each other's programs compiled.
+
+    They have the rate of the chosen head, and threshold and rate of the chosen fixed row.
+    """
     return [
-        cell
+        Cell(row, seed, rate=head.rate) if row == "head" else Cell(row, seed, fixed.threshold, rate=fixed.rate)
+        for row in ON_FEATURES
         for seed in size.seeds
-        for cell in (
-            Cell("head", seed, rate=head.rate),
-            *(Cell(row, seed, fixed.threshold, rate=fixed.rate) for row in rows),
-        )
     ]

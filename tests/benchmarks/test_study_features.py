@@ -103,7 +103,7 @@ def test_the_whole_part_runs_and_its_table_compares_with_the_tuned_threshold(pla
 def test_all_rules_take_the_numbers_chosen_for_the_fixed_threshold():
     head, fixed = Cell("head", 0, tuning=True, rate=0.5), Cell("head_fixed", 0, 0.7, tuning=True, rate=0.25)
     found = on_features.reported_cells(SIZE, head, fixed)
-    assert [cell.row for cell in found] == list(ON_FEATURES) * len(SIZE.seeds)
+    assert [(cell.row, cell.seed) for cell in found] == [(row, seed) for row in ON_FEATURES for seed in SIZE.seeds]
     assert not any(cell.tuning for cell in found)
     for cell in found:
         assert (cell.threshold, cell.rate) == ((0.0, 0.5) if cell.row == "head" else (0.7, 0.25))
