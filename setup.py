@@ -56,6 +56,7 @@ setup(
         "tensorboardX>=2.6",  # TensorBoard files without TensorFlow
         "pyarrow>=18",  # features as Parquet tables
         "scikit-learn>=1.5",  # digits, baselines, probes
+        "threadpoolctl>=3.5",  # one thread for fits of scikit-learn, whose own dependency it is
         "safetensors>=0.5",  # weights in and out
         "flatbuffers>=24",  # jax.export writes StableHLO programs with it and does not declare it
         "huggingface_hub>=0.30",  # hf:// sources

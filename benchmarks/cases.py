@@ -142,7 +142,7 @@ def full(model: str, stage: str, batch: int) -> Case:
 
 _TRAIN = {
     "eval_every_epochs": 1.0, "eval_batch_size": 1, "max_images_per_device": 0, "lower_batch_to_fit": False,
-    "deterministic": False, "compilation_cache": False, "compile_ahead": False, "agree_every_steps": 10,
+    "deterministic": False, "compilation_cache": False, "agree_every_steps": 10,
     "hang_minutes": 0.0, "max_nonfinite_in_a_row": 10,
     "collapse_window_steps": 10, "collapse_mask_rate_share": 0.1, "collapse_accuracy_share": 0.5,
     "on_collapse": "stop", "max_rollbacks": 0,

@@ -176,7 +176,6 @@ def running(
             lower_batch_to_fit=lower_batch_to_fit,
             deterministic=False,
             compilation_cache=True,
-            compile_ahead=True,
             agree_every_steps=10,
             hang_minutes=30.0,
             max_nonfinite_in_a_row=10,

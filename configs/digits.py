@@ -135,7 +135,6 @@ def get_config(text: str = "") -> ConfigDict:
                 lower_batch_to_fit=False,
                 deterministic=False,
                 compilation_cache=True,
-                compile_ahead=True,
                 agree_every_steps=10,
                 hang_minutes=30.0,
                 max_nonfinite_in_a_row=10,

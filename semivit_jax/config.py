@@ -187,7 +187,6 @@ class TrainConfig:
     lower_batch_to_fit: bool  # a new stage whose images do not fill its batch takes the largest they do; off: refused
     deterministic: bool  # bit-identical repeats on GPU, slower
     compilation_cache: bool  # keep compiled programs in the user's cache folder, or JAX_COMPILATION_CACHE_DIR
-    compile_ahead: bool  # on a CPU, in one process: compile the steps of later stages while the first one trains
     agree_every_steps: Annotated[int, AT_LEAST_ONE]  # updates between questions to all hosts whether to stop
     # Minutes without a step after which a process says where it waits; after twice as many a GPU's process that waits
     # for others ends. 0: neither.

@@ -191,11 +191,26 @@ class ProgressLine:
             self._bar.stop()
 
 
+_OF_IMAGES = "semivit_jax.data."  # loggers
+
+
 class _Lines(logging.Handler):
-    """Prints log messages as `say` does, but on every host; rich's own handler breaks and pads long ones."""
+    """Prints log messages as `say` does, but on every host; rich's own handler breaks and pads long ones.
+
+    A command that opens the same images again, as a report does at the end of a run, tells their faults once.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        console.print(self.format(record), soft_wrap=True, markup=False)
+        line = self.format(record)
+        if record.name.startswith(_OF_IMAGES):
+            if line in self.told:
+                return
+            self.told.add(line)
+        console.print(line, soft_wrap=True, markup=False)
 
 
 def show_warnings() -> None:
@@ -205,6 +220,9 @@ def show_warnings() -> None:
         log.addHandler(_Lines())
         log.setLevel(logging.INFO)
         log.propagate = False
+    for handler in log.handlers:
+        if isinstance(handler, _Lines):
+            handler.told.clear()
 
 
 def say(line: str) -> None:

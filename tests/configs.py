@@ -17,7 +17,6 @@ SUPERVISED = ADAMW | {
 }  # fmt: skip
 PINNED = {
     "model": {"variant": "vit_digits", "unroll": 1},
-    "train": {"compile_ahead": False},  # tests of one stage compile no other
     "mae": ADAMW | {
         "epochs": 200.0, "batch_size": 256, "base_lr": 1e-3, "min_lr": 0.0, "warmup_epochs": 10.0,
         "betas": (0.9, 0.95), "mask_ratio": 0.75, "norm_pix_loss": True, "decoder_width": 32,

@@ -16,25 +16,32 @@ from semivit_jax.models.families import Network
 from semivit_jax.models.spec import PLAIN
 from semivit_jax.stages.stage import DeviceView, ImageDraws, see
 from semivit_jax.training import sharding
-from semivit_jax.training.evaluate import batches_of
+from semivit_jax.training.evaluate import batches_of, eval_rows
 
 Extract = Callable[[ImageSet], tuple[np.ndarray, np.ndarray]]
 
 
-def extractor(trained: Trained, config: Config) -> Extract:
-    """images -> (float32 features [n, width], labels [n]), without images that cannot be read."""
+def extractor(trained: Trained, config: Config, *, most: int | None = None) -> Extract:
+    """images -> (float32 features [n, width], labels [n]), without images that cannot be read.
+
+    Args:
+      trained: the weights.
+      config: names the size of a batch and the mesh.
+      most: images of a batch of every set, which one program then does for; None takes no more than a set has.
+    """
     trained = backbone(trained)
     features, view = network(trained).features, device_view(config.data)
     mesh = sharding.make_mesh(config.mesh.fsdp)
-    params, rows = spread(trained.weights.params, mesh), sharding.eval_batch(mesh)
+    params, place = spread(trained.weights.params, mesh), sharding.eval_batch(mesh)
+    rows = None if most is None else eval_rows(config, most, mesh.size)
     compiled = jax.jit(lambda p, images: features(p, see(images, ImageDraws(), view)).astype(jnp.float32))
 
     def extract(images: ImageSet) -> tuple[np.ndarray, np.ndarray]:
         found, labels = [], []
-        batches = batches_of(images, config, label=CLASS, num_devices=mesh.size)
+        batches = batches_of(images, config, label=CLASS, num_devices=mesh.size, rows=rows)
         for batch in console.track(batches, "features, batches", total=len(batches)):
             real = batch["mask"] > 0
-            found.append(np.asarray(compiled(params, sharding.put(batch["image"], rows)))[real])
+            found.append(np.asarray(compiled(params, sharding.put(batch["image"], place)))[real])
             labels.append(batch["label"][real])
         return np.concatenate(found), np.concatenate(labels)
 

@@ -107,6 +107,7 @@ def to_json(grades: Grades, *, most: int | None = None) -> dict[str, Any]:
             tree: {
                 "num_images": found.num_images,
                 **numbers(grades, found),
+                **({} if grades.protocol == PROTOCOLS["knn"] else {"bins": _bins(found)}),
                 **_calibrated(grades, tree),
                 "class_acc": dict(zip(names, found.class_acc, strict=True)),
                 **({"confusion": found.confusion.tolist()} if whole else {}),
@@ -120,10 +121,8 @@ def numbers(grades: Grades, found: Scores) -> dict[str, float]:
     """Votes of neighbours are no probabilities, so they have neither a loss nor a calibration."""
     by_third = {} if grades.labeled is None else thirds(found.class_acc, grades.labeled)
     classes = {"balanced_acc1": found.balanced_acc1, **{f"acc1_{name}": share for name, share in by_third.items()}}
-    told = {"acc1": found.acc1, "acc5": found.acc5, **classes, "loss": found.loss, "ece": found.ece}
-    if grades.protocol == PROTOCOLS["knn"]:
-        del told["loss"], told["ece"]
-    return told
+    sure = {} if grades.protocol == PROTOCOLS["knn"] else {"loss": found.loss, "ece": found.ece}
+    return {"acc1": found.acc1, "acc5": found.acc5, **classes, **sure}
 
 
 def _calibrated(grades: Grades, tree: str) -> dict[str, Any]:
@@ -131,4 +130,9 @@ def _calibrated(grades: Grades, tree: str) -> dict[str, Any]:
     if tree not in grades.calibrated:
         return {}
     temperature, found = grades.calibrated[tree]
-    return {"calibrated": {"temperature": temperature, "loss": found.loss, "ece": found.ece}}
+    sure = {"loss": found.loss, "ece": found.ece, "bins": _bins(found)}
+    return {"calibrated": {"temperature": temperature, **sure}}
+
+
+def _bins(found: Scores) -> list[dict[str, float]]:
+    return [one._asdict() for one in found.bins]

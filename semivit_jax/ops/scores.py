@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -69,6 +70,14 @@ def all_sums(logits: jax.Array, label: jax.Array, mask: jax.Array) -> Metrics:
     return {**base_sums(logits, label, mask), **detail_sums(logits, label, mask)}
 
 
+class Bin(NamedTuple):
+    """Answers of similar confidence: how many, their mean confidence, and the share of them that is right."""
+
+    count: int
+    confidence: float
+    acc1: float
+
+
 @dataclasses.dataclass(frozen=True)
 class Scores:
     """Grades of one classifier on one set of images.
@@ -82,6 +91,7 @@ class Scores:
       balanced_acc1: mean of `class_acc`.
       class_acc: top-1 share per class, None for a class without images.
       confusion: int64 [label, prediction], images.
+      bins: those of the calibration error that have an image, the least sure first.
     """
 
     num_images: int
@@ -92,6 +102,7 @@ class Scores:
     balanced_acc1: float
     class_acc: tuple[float | None, ...]
     confusion: np.ndarray
+    bins: tuple[Bin, ...]
 
 
 def training_scores(sums: Metrics, labeled: Sequence[int]) -> dict[str, float]:
@@ -149,4 +160,9 @@ def scores(sums: Metrics) -> Scores:
         balanced_acc1=balanced_acc1(class_acc),
         class_acc=class_acc,
         confusion=confusion,
+        bins=tuple(
+            Bin(round(n), float(sure / n), float(right / n))
+            for n, sure, right in zip(count.tolist(), confidence, hits, strict=True)
+            if n
+        ),
     )

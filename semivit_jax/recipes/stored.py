@@ -26,7 +26,6 @@ YOUNGER: dict[str, dict[str, Any]] = {  # section -> keys that came to it later,
     },
     "train": {
         "lower_batch_to_fit": False,  # batches that images do not fill were refused
-        "compile_ahead": False,  # each stage was compiled when it began
         "hang_minutes": 0.0,  # no hang was told of
     },
     "log": {"profile_at": 0, "profile_steps": 5, "report": False},  # there were no profiles, and no report

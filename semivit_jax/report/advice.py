@@ -157,11 +157,14 @@ def train_longer(report: Report) -> Iterator[Advice]:
 
 
 def doubt_confidences(report: Report) -> Iterator[Advice]:
-    found = report.get("answers") or {}
-    if found.get("ece", 0.0) > UNSURE_ECE:
+    found = report.get("calibration")
+    if found is None:
+        return
+    told = found["after"] or found["before"]  # what semivit predict tells
+    if told["ece"] > UNSURE_ECE:
         yield Advice(
             "Do not take the confidences at their word; choose a bar from the table of abstaining instead.",
-            f"Confidence and share of right answers differ by {100 * found['ece']:.0f} points on average.",
+            f"Confidence and share of right answers differ by {100 * told['ece']:.0f} points on average.",
         )
 
 

@@ -139,6 +139,27 @@ def coverage(covered: Sequence[float], accuracy: Sequence[float], chosen: Sequen
     return _svg(figure)
 
 
+def reliability(series: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
+    """Share of right answers against confidence, by bins; the larger a point, the more images it stands for.
+
+    Args:
+      series: name -> bins with 'count', 'confidence' and 'acc1'; the last one is the one that counts.
+    """
+    figure, axis = _figure(4.6, 3.4)
+    axis.plot([0, 100], [0, 100], "--", color=MUTED, linewidth=1)
+    for number, (name, bins) in enumerate(series.items()):
+        count, sure, right = np.array([[one["count"], one["confidence"], one["acc1"]] for one in bins]).T
+        last = number == len(series) - 1
+        colour, mark = (ACCENT, "o") if last else (COLOURS[1], "s")
+        axis.plot(100 * sure, 100 * right, color=colour, linewidth=1.2, alpha=0.7)
+        axis.scatter(100 * sure, 100 * right, s=12 + 160 * count / count.sum(), color=colour, marker=mark, alpha=0.8,
+                     linewidths=0, label=name, zorder=3)  # fmt: skip
+    if len(series) > 1:
+        axis.legend(loc="upper left", fontsize=8, labelcolor=INK, markerscale=0.8)
+    axis.set(xlim=(0, 103), ylim=(-3, 103), xlabel="confidence, %", ylabel="right, of these, %")
+    return _svg(figure)
+
+
 def embedding(points: np.ndarray, labels: np.ndarray, labeled: np.ndarray, names: Sequence[str]) -> str:
     """Images as points, coloured by class, -1 grey; those with a label for training as larger, framed ones.
 

@@ -24,8 +24,9 @@ MOST_IN_CONFUSION = 200  # classes whose whole confusion matrix is kept
 MOST_SUSPECTS = 200  # labels in the file
 Report = dict[str, Any]
 WITHOUT = {  # what a report says where weights or images tell nothing
-    "grades": None, "answers": None, "overall": None, "classes": [], "confused": [], "coverage": None, "num_wrong": 0,
-    "mistakes": [], "unsure": [], "labels": None, "twins": None, "map": None, "unlike": [],
+    "grades": None, "answers": None, "overall": None, "classes": [], "confused": [], "coverage": None,
+    "calibration": None, "num_wrong": 0, "mistakes": [], "unsure": [], "labels": None, "twins": None, "map": None,
+    "unlike": [],
 }  # fmt: skip
 
 
@@ -174,17 +175,24 @@ def _answers(found: Grades, run: RunFacts) -> Report:
     wrong = np.flatnonzero(~answers.right)
     surest = wrong[np.argsort(-answers.probs[wrong, 0], kind="stable")][:SHOWN]
     unsure = np.argsort(answers.probs[:, 0], kind="stable")[:SHOWN]
+    told = grades.to_json(found, most=MOST_IN_CONFUSION)
     return {
-        "grades": grades.to_json(found, most=MOST_IN_CONFUSION),
+        "grades": told,
         "answers": {"tree": tree, "num_images": scores.num_images, **grades.numbers(found, scores)},
         "overall": scores.acc1,
         "classes": accuracy.of_classes(scores, found.class_names, run.labeled),
         "confused": _confused(scores.confusion, found.class_names),
         "coverage": accuracy.abstaining(answers),
+        "calibration": _calibration(told["results"][tree]),
         "num_wrong": len(wrong),
         "mistakes": [_answer(found, answers, int(row)) for row in surest],
         "unsure": [_answer(found, answers, int(row)) for row in unsure],
     }
+
+
+def _calibration(result: Report) -> Report:
+    """How far confidences may be trusted: as the model gives them, and at its temperature, where it has one."""
+    return {"before": {name: result[name] for name in ("loss", "ece", "bins")}, "after": result.get("calibrated")}
 
 
 def _answer(found: Grades, answers: Answers, row: int) -> Report:

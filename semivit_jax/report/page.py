@@ -114,7 +114,7 @@ def _figures(report: Report, looked: Looked) -> dict[str, str]:
     found = {
         "methods": figures.intervals(report["accuracy"]) if report["accuracy"] else "",
         "time": figures.time_spent(report["time"]["seconds"]) if report["time"] else "",
-        "confusion": "", "classes": "", "coverage": "", "map": "",
+        "confusion": "", "classes": "", "coverage": "", "reliability": "", "map": "",
     }  # fmt: skip
     if looked.grades is not None:
         matrix, names = looked.grades.found[report["answers"]["tree"]].confusion, looked.grades.class_names
@@ -132,6 +132,8 @@ def _figures(report: Report, looked: Looked) -> dict[str, str]:
         )
         covered = report["coverage"]
         found["coverage"] = figures.coverage(covered["coverage"], covered["acc1"], covered["chosen"])
+        sure = {"as trained": report["calibration"]["before"], "calibrated": report["calibration"]["after"]}
+        found["reliability"] = figures.reliability({name: one["bins"] for name, one in sure.items() if one})
     if looked.layout is not None and looked.task is not None:
         found["map"] = _map(looked)
     return {f"{name}_figure": address for name, address in found.items()}

@@ -1,6 +1,5 @@
 """Draw the images of a run that a report looks at closely, and compute their features."""
 
-import dataclasses
 from typing import NamedTuple
 
 import numpy as np
@@ -58,9 +57,8 @@ def draw(task: TaskData, *, most: int, seed: int) -> dict[str, Seen]:
 
 def with_features(sample: dict[str, Seen], trained: Trained, config: Config) -> dict[str, Seen]:
     """The same images as the weights see them, without those that cannot be read."""
-    size = min(config.train.eval_batch_size, _BATCH, max(len(seen.places) for seen in sample.values()))
-    config = dataclasses.replace(config, train=dataclasses.replace(config.train, eval_batch_size=size))
-    extract = features.extractor(trained, config)
+    most = min(_BATCH, max(len(seen.places) for seen in sample.values()))
+    extract = features.extractor(trained, config, most=most)
     found = {}
     for role, seen in sample.items():
         # The place of an image stands as its label, so that one knows which could be read.

@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from semivit_jax.hosts import threads
+
 MOST = 1000  # images that are laid out; more would hide each other, and take minutes
 _COMPONENTS = 30  # principal ones that t-SNE starts from
 _LEAST_FOR_NEIGHBOURS = 60  # images; of fewer, the two principal components are drawn
@@ -46,4 +48,6 @@ def layout(features: np.ndarray, first: np.ndarray, *, seed: int) -> Layout:
     reduced = PCA(min(_COMPONENTS, *features.shape), random_state=seed).fit_transform(features)
     perplexity = min(30.0, (len(features) - 1) / 3)
     tsne = TSNE(perplexity=perplexity, init="pca", max_iter=_ITERATIONS, random_state=seed)
-    return Layout(np.asarray(tsne.fit_transform(reduced)), rows, f"t-SNE of the features, perplexity {perplexity:g}")
+    with threads.one_for_algebra():
+        points = np.asarray(tsne.fit_transform(reduced))
+    return Layout(points, rows, f"t-SNE of the features, perplexity {perplexity:g}")

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from semivit_jax.hosts import threads
 from semivit_jax.training.probes import MAX_ITERATIONS
 
 FOLDS = 5
@@ -94,6 +95,7 @@ def held_out_probs(features: np.ndarray, labels: np.ndarray, *, seed: int) -> np
         mean, std = features[fitted].mean(axis=0), features[fitted].std(axis=0)
         std = np.where(std > 0, std, 1.0)
         model = LogisticRegression(C=PENALTY, max_iter=MAX_ITERATIONS)
-        model.fit((features[fitted] - mean) / std, labels[fitted])
+        with threads.one_for_algebra():
+            model.fit((features[fitted] - mean) / std, labels[fitted])
         probs[np.ix_(out, model.classes_)] = model.predict_proba((features[out] - mean) / std)
     return probs

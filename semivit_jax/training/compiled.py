@@ -31,9 +31,6 @@ class Compiled:
     eval_step: Any
     whole: Any  # (params, frozen) -> those of the whole model
     split: Any  # (parameters of the whole model, key of the stage) -> (params, frozen)
-    told: str | None = (
-        None  # of a train step that is compiled already: where it came from; else its first call compiles
-    )
 
 
 def compile_stage(config: Config, plan: Plan, mesh: jax.sharding.Mesh) -> Compiled:

@@ -12,7 +12,6 @@ from semivit_jax.data.images.views import leaves_of
 from semivit_jax.data.rows import LABELS
 from semivit_jax.plan import Plan, Stream, as_batch
 from semivit_jax.training import sharding
-from semivit_jax.training.evaluate import eval_rows
 
 PyTree = Any
 
@@ -38,19 +37,6 @@ def describe_batch(config: Config, plan: Plan, mesh: Mesh | AbstractMesh) -> PyT
         return found
 
     return as_batch({stream.name: leaves(stream) for stream in plan.streams})
-
-
-def describe_eval_batch(config: Config, plan: Plan, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
-    """A batch as evaluation has it (`data.eval_pipeline.EvalBatches`)."""
-    size, rows, spread = config.data.image_size, eval_rows(config, mesh.size), sharding.eval_batch(mesh)
-    leaves = {
-        "image": ((size, size, 3), jnp.uint8),
-        "label": (LABELS[plan.label].shape(plan.num_classes), jnp.int32),
-        "mask": ((), jnp.float32),
-    }
-    return {
-        name: jax.ShapeDtypeStruct((rows, *shape), dtype, sharding=spread) for name, (shape, dtype) in leaves.items()
-    }
 
 
 def describe_key(mesh: Mesh) -> jax.ShapeDtypeStruct:

@@ -18,26 +18,32 @@ PyTree = Any
 
 
 def batches_of(
-    images: ImageSet, config: Config, *, label: str, num_devices: int, decoded: DecodedSet | None = None
+    images: ImageSet,
+    config: Config,
+    *,
+    label: str,
+    num_devices: int,
+    decoded: DecodedSet | None = None,
+    rows: int | None = None,
 ) -> EvalBatches:
     """This host's batches of a set of images with a kind of label, for as many passes as there are.
 
-    `decoded` is what of the images is in memory already.
+    `decoded` is what of the images is in memory already; `rows` are those of a batch, None those of `eval_rows`.
     """
     return eval_batches(
         images,
         config.data,
         label=label,
-        batch_size=eval_rows(config, num_devices),
+        batch_size=rows or eval_rows(config, len(images), num_devices),
         process_index=jax.process_index(),
         process_count=jax.process_count(),
         decoded=decoded,
     )
 
 
-def eval_rows(config: Config, num_devices: int) -> int:
-    """Rows of a batch of evaluation on all hosts: the config's, rounded up to fill every device."""
-    return -(-config.train.eval_batch_size // num_devices) * num_devices
+def eval_rows(config: Config, num_images: int, num_devices: int) -> int:
+    """Rows of a batch of evaluation on all hosts: the config's, or the images where they are fewer, on full devices."""
+    return -(-min(config.train.eval_batch_size, max(num_images, 1)) // num_devices) * num_devices
 
 
 def evaluate(

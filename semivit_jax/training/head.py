@@ -22,7 +22,7 @@ from semivit_jax.stages import STAGES
 from semivit_jax.stages.state import TrainState
 from semivit_jax.training import linear_probe, probes, sharding, view_features
 from semivit_jax.training.compiled import Compiled, compile_features
-from semivit_jax.training.evaluate import batches_of
+from semivit_jax.training.evaluate import batches_of, eval_rows
 from semivit_jax.training.linear_probe import LinearProbe
 from semivit_jax.training.setup import PyTree, Run
 from semivit_jax.words import counted, few
@@ -132,11 +132,10 @@ def _path(workdir: Path, stage: str) -> Path:
 def _see(run: Run, compiled: Compiled, params: PyTree, sets: tuple[ImageSet, ...]) -> list[Seen]:
     """Every host has all rows, in one order."""
     step, mesh = compile_features(run.config, compiled, run.mesh, params), run.mesh
-    size = min(run.config.train.eval_batch_size, max(map(len, sets)))  # few images are not padded to a large batch
-    config = dataclasses.replace(run.config, train=dataclasses.replace(run.config.train, eval_batch_size=size))
+    rows = eval_rows(run.config, max(map(len, sets)), mesh.size)  # of all sets, so that one program does
     found = []
     for images in sets:
-        batches = batches_of(images, config, label=compiled.plan.label, num_devices=mesh.size)
+        batches = batches_of(images, run.config, label=compiled.plan.label, num_devices=mesh.size, rows=rows)
         parts = [jax.device_get(step(params, sharding.put(b, sharding.eval_batch(mesh)))) for b in batches]
         features, labels, mask = (np.concatenate(leaf) for leaf in zip(*parts, strict=True))
         found.append(Seen(features[mask > 0], labels[mask > 0]))

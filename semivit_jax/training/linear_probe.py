@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from semivit_jax.hosts import threads
 from semivit_jax.training.probes import MAX_ITERATIONS
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # C of scikit-learn: the larger, the freer
@@ -120,7 +121,8 @@ def _fits(inputs: np.ndarray, labels: np.ndarray, penalties: tuple[float, ...]) 
 
     model = LogisticRegression(max_iter=MAX_ITERATIONS, warm_start=True)
     for penalty in penalties:
-        model.set_params(C=penalty).fit(inputs, labels)
+        with threads.one_for_algebra():
+            model.set_params(C=penalty).fit(inputs, labels)
         weights, bias = np.asarray(model.coef_).T, np.asarray(model.intercept_)
         if len(bias) == 1:  # of two classes there is the second one's logit alone, against 0
             weights, bias = np.concatenate([-weights, weights], axis=1) / 2, np.concatenate([-bias, bias]) / 2

@@ -72,8 +72,7 @@ class Loop:
                     state, found = self.compiled.train_step(state, batch, self.key)
                 if first:  # the call compiles, and returns while the step runs
                     laps.lap("compile")
-                    found_where = programs.told() if compiles else self.compiled.told or ""
-                    console.say(f"{name}: step {step + 1} began after {laps}{found_where}")
+                    console.say(f"{name}: step {step + 1} began after {laps}{programs.told() if compiles else ''}")
                     self.pace.restart()
                     first = False
                 step, self.position = step + 1, self.position + 1

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from semivit_jax.hosts import threads
+
 NEIGHBOURS, TEMPERATURE = 20, 0.07  # Caron et al. 2021 (DINO), section 4.1 and appendix
 MAX_ITERATIONS = 5000
 _CHUNK = 1024  # rows compared with all labeled images at a time
@@ -52,7 +54,8 @@ def linear_logits(labeled: np.ndarray, labels: np.ndarray, features: np.ndarray,
     std = np.where(std > 0, std, 1.0)
     if len(np.unique(labels)) < 2:
         raise ValueError("a linear probe needs labeled images of at least two classes")
-    model = LogisticRegression(C=1.0, max_iter=MAX_ITERATIONS).fit((labeled - mean) / std, labels)
+    with threads.one_for_algebra():
+        model = LogisticRegression(C=1.0, max_iter=MAX_ITERATIONS).fit((labeled - mean) / std, labels)
     logits = np.full((len(features), num_classes), -np.inf)
     logits[:, model.classes_] = model.predict_log_proba((features - mean) / std)
     return logits

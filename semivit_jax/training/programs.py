@@ -1,9 +1,9 @@
 """Keep compiled programs for the next start, and tell whether the step was among them."""
 
+import dataclasses
 import functools
 import logging
 import os
-import threading
 
 import jax
 
@@ -15,8 +15,9 @@ _log = logging.getLogger(__name__)
 _VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 
 
-class _Heard(threading.local):
-    """What jax has said of the program that this thread was to compile last."""
+@dataclasses.dataclass
+class _Heard:
+    """What jax has said of the program that it was to compile last."""
 
     asked: bool = False  # whether it looked into a cache
     found: bool = False
@@ -65,10 +66,7 @@ def _keep_in_bucket(named: str) -> None:
 
 
 def told() -> str:
-    """Whether the program that this thread compiled last was found, as the end of a sentence.
-
-    "" where no cache was asked.
-    """
+    """Whether the program compiled last was found, as the end of a sentence; "" where no cache was asked."""
     if not _heard.asked:
         return ""
     place = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue] - set at run time

@@ -26,7 +26,6 @@ from semivit_jax.recipes import label
 from semivit_jax.recipes.keys import unmarked
 from semivit_jax.stages import STAGES, label_free
 from semivit_jax.training import goodput, lease, rollback, sharding, skew, summary, watchdog, writers
-from semivit_jax.training.ahead import Ahead
 from semivit_jax.training.calibrate import calibrate
 from semivit_jax.training.claim import claim
 from semivit_jax.training.compiled import compile_stage
@@ -126,9 +125,9 @@ def _train_held(config: Config, folder: Path, book: Book) -> None:
             plans = plan_stages(one)
             on_error.pop_all().close()
             one = dataclasses.replace(one, config=label.label_plans(config, plans))
-            with goodput.kept(book, folder, first_host=first_host), Ahead.compiling(one, plans) as ahead:
+            with goodput.kept(book, folder, first_host=first_host):
                 for plan in plans:
-                    run_stage(one, plan, ahead)
+                    run_stage(one, plan)
                     calibrate(one, plan)
 
     def finish() -> None:
@@ -146,7 +145,7 @@ def _open(config: Config, folder: Path) -> TaskData:
     return open_task(config, workdir=folder, label_free=label_free(), first_host=jax.process_index() == 0, seen=seen)
 
 
-def run_stage(run: Run, plan: Plan, ahead: Ahead) -> None:
+def run_stage(run: Run, plan: Plan) -> None:
     """Trains one stage to its end, or raises `Stopped` (saved), `Collapsed` or the error that ended it."""
     name = plan.stage
     folder = run.workdir / name
@@ -157,12 +156,11 @@ def run_stage(run: Run, plan: Plan, ahead: Ahead) -> None:
     book.begin(name)
     on_first_host(lambda: folder.mkdir(parents=True, exist_ok=True))
     keep_plan(run, plan)
-    with book.during("compiling"), console.working(f"{name}: compiling"):
-        compiled = ahead.take(plan) or compile_stage(run.config, plan, run.mesh)
+    compiled = compile_stage(run.config, plan, run.mesh)
     checkpoints = Saver(folder / "checkpoints", keep=run.config.checkpoint.keep)
     best = Saver(folder / "best", keep=1)
     laps.lap("set-up")
-    finished, new = False, compiled.told is None
+    finished, new = False, True
     while not finished:
         with book.during("restoring"):
             state, progress, restored_step = start_state(run, compiled, folder, best)

@@ -1,4 +1,4 @@
-"""The page of `semivit label` in a real browser, by the keyboard alone."""
+"""What a person types on the page of `semivit label`, in a real browser."""
 
 import csv
 
@@ -7,7 +7,6 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from tests.browser.chromium import screenshot
 from tests.labeling.served import Command, waited_for
 
 pytestmark = pytest.mark.browser
@@ -16,6 +15,8 @@ WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
 
 COUNTS = """() => [...document.querySelectorAll('#classes li')].map(row => [
   row.querySelector('.class-name').innerText, Number(row.querySelector('.class-count').innerText)])"""
+
+KEY_OF = "name => [...document.querySelectorAll('.class')].findIndex(b => b.dataset.name === name)"
 
 
 @pytest.fixture
@@ -62,56 +63,20 @@ def counts_shown(page):
     return dict(page.evaluate(COUNTS))
 
 
-def counts_of(labels):
-    return {label: list(labels.values()).count(label) for label in set(labels.values())}
-
-
-def test_thirty_digits_by_the_keyboard_with_a_kill_in_the_middle(photos, tmp_path, open_page, serve):
-    """The server is killed after fifteen; the page keeps what is labeled meanwhile, and goes on with the next one."""
-    table = tmp_path / "labels.csv"
-    flags = (f"--images={photos}", f"--labels={table}", "--who=anna")
-    command = serve(*flags, "--port=0")
-    page = open_page(command.address)
-    port = command.address.split(":")[2].partition("/")[0]
-    wanted = {}
-
-    def label_next():
-        name = shown_name(page)
-        word = WORDS[DIGITS.target[int(name[:3])]]
-        key = page.evaluate(
-            "name => [...document.querySelectorAll('.class')].findIndex(b => b.dataset.name === name)", word
-        )
-        if 0 <= key < 9:
-            page.keyboard.press(str(key + 1))
-        else:
-            page.keyboard.type(word)
-            page.keyboard.press("Enter")
-        wanted[name] = word
-        waited_for(lambda: page.inner_text("#name") != name)
-
-    for _ in range(15):
-        label_next()
-    waited_for(lambda: labels_of(table) == wanted)
-    screenshot(page, "label_one")
-    command.kill()
-    page.keyboard.press("0")  # an image whose picture is here already: of no class
-    wanted["015.png"] = "-none-"
-    page.wait_for_selector("#saved.bad")
-    assert "kept in this page" in page.inner_text("#saved")
-    page.problems.clear()  # requests that nobody answered
-    command = serve(*flags, f"--port={port}")
-    waited_for(lambda: page.inner_text("#saved") == "Saved")
-    page.problems.clear()
-    page.reload()
-    while len(wanted) < 30:
-        label_next()
-    waited_for(lambda: labels_of(table) == wanted)
-    assert page.inner_text("#count") == "30 of 60 looked at"
-    shown = counts_shown(page) | {"-none-": int(page.inner_text("#none-count"))}
-    assert shown == counts_of(labels_of(table))
-    page.keyboard.press(".")
-    waited_for(lambda: page.evaluate("[...document.querySelectorAll('.tile img')].every(i => i.naturalWidth)"))
-    screenshot(page, "label_grid")
+def label_next(page, wanted):
+    """Labels the image on the screen as the digit that it is, by its key or by typing, and notes it in `wanted`."""
+    name = shown_name(page)
+    word = WORDS[DIGITS.target[int(name[:3])]]
+    key = page.evaluate(
+        "name => [...document.querySelectorAll('.class')].findIndex(b => b.dataset.name === name)", word
+    )
+    if 0 <= key < 9:
+        page.keyboard.press(str(key + 1))
+    else:
+        page.keyboard.type(word)
+        page.keyboard.press("Enter")
+    wanted[name] = word
+    waited_for(lambda: page.inner_text("#name") != name)
 
 
 def test_a_word_typed_right_after_another_is_taken_too(photos, tmp_path, open_page, serve):

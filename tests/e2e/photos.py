@@ -10,5 +10,4 @@ SMALL = {
     "semi.warmup_epochs": 0.2, "semi.confidence_threshold": 0.3,
     "train.eval_every_epochs": 1.0, "train.eval_batch_size": 32, "train.max_images_per_device": 0,
     "checkpoint.save_every_steps": 2, "log.every_steps": 1, "log.tensorboard": False, "log.report": False,
-    "train.compile_ahead": False,  # its thread would compile what a stopped run does not reach
 }  # fmt: skip

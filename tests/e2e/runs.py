@@ -35,7 +35,6 @@ TINY = {
     "semi.confidence_threshold": 0.05,
     "train.eval_every_epochs": 0.2, "train.agree_every_steps": 2,
     "checkpoint.save_every_steps": 3, "log.every_steps": 2, "log.tensorboard": False, "log.report": False,
-    "train.compile_ahead": False,  # runs that are killed at once would trace later stages for nothing
 }  # fmt: skip
 
 STAGES = ("mae", "finetune", "semi")

@@ -20,7 +20,7 @@ def begin(machine, monkeypatch, tmp_path):
     """Runs up to the first stage; returns the config that the stages are given."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(machine.cache))
     begun = []
-    monkeypatch.setattr(run, "run_stage", lambda one, plan, ahead: begun.append(one.config))
+    monkeypatch.setattr(run, "run_stage", lambda one, plan: begun.append(one.config))
     monkeypatch.setattr(run.summary, "summarise", lambda config, task, folder, account: begun.append(config))
     monkeypatch.setattr(run.summary, "print_summary", lambda summary: None)
     monkeypatch.setattr(run.workdir, "mark_done", lambda folder: None)

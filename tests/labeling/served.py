@@ -77,6 +77,7 @@ class Command:
             if found := re.search(r"http://127\.0\.0\.1:\d+/\S+/", line):
                 self.address = found[0]
                 return
+        self.kill()
         raise AssertionError("".join(told))
 
     def kill(self) -> None:

@@ -223,7 +223,7 @@ def test_a_run_that_cannot_begin_leaves_its_workdir_free(root, tmp_path, monkeyp
     """The advice of the message is another batch size, which a claimed workdir would refuse."""
     values = {"dataset": "own_folder", "root": str(root), "train_split": "", "eval_split": "", "validation_share": 0.25}
     begun = []
-    monkeypatch.setattr(run, "run_stage", lambda one, plan, ahead: begun.append(plan.stage))
+    monkeypatch.setattr(run, "run_stage", lambda one, plan: begun.append(plan.stage))
     monkeypatch.setattr(run.summary, "summarise", lambda *_: {})
     monkeypatch.setattr(run.summary, "print_summary", lambda _: None)
 

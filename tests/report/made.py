@@ -10,7 +10,7 @@ from semivit_jax import files
 from semivit_jax.data.dataset import open_task
 from semivit_jax.data.sources.image_set import ImageSet
 from semivit_jax.inference.grades import PROTOCOLS, Answers, Grades
-from semivit_jax.ops.scores import Scores
+from semivit_jax.ops.scores import Bin, Scores
 from semivit_jax.report import facts
 from semivit_jax.report.look import Looked
 from tests.serve.runs import TINY, write_run
@@ -78,7 +78,7 @@ def made_up(folder, names, *, file_names, seed=0):
         split="validation",
         protocol=PROTOCOLS["head"],
         class_names=tuple(names),
-        found={"params": Scores(count, share, 1.0, 1.5, 0.2, share, shares, confusion)},
+        found={"params": Scores(count, share, 1.0, 1.5, 0.2, share, shares, confusion, (Bin(count, 0.4, share),))},
         images=images,
         answers={"params": Answers(np.arange(count), labels, guesses, probs)},
         calibrated={},

@@ -1,5 +1,6 @@
 """The page: whole in itself, its numbers those of the JSON file, for every kind of run."""
 
+import dataclasses
 import html.parser
 import json
 import re
@@ -7,7 +8,9 @@ import re
 import pytest
 
 from semivit_jax import files
+from semivit_jax.inference.grades import Calibrated
 from semivit_jax.main import main
+from semivit_jax.ops.scores import Bin
 from semivit_jax.report import facts, gather, look, make, page
 from semivit_jax.training import run
 from tests.configs import small_config
@@ -186,6 +189,19 @@ def rendered(one, looked):
     report = json.loads(json.dumps(gather.numbers(one, looked)))
     text = page.render(report, one, looked)
     return text, check(text.encode(errors="backslashreplace").decode(), report), report
+
+
+def test_calibration_is_shown_before_and_after(tmp_path):
+    """As trained and at the temperature; without one, as trained alone."""
+    several, looked = made_up(tmp_path / "run", ["cat", "dog"], file_names=["a.png", "b.png", "c.png"])
+    _, before, _ = rendered(several, looked)
+    assert "differ by 20.0 % on average" in before.said
+    assert "temperature" not in before.said
+    scores = dataclasses.replace(looked.grades.found["params"], ece=0.05, bins=(Bin(1, 0.5, 0.0), Bin(2, 0.6, 0.5)))
+    grades = dataclasses.replace(looked.grades, calibrated={"params": Calibrated(1.7, scores)})
+    _, after, report = rendered(several, dataclasses.replace(looked, grades=grades))
+    assert "The temperature 1.70 , fitted on validation images, brings that to 5.0 % :" in after.said
+    assert report["calibration"]["after"]["bins"][1] == {"count": 2, "confidence": 0.6, "acc1": 0.5}
 
 
 def test_names_from_outside_are_text_and_nothing_else(tmp_path):

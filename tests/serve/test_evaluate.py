@@ -66,7 +66,7 @@ def graded(*class_names: str) -> Grades:
     """Of one image of the first class that is taken for the last."""
     confusion = np.zeros((len(class_names), len(class_names)), np.int64)
     confusion[0, -1] = 1
-    found = Scores(1, 0.0, 1.0, 2.0, 0.5, 0.0, (0.0, *[None] * (len(class_names) - 1)), confusion)
+    found = Scores(1, 0.0, 1.0, 2.0, 0.5, 0.0, (0.0, *[None] * (len(class_names) - 1)), confusion, ())
     source = "/a/folder/whose/name/is/" + "long/" * 30 + "ema_params"
     images = ImageSet([b""], ["0.png"], np.zeros(1, np.int32))
     last = np.array([[len(class_names) - 1]])

@@ -41,6 +41,8 @@ def test_calibration_error_of_known_bins():
     # 0.7 twice (both right) and 0.6, 0.8, 0.4, 0.9 stand in five of the 15 bins.
     expected = (2 * (1 - 0.7) + 0.6 + (1 - 0.8) + 0.4 + (1 - 0.9)) / 6
     assert found().ece == pytest.approx(expected, abs=1e-6)
+    bins = [(one.count, pytest.approx(one.confidence), one.acc1) for one in found().bins]
+    assert bins == [(1, 0.4, 0), (1, 0.6, 0), (2, 0.7, 1), (1, 0.8, 1), (1, 0.9, 1)]
     certain = np.eye(4)[LABELS]
     assert found(certain).ece == 0
     assert found(certain, 3 - LABELS).ece == 1

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import logging
 import queue
 import re
 import time
@@ -147,3 +148,14 @@ def test_a_terminal_that_cannot_draw_gets_lines(hurried, terminal):
         time.sleep(0.03)
     assert frames(written)[-1].startswith("reading: ")
     assert "\x1b" not in written.getvalue()
+
+
+def test_what_is_said_of_images_is_said_once_in_a_command_and_all_else_every_time(capsys):
+    of_images, other = (logging.getLogger(f"semivit_jax.{name}") for name in ("data.splits", "files.bucket"))
+    for _ in range(2):  # commands
+        console.show_warnings()
+        for log in (of_images, other, of_images, other):
+            log.warning("%s is away", log.name)
+    said = capsys.readouterr().out
+    assert said.count("semivit_jax.data.splits is away") == 2
+    assert said.count("semivit_jax.files.bucket is away") == 4
