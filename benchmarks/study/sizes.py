@@ -137,7 +137,7 @@ SIZES = {
         semi=Supervised(40, 40.0, (1e-4, 3e-4, 1e-3), 0.99),
         unlabeled_ratio=5,
         thresholds=(0.5, 0.7, 0.9),
-        seeds=(0, 1),
+        seeds=(0, 1, 2),
     ),
     "gpu_40": _gpu(4, Supervised(40, 500.0, (1.6e-4,), 0.0), (0, 1, 2, 3, 4)),
     "gpu_250": _gpu(25, Supervised(250, 500.0, (1e-3,), 0.0), (0, 1, 2)),
