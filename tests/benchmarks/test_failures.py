@@ -46,6 +46,11 @@ def memory_runs_out_above(limit, kind, message):
     return run
 
 
+@pytest.fixture(autouse=True)
+def programs_of_other_tests_stay(monkeypatch):
+    monkeypatch.setattr(jax, "clear_caches", lambda: None)
+
+
 @pytest.mark.parametrize(
     ("kind", "message"),
     [

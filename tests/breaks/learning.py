@@ -4,7 +4,7 @@ from tests.breaks.broken import Break
 
 UPDATE = ("tests/stages/test_update.py",)
 TRAJECTORIES_FLOAT32 = ("tests/parity/test_trajectories.py::test_semi[A-float32]",)
-TRAJECTORIES_CLIPPED = ("tests/parity/test_trajectories.py::test_finetune[clip_on-float64]",)
+TRAJECTORIES_CLIPPED = ("tests/parity/test_trajectories.py::test_finetune[accum2-float64]",)
 TABLES = ("tests/parity/test_tables.py",)
 DRAWS = ("tests/unit/test_draws.py",)
 PSEUDO_MIX = ("tests/stages/test_pseudo_mix.py",)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from semivit_jax.hosts import stopping
 from semivit_jax.main import leave, main
 from semivit_jax.stages import semi
-from semivit_jax.training import claim, compiled, loop
+from semivit_jax.training import claim, compiled, loop, summary
 from tests.e2e.planned import Trouble, stage_with
 
 
@@ -50,8 +50,9 @@ def spoil(positions: range) -> None:
 
 
 def stand_in(trouble: Trouble) -> None:
-    """The stand-in of `tests.e2e.planned` takes the place of every stage."""
+    """The stand-in of `tests.e2e.planned` takes the place of every stage, and is compared with nothing."""
     compiled.make_stage = lambda *args, **kwargs: stage_with(trouble)
+    summary.baselines = lambda task, data: {}
 
 
 def lose_writing(step: int, command: list[str]) -> None:

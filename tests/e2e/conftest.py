@@ -1,19 +1,23 @@
 """Runs that several tests look at."""
 
+import contextlib
 import dataclasses
+import io
 import os
 import shutil
 import signal
 from pathlib import Path
 
+import jax
 import pytest
 
+from semivit_jax import main
 from semivit_jax.checkpoints import workdir as workdirs
 from semivit_jax.training import run, summary
 from tests.configs import small_config
 from tests.decoded import keep_decoded
 from tests.e2e.planned import TOTAL, Trouble, stage_with
-from tests.e2e.runs import Machine, Started, common_machine
+from tests.e2e.runs import CLASSIFYING, Machine, Started, common_machine, train_command
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +31,7 @@ def machine(tmp_path_factory) -> Machine:
 def untouched(machine, tmp_path_factory) -> Path:
     """A run that nobody disturbed, in one process on one device."""
     workdir = tmp_path_factory.mktemp("runs") / "untouched"
-    machine.finish(workdir)
+    machine.finish(workdir, changes=CLASSIFYING)
     return workdir
 
 
@@ -35,7 +39,7 @@ def untouched(machine, tmp_path_factory) -> Path:
 def untouched_pair(machine, untouched, tmp_path_factory) -> Path:
     """The same, its last stage in two processes."""
     workdir = without_semi(untouched, tmp_path_factory.mktemp("runs") / "pair")
-    machine.finish(workdir, processes=2)
+    machine.finish(workdir, processes=2, changes=CLASSIFYING)
     return workdir
 
 
@@ -85,6 +89,25 @@ def go_on_here(machine, monkeypatch, capsys):
         return capsys.readouterr().out
 
     return go_on
+
+
+@pytest.fixture(scope="module")
+def train_here(machine):
+    """Trains in this process, which is quicker than one of its own; returns all that was said."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(machine.cache))
+        jax.config.update("jax_disable_most_optimizations", True)
+
+        def train(workdir, *, config, **values):
+            said = io.StringIO()
+            command = train_command(config, workdir, values | {"train.compilation_cache": False})
+            with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+                code = main.main(["semivit", *command])
+            assert code == 0, said.getvalue()
+            return said.getvalue()
+
+        yield train
+        jax.config.update("jax_disable_most_optimizations", False)
 
 
 def stop(started: Started, signum: signal.Signals, *, at: str) -> list[int]:

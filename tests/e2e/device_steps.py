@@ -1,7 +1,7 @@
 """Steps of every stage on 1 and on 8 simulated devices; run as a program, since devices are simulated from the start.
 
-python -m tests.e2e.device_steps OUT.json writes {case: {values, collectives, moved, state_bytes, aliased_bytes,
-traces}}; `collectives` as their text, `moved` as `preflight` reads it, for two slices.
+python -m tests.e2e.device_steps OUT.json CASE ... writes {case: {values, collectives, moved, state_bytes,
+aliased_bytes, traces}}; `collectives` as their text, `moved` as `preflight` reads it, for two slices.
 """
 
 import dataclasses
@@ -177,8 +177,9 @@ def collectives(hlo: str) -> list[str]:
 
 
 if __name__ == "__main__":
+    out, *names = sys.argv[1:]
     found = {}
-    for name, case in CASES.items():
-        jax.config.update("jax_enable_x64", case.wide)
-        found[name] = run(case)
-        Path(sys.argv[1]).write_text(json.dumps(found))
+    for name in names:
+        jax.config.update("jax_enable_x64", CASES[name].wide)
+        found[name] = run(CASES[name])
+    Path(out).write_text(json.dumps(found))

@@ -19,7 +19,7 @@ PLANNED = {
     "semi.batch_size": 20, "semi.mixup_group_size": 10, "semi.unlabeled_ratio": 1, "semi.warmup_epochs": 0.0,
     "semi.epochs": (TOTAL + 0.2) / 69, "train.eval_every_epochs": 2 / 69, "train.max_nonfinite_in_a_row": 3,
     "train.collapse_window_steps": 3, "checkpoint.save_every_steps": 4, "checkpoint.keep": 4, "log.every_steps": 1,
-    "log.tensorboard": False,
+    "log.tensorboard": False, "log.report": False,
 }  # fmt: skip
 
 

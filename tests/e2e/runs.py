@@ -38,6 +38,7 @@ TINY = {
 }  # fmt: skip
 
 STAGES = ("mae", "finetune", "semi")
+CLASSIFYING = {"stages": STAGES[1:]}  # what is saved and restored of pre-training is less
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,8 +209,13 @@ class Started:
 
 def _command(config: str, workdir: Path, values: Mapping[str, object], altered: Mapping[str, object]) -> list[str]:
     program = ["tests.e2e.altered", json.dumps(dict(altered))] if altered else ["semivit_jax.main"]
+    return [sys.executable, "-m", *program, *train_command(config, workdir, values)]
+
+
+def train_command(config: str, workdir: Path, values: Mapping[str, object]) -> list[str]:
+    """Arguments of `semivit` that train by a recipe, with some of its values changed."""
     flags = [f"--config.{key}={value}" for key, value in values.items()]
-    return [sys.executable, "-m", *program, "train", f"--config={config}", f"--workdir={workdir}", *flags]
+    return ["train", f"--config={config}", f"--workdir={workdir}", *flags]
 
 
 def logged(workdir: Path) -> dict[str, object]:
@@ -249,7 +255,7 @@ def assert_same_run(workdir: Path, other: Path) -> None:
 def assert_close_run(workdir: Path, other: Path, *, rtol: float) -> None:
     """Equal to float32's rounding: states of all stages to `rtol`, and every logged number to 1e-5."""
     _assert_close(logged(workdir), logged(other), "", rtol=1e-5)
-    for stage in STAGES:
+    for stage in (s for s in STAGES if (other / s).exists()):
         found, wanted = (_without_key_bias(final_arrays(w, stage)) for w in (workdir, other))
         _assert_close_arrays(found, wanted, stage, rtol=rtol)
 

@@ -17,7 +17,10 @@ from semivit_jax.weights.weights import Weights
 from tests.e2e.photos import SMALL
 from tests.models import spec_of
 
-pytestmark = pytest.mark.xdist_group("transfer")
+pytestmark = [
+    pytest.mark.xdist_group("transfer"),
+    pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning"),  # how ml_collections reads a config
+]
 
 COLORS = {"apple": (200, 40, 40), "leaf": (40, 180, 60), "sea": (30, 60, 200)}
 PER_CLASS = {"train": 40, "test": 4}
@@ -60,12 +63,12 @@ def imported(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def run(machine, photos, imported, tmp_path_factory):
+def run(train_here, photos, imported, tmp_path_factory):
     """The finished run: its folder, and what it printed."""
     workdir = tmp_path_factory.mktemp("runs") / "transfer"
-    changes = {"data.root": photos, "model.pool": "cls", "stages": "('finetune',)"}
+    values = QUICK | {"data.root": photos, "model.pool": "cls", "stages": "('finetune',)"}
     recipe = f"transfer:dataset=own_folder,labels=10pct,init_from={imported}"
-    return workdir, machine.finish(workdir, config=recipe, quick=QUICK, changes=changes)
+    return workdir, train_here(workdir, config=recipe, **values)
 
 
 def test_the_weights_bring_how_they_see_and_compute(run):

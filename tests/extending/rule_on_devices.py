@@ -22,7 +22,6 @@ def cases_of(text: str) -> dict[str, Case]:
     changes = (("semi.pseudo_label_rule", text), ("semi.rule.prior", "model"))
     return {
         "1 device": Case("semi", changes=changes),
-        "8 devices": Case("semi", devices=8, changes=changes),
         "8 devices, fsdp 2, accum 4": Case("semi", devices=8, fsdp=2, accum=4, changes=changes),
     }
 

@@ -77,13 +77,13 @@ def assert_published_outputs(name: str, numbers, features, logits):
     assert relative_error(features, numbers[f"{name}_64_features"]) < FLOAT32_TOLERANCE
 
 
-@pytest.mark.slow
-def test_outputs_of_the_small_model_are_the_published_ones(numbers):
+@pytest.mark.parametrize("name", ["convnext_tiny", pytest.param("convnext_small", marks=pytest.mark.slow)])
+def test_outputs_are_the_published_ones(numbers, name):
     with jax.enable_x64(True):
-        apply = jax.jit(functools.partial(model("convnext_small").apply, method=features_and_logits))
+        apply = jax.jit(functools.partial(model(name).apply, method=features_and_logits))
         images = formula_images(64, float(numbers["image_offset"]))
-        features, logits = apply({"params": formula_params("convnext_small")}, images)
-    assert_published_outputs("convnext_small", numbers, features, logits)
+        features, logits = apply({"params": formula_params(name)}, images)
+    assert_published_outputs(name, numbers, features, logits)
 
 
 @pytest.mark.slow
@@ -95,6 +95,7 @@ def test_logits_at_224_pixels_are_the_published_ones(numbers):
     assert relative_error(logits, numbers["convnext_tiny_224_logits"]) < FLOAT32_TOLERANCE
 
 
+@pytest.mark.slow  # by default its outputs, and the gradients of what it shares with the ViT in test_vit
 def test_outputs_loss_and_gradient_norms_of_the_tiny_model_are_the_published_ones(numbers):
     labels = numbers["convnext_tiny_64_labels"]
 

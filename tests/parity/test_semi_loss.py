@@ -136,7 +136,15 @@ def recorded_logits(data):
     return stub, params
 
 
-@CASE
+@pytest.mark.parametrize(
+    "case",
+    [
+        "plain",
+        "mixup",
+        "prob",
+        *(pytest.param(case, marks=pytest.mark.slow) for case in ("plain_xmixup", "prob_noxmixup")),
+    ],
+)
 def test_losses_and_gradients_through_the_update(case, monkeypatch):
     data, config, plan = recorded.load("semi_loss"), config_of(case), small_plan("semi")
     stub, params = recorded_logits(data)

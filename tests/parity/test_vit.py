@@ -32,8 +32,15 @@ def tiny_run(pool, dtype, model=None):
     return data, mode, model, params, recorded.images(data["x_q"], dtype)
 
 
-@pytest.mark.parametrize("pool", ["mean", "cls"])
-@pytest.mark.parametrize(("dtype", "suffix", "rtol"), [(np.float64, "_f64", 1e-9), (np.float32, "", 1e-5)])
+@pytest.mark.parametrize(
+    ("pool", "dtype", "suffix", "rtol"),
+    [
+        ("mean", np.float64, "_f64", 1e-9),
+        ("cls", np.float64, "_f64", 1e-9),
+        ("mean", np.float32, "", 1e-5),
+        pytest.param("cls", np.float32, "", 1e-5, marks=pytest.mark.slow),
+    ],
+)
 def test_outputs_and_gradient_norms(pool, dtype, suffix, rtol):
     with jax.enable_x64(dtype == np.float64):
         data, mode, model, params, images = tiny_run(pool, dtype)
@@ -88,7 +95,14 @@ def test_frozen_sincos_table():
         np.testing.assert_allclose(logits, data["gap_fixedpos_logits"], atol=2e-6)
 
 
-@pytest.mark.parametrize("change", [{"remat": "full"}, {"remat": "dots"}, {"unroll": 3}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"remat": "full"},
+        pytest.param({"remat": "dots"}, marks=pytest.mark.slow),
+        pytest.param({"unroll": 3}, marks=pytest.mark.slow),  # by default: tests/e2e/test_devices.py
+    ],
+)
 def test_remat_and_unroll_change_rounding_only(change):
     with jax.enable_x64(True):
         _, _, model, params, images = tiny_run("mean", np.float64)

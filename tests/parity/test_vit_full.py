@@ -114,8 +114,8 @@ def formula_params(params):
     "key",
     [
         "vit_small_patch16_gap",
-        "vit_base_patch16_gap",
-        "vit_base_patch16_cls",
+        pytest.param("vit_base_patch16_gap", marks=pytest.mark.slow),  # by default test_vit has both pools
+        pytest.param("vit_base_patch16_cls", marks=pytest.mark.slow),
         pytest.param("vit_large_patch16_gap", marks=pytest.mark.slow),
         pytest.param("vit_huge_patch14_gap", marks=pytest.mark.slow),
         pytest.param("vit_huge_patch14_cls", marks=pytest.mark.slow),

@@ -36,9 +36,14 @@ MLP = {"model.head": "mlp"}
 WAYS = {"bottleneck": BOTTLENECK, "mlp": MLP, "mlp_head": {**MLP, "model.tune": "head"}}
 
 
-@pytest.mark.parametrize(("remat", "dtype"), [("none", None), ("full", jnp.bfloat16)])
 @pytest.mark.parametrize(
-    ("family", "mlp"), [("vit", "gelu"), ("dinov3", "swiglu"), ("clip", "quick_gelu"), ("siglip", "gelu")]
+    ("family", "mlp", "remat", "dtype"),
+    [
+        ("vit", "gelu", "none", None),
+        ("dinov3", "swiglu", "full", jnp.bfloat16),
+        ("clip", "quick_gelu", "none", jnp.bfloat16),
+        ("siglip", "gelu", "full", None),
+    ],
 )
 def test_a_fresh_bottleneck_is_the_frozen_model_bit_for_bit(family, mlp, remat, dtype):
     size = ViTSize(8, 48, 3, 3, 96, mlp=mlp, layer_scale=family == "dinov3", registers=2 * (family == "dinov3"))
@@ -84,7 +89,13 @@ def test_a_block_with_a_bottleneck_is_the_papers_equation():
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize(
-    ("variant", "tune"), [("vit_test2", t) for t in ("head", "last_1", "lora", "all")] + [("convnext_test", "head")]
+    ("variant", "tune"),
+    [
+        ("vit_test2", "head"),
+        ("vit_test2", "lora"),
+        ("convnext_test", "head"),
+        *(pytest.param("vit_test2", tune, marks=pytest.mark.slow) for tune in ("last_1", "all")),
+    ],
 )
 def test_an_mlp_head_is_two_layers_with_a_gelu(variant, tune):
     """Of the same features, in NumPy; the hidden layer is trained wherever the head is."""

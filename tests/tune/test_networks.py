@@ -1,6 +1,7 @@
 """How a model parts, and what networks of two parts compute."""
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -52,8 +53,7 @@ def test_what_is_trained_and_what_is_frozen_make_the_model(tune, trained):
             np.testing.assert_array_equal(tuned.flat(parts.trained["blocks"])[path], leaf[1:])
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("remat", ["none", "full"])
+@pytest.mark.parametrize(("dtype", "remat"), [("float32", "none"), ("bfloat16", "full")])
 def test_a_fresh_lora_is_the_frozen_model_bit_for_bit(dtype, remat):
     network, plain, params, parts = parted(
         "lora", **{"model.dtype": dtype, "model.remat": remat, "model.lora_matrices": "attention_mlp"}
@@ -112,9 +112,19 @@ def test_the_gradient_of_loras_second_factor():
         assert not found[f"blocks/attn/{matrix}/lora_a"].any(), "the second factor is zero"
 
 
-@pytest.mark.parametrize("tune", tuned.TUNES)
-@pytest.mark.parametrize("mlp", ["gelu", "swiglu"])
-@pytest.mark.parametrize("family", ["vit", "dinov3"])
+DINOS = list(itertools.product(("vit", "dinov3"), ("gelu", "swiglu"), tuned.TUNES))
+BY_DEFAULT = (
+    ("vit", "gelu", "last_1"),
+    ("vit", "swiglu", "lora"),
+    ("dinov3", "gelu", "lora"),
+    ("dinov3", "swiglu", "head"),
+)
+
+
+@pytest.mark.parametrize(
+    ("family", "mlp", "tune"),
+    [pytest.param(*case, marks=() if case in BY_DEFAULT else pytest.mark.slow) for case in DINOS],
+)
 def test_dinos_compute_in_two_parts_what_they_do_in_one(family, mlp, tune):
     """With registers and LayerScale; SwiGLU's matrices have names of their own."""
     in_two_parts_as_in_one(family, ViTSize(8, 48, 3, 3, 96, mlp=mlp, layer_scale=True, registers=2), "mean", tune)

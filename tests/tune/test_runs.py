@@ -1,6 +1,7 @@
 """Runs that train a part: their checkpoints are read as whole models, and each starts from each."""
 
 import dataclasses
+import itertools
 
 import jax
 import numpy as np
@@ -107,8 +108,13 @@ def started(made, tmp_path, way, theirs):
     return compiled, start.inherit(run, compiled, fresh).state
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("theirs", WAYS)
+STARTS = list(itertools.product(WAYS, WAYS))
+BY_DEFAULT = {(way, way) for way in WAYS} | {("all", "lora"), ("head", "all"), ("last_1", "head"), ("lora", "last_1")}
+
+
+@pytest.mark.parametrize(
+    ("way", "theirs"), [pytest.param(*pair, marks=() if pair in BY_DEFAULT else pytest.mark.slow) for pair in STARTS]
+)
 def test_a_run_starts_from_each_kind(made, tmp_path, way, theirs):
     """As the same whole model. A run tuned alike takes the trees as they are; then, and for 'all', the average too."""
     _, before, source = made[theirs]

@@ -13,7 +13,9 @@ from tests.stages import small
 from tests.tune import tuned
 
 pytestmark = pytest.mark.usefixtures("float64")
-CASES = [("finetune", "head"), ("finetune", "last_1"), ("finetune", "lora"), ("semi", "last_1"), ("semi", "lora")]
+# The semi step holds all that the fine-tuning step does.
+BY_DEFAULT = [("finetune", "head"), ("semi", "last_1"), ("semi", "lora")]
+CASES = [*BY_DEFAULT, *(pytest.param("finetune", tune, marks=pytest.mark.slow) for tune in ("last_1", "lora"))]
 
 
 @pytest.mark.parametrize(("stage", "tune"), CASES)

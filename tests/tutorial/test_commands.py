@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from semivit_jax import main
-from semivit_jax.cli import exits, members, overrides
+from semivit_jax.cli import exits, members, models, overrides
 from semivit_jax.training import run
 from semivit_jax.weights import importing
 from tutorial import page, sample
@@ -41,6 +41,7 @@ def refused(argv, monkeypatch):
         raise OSError("nothing is fetched here")
 
     monkeypatch.setattr(run, "train", lambda *_, **__: None)
+    monkeypatch.setattr(models, "rows", lambda: [])  # of the table, whose numbers take long
     monkeypatch.setattr(members, "run", lambda *_, **__: {})
     monkeypatch.setattr(importing, "import_weights", offline)
     monkeypatch.setattr(overrides, "adopt_preprocessing", lambda *_: [])  # of imported weights, which are not there

@@ -58,6 +58,7 @@ def test_building_again_changes_nothing(data_dir):
     assert (data_dir / "digits" / "1.0.0").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow  # by default: the race below, in one process
 def test_two_processes_build_at_once(tmp_path):
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=digits.prepare, args=(tmp_path,)) for _ in range(2)]

@@ -100,7 +100,7 @@ def test_a_model_without_biases_starts_with_zeros(tmp_path, spec):
 def test_gradients_reach_every_parameter(spec):
     network, params = families.network(spec, PLAIN, 0.0), layout.unflatten(arrays(spec))
     images = jnp.ones((1, 16, 16, 3))
-    grads = jax.grad(lambda p: network.logits(p, images, None).sum())(params)
+    grads = quick_jit(jax.grad(lambda p: network.logits(p, images, None).sum()))(params)
     for path, gradient in layout.flatten(grads).items():
         assert np.isfinite(gradient).all(), path
         assert np.abs(gradient).max() > 0, path

@@ -85,7 +85,8 @@ def test_erased_boxes_follow_the_published_ranges(erasing):
 
 @pytest.mark.parametrize(("prob", "share"), [(0.0, 0.0), (1.0, 1.0)])
 def test_erasing_never_and_always(prob, share):
-    box = sample_erasing(jax.random.key(0), num=200, image_size=32, erase_prob=prob).box
+    sample = quick_jit(lambda k: sample_erasing(k, num=200, image_size=32, erase_prob=prob))
+    box = sample(jax.random.key(0)).box
     assert (np.asarray(box[:, 1] > box[:, 0])).mean() == share
 
 
@@ -107,7 +108,8 @@ def test_erased_pixels_are_noise_and_the_others_stay():
 def test_group_draws_do_not_depend_on_the_number_of_micro_steps():
     def grouped(accum, groups, position=3):
         sample = lambda k: jax.random.uniform(k, (2,))  # noqa: E731
-        return rng.grouped(sample, jax.random.key(0), position=jnp.asarray(position), accum=accum, groups=groups)
+        draw = quick_jit(lambda k, p: rng.grouped(sample, k, position=p, accum=accum, groups=groups))
+        return draw(jax.random.key(0), jnp.asarray(position))
 
     whole = grouped(1, 6)
     assert whole.shape == (1, 6, 2)
