@@ -30,7 +30,8 @@ help:
 	@echo "make docs           builds the site of docs/ into site/, in $(VENV)-docs; a broken link fails"
 	@echo "make golden         rewrite the golden files (then read the diff)"
 	@echo "make tutorial       run the commands of docs/tutorial.md, and write their outputs and pictures into docs/"
-	@echo "make study          DATA=CIFAR10, its photographs as JPEG files: which part of the method pays (hours; docs/study.md)"
+	@echo "make study          DATA=CIFAR10, its photographs as JPEG files: which part of the method pays (hours; docs/study.md);"
+	@echo "                    with WEIGHTS=IMPORT which pseudo-label rule, for a head on their frozen features"
 	@echo "make bench-gpu      the accelerator benchmark beside its PyTorch twin"
 	@echo "make few-labels     DATA=FOLDER WEIGHTS=IMPORT: what pays with few labels, a table (hours on two cores)"
 
@@ -102,7 +103,7 @@ soak: install
 	$(BIN)/python -m tests.e2e.soak
 
 study: install
-	@$(KEEP_FREED) $(BIN)/python -m benchmarks.study --data='$(DATA)' --root=runs/study
+	@$(KEEP_FREED) $(BIN)/python -m benchmarks.study --data='$(DATA)' --root=runs/study $(if $(WEIGHTS),--size=features --weights='$(WEIGHTS)')
 
 bench-gpu: install
 	$(BIN)/python -m benchmarks.gpu --out benchmarks/results/gpu --minutes 9

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.study.sizes import SIZES, TUNING_SEED, Size
+from benchmarks.study.sizes import SIZES, Frozen, Scratch
 
 REPOSITORY = Path(__file__).parents[2]
 # What a step frees stays in the process (docs/performance.md).
@@ -23,7 +23,7 @@ class Row:
     Attributes:
       told: in the table.
       stage: that is trained.
-      start: row whose weights it starts from, '' for none.
+      start: row whose weights it starts from, '' for none; WEIGHTS are imported ones.
       keys: of the config, that differ from the recipe.
     """
 
@@ -33,11 +33,12 @@ class Row:
     keys: Mapping[str, Any]
 
 
-def _semi(told: str, teacher: str, pseudo_mixup: str, rule: str = "fixed") -> Row:
+def _semi(told: str, teacher: str, pseudo_mixup: str, rule: str = "fixed", start: str = "finetune") -> Row:
     keys = {"semi.teacher": teacher, "semi.pseudo_mixup": pseudo_mixup, "semi.pseudo_label_rule": rule}
-    return Row(told, "semi", "finetune", keys)
+    return Row(told, "semi", start, keys)
 
 
+WEIGHTS = "weights"
 MAE = Row("MAE", "mae", "", {})
 PAPER = {
     "supervised": Row("supervised only", "finetune", "", {}),
@@ -57,7 +58,25 @@ RULES = {
         "class_mean": "class_mean",
     }.items()
 }
-ROWS = PAPER | RULES
+# On frozen features: the head alone, then every rule from its weights. What a rule needs beside the threshold has the
+# recipes' value.
+ON_FEATURES = {
+    "head": Row("head, labeled images alone", "finetune", WEIGHTS, {}),
+    **{
+        f"head_{name}": _semi(f"`{rule}`", "ema", "prob", rule, start="head")
+        for name, rule in {
+            "fixed": "fixed",
+            "aligned_fixed": "aligned(fixed)",
+            "free": "free",
+            "soft_gauss": "soft_gauss",
+            "class_mean": "class_mean",
+            "flex": "flex",
+            "relative": "relative",
+            "aligned_free": "aligned(free)",
+        }.items()
+    },
+}
+ROWS = PAPER | RULES | ON_FEATURES
 # What the paper says of its own rows (Cai et al. 2022, section 4): each is above the one before.
 ORDER = ("finetune", "fixmatch", "ema", "ema_prob")
 
@@ -71,12 +90,14 @@ class Cell:
       seed: of the draw of labeled images, of weights, order and views.
       threshold: confidence threshold, 0 where the row has none.
       tuning: whether it is graded on the validation images, instead of the test images.
+      rate: peak learning rate, 0 where it is not chosen but the recipe's.
     """
 
     row: str
     seed: int
     threshold: float = 0.0
     tuning: bool = False
+    rate: float = 0.0
 
     @property
     def stage(self) -> str:
@@ -86,55 +107,72 @@ class Cell:
     def name(self) -> str:
         if self.row == "mae":
             return "mae"
-        return f"tuning/{self.row}_{self.threshold:g}" if self.tuning else f"seed_{self.seed}/{self.row}"
+        tried = "_".join(f"{number:g}" for number in (self.threshold, self.rate) if number)
+        return f"tuning/{self.row}_{tried}" if self.tuning else f"seed_{self.seed}/{self.row}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where a study lies: version, folder of its cells, folder of its images."""
+    """Where a study lies.
+
+    Attributes:
+      size: its version.
+      root: folder of its cells.
+      images: folder of its images.
+      weights: folder of imported weights, where the version has a frozen network.
+    """
 
     size: str
     root: Path
     images: Path
+    weights: Path | None = None
 
-
-def tuning_cells(size: Size) -> list[Cell]:
-    """What must be trained before the threshold can be chosen, by the plain EMA-Teacher."""
-    tried = [Cell("ema", TUNING_SEED, threshold, tuning=True) for threshold in size.thresholds]
-    return [Cell("mae", 0), Cell("finetune", TUNING_SEED), *tried]
-
-
-def reported_cells(size: Size, rows: list[str], threshold: float) -> list[Cell]:
-    """One seed after the other, so that what has finished is a table of paired seeds; the paper's order comes first."""
-    in_turn = sorted(rows, key=lambda row: row not in ORDER)
-    return [Cell(row, seed, threshold if ROWS[row].stage == "semi" else 0.0) for seed in size.seeds for row in in_turn]
+    def label_list(self, seed: int) -> Path:
+        """The labeled images of a seed, where the config's seed does not draw them."""
+        return self.root / f"seed_{seed}" / "labeled.txt"
 
 
 def command(cell: Cell, place: Place) -> list[str]:
     """The command that trains a cell, or goes on with it."""
+    return [
+        *(sys.executable, "-m", "semivit_jax.main", "train", "--quiet"),
+        *config_of(cell, place),
+        f"--workdir={place.root / cell.name}",
+    ]
+
+
+def config_of(cell: Cell, place: Place) -> list[str]:
+    """The arguments that name a cell's config and override its keys."""
+    size = SIZES[place.size]
     row = MAE if cell.row == "mae" else ROWS[cell.row]
     keys = {
         "stages": (row.stage,),
-        "init_from": str(place.root / _start(cell, row)) if row.start else "",
+        "init_from": str(_start(cell, row, place)) if row.start else "",
         "data.root": str(place.images),
         "data.eval_split": "validation" if cell.tuning or row is MAE else "test",
         **row.keys,
     }
     if row.stage == "semi":
         keys["semi.confidence_threshold"] = cell.threshold
-    elif cell.row == "supervised":
-        keys["finetune.epochs"] = SIZES[place.size].scratch_epochs
+    if isinstance(size.network, Scratch) and cell.row == "supervised":
+        keys["finetune.epochs"] = size.network.scratch_epochs
+    if cell.rate:
+        keys[f"{row.stage}.base_lr"] = cell.rate
+    seed = cell.seed
+    if isinstance(size.network, Frozen):  # the config's seed draws the views, whose features all cells share
+        keys["data.label_list"], seed = str(place.label_list(cell.seed)), 0
     recipe = Path(__file__).with_name("recipe.py")
     return [
-        *(sys.executable, "-m", "semivit_jax.main", "train", "--quiet"),
-        f"--config={recipe}:size={place.size},seed={cell.seed}",
-        f"--workdir={place.root / cell.name}",
+        f"--config={recipe}:size={place.size},seed={seed}",
         *(f"--config.{key}={value}" for key, value in keys.items()),
     ]
 
 
-def _start(cell: Cell, row: Row) -> str:
-    return "mae" if row.start == "mae" else Cell(row.start, cell.seed).name
+def _start(cell: Cell, row: Row, place: Place) -> Path:
+    if row.start == WEIGHTS:
+        assert place.weights is not None
+        return place.weights
+    return place.root / ("mae" if row.start == "mae" else Cell(row.start, cell.seed).name)
 
 
 def train(cell: Cell, place: Place) -> None:

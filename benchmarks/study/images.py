@@ -3,7 +3,11 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
+
 from benchmarks.study.sizes import NUM_CLASSES, Size
+from semivit_jax.data import label_lists
+from semivit_jax.data.splits import choose_split
 
 
 def check(data: Path | None) -> str:
@@ -38,6 +42,22 @@ def lay_out(data: Path, images: Path, size: Size) -> None:
             for photo in photos:
                 if not (target / photo.name).exists():
                     shutil.copyfile(photo, target / photo.name)
+
+
+def list_labeled(train: Path, out: Path, *, labels: int, seed: int) -> None:
+    """Lists so many labeled images of each class below `train`, those that `config.seed` would draw."""
+    if out.exists():
+        return
+    classes = _classes(train)
+    photos = [(number, photo) for number, folder in enumerate(classes) for photo in sorted(folder.iterdir())]
+    split = choose_split(
+        np.array([number for number, _ in photos]),
+        labels_per_class=labels,
+        validation_share=0.0,
+        seed=seed,
+        class_names=[folder.name for folder in classes],
+    )
+    label_lists.write(out, split.labeled, [f"{photo.parent.name}/{photo.name}" for _, photo in photos])
 
 
 def _classes(folder: Path) -> list[Path]:

@@ -5,14 +5,18 @@ import itertools
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from scipy import stats
 
-from benchmarks.study.cells import ORDER
-
 MINIMUM_PASSES = 10  # over the unlabeled images; a row with fewer is too short to judge
-REFERENCE = "finetune"
+
+
+class Against(NamedTuple):
+    """The row that all others are compared with, by its key, and what it is called."""
+
+    key: str
+    told: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,20 +89,21 @@ def paired(one: Mapping[int, float], other: Mapping[int, float]) -> Difference |
     return Difference(statistics.fmean(found), half, len(found))
 
 
-def markdown(lines: Sequence[Line]) -> str:
-    """The table, then the differences along the paper's order."""
+def markdown(lines: Sequence[Line], *, against: Against, order: Sequence[str]) -> str:
+    """The table, then the differences along an order of rows, if there is one."""
     by_key = {one.key: one for one in lines}
-    head = ["row", "accuracy %", "spread", "seeds", "over fine-tuning", "student %", "kept", "right", "passes", "s"]
+    over = f"over {against.told}"
+    head = ["row", "accuracy %", "spread", "seeds", over, "student %", "kept", "right", "passes", "s"]
     rows = [head, ["---", *["---:"] * (len(head) - 1)]]
-    rows += [_cells(one, by_key.get(REFERENCE)) for one in lines]
+    rows += [_cells(one, by_key.get(against.key)) for one in lines]
     steps = [
         f"- {by_key[after].told} over {by_key[before].told}: {_told(difference)}"
-        for before, after in itertools.pairwise(ORDER)
+        for before, after in itertools.pairwise(order)
         if before in by_key and after in by_key
         if (difference := paired(by_key[after].accuracy, by_key[before].accuracy))
     ]
-    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    return "\n".join([table, "", "Along the paper's order, in points:", "", *steps, ""])
+    along = ["Along the paper's order, in points:", "", *steps, ""] if order else []
+    return "\n".join([*(f"| {' | '.join(row)} |" for row in rows), "", *along])
 
 
 def _cells(one: Line, reference: Line | None) -> list[str]:

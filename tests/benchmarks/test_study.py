@@ -7,9 +7,10 @@ import math
 import pytest
 
 from benchmarks.study import __main__ as study
-from benchmarks.study import cells, images, recipe, table
-from benchmarks.study.cells import PAPER, ROWS, Cell, Place
-from benchmarks.study.sizes import NUM_CLASSES, SIZES
+from benchmarks.study import cells, from_scratch, images, recipe, running, table
+from benchmarks.study.cells import ON_FEATURES, ORDER, PAPER, RULES, Cell, Place
+from benchmarks.study.sizes import NUM_CLASSES, SIZES, Frozen
+from benchmarks.study.table import Against
 from semivit_jax.recipes import check
 
 SMALL = SIZES["small"]
@@ -42,12 +43,17 @@ def photographs(tmp_path):
     return tmp_path / "data"
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("row", ["mae", *ROWS])
+def rows_of(size):
+    return ON_FEATURES if isinstance(SIZES[size].network, Frozen) else ("mae", *PAPER, *RULES)
+
+
+@pytest.mark.parametrize(("size", "row"), [(size, row) for size in SIZES for row in rows_of(size)])
 def test_every_cell_is_a_legal_run(size, row, tmp_path):
-    place = Place(size, tmp_path, tmp_path / "images")
+    frozen = isinstance(SIZES[size].network, Frozen)
+    place = Place(size, tmp_path, tmp_path / "images", tmp_path / "weights")
     raw = recipe.get_config(f"size={size},seed=3")
-    given = [argument for argument in cells.command(Cell(row, 3, 0.6), place) if argument.startswith("--config.")]
+    cell = Cell(row, 3, 0.6, rate=0.02 if frozen else 0.0)
+    given = [argument for argument in cells.command(cell, place) if argument.startswith("--config.")]
     keys = dict(argument.removeprefix("--config.").split("=", 1) for argument in given)
     for key, value in keys.items():
         kind = type(raw.get_ref(key).get()) if "." not in key else type(_at(raw, key))
@@ -55,6 +61,7 @@ def test_every_cell_is_a_legal_run(size, row, tmp_path):
     config = check.check(raw)
     assert config.seed == 3
     assert config.data.eval_split == ("validation" if row == "mae" else "test")
+    assert (config.stage(cell.stage).base_lr == 0.02) == frozen
 
 
 def _at(raw, key):
@@ -74,7 +81,7 @@ def test_rows_of_the_third_stage_differ_in_what_they_name_alone(tmp_path):
 
 def test_the_threshold_is_tried_on_validation_images_from_fine_tuned_weights(tmp_path):
     place = place_in(tmp_path)
-    tried = [cell for cell in cells.tuning_cells(SMALL) if cell.tuning]
+    tried = [cell for cell in from_scratch.tuning_cells(SMALL) if cell.tuning]
     assert [cell.threshold for cell in tried] == list(SMALL.thresholds)
     for cell in tried:
         given = cells.command(cell, place)
@@ -84,7 +91,7 @@ def test_the_threshold_is_tried_on_validation_images_from_fine_tuned_weights(tmp
 
 
 def test_a_seed_is_finished_before_the_next_and_begins_with_the_papers_order():
-    found = [(cell.seed, cell.row) for cell in cells.reported_cells(SMALL, list(PAPER), 0.6)]
+    found = [(cell.seed, cell.row) for cell in from_scratch.reported_cells(SMALL, list(PAPER), 0.6)]
     assert found[:5] == [(0, "finetune"), (0, "fixmatch"), (0, "ema"), (0, "ema_prob"), (0, "supervised")]
     assert [seed for seed, _ in found] == [0] * 7 + [1] * 7 + [2] * 7
 
@@ -129,20 +136,21 @@ def test_a_cell_that_fails_names_its_log_and_keeps_its_exit_code(tmp_path, monke
 
 def test_the_threshold_is_chosen_once_and_of_equal_ones_the_lowest(tmp_path):
     place = place_in(tmp_path)
-    for cell, reached in zip(cells.tuning_cells(SMALL)[2:], (0.3, 0.5, 0.5), strict=True):
+    tried = from_scratch.tuning_cells(SMALL)[2:]
+    for cell, reached in zip(tried, (0.3, 0.5, 0.5), strict=True):
         end(place, cell, ema_acc1=reached)
-    assert study.choose_threshold(place) == SMALL.thresholds[1]
+    assert running.choose("threshold.json", tried, place).threshold == SMALL.thresholds[1]
     (tmp_path / cell.name / "DONE").unlink()
-    assert study.choose_threshold(place) == SMALL.thresholds[1]
+    assert running.choose("threshold.json", tried, place).threshold == SMALL.thresholds[1]
 
 
 def test_the_forecast_takes_the_mean_of_a_stage_and_names_stages_without_one(tmp_path):
     place = place_in(tmp_path)
-    planned = [Cell("mae", 0), *cells.reported_cells(SMALL, list(PAPER), 0.6)]
+    planned = [Cell("mae", 0), *from_scratch.reported_cells(SMALL, list(PAPER), 0.6)]
     end(place, planned[0], seconds=100.0)
     end(place, Cell("supervised", 0), seconds=120.0, acc1=0.3)
     end(place, Cell("finetune", 0), seconds=240.0, acc1=0.3)
-    told = study.forecast(planned, place)
+    told = running.forecast(planned, place)
     assert "19 cells left: about 12 min, and those of semi, of which none has finished" in told
 
 
@@ -162,7 +170,9 @@ def test_the_table_takes_the_average_where_there_is_one_and_marks_what_is_short(
     semi = table.line(
         "fixmatch", "semi", {0: {"acc1": 0.42, "ema_acc1": 0.45, "seconds": 20.0, "mask_rate": 0.5}}, passes=9
     )
-    _, _, first, second, *rest = table.markdown([fine, semi]).splitlines()
+    _, _, first, second, *rest = table.markdown(
+        [fine, semi], against=Against("finetune", "fine"), order=ORDER
+    ).splitlines()
     assert [cell.strip() for cell in first.split("|")[1:5]] == ["fine", "40.0", "", "1"]
     assert [cell.strip() for cell in second.split("|")[1:-1]] == [
         "semi", "45.0", "", "1", "+5.0 (one seed)", "42.0", "50.0", "", "9 (too short to judge)", "20",
