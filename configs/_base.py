@@ -129,6 +129,7 @@ def semi(**varies: Any) -> dict[str, Any]:
         unlabeled_ratio=5,
         teacher="ema",
         pseudo_label_rule="fixed",
+        outliers="none",
         bank="",
         pseudo_mixup="prob",
         rule=rule(),
@@ -154,6 +155,10 @@ def rule(**varies: Any) -> dict[str, Any]:
         prior="labels",
         own_target=False,
         temperature=1.0,
+        debias=0.4,
+        fairness=0.0,
+        fairness_images=4.0,
+        outlier_sigmas=0.5,
     )
     return shared | varies
 

@@ -123,6 +123,7 @@ def get_config(text: str = "") -> ConfigDict:
                 unlabeled_weight=5.0,
                 teacher="ema",
                 pseudo_label_rule="fixed",
+                outliers="none",
                 bank="",
                 confidence_threshold=0.7,
                 pseudo_mixup="prob",

@@ -55,6 +55,11 @@ def small_plan(stage, **changes):
         "peak_lr": 1e-3, "deviations": (), "counts": counts_of(100, 20, 80, classes=10),
     } | changes  # fmt: skip
     section = SimpleNamespace(
-        unlabeled_ratio=fields["unlabeled_ratio"], pseudo_label_rule="fixed", rule=None, bank="", balanced_order=False
+        unlabeled_ratio=fields["unlabeled_ratio"],
+        pseudo_label_rule="fixed",
+        rule=None,
+        outliers="none",
+        bank="",
+        balanced_order=False,
     )
     return Plan(**{"streams": STAGES[stage].streams(section), **fields})

@@ -8,10 +8,11 @@ from semivit_jax.models.convnext import CONVNEXT_SIZES
 from semivit_jax.recipes.check import check
 from semivit_jax.stages import STAGES
 
-_RULE = {  # the rule that was before this section reads none of it
+_RULE = {  # what was before this section, or one of its keys, reads none of it
     "window": 8192.0, "start": "first", "quantile": 0.0, "clip": 1.0, "flex_warmup": True, "sigmas": 2.0,
     "cutoff": 0.5, "scale": 1.0, "every": 0, "lowest": 0.3, "highest": 0.95, "sharpening": 0.5, "prior": "labels",
-    "own_target": False, "temperature": 1.0,
+    "own_target": False, "temperature": 1.0, "debias": 0.4, "fairness": 0.0, "fairness_images": 4.0,
+    "outlier_sigmas": 0.5,
 }  # fmt: skip
 YOUNGER: dict[str, dict[str, Any]] = {  # section -> keys that came to it later, with what held before
     "model": {
@@ -38,7 +39,7 @@ _ALIKE = {
     "balanced_order": False,
 }  # numbers not read
 YOUNGER["finetune"] = {**_ALIKE, **YOUNGER["finetune"]}
-YOUNGER["semi"] = {"rule": _RULE, "bank": "", **_ALIKE, **YOUNGER["semi"]}
+YOUNGER["semi"] = {"bank": "", "outliers": "none", **_ALIKE, **YOUNGER["semi"]}
 
 
 def check_stored(raw: Mapping[str, Any]) -> Config:
@@ -72,4 +73,9 @@ def _mae(section: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in section.items() if key not in ("layer_decay", "drop_path_rate")}
 
 
-CHANGES = {"model": _model, "log": _log, "mae": _mae}
+def _semi(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Rules had fewer numbers, and at first none."""
+    return {**section, "rule": {**_RULE, **(section.get("rule") or {})}}
+
+
+CHANGES = {"model": _model, "log": _log, "mae": _mae, "semi": _semi}

@@ -39,6 +39,14 @@ class RuleConfig:
     prior: Annotated[str, ("labels", "uniform", "model")]
     own_target: bool  # 'aligned': leads the weights alone, and the target stays what the teacher says
     temperature: Annotated[float, POSITIVE]  # 'tempered': the rule inside sees the teacher's logits divided by it
+    # 'debiased': how much of the classes' shares is taken out of the logits (lambda); 0 changes nothing.
+    debias: Annotated[float, NOT_NEGATIVE]
+    # 'free': of its fairness term beside the loss of the unlabeled images; 0 has none. It wants unmixed images.
+    fairness: Annotated[float, NOT_NEGATIVE]
+    # 'free': kept images per class without which an update has no fairness term, since most classes are absent then.
+    fairness_images: Annotated[float, NOT_NEGATIVE]
+    # outliers = 'energy': images of that many standard deviations above the labeled ones' mean energy weigh 0.61.
+    outlier_sigmas: Annotated[float, POSITIVE]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +94,8 @@ class PseudoLabels(NamedTuple):
       strength: (b,), what pseudo mixup weighs partners by: the confidence, or confidence / max(threshold of its
         class, 1e-3), so that an image that is rejected never dominates one that is kept.
       thresholds: (K,), the confidence that each class had to reach, for the metrics; None where that is no news.
+      inlier: (b,), the factor in `weight` that asks whether the image is of any class at all, for the metrics; None
+        where nothing asks.
     """
 
     target: jax.Array
@@ -93,19 +103,26 @@ class PseudoLabels(NamedTuple):
     weight: jax.Array
     strength: jax.Array
     thresholds: jax.Array | None = None
+    inlier: jax.Array | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class PseudoLabelRule:
-    """A rule of one stage. Nothing it returns passes a gradient on.
+    """A rule of one stage. Nothing that `assign` returns passes a gradient on.
 
     Attributes:
       init: () -> its state, a few replicated arrays that are saved with the run; () where it remembers nothing.
       assign: (state, evidence of one update) -> (state after it, pseudo labels). A dropped update keeps the old state.
+      offset: state after the update -> (K,), added to the student's logits of unlabeled images in the loss; None: 0.
+      penalty: (state after the update, the student's probabilities (b, K) on the strong views, weights (b,) of them) ->
+        number that stands beside the loss of the unlabeled images; None: 0. The views are unmixed and all of the
+        update, since it need not be a mean over images: `Row.is_penalised` says so to the checks.
     """
 
     init: Callable[[], PyTree]
     assign: Callable[[PyTree, Evidence], tuple[PyTree, PseudoLabels]]
+    offset: Callable[[PyTree], jax.Array] | None = None
+    penalty: Callable[[PyTree, jax.Array, jax.Array], jax.Array] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,11 +134,13 @@ class Row:
         `labeled_logits` and `labels`, which costs a weak view and a teacher's pass of the labeled images.
       make: (confidence_threshold, keys, known) -> the rule.
       by_threshold: whether confidence_threshold decides what is kept.
+      is_penalised: keys -> whether the rule has a penalty.
     """
 
     needs: frozenset[str]
     make: Callable[[float, RuleConfig, Known], PseudoLabelRule]
     by_threshold: bool = False
+    is_penalised: Callable[[RuleConfig], bool] = lambda keys: False
 
 
 @dataclasses.dataclass(frozen=True)

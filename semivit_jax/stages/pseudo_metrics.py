@@ -23,7 +23,8 @@ def rule_metrics(pseudo: PseudoLabels, label_prior: np.ndarray) -> Metrics:
         of equally weighted images that would tell as much, as a share of all; class_kept_min: mean weight in the class
         where it is lowest, of those that come among the labels; prior_distance: of the labels' shares of the classes
         from the prior, half the sum of absolute differences (0 equal, 1 nothing in common); threshold_min, _median,
-        _max and, of few classes, threshold_class_0, ..., where the rule has thresholds that tell something.
+        _max and, of few classes, threshold_class_0, ..., where the rule has thresholds that tell something;
+        inlier_weight: mean factor that an image has for being of a class, where outliers are looked for.
     """
     weight, target = pseudo.weight, pseudo.target
     of_class, kept = target.sum(axis=0), weight @ target
@@ -38,6 +39,8 @@ def rule_metrics(pseudo: PseudoLabels, label_prior: np.ndarray) -> Metrics:
     }
     if pseudo.thresholds is not None:
         found |= _thresholds(pseudo.thresholds)
+    if pseudo.inlier is not None:
+        found["inlier_weight"] = pseudo.inlier.mean()
     return {name: metrics.of(value) for name, value in found.items()}
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import jax
 import numpy as np
@@ -11,20 +11,21 @@ from semivit_jax.config import AT_LEAST_ONE, NOT_NEGATIVE, SHARE, Config, Config
 from semivit_jax.models import families, tuning
 from semivit_jax.models.families import Network
 from semivit_jax.models.spec import ModelSpec
-from semivit_jax.ops import metrics, mixup
+from semivit_jax.ops import metrics
 from semivit_jax.ops.losses import cross_entropy, promote, smoothed_target
 from semivit_jax.ops.metrics import Metrics
 from semivit_jax.ops.mixup import join, mix_labeled
 from semivit_jax.plan import Plan, Stream
-from semivit_jax.stages import finetune, supervised
+from semivit_jax.stages import finetune, semi_draws, supervised
 from semivit_jax.stages import stage as stage_lib
 from semivit_jax.stages.forward import forward_together
 from semivit_jax.stages.pseudo_label import Banked, Evidence, Known, PseudoLabelRule, PseudoLabels, RuleConfig
 from semivit_jax.stages.pseudo_metrics import pseudo_label_metrics, rule_metrics
-from semivit_jax.stages.pseudo_mixup import PSEUDO_MIXUPS, mix_pseudo, sample_pseudo_mix
-from semivit_jax.stages.rules import written
+from semivit_jax.stages.pseudo_mixup import PSEUDO_MIXUPS, mix_pseudo
+from semivit_jax.stages.rules import OUTLIERS, fairness, written
+from semivit_jax.stages.semi_draws import SemiDraws, Specs
 from semivit_jax.stages.spec import Health, Pass, StageSpec
-from semivit_jax.stages.stage import DeviceView, ImageDraws, PyTree, Stage, masks, see, see_view
+from semivit_jax.stages.stage import ImageDraws, PyTree, Stage, masks, see, see_view
 from semivit_jax.stages.state import TrainState
 from semivit_jax.stages.supervised import SupervisedConfig
 
@@ -40,6 +41,8 @@ class SemiConfig(SupervisedConfig):
     teacher: Annotated[str, ("ema", "student")]
     # Which pseudo labels count: a rule, or one with others around it, as in aligned(free); docs/rules.md.
     pseudo_label_rule: str
+    # What is done about images of no class among the unlabeled ones: those that are likely such have little weight.
+    outliers: Annotated[str, OUTLIERS]
     bank: str  # file of `semivit bank`, whose predictions the rule 'bank' takes; '' with every other rule
     # Smallest probability of a pseudo label that counts (tau); of flex and relative what theirs are shares of.
     confidence_threshold: Annotated[float, SHARE]
@@ -61,29 +64,25 @@ def check(section: SemiConfig) -> None:
             f"config.semi.pseudo_label_rule is {section.pseudo_label_rule!r} and config.semi.bank {section.bank!r}: "
             "the rule 'bank' needs a file of `semivit bank`, and every other rule none"
         )
+    if section.outliers != "none" and "teacher" not in needs_of(section):
+        raise ConfigError(
+            f"config.semi.outliers is {section.outliers!r} and the rule {section.pseudo_label_rule!r} asks no teacher, "
+            "whose logits tell an outlier; use outliers='none'"
+        )
     kind = PSEUDO_MIXUPS[section.pseudo_mixup]
     if kind is not None and kind.uses_alphas and section.mixup_alpha <= 0 and section.cutmix_alpha <= 0:
         raise ConfigError(
             f"config.semi.pseudo_mixup is {section.pseudo_mixup!r}: mixup_alpha or cutmix_alpha must be above 0"
         )
+    if written.is_penalised(section.pseudo_label_rule, section.rule):
+        fairness.check_mixing(section.rule, section.pseudo_mixup)
     if section.ema_decay == 0:
         raise ConfigError("config.semi.ema_decay is 0; the semi-supervised stage always tracks an EMA")
 
 
 def needs_of(section: SemiConfig) -> frozenset[str]:
     """What the pseudo-label rule needs to be told of an update."""
-    return written.needs_of(section.pseudo_label_rule, section.rule)
-
-
-class SemiDraws(NamedTuple):
-    """Draws of an update, leaves [accum, rows, ...], for mixing [accum, groups, ...]."""
-
-    labeled: ImageDraws
-    weak: ImageDraws
-    strong: ImageDraws
-    labeled_mix: mixup.GroupDraw | None
-    pseudo_mix: PyTree  # as its row of PSEUDO_MIXUPS draws; None without pseudo mixup
-    labeled_weak: ImageDraws = ImageDraws()  # where the rule needs 'labeled'
+    return written.needs_of(section.pseudo_label_rule, section.outliers, section.rule)
 
 
 def make_update(config: Config, plan: Plan, *, backend: str):
@@ -123,13 +122,13 @@ def make_update(config: Config, plan: Plan, *, backend: str):
         accum = stage_lib.num_micro_steps(batch)
         assigned = rule.assign(state.policy_state, jax.tree.map(join, evidence))
         policy_state, pseudo = jax.lax.stop_gradient(assigned)  # nothing is learned through a teacher or a rule
+        plain = section.pseudo_label_rule == "fixed" and section.outliers == "none"
         # The step of the paper's rule stays the program that its recorded numbers are of.
-        plain = section.pseudo_label_rule == "fixed"
         found = {} if plain else rule_metrics(pseudo, known(plan).label_prior)
         pseudo = pseudo._replace(thresholds=None)  # of classes, not of rows
         return policy_state, jax.tree.map(lambda x: x.reshape(accum, -1, *x.shape[1:]), pseudo), found
 
-    def micro_loss(params: PyTree, inputs: tuple[PyTree, PseudoLabels], draws: SemiDraws):
+    def micro_loss(policy_state: PyTree, params: PyTree, inputs: tuple[PyTree, PseudoLabels], draws: SemiDraws):
         batch, pseudo = inputs
         labeled = see(batch["labeled"]["image"], draws.labeled, specs.labeled)
         strong = see_view("strong", batch["unlabeled"], draws.strong, specs.strong)
@@ -151,12 +150,18 @@ def make_update(config: Config, plan: Plan, *, backend: str):
                 network, params, (labeled, mixed.images), masked, groups=(group, group * plan.unlabeled_ratio)
             )
         loss_labeled = labeled_loss(logits, targets).mean()
-        loss_unlabeled = (mixed.confidence_mask * cross_entropy(strong_logits, mixed.targets)).mean()
+        shifted = strong_logits if rule.offset is None else promote(strong_logits) + rule.offset(policy_state)
+        loss_unlabeled = (mixed.confidence_mask * cross_entropy(shifted, mixed.targets)).mean()
+        found = {}
+        if rule.penalty is not None:
+            penalty = rule.penalty(policy_state, jax.nn.softmax(promote(strong_logits)), mixed.confidence_mask)
+            loss_unlabeled, found = loss_unlabeled + penalty, {"loss_penalty": metrics.of(penalty)}
         loss = loss_labeled + section.unlabeled_weight * loss_unlabeled
         return loss, {
             "loss": metrics.of(loss),
             "loss_labeled": metrics.of(loss_labeled),
             "loss_unlabeled": metrics.of(loss_unlabeled),
+            **found,
             **pseudo_label_metrics(pseudo, mixed.confidence_mask, batch["unlabeled"]["label"]),
         }
 
@@ -166,7 +171,7 @@ def make_update(config: Config, plan: Plan, *, backend: str):
             state,
             (batch, pseudo),
             draws,
-            micro_loss=micro_loss,
+            micro_loss=functools.partial(micro_loss, policy_state),
             optimizer=optimizer,
             ema_decay=section.ema_decay,
             policy_state=policy_state,
@@ -177,8 +182,14 @@ def make_update(config: Config, plan: Plan, *, backend: str):
 
 
 def make_rule(section: SemiConfig, plan: Plan) -> PseudoLabelRule:
-    """The rule that config.semi names."""
-    make = written.maker(section.pseudo_label_rule)
+    """The rule that config.semi names.
+
+    Raises:
+      ConfigError: it has a penalty that the plan's updates do not fit.
+    """
+    make = written.maker(section.pseudo_label_rule, section.outliers)
+    if written.is_penalised(section.pseudo_label_rule, section.rule):
+        fairness.check_plan(section.rule, plan)
     return written.forgetting(make(section.confidence_threshold, section.rule, known(plan)))
 
 
@@ -214,35 +225,21 @@ def _section(config: Config) -> SemiConfig:
 
 def sample_draws(config: Config, plan: Plan, network: Network, key: jax.Array, position: jax.Array) -> SemiDraws:
     """All draws of one update."""
-    section, ratio, image_size = _section(config), plan.unlabeled_ratio, config.data.image_size
-    specs, needs = _specs(config, section, network), needs_of(section)
-
-    def images(name: str, images_per_labeled: int, spec: DeviceView) -> ImageDraws:
-        return stage_lib.stream_draws(key, name, position=position, plan=plan, ratio=images_per_labeled, spec=spec)
-
-    return SemiDraws(
-        labeled=images("labeled", 1, specs.labeled),
-        weak=images("weak", ratio, specs.weak),
-        strong=images("strong", ratio, specs.strong),
-        labeled_mix=supervised.sample_labeled_mix(key, position, section, plan, image_size),
-        pseudo_mix=sample_pseudo_mix(
-            key, position, plan, kind=section.pseudo_mixup, image_size=image_size, chances=supervised.chances(section)
-        ),
-        labeled_weak=images("labeled_weak", 1, specs.weak) if "labeled" in needs else ImageDraws(),
+    section = _section(config)
+    return semi_draws.sample(
+        key,
+        position,
+        section,
+        plan,
+        _specs(config, section, network),
+        image_size=config.data.image_size,
+        pseudo_mixup=section.pseudo_mixup,
+        labeled_weak="labeled" in needs_of(section),
     )
 
 
-class _Specs(NamedTuple):
-    labeled: DeviceView
-    weak: DeviceView
-    strong: DeviceView
-
-
-def _specs(config: Config, section: SemiConfig, network: Network) -> _Specs:
-    rates = network.drop_path_rates
-    # Only a student that labels the weak view passes it with drop path.
-    passed = {"labeled": rates, "weak": rates if section.teacher == "student" else None, "strong": rates}
-    return _Specs(**{row: supervised.view_of(config, section, row, of_row) for row, of_row in passed.items()})
+def _specs(config: Config, section: SemiConfig, network: Network) -> Specs:
+    return semi_draws.specs(config, section, network, student_teaches=section.teacher == "student")
 
 
 def streams(section: SemiConfig) -> tuple[Stream, Stream]:

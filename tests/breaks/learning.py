@@ -10,6 +10,7 @@ DRAWS = ("tests/unit/test_draws.py",)
 PSEUDO_MIX = ("tests/stages/test_pseudo_mix.py",)
 MIXUP = ("tests/parity/test_mixup.py",)
 MAE = ("tests/parity/test_mae.py",)
+SKEW_RULES = ("tests/stages/test_skew_rules.py",)
 SCORES = ("tests/serve/test_scores.py",)
 SEMI = "tests/stages/test_semi.py::"
 FINETUNE = "tests/stages/test_finetune.py::"
@@ -121,9 +122,27 @@ BREAKS = {
     ),
     "the unlabeled loss is a mean over kept images": Break(
         "stages/semi.py",
-        "(mixed.confidence_mask * cross_entropy(strong_logits, mixed.targets)).mean()",
-        "(mixed.confidence_mask * cross_entropy(strong_logits, mixed.targets)).sum() / mixed.confidence_mask.sum()",
+        "(mixed.confidence_mask * cross_entropy(shifted, mixed.targets)).mean()",
+        "(mixed.confidence_mask * cross_entropy(shifted, mixed.targets)).sum() / mixed.confidence_mask.sum()",
         ("tests/parity/test_semi_loss.py",),
+    ),
+    "the running shares of classes are taken over all of them together": Break(
+        "stages/rules/debiased.py",
+        "probs.mean(axis=0), len(probs)",
+        'jnp.full_like(state["q"], probs.mean()), len(probs)',
+        SKEW_RULES,
+    ),
+    "the student's margin has the wrong sign": Break(
+        "stages/semi.py",
+        "promote(strong_logits) + rule.offset(policy_state)",
+        "promote(strong_logits) - rule.offset(policy_state)",
+        SKEW_RULES,
+    ),
+    "images that are not kept are asked to be fair": Break(
+        "stages/rules/free.py", "fairness(probs, weight > 0,", "fairness(probs, weight >= 0,", SKEW_RULES
+    ),
+    "outsiders weigh as much as others": Break(
+        "stages/rules/energy.py", "weight=pseudo.weight * factor", "weight=pseudo.weight", SKEW_RULES
     ),
     "labeled images mix across their groups": Break(
         "ops/mixup.py",

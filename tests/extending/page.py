@@ -34,7 +34,8 @@ A rule gives every unlabeled image of an update its target, its weight and its s
 its contract is `Row` and `PseudoLabelRule` in `stages/pseudo_label.py`, and the rules that there are, each a file of
 `stages/rules/`, are [in rules.md](rules.md). It runs once per update, so that accumulation changes nothing, and what it
 remembers travels in checkpoints. The key that chooses it is `config.semi.pseudo_label_rule`; the package's wrappers
-stand around it too, as in `aligned(steady)`.
+stand around it too, as in `aligned(steady)`. What a rule asks of the student besides, an offset of its logits or a
+penalty, are two optional fields.
 """
 
 STAGE = """\

@@ -1,7 +1,7 @@
 """Rules on 1 and on 8 simulated devices; run as a program, since devices are simulated from the start.
 
 python -m tests.extending.rule_on_devices OUT.json RULE ... writes {rule: {case: {path: values}}} after three updates:
-state and metrics.
+state and metrics. A rule may stand in one for outliers: 'energy around free'.
 """
 
 import json
@@ -19,7 +19,10 @@ from tests.extending import rule
 
 
 def cases_of(text: str) -> dict[str, Case]:
-    changes = (("semi.pseudo_label_rule", text), ("semi.rule.prior", "model"))
+    outliers, _, rule_inside = text.rpartition(" around ")
+    changes = (
+        ("semi.pseudo_label_rule", rule_inside), ("semi.rule.prior", "model"), ("semi.outliers", outliers or "none")
+    )  # fmt: skip
     return {
         "1 device": Case("semi", changes=changes),
         "8 devices, fsdp 2, accum 4": Case("semi", devices=8, fsdp=2, accum=4, changes=changes),

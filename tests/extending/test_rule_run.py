@@ -27,7 +27,13 @@ VALUES = {
 
 
 RULE = "aligned(steady)"
-EVERY_RULE = [*RULES, *(f"{name}(flex)" for name in WRAPPERS)]
+ASKED = [name for name, row in RULES.items() if "teacher" in row.needs]  # a bank is a file: tests/serve/test_bank.py
+FAIR = {"semi.rule.fairness": 0.1, "semi.rule.fairness_images": 0.0}
+EVERY_RULE = [
+    *((text, {}) for text in (*ASKED, *(f"{name}(flex)" for name in WRAPPERS))),
+    ("fixed", {"semi.outliers": "energy"}),
+    ("debiased(free)", {"semi.outliers": "energy", **FAIR}),
+]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +45,9 @@ def train(tmp_path_factory):
         keep_decoded(patch)
         patch.setitem(RULES, "steady", rule.STEADY)
         jax.config.update("jax_disable_most_optimizations", True)  # compiling is what takes the time
-        yield lambda folder, text: run.train(small_config(**VALUES, **{"semi.pseudo_label_rule": text}), folder)
+        yield lambda folder, text, **changes: run.train(
+            small_config(**VALUES, **{"semi.pseudo_label_rule": text}, **changes), folder
+        )
         jax.config.update("jax_disable_most_optimizations", False)
 
 
@@ -71,19 +79,19 @@ def test_a_run_that_stopped_half_way_goes_on_as_if_it_had_not(finished, train, t
 
 
 @pytest.mark.slow  # by default: a rule of one's own above, which remembers images, means and a number
-@pytest.mark.parametrize("text", EVERY_RULE)
-def test_a_run_of_every_rule_goes_on(text, train, tmp_path):
-    train(tmp_path / "finished", text)
-    assert_goes_on(tmp_path / "finished", train, text, tmp_path / "resumed")
+@pytest.mark.parametrize(("text", "changes"), EVERY_RULE)
+def test_a_run_of_every_rule_goes_on(text, changes, train, tmp_path):
+    train(tmp_path / "finished", text, **changes)
+    assert_goes_on(tmp_path / "finished", train, text, tmp_path / "resumed", **changes)
 
 
-def assert_goes_on(finished, train, text, folder):
+def assert_goes_on(finished, train, text, folder, **changes):
     """Stopped after half of its updates it ends as it did."""
     shutil.copytree(finished, folder)
     for path in ("DONE", "summary.json", "semi/DONE", "semi/report.json"):
         (folder / path).unlink()
     shutil.rmtree(folder / "semi" / "checkpoints" / str(STEPS))
-    train(folder, text)
+    train(folder, text, **changes)
     assert logged(folder) == logged(finished)
     found, wanted = final_arrays(folder, "semi"), final_arrays(finished, "semi")
     assert found.keys() == wanted.keys()

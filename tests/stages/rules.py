@@ -15,7 +15,9 @@ THRESHOLD = 0.5
 PROBS = np.asarray([[0.90, 0.06, 0.04], [0.20, 0.70, 0.10], [0.50, 0.30, 0.20], [0.10, 0.15, 0.75]])
 POINT_NINE = 4 / -np.log(0.9)  # the window whose memory is 0.9 at four images
 
-# Text of a rule and keys of semi.rule: every row of both tables, and every word and switch of the keys.
+FAIR = {"fairness": 0.1, "fairness_images": 0.0}
+
+# Text of a rule and keys of semi.rule, with semi.outliers: every row of the tables, every word and switch of the keys.
 EVERY_RULE = {
     **{text: (text, {}) for text in RULES},
     **{f"{name}(fixed)": (f"{name}(fixed)", {"temperature": 2.0}) for name in WRAPPERS},
@@ -26,6 +28,11 @@ EVERY_RULE = {
         "aligned(soft_gauss)",
         {"start": "published", "prior": "uniform", "own_target": True},
     ),
+    "free, fair": ("free", FAIR),
+    "debiased, as published": ("debiased(fixed)", {"start": "published"}),
+    "debiased(aligned(free)), fair": ("debiased(aligned(free))", FAIR),
+    "energy": ("fixed", {"outliers": "energy"}),
+    "energy around aligned(flex)": ("aligned(flex)", {"outliers": "energy"}),
     "class_mean, every update": ("class_mean", {"every": 1, "scale": 0.9}),
     "relative, as published": ("aligned(relative)", {"prior": "model", "start": "published"}),
     "aligned(soft)": ("aligned(soft)", {}),
@@ -44,9 +51,15 @@ def keys_of(**changes):
     return dataclasses.replace(small_config().stage("semi").rule, **{"window": 100.0, **changes})
 
 
-def made(text, known=None, *, threshold=THRESHOLD, **changes):
-    rule = written.maker(text)(threshold, keys_of(**changes), known or known_of([1, 1, 1]))
+def made(text, known=None, *, threshold=THRESHOLD, outliers="none", **changes):
+    rule = written.maker(text, outliers)(threshold, keys_of(**changes), known or known_of([1, 1, 1]))
     return written.forgetting(rule)
+
+
+def needs_of(text, keys):
+    """What a row of EVERY_RULE needs."""
+    of_rule = {name: value for name, value in keys.items() if name != "outliers"}
+    return written.needs_of(text, keys.get("outliers", "none"), keys_of(**of_rule))
 
 
 def evidence_of(logits, *, labeled=None, image_id=None):

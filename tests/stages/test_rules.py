@@ -7,16 +7,16 @@ import pytest
 
 from semivit_jax.ops.mixup import ProbDraw
 from semivit_jax.stages.pseudo_mixup import mix_pseudo
-from semivit_jax.stages.rules import RULES, WRAPPERS, written
+from semivit_jax.stages.rules import OUTLIERS, RULES, WRAPPERS, written
 from tests.stages import small
 from tests.stages.rules import (
     EVERY_RULE,
     THRESHOLD,
     assign,
     evidence_of,
-    keys_of,
     known_of,
     made,
+    needs_of,
     random_logits,
     refused,
 )
@@ -36,6 +36,7 @@ SMALL_CASES = {"two classes": random_logits(classes=2), "one image": random_logi
 def test_every_row_is_tried():
     tried = {name for text, _ in EVERY_RULE.values() for name in written.names(text)}
     assert tried == RULES.keys() | WRAPPERS.keys()
+    assert {keys.get("outliers", "none") for _, keys in EVERY_RULE.values()} == OUTLIERS.keys()
 
 
 @PARAMETRISED
@@ -126,7 +127,7 @@ def test_an_image_that_the_teacher_has_no_number_for_is_forgotten(text, keys, ba
     assert pseudo.weight[2] == 0
     assert ((pseudo.weight >= 0) & (pseudo.weight <= 1)).all()
     labeled = evidence_of(random_logits(seed=1), labeled=logits)
-    if "labeled" in written.needs_of(text, keys_of(**keys)):
+    if "labeled" in needs_of(text, keys):
         after, pseudo = assign(rule, labeled, state=before)
         small.assert_equal(after, before)
         np.testing.assert_array_equal(pseudo.weight, 0)
@@ -139,6 +140,8 @@ STILL = {
     "class_mean": ("class_mean", {"every": 10**9, "cutoff": THRESHOLD}, {}),
     "class_mean, every update": ("class_mean", {"every": 1, "lowest": THRESHOLD, "highest": THRESHOLD}, {}),
     "tempered": ("tempered(fixed)", {"temperature": 1.0}, {}),
+    "debiased": ("debiased(fixed)", {"debias": 0.0}, {}),
+    "energy": ("fixed", {"outliers": "energy", "outlier_sigmas": 1e9}, {}),
     "tempered(class_mean)": ("tempered(class_mean)", {"cutoff": THRESHOLD}, {}),
 }
 
@@ -213,7 +216,9 @@ def test_wrappers_stand_around_from_outside_in():
         ("bank", {}, {"bank"}),
         ("aligned(flex)", {}, {"teacher", "image_id"}),
         ("tempered(aligned(flex))", {"prior": "model"}, {"teacher", "image_id", "labeled"}),
+        ("debiased(free)", {}, {"teacher"}),
+        ("debiased(free)", {"outliers": "energy"}, {"teacher", "image_id", "labeled"}),
     ],
 )
 def test_a_rule_needs_what_its_parts_need(text, keys, needs):
-    assert written.needs_of(text, keys_of(**keys)) == needs
+    assert needs_of(text, keys) == needs

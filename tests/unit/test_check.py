@@ -247,10 +247,16 @@ def test_a_new_row_is_legal_at_once(monkeypatch):
         assert small_config(**{"semi.pseudo_label_rule": text}).stage("semi").pseudo_label_rule == text
 
 
-def test_a_config_from_before_the_rules_had_numbers_goes_on():
+@pytest.mark.parametrize("younger", [("debias", "fairness", "fairness_images", "outlier_sigmas"), ()])
+def test_a_config_from_before_the_rules_had_numbers_goes_on(younger):
+    """Before any of them, and before some."""
     config = small_config()
     raw = json.loads(json.dumps(config_lib.to_dict(config)))
-    del raw["semi"]["rule"]
+    semi = raw["semi"]
+    del semi["outliers"]
+    semi["rule"] = {name: value for name, value in semi["rule"].items() if name not in younger}
+    if not younger:
+        del semi["rule"]
     assert keys.identity(stored.check_stored(raw)) == keys.identity(config)  # the numbers of the recipes
 
 

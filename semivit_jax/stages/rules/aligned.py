@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from semivit_jax.stages.pseudo_label import Evidence, Known, PseudoLabelRule, PseudoLabels, PyTree, RuleConfig
+from semivit_jax.stages.rules.around import around
 from semivit_jax.stages.rules.running import blend, running_mean
 
 SMALLEST_SHARE = 1e-6  # added to both shares, so that a class that never comes divides by no zero
@@ -46,4 +47,4 @@ def aligned(rule: PseudoLabelRule, keys: RuleConfig, known: Known) -> PseudoLabe
             pseudo = pseudo._replace(target=rule.assign(state["rule"], evidence)[1].target)
         return {"rule": inner, "q": q} | ({"r": r} if keys.prior == "model" else {}), pseudo
 
-    return PseudoLabelRule(init, assign)
+    return around(rule, init, assign)

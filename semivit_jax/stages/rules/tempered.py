@@ -1,5 +1,7 @@
 """Give a rule the teacher's logits at another temperature, for teachers that are too sure or not sure enough."""
 
+import dataclasses
+
 from semivit_jax.stages.pseudo_label import Evidence, Known, PseudoLabelRule, PseudoLabels, PyTree, RuleConfig
 
 
@@ -11,4 +13,4 @@ def tempered(rule: PseudoLabelRule, keys: RuleConfig, known: Known) -> PseudoLab
         labeled = None if evidence.labeled_logits is None else evidence.labeled_logits / keys.temperature
         return rule.assign(state, evidence._replace(logits=evidence.logits / keys.temperature, labeled_logits=labeled))
 
-    return PseudoLabelRule(rule.init, assign)
+    return dataclasses.replace(rule, assign=assign)

@@ -1,5 +1,6 @@
-"""Read a rule as configs write it, 'aligned(free)', and make it."""
+"""Read a rule as configs write it, 'aligned(free)', and make it, with what is done about outliers."""
 
+import dataclasses
 import difflib
 from collections.abc import Callable
 
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 
 from semivit_jax.config import ConfigError
 from semivit_jax.stages.pseudo_label import Evidence, Known, PseudoLabelRule, PseudoLabels, PyTree, RuleConfig, Wrapper
-from semivit_jax.stages.rules import RULES, WRAPPERS
+from semivit_jax.stages.rules import OUTLIERS, RULES, WRAPPERS
 from semivit_jax.words import counted
 
 Make = Callable[[float, RuleConfig, Known], PseudoLabelRule]
@@ -55,10 +56,9 @@ def _legal() -> str:
     return f"legal rules: {', '.join(RULES)}; around a rule: {around}"
 
 
-def needs_of(text: str, keys: RuleConfig) -> frozenset[str]:
+def needs_of(text: str, outliers: str, keys: RuleConfig) -> frozenset[str]:
     """What the rule needs to be told of an update, with all that stands around it."""
-    *wrappers, rule = names(text)
-    return RULES[rule].needs.union(*(WRAPPERS[name].needs(keys) for name in wrappers))
+    return RULES[names(text)[-1]].needs.union(*(wrapper.needs(keys) for wrapper in _wrappers(text, outliers)))
 
 
 def is_by_threshold(text: str) -> bool:
@@ -66,13 +66,23 @@ def is_by_threshold(text: str) -> bool:
     return RULES[names(text)[-1]].by_threshold
 
 
-def maker(text: str) -> Make:
-    """What makes the rule of that text from (confidence_threshold, keys, known)."""
-    *wrappers, name = names(text)
-    make = RULES[name].make
-    for wrapper in reversed(wrappers):
-        make = _around(WRAPPERS[wrapper], make)
+def is_penalised(text: str, keys: RuleConfig) -> bool:
+    """Whether the rule of that text has a penalty."""
+    return RULES[names(text)[-1]].is_penalised(keys)
+
+
+def maker(text: str, outliers: str) -> Make:
+    """What makes the rule of that text from (confidence_threshold, keys, known), inside that row of OUTLIERS."""
+    make = RULES[names(text)[-1]].make
+    for wrapper in reversed(_wrappers(text, outliers)):
+        make = _around(wrapper, make)
     return make
+
+
+def _wrappers(text: str, outliers: str) -> tuple[Wrapper, ...]:
+    """What stands around the rule, from outside in."""
+    outermost = OUTLIERS[outliers]
+    return (*(() if outermost is None else (outermost,)), *(WRAPPERS[name] for name in names(text)[:-1]))
 
 
 def _around(wrapper: Wrapper, inner: Make) -> Make:
@@ -97,4 +107,4 @@ def forgetting(rule: PseudoLabelRule) -> PseudoLabelRule:
         whole = sound.all() & labeled_sound
         return jax.tree.map(lambda a, b: jnp.where(whole, a, b), after, state), pseudo._replace(weight=weight)
 
-    return PseudoLabelRule(rule.init, assign)
+    return dataclasses.replace(rule, assign=assign)
