@@ -68,7 +68,7 @@ def config_of(case: Case) -> Config:
     semi = {
         **supervised, "unlabeled_ratio": UNLABELED_RATIO, "unlabeled_weight": 5.0, "teacher": "ema",
         "pseudo_label_rule": "fixed", "confidence_threshold": 0.7, "pseudo_mixup": "prob", "rule": _base.rule(),
-        "bank": "",
+        "bank": "", "outliers": "none",
     }  # fmt: skip
     decoder = DECODER if case.model in PUBLISHED_GROUP else TINY_DECODER
     mae = {**optimizer, "betas": (0.9, 0.95), "mask_ratio": 0.75, "norm_pix_loss": True, **decoder}

@@ -65,7 +65,7 @@ def test_a_long_warning_is_one_line(monkeypatch):
     printed = io.StringIO()
     monkeypatch.setattr(console.console, "_file", printed)  # `file` would be restored to this test's stdout
     text = "passing over '[red]" + 60 * "long " + "name.jpg'"
-    console._Lines().emit(logging.makeLogRecord({"msg": "%s", "args": (text,)}))
+    console._Lines().emit(logging.makeLogRecord({"name": "semivit_jax", "msg": "%s", "args": (text,)}))
     assert printed.getvalue() == text + "\n"
 
 
