@@ -18,6 +18,7 @@ from semivit_jax.plan import Plan
 from semivit_jax.stages import STAGES
 from semivit_jax.stages.stage import DeviceView, ImageDraws, see
 from semivit_jax.training import head
+from semivit_jax.training.evaluate import eval_rows
 from semivit_jax.training.setup import Run
 from semivit_jax.words import counted
 
@@ -61,7 +62,7 @@ def _logits(run: Run, plan: Plan, spec: ModelSpec, params: Any) -> tuple[np.ndar
         return network.logits(params, see(images, ImageDraws(), view), None).astype(jnp.float32)
 
     images, compiled = run.task.train.subset(run.task.split.validation), jax.jit(step)
-    size = min(run.config.train.eval_batch_size, len(images))
+    size = eval_rows(run.config, len(images), num_devices=1)
     batches = eval_batches(images, data, label=plan.label, batch_size=size, process_index=0, process_count=1)
     logits, labels = [], []
     for batch in batches:
