@@ -21,7 +21,8 @@ from tests.extending import rule
 def cases_of(text: str) -> dict[str, Case]:
     outliers, _, rule_inside = text.rpartition(" around ")
     changes = (
-        ("semi.pseudo_label_rule", rule_inside), ("semi.rule.prior", "model"), ("semi.outliers", outliers or "none")
+        ("semi.pseudo_label_rule", rule_inside), ("semi.rule.prior", "model"), ("semi.outliers", outliers or "none"),
+        ("semi.rule.every", 1),
     )  # fmt: skip
     return {
         "1 device": Case("semi", changes=changes),

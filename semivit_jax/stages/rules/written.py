@@ -71,6 +71,11 @@ def is_penalised(text: str, keys: RuleConfig) -> bool:
     return RULES[names(text)[-1]].is_penalised(keys)
 
 
+def adjusts_labeled(text: str) -> bool:
+    """Whether the rule of that text takes the classes' shares out of the labeled images' loss."""
+    return RULES[names(text)[-1]].adjusts_labeled
+
+
 def maker(text: str, outliers: str) -> Make:
     """What makes the rule of that text from (confidence_threshold, keys, known), inside that row of OUTLIERS."""
     make = RULES[names(text)[-1]].make
