@@ -292,5 +292,6 @@ SPEC = StageSpec(
         kept="pseudo labels",
         quantiles=("confidence_q10", "confidence_q50", "confidence_q90"),
         key=lambda section: "confidence_threshold" if written.is_by_threshold(section.pseudo_label_rule) else "",
+        evened_by=lambda section: written.evened_by(section.pseudo_label_rule),
     ),
 )

@@ -40,6 +40,8 @@ WRAPPERS: dict[str, Wrapper] = {
     "debiased": Wrapper(lambda keys: frozenset(), debiased),
 }
 
+EVENING = frozenset({"free", "flex", "simpro", "aligned", "debiased"})  # give classes that come seldom more labels
+
 OUTLIERS: dict[str, Wrapper | None] = {
     "none": None,
     "energy": Wrapper(lambda keys: frozenset({"labeled", "image_id"}), energy),
