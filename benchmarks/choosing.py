@@ -34,7 +34,7 @@ from semivit_jax.training import probes
 
 COUNTS, SEEDS, SHARE = (10, 40), range(5), 0.8
 METHODS = [method for method in selecting.METHODS if method != "dropquery"]
-PROTOCOLS = {"k-NN": probes.knn_logits, "linear": probes.linear_logits}
+PROTOCOLS = {"k-NN": probes.knn, "linear": probes.linear}
 BAD_USAGE = 2
 
 
@@ -124,7 +124,7 @@ def _once(method: str, train: Part, test: Part, seed: int) -> tuple[list[float],
         classes = classes or len(np.unique(train.labels[chosen]))
         for probe in PROTOCOLS.values():
             num_classes = int(train.labels.max()) + 1
-            logits = probe(train.features[chosen], train.labels[chosen], test.features, num_classes=num_classes)
+            logits = probe(train.features[chosen], train.labels[chosen], num_classes=num_classes)(test.features)
             accuracies.append(100 * float(np.mean(logits.argmax(axis=1) == test.labels)))
     return accuracies, classes, seconds
 

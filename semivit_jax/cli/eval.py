@@ -79,7 +79,7 @@ def _recipe_of_photos(given: Given) -> list[str]:
 
 
 def write(path: files.Path, grades: Grades) -> None:
-    """Writes everything, the confusion matrix as rows of [label][prediction] counts."""
+    """Writes everything."""
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_json(path, to_json(grades))
 
@@ -142,12 +142,12 @@ def _per_class(grades: Grades, tree: str, found: Scores) -> tuple[str, Table]:
     for name in names if whole else ("mostly taken for",):
         table.add_column(name, justify="right" if whole else "left")
     for i in graded if whole else worst:
-        row = found.confusion[i]
+        row = found.confusion.of_label(i)
         if whole:
-            cells = [str(count) if count else "" for count in row]
+            counts = dict(zip(row.predictions.tolist(), row.counts.tolist(), strict=True))
+            cells = [str(counts.get(j, "")) for j in range(num_classes)]
         else:
-            wrong = sorted((j for j in range(num_classes) if j != i and row[j]), key=lambda j: -row[j])[:3]
-            cells = [", ".join(f"{names[j]} ({row[j]})" for j in wrong)]
+            cells = [", ".join(f"{names[j]} ({count})" for _, j, count in row.mistakes.largest(3))]
         table.add_row(names[i], _percent(found.class_acc[i] or 0.0), *cells)
     return confusion if whole else f"{tree}: the {len(worst)} classes of lowest accuracy", table
 

@@ -28,7 +28,10 @@ def _as_means(probs: np.ndarray) -> np.ndarray:
 
 
 def _as_votes(probs: np.ndarray) -> np.ndarray:
-    return np.eye(probs.shape[-1], dtype=probs.dtype)[probs.argmax(axis=-1)].mean(axis=0)
+    votes = np.zeros(probs.shape[1:], probs.dtype)
+    for best in probs.argmax(axis=-1):
+        votes[np.arange(len(best)), best] += 1
+    return votes / len(probs)
 
 
 COMBINED: dict[str, Callable[[np.ndarray], np.ndarray]] = {  # probabilities [runs, rows, K] -> [rows, K]

@@ -23,8 +23,7 @@ from semivit_jax.ops.metrics import Metrics
 from semivit_jax.ops.scores import Scores
 from semivit_jax.recipes import stored
 from semivit_jax.stages.stage import ImageDraws, see
-from semivit_jax.training import probes, sharding
-from semivit_jax.training.evaluate import batches_of, sums
+from semivit_jax.training import evaluate, probes, sharding
 from semivit_jax.training.process import prepare_process
 from semivit_jax.weights.folder import is_import
 from semivit_jax.weights.preprocessing import Preprocessing
@@ -121,6 +120,8 @@ def _own_config(folder: Path, source: Path) -> Config:
     return stored.check_stored(reading.read_facts(source)["config"])
 
 
+_MOST_LOGITS = 2**24  # of a probe's answers at a time: 128 MB, whatever the number of classes
+
 Found = tuple[dict[float, Scores], Answers]
 """Scores by temperature, of which 1 is always there, and the answers at the temperature of the weights."""
 
@@ -145,11 +146,11 @@ def _grade_head(trained: Trained, config: Config, graded: Graded, protocol: str)
         found = logits(params, see(batch["image"], ImageDraws(), view), None)
         by_temperature = {t: scores.all_sums(found / t, batch["label"], batch["mask"]) for t in temperatures}
         added = {f"{t}/{name}": value for t, of in by_temperature.items() for name, value in of.items()}
-        return added, {**grades.of_batch(found / own), "label": batch["label"], "mask": batch["mask"]}
+        return added, {**grades.of_batch(found, temperature=own), "label": batch["label"], "mask": batch["mask"]}
 
     mesh = sharding.make_mesh(config.mesh.fsdp)
     compiled = jax.jit(step, out_shardings=sharding.replicated(mesh))
-    batches = batches_of(graded.images, config, label=CLASS, num_devices=mesh.size)
+    batches = evaluate.batches_of(graded.images, config, label=CLASS, num_devices=mesh.size)
     tracked = console.track(batches, f"grading {trained.source}, batches", total=len(batches))
     each: list[dict[str, Any]] = []
 
@@ -158,13 +159,16 @@ def _grade_head(trained: Trained, config: Config, graded: Graded, protocol: str)
         each.append(jax.device_get(of_images))
         return added
 
-    found = sums(keep_each, features.spread(trained.weights.params, mesh), tracked, mesh=mesh)
+    found = evaluate.sums(keep_each, features.spread(trained.weights.params, mesh), tracked, mesh=mesh)
+
+    answers = grades.joined(each)
+    confusion = answers.confusion(len(graded.class_names))
 
     def at(temperature: float) -> Scores:
         start = f"{temperature}/"
-        return scores.scores({k.removeprefix(start): v for k, v in found.items() if k.startswith(start)})
+        return scores.scores({k.removeprefix(start): v for k, v in found.items() if k.startswith(start)}, confusion)
 
-    return {t: at(t) for t in temperatures}, grades.joined(each)
+    return {t: at(t) for t in temperatures}, answers
 
 
 def _grade_probe(trained: Trained, config: Config, graded: Graded, protocol: str) -> Found:
@@ -178,13 +182,21 @@ def _grade_probe(trained: Trained, config: Config, graded: Graded, protocol: str
     numbered = ImageSet(graded.images.records, graded.images.names, np.arange(len(graded.images), dtype=np.int32))
     graded_features, places = extract(numbered)
     expected = graded.images.labels[places]
-    fit = probes.knn_logits if protocol == "knn" else probes.linear_logits
+    fit, num_classes = probes.knn if protocol == "knn" else probes.linear, len(graded.class_names)
     with console.working("fitting the probe"):
-        logits = jnp.asarray(fit(labeled, labels, graded_features, num_classes=len(graded.class_names)), jnp.float32)
-    found = scores.all_sums(logits, jnp.asarray(expected), jnp.ones(len(expected)))
-    told = scores.scores({name: metrics.Mean(np.asarray(m.total), np.asarray(m.count)) for name, m in found.items()})
-    first = jax.device_get(grades.of_batch(logits))
-    return {1.0: told}, Answers(places, expected, first["guesses"], first["probs"])
+        predict = fit(labeled, labels, num_classes=num_classes)
+        total, each = None, []
+        for start in range(0, len(places), rows := max(1, _MOST_LOGITS // num_classes)):
+            label = jnp.asarray(expected[start : start + rows])
+            logits = jnp.asarray(predict(graded_features[start : start + rows]), jnp.float32)
+            found = evaluate.on_host(scores.all_sums(logits, label, jnp.ones(len(label))))
+            total = found if total is None else metrics.add(total, found)
+            each.append(jax.device_get(grades.of_batch(logits)))
+    if total is None:
+        raise ConfigError(f"none of the images that --protocol={protocol} should grade can be read")
+    first = {name: np.concatenate([one[name] for one in each]) for name in ("guesses", "probs")}
+    answers = Answers(places, expected, first["guesses"], first["probs"])
+    return {1.0: scores.scores(total, answers.confusion(num_classes))}, answers
 
 
 def seen_as(data: DataConfig, view: Preprocessing) -> DataConfig:

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from semivit_jax.data.sources.image_set import ImageSet
+from semivit_jax.ops import confusion
+from semivit_jax.ops.confusion import Confusion
 from semivit_jax.ops.losses import promote
 from semivit_jax.ops.scores import Scores, thirds
 from semivit_jax.training import probes
@@ -21,6 +23,7 @@ PROTOCOLS = {
     "linear": "logistic regression (scikit-learn, C = 1) on standardised frozen features of the labeled images",
 }
 TOP = 5  # guesses that are kept of each image
+MOST_IN_MATRIX = 1000  # classes whose confusions are told as a matrix; of more, as the pairs that occur
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +46,10 @@ class Answers:
     def right(self) -> np.ndarray:
         """bool [n], whether the first guess is the label."""
         return self.guesses[:, 0] == self.labels
+
+    def confusion(self, num_classes: int) -> Confusion:
+        """How many images of each class were taken for which."""
+        return confusion.count(self.labels, self.guesses[:, 0], num_classes=num_classes)
 
 
 class Calibrated(NamedTuple):
@@ -75,9 +82,14 @@ class Grades:
     labeled: tuple[int, ...] | None
 
 
-def of_batch(logits: jax.Array) -> dict[str, jax.Array]:
-    """'guesses' and 'probs' (batch, k) of logits (batch, classes)."""
-    probs, guesses = jax.lax.top_k(jax.nn.softmax(promote(logits), axis=-1), min(TOP, logits.shape[-1]))
+def of_batch(logits: jax.Array, *, temperature: float = 1.0) -> dict[str, jax.Array]:
+    """'guesses' and 'probs' (batch, k) of logits (batch, classes); the temperature divides them for the latter alone.
+
+    Guesses are in the order of the logits, not of probabilities: what a softmax rounds to equals stays in order, so
+    that the first one is right where accuracy counts it.
+    """
+    _, guesses = jax.lax.top_k(logits, min(TOP, logits.shape[-1]))
+    probs = jnp.take_along_axis(jax.nn.softmax(promote(logits / temperature), axis=-1), guesses, axis=-1)
     return {"guesses": guesses, "probs": probs.astype(jnp.float32)}
 
 
@@ -88,15 +100,9 @@ def joined(batches: list[dict[str, Any]]) -> Answers:
     return Answers(real, rows["label"][real], rows["guesses"][real], rows["probs"][real])
 
 
-def to_json(grades: Grades, *, most: int | None = None) -> dict[str, Any]:
-    """Plain dict, as `semivit eval --out` writes it and the report keeps it; shares in 0..1.
-
-    Args:
-      grades: what was found.
-      most: classes up to which the confusion matrix is among it; None always has it.
-    """
+def to_json(grades: Grades) -> dict[str, Any]:
+    """Plain dict, as `semivit eval --out` writes it and the report keeps it; shares in 0..1."""
     names = grades.class_names
-    whole = most is None or len(names) <= most
     return {
         "source": grades.source,
         "dataset": grades.dataset,
@@ -110,11 +116,18 @@ def to_json(grades: Grades, *, most: int | None = None) -> dict[str, Any]:
                 **({} if grades.protocol == PROTOCOLS["knn"] else {"bins": _bins(found)}),
                 **_calibrated(grades, tree),
                 "class_acc": dict(zip(names, found.class_acc, strict=True)),
-                **({"confusion": found.confusion.tolist()} if whole else {}),
+                **_confusions(found.confusion),
             }
             for tree, found in grades.found.items()
         },
     }
+
+
+def _confusions(found: Confusion) -> dict[str, Any]:
+    """The matrix as rows of [label][prediction]; of many classes the pairs that occur: [label, prediction, images]."""
+    if found.num_classes <= MOST_IN_MATRIX:
+        return {"confusion": found.matrix().tolist()}
+    return {"confusion_pairs": np.stack([found.labels, found.predictions, found.counts], axis=1).tolist()}
 
 
 def numbers(grades: Grades, found: Scores) -> dict[str, float]:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from semivit_jax.ops import metrics
+from semivit_jax.ops.confusion import Confusion
 from semivit_jax.ops.losses import correct, cross_entropy, promote, smoothed_target
 from semivit_jax.ops.metrics import Mean, Metrics
 
@@ -49,24 +50,21 @@ def class_sums(logits: jax.Array, label: jax.Array, mask: jax.Array) -> Metrics:
 
 
 def detail_sums(logits: jax.Array, label: jax.Array, mask: jax.Array) -> Metrics:
-    """Confusion matrix [label, prediction], and count, confidence and hits per confidence bin, of a batch.
+    """Count, confidence and hits per confidence bin, of a batch; arguments as in `base_sums`.
 
     Bin b of n holds confidences in (b/n, (b+1)/n]; the confidence is the largest probability.
     """
-    mask, num_classes = mask.astype(jnp.float32), logits.shape[-1]
-    probs = jax.nn.softmax(promote(logits), axis=-1)
-    prediction, confidence = probs.argmax(axis=-1), probs.max(axis=-1)
+    mask = mask.astype(jnp.float32)
+    confidence = jax.nn.softmax(promote(logits), axis=-1).max(axis=-1)
     bins = jnp.clip(jnp.ceil(confidence * NUM_BINS).astype(jnp.int32) - 1, 0, NUM_BINS - 1)
 
     def per_bin(values: jax.Array) -> Mean:
         return Mean(jnp.zeros(NUM_BINS).at[bins].add(values * mask), 1.0)
 
-    confusion = jnp.zeros((num_classes, num_classes)).at[label, prediction].add(mask)
     return {
-        "confusion": Mean(confusion, 1.0),
         "bin_count": per_bin(jnp.ones_like(mask)),
         "bin_confidence": per_bin(confidence),
-        "bin_correct": per_bin(prediction == label),
+        "bin_correct": per_bin(correct(logits, label)),
     }
 
 
@@ -95,7 +93,7 @@ class Scores:
         accuracy and mean confidence, weighted by the images in the bin.
       balanced_acc1: mean of `class_acc`.
       class_acc: top-1 share per class, None for a class without images.
-      confusion: int64 [label, prediction], images.
+      confusion: images by label and prediction.
       bins: those of the calibration error that have an image, the least sure first.
     """
 
@@ -106,7 +104,7 @@ class Scores:
     ece: float
     balanced_acc1: float
     class_acc: tuple[float | None, ...]
-    confusion: np.ndarray
+    confusion: Confusion
     bins: tuple[Bin, ...]
 
 
@@ -149,17 +147,14 @@ def thirds(class_acc: Sequence[float | None], labeled: Sequence[int]) -> dict[st
     return {name: balanced_acc1([class_acc[i] for i in part]) for name, part in zip(THIRDS, parts, strict=True)}
 
 
-def scores(sums: Metrics) -> Scores:
-    """Divides the sums of `base_sums` and `detail_sums` over all images."""
+def scores(sums: Metrics, confusion: Confusion) -> Scores:
+    """Divides the sums of `base_sums` and `detail_sums` over all images, whose answers were counted."""
     means = metrics.compute({name: sums[name] for name in ("acc1", "acc5", "loss")})
-    confusion = np.rint(np.asarray(sums["confusion"].total)).astype(np.int64)
     count, confidence, hits = (np.asarray(sums[f"bin_{name}"].total) for name in ("count", "confidence", "correct"))
-    num_images, per_class = int(confusion.sum()), confusion.sum(axis=1)
-    class_acc = tuple(
-        float(row[i] / n) if n else None for i, (row, n) in enumerate(zip(confusion, per_class, strict=True))
-    )
+    pairs = zip(confusion.right.tolist(), confusion.per_class.tolist(), strict=True)
+    class_acc = tuple(right / n if n else None for right, n in pairs)
     return Scores(
-        num_images=num_images,
+        num_images=confusion.num_images,
         **means,
         ece=float(np.abs(hits - confidence).sum() / max(count.sum(), 1)),
         balanced_acc1=balanced_acc1(class_acc),

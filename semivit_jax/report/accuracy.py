@@ -63,24 +63,21 @@ def _row(method: str, share: float, count: int, *, ours: bool, labels_alone: boo
 
 def of_classes(scores: Scores, names: Sequence[str], labeled: Sequence[int]) -> list[dict[str, Any]]:
     """A row for each class that has an image to grade, the lowest accuracy first."""
-    rows = []
-    for number, name in enumerate(names):
-        counts = scores.confusion[number]
-        total = int(counts.sum())
-        if not total:
-            continue
-        share = float(counts[number] / total)
+    rows, graded, right = [], scores.confusion.per_class, scores.confusion.right
+    for number in np.flatnonzero(graded).tolist():
+        total = int(graded[number])
+        share = int(right[number]) / total
         low, high = wilson(share, total)
-        wrong = [k for k in np.argsort(-counts, kind="stable")[:4].tolist() if k != number and counts[k]]
+        wrong = scores.confusion.of_label(number).mistakes.largest(3)
         rows.append({
-            "name": name,
+            "name": names[number],
             "labeled": int(labeled[number]) if number < len(labeled) else 0,
             "graded": total,
-            "right": int(counts[number]),
+            "right": int(right[number]),
             "acc1": share,
             "low": low,
             "high": high,
-            "taken_for": [{"name": names[k], "count": int(counts[k])} for k in wrong[:3]],
+            "taken_for": [{"name": names[k], "count": count} for _, k, count in wrong],
         })  # fmt: skip
     return sorted(rows, key=lambda row: (row["acc1"], -row["graded"]))
 

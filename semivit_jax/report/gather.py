@@ -10,6 +10,7 @@ import numpy as np
 
 from semivit_jax.inference import grades
 from semivit_jax.inference.grades import Answers, Grades
+from semivit_jax.ops.confusion import Confusion
 from semivit_jax.report import accuracy, advice, told
 from semivit_jax.report.facts import RunFacts, StageFacts, name_of
 from semivit_jax.report.intervals import paired
@@ -20,7 +21,7 @@ from semivit_jax.training import head
 from semivit_jax.training.head import Probed
 
 SHOWN = 24  # pictures of a kind
-MOST_IN_CONFUSION = 200  # classes whose whole confusion matrix is kept
+MOST_CONFUSED = 10  # pairs of classes that are most often taken for each other
 MOST_SUSPECTS = 200  # labels in the file
 Report = dict[str, Any]
 WITHOUT = {  # what a report says where weights or images tell nothing
@@ -69,7 +70,7 @@ def numbers(run: RunFacts, looked: Looked) -> Report:
 
 def _run(run: RunFacts) -> Report:
     config, listing = run.config, run.listing
-    per_class = dict(zip(run.class_names, run.labeled, strict=True)) if len(run.class_names) <= 1000 else {}
+    per_class = dict(zip(run.class_names, run.labeled, strict=True))
     return {
         "name": name_of(run.folder),
         "folder": str(run.folder),
@@ -175,7 +176,7 @@ def _answers(found: Grades, run: RunFacts) -> Report:
     wrong = np.flatnonzero(~answers.right)
     surest = wrong[np.argsort(-answers.probs[wrong, 0], kind="stable")][:SHOWN]
     unsure = np.argsort(answers.probs[:, 0], kind="stable")[:SHOWN]
-    told = grades.to_json(found, most=MOST_IN_CONFUSION)
+    told = grades.to_json(found)
     return {
         "grades": told,
         "answers": {"tree": tree, "num_images": scores.num_images, **grades.numbers(found, scores)},
@@ -208,15 +209,10 @@ def _answer(found: Grades, answers: Answers, row: int) -> Report:
     }
 
 
-def _confused(confusion: np.ndarray, names: Sequence[str], most: int = 10) -> list[Report]:
+def _confused(confusion: Confusion, names: Sequence[str]) -> list[Report]:
     """The pairs of classes that are most often taken for each other, by images."""
-    labels, guesses = np.nonzero(confusion)
-    wrong = labels != guesses
-    labels, guesses = labels[wrong], guesses[wrong]
-    counts = confusion[labels, guesses]
-    order = np.argsort(-counts, kind="stable")[:most]
-    rows = zip(labels[order].tolist(), guesses[order].tolist(), counts[order].tolist(), strict=True)
-    return [{"label": names[label], "guess": names[guess], "count": count} for label, guess, count in rows]
+    pairs = confusion.mistakes.largest(MOST_CONFUSED)
+    return [{"label": names[label], "guess": names[guess], "count": count} for label, guess, count in pairs]
 
 
 def _labels(looked: Looked, names: Sequence[str]) -> Report:

@@ -180,7 +180,7 @@ def _probe(found: dict[str, Seen], num_classes: int, seed: int) -> Probed | None
         return None
     with console.working("fitting the probes"):
         probe = linear_probe.fit(features, labels, num_classes=num_classes)
-        knn = probes.knn_logits(features, labels, graded.features, num_classes=num_classes)
+        knn = probes.knn(features, labels, num_classes=num_classes)(graded.features)
     linear, nearest = (
         float(np.mean(logits.argmax(axis=1) == graded.labels)) for logits in (probe.logits(graded.features), knn)
     )

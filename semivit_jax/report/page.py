@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from semivit_jax.hosts import extras
+from semivit_jax.inference.grades import MOST_IN_MATRIX
 from semivit_jax.report import curves, figures, photos, sample
 from semivit_jax.report.curves import SHARE, Drawn
 from semivit_jax.report.facts import RunFacts
@@ -34,6 +35,7 @@ def render(report: Report, run: RunFacts, looked: Looked) -> str:
         report=report,
         curves=[{"stage": name, "figures": [_curve(one) for one in found]} for name, found in drawn.items() if found],
         rows=ROWS,
+        pairs=report["run"]["num_classes"] > MOST_IN_MATRIX,
         **_figures(report, looked),
         **_photos(report, run, looked),
     )
@@ -117,13 +119,11 @@ def _figures(report: Report, looked: Looked) -> dict[str, str]:
         "confusion": "", "classes": "", "coverage": "", "reliability": "", "map": "",
     }  # fmt: skip
     if looked.grades is not None:
-        matrix, names = looked.grades.found[report["answers"]["tree"]].confusion, looked.grades.class_names
+        confusion, names = looked.grades.found[report["answers"]["tree"]].confusion, looked.grades.class_names
         chosen = np.arange(len(names))
         if len(names) > figures.MOST_CELLS:  # those with the most mistakes
-            wrong = matrix.sum(axis=0) + matrix.sum(axis=1) - 2 * np.diag(matrix)
-            chosen = np.sort(np.argsort(-wrong, kind="stable")[: figures.MOST_CELLS])
-        shown = [printable(names[k]) for k in chosen]
-        found["confusion"] = figures.confusion(matrix[np.ix_(chosen, chosen)], shown)
+            chosen = np.sort(np.argsort(-confusion.mistakes.involved, kind="stable")[: figures.MOST_CELLS])
+        found["confusion"] = figures.confusion(confusion.matrix(chosen), [printable(names[k]) for k in chosen])
         named = [{**row, "name": printable(row["name"])} for row in rows]
         found["classes"] = (
             figures.classes(named, report["overall"])

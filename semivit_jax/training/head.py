@@ -162,7 +162,7 @@ def _fit(run: Run, fitted_on: Seen, graded: Seen, num_classes: int) -> tuple[Lin
             kernel, bias = np.zeros((width, num_classes), np.float32), np.zeros(num_classes, np.float32)
             return LinearProbe(kernel, bias, 0.0, 0.0, 0), np.zeros(2)
         probe = linear_probe.fit(fitted_on.features, fitted_on.labels, num_classes=num_classes)
-        knn = probes.knn_logits(fitted_on.features, fitted_on.labels, graded.features, num_classes=num_classes)
+        knn = probes.knn(fitted_on.features, fitted_on.labels, num_classes=num_classes)(graded.features)
         answers = (probe.logits(graded.features), knn)
         return probe, np.array([np.mean(logits.argmax(axis=1) == graded.labels) for logits in answers])
 

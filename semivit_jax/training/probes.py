@@ -1,5 +1,7 @@
 """Probe frozen features with the labeled images: nearest neighbours and a linear classifier."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from semivit_jax.hosts import threads
@@ -9,41 +11,45 @@ MAX_ITERATIONS = 5000
 _CHUNK = 1024  # rows compared with all labeled images at a time
 
 
-def knn_logits(labeled: np.ndarray, labels: np.ndarray, features: np.ndarray, *, num_classes: int) -> np.ndarray:
+Predict = Callable[[np.ndarray], np.ndarray]
+"""What a fit makes of features: float [m, width] -> float64 logits [m, K]."""
+
+
+def knn(labeled: np.ndarray, labels: np.ndarray, *, num_classes: int) -> Predict:
     """Log of the votes of the nearest labeled images (Wu et al. 2018, section 3.4).
 
     The 20 labeled images of highest cosine similarity s, or all where there are fewer, vote for their class
-    with weight exp(s / 0.07).
+    with weight exp(s / 0.07). A class without a vote has minus infinity.
 
     Args:
       labeled: float [n, width], features of the labeled images.
       labels: int [n].
-      features: float [m, width].
       num_classes: K.
-
-    Returns:
-      float64 [m, K], minus infinity for classes without a vote.
     """
-    labeled, features = _unit_length(labeled), _unit_length(features)
-    k = min(NEIGHBOURS, len(labeled))
-    votes = np.zeros((len(features), num_classes))
-    for start in range(0, len(features), _CHUNK):
-        similarity = features[start : start + _CHUNK] @ labeled.T
-        nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
-        # Similarity 1 is the most there is; without it, exp stays in range.
-        weights = np.exp((np.take_along_axis(similarity, nearest, axis=1) - 1) / TEMPERATURE)
-        rows = np.arange(start, start + len(nearest))[:, None]
-        np.add.at(votes, (rows, labels[nearest]), weights)
-    with np.errstate(divide="ignore"):
-        return np.log(votes)
+    labeled, k = _unit_length(labeled), min(NEIGHBOURS, len(labeled))
+
+    def logits(features: np.ndarray) -> np.ndarray:
+        features, votes = _unit_length(features), np.zeros((len(features), num_classes))
+        for start in range(0, len(features), _CHUNK):
+            similarity = features[start : start + _CHUNK] @ labeled.T
+            nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
+            # Similarity 1 is the most there is; without it, exp stays in range.
+            weights = np.exp((np.take_along_axis(similarity, nearest, axis=1) - 1) / TEMPERATURE)
+            rows = np.arange(start, start + len(nearest))[:, None]
+            np.add.at(votes, (rows, labels[nearest]), weights)
+        with np.errstate(divide="ignore"):
+            return np.log(votes)
+
+    return logits
 
 
-def linear_logits(labeled: np.ndarray, labels: np.ndarray, features: np.ndarray, *, num_classes: int) -> np.ndarray:
+def linear(labeled: np.ndarray, labels: np.ndarray, *, num_classes: int) -> Predict:
     """Log-probabilities of a logistic regression on the labeled images, all features standardised by theirs.
 
-    The penalty is scikit-learn's: squared norm of the weights over 2, with C = 1 for the summed loss.
+    The penalty is scikit-learn's: squared norm of the weights over 2, with C = 1 for the summed loss. A class without a
+    labeled image has minus infinity.
 
-    Args, returns: as `knn_logits`; minus infinity for classes without a labeled image.
+    Args: as `knn`.
 
     Raises:
       ValueError: the labeled images have fewer than two classes.
@@ -56,8 +62,12 @@ def linear_logits(labeled: np.ndarray, labels: np.ndarray, features: np.ndarray,
         raise ValueError("a linear probe needs labeled images of at least two classes")
     with threads.one_for_algebra():
         model = LogisticRegression(C=1.0, max_iter=MAX_ITERATIONS).fit((labeled - mean) / std, labels)
-    logits = np.full((len(features), num_classes), -np.inf)
-    logits[:, model.classes_] = model.predict_log_proba((features - mean) / std)
+
+    def logits(features: np.ndarray) -> np.ndarray:
+        found = np.full((len(features), num_classes), -np.inf)
+        found[:, model.classes_] = model.predict_log_proba((features - mean) / std)
+        return found
+
     return logits
 
 

@@ -10,6 +10,7 @@ from semivit_jax import files
 from semivit_jax.data.dataset import open_task
 from semivit_jax.data.sources.image_set import ImageSet
 from semivit_jax.inference.grades import PROTOCOLS, Answers, Grades
+from semivit_jax.ops.confusion import count as count_confusion
 from semivit_jax.ops.scores import Bin, Scores
 from semivit_jax.report import facts
 from semivit_jax.report.look import Looked
@@ -67,11 +68,12 @@ def made_up(folder, names, *, file_names, seed=0):
     guesses = np.stack([labels, (labels + 1) % num], axis=1)
     guesses[::3] = guesses[::3, ::-1]
     probs = np.sort(generator.random((count, 2)), axis=1)[:, ::-1].astype(np.float32) / 2
-    confusion = np.zeros((num, num), np.int64)
-    np.add.at(confusion, (labels, guesses[:, 0]), 1)
-    share = float(np.trace(confusion) / count)
-    shares = tuple(float(row[k] / row.sum()) if row.sum() else None for k, row in enumerate(confusion))
-    images = ImageSet([png(k) for k in range(count)], list(file_names), labels)
+    confusion = count_confusion(labels, guesses[:, 0], num_classes=num)
+    share = float(confusion.right.sum() / count)
+    pairs = zip(confusion.right.tolist(), confusion.per_class.tolist(), strict=True)
+    shares = tuple(right / images if images else None for right, images in pairs)
+    pictures = [png(k) for k in range(min(count, 100))]
+    images = ImageSet([pictures[k % 100] for k in range(count)], list(file_names), labels)
     grades = Grades(
         source="run/finetune/checkpoints/6",
         dataset="own_folder",
@@ -87,10 +89,11 @@ def made_up(folder, names, *, file_names, seed=0):
     return run, Looked(grades=grades)
 
 
-def png(seed: int) -> bytes:
-    """A small picture of noise."""
+def png(seed: int, *, side: int | None = None) -> bytes:
+    """A small picture of noise, 12 x 9 pixels or a square."""
+    shape = (9, 12, 3) if side is None else (side, side, 3)
     file = io.BytesIO()
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (9, 12, 3), np.uint8)).save(file, "PNG")
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, shape, np.uint8)).save(file, "PNG")
     return file.getvalue()
 
 

@@ -212,17 +212,6 @@ def test_names_from_outside_are_text_and_nothing_else(tmp_path):
     assert "caf\\udce9.png" in found.said
 
 
-def test_ten_thousand_classes_make_a_small_page(tmp_path):
-    names = [f"class {k}" for k in range(10_000)]
-    several, looked = made_up(tmp_path / "run", names[:400], file_names=[f"{k}.png" for k in range(3000)])
-    text, found, report = rendered(several, looked)
-    assert "confusion" not in report["grades"]["results"]["params"]
-    assert "The 12 classes of lowest accuracy of 400" in found.said
-    assert len(text) < 3 * 2**20
-    many = facts.dataclasses.replace(several, listing={**several.listing, "class_names": names}, labeled=[4] * 10_000)
-    assert gather.run_numbers(many)["run"]["labeled_per_class"] == {}
-
-
 def test_runs_are_compared(made, tmp_path, capsys):
     first, second = made("finetune")[0], made("finetune", "semi")[0]
     out = tmp_path / "both.html"

@@ -12,6 +12,7 @@ from semivit_jax.data.eval_pipeline import eval_batches
 from semivit_jax.data.sources.image_set import ImageSet
 from semivit_jax.inference.grades import PROTOCOLS, Answers, Grades
 from semivit_jax.main import main
+from semivit_jax.ops.confusion import count
 from semivit_jax.ops.scores import Scores, training_scores
 from semivit_jax.stages.supervised import make_eval_step
 from semivit_jax.training import sharding
@@ -64,8 +65,7 @@ def test_params_and_ema_params_get_the_numbers_that_training_logs(finished, tmp_
 
 def graded(*class_names: str) -> Grades:
     """Of one image of the first class that is taken for the last."""
-    confusion = np.zeros((len(class_names), len(class_names)), np.int64)
-    confusion[0, -1] = 1
+    confusion = count(np.array([0]), np.array([len(class_names) - 1]), num_classes=len(class_names))
     found = Scores(1, 0.0, 1.0, 2.0, 0.5, 0.0, (0.0, *[None] * (len(class_names) - 1)), confusion, ())
     source = "/a/folder/whose/name/is/" + "long/" * 30 + "ema_params"
     images = ImageSet([b""], ["0.png"], np.zeros(1, np.int32))
