@@ -104,27 +104,27 @@ def _gpu(labels: int, finetune: Supervised, seeds: tuple[int, ...]) -> Size:
 
 SIZES = {
     "quick": Size(
-        network=Scratch("vit_study8", 128, 40.0, (48, 1, 3), 60.0, 1),
-        train=168,  # 1,280 unlabeled images are 32 whole updates
-        labels=40,
-        validation=100,
-        test=200,
-        finetune=Supervised(40, 60.0, (2e-3,), 0.0),
-        semi=Supervised(8, 10.0, (2e-3,), 0.99),
-        unlabeled_ratio=5,
-        thresholds=(0.3, 0.5),
-        seeds=(0, 1, 2),
-    ),
-    "small": Size(
-        network=Scratch("vit_study4", 64, 60.0, (48, 1, 3), 60.0, 4),
+        network=Scratch("vit_study8", 64, 60.0, (48, 1, 3), 200.0, 4),
         train=544,  # 5,040 unlabeled images are 63 whole updates
         labels=40,
         validation=100,
         test=200,
-        finetune=Supervised(40, 60.0, (1e-3,), 0.0),
-        semi=Supervised(16, 10.0, (1e-3,), 0.99),
+        finetune=Supervised(40, 200.0, (2e-3,), 0.0),
+        semi=Supervised(16, 10.0, (5e-4,), 0.99),
         unlabeled_ratio=5,
-        thresholds=(0.4, 0.6, 0.8),
+        thresholds=(0.5, 0.7, 0.9),
+        seeds=(0, 1, 2),
+    ),
+    "small": Size(
+        network=Scratch("vit_study4", 64, 60.0, (48, 1, 3), 200.0, 4),
+        train=544,  # 5,040 unlabeled images are 63 whole updates
+        labels=40,
+        validation=100,
+        test=200,
+        finetune=Supervised(40, 200.0, (2e-3,), 0.0),
+        semi=Supervised(16, 10.0, (5e-4,), 0.99),
+        unlabeled_ratio=5,
+        thresholds=(0.5, 0.7, 0.9),
         seeds=(0, 1, 2),
     ),
     "features": Size(
