@@ -156,6 +156,7 @@ def rule(**varies: Any) -> dict[str, Any]:
         own_target=False,
         temperature=1.0,
         debias=0.4,
+        simpro_tau=1.0,
         fairness=0.0,
         fairness_images=4.0,
         outlier_sigmas=0.5,

@@ -195,7 +195,8 @@ class TrainConfig:
     max_nonfinite_in_a_row: Annotated[int, AT_LEAST_ONE]
     collapse_window_steps: Annotated[int, AT_LEAST_ONE]  # updates over which the guard averages
     collapse_mask_rate_share: Annotated[float, SHARE]  # of the best mean mask_rate; below it the stage has collapsed
-    # Of the teacher's best accuracy; below it at two evaluations the stage has collapsed.
+    # Of the teacher's best accuracy; below it at two evaluations the stage has collapsed. Also of a class's evaluation
+    # images: with fewer answers of that class than that, pseudo labels leave it out, which is told.
     collapse_accuracy_share: Annotated[float, SHARE]
     on_collapse: Annotated[str, ("stop", "rollback")]  # stop the run, or go back to the last good checkpoint
     max_rollbacks: Annotated[int, NOT_NEGATIVE]  # times a stage may go back before it stops

@@ -12,7 +12,7 @@ from semivit_jax.ops import metrics
 from semivit_jax.ops.losses import correct, cross_entropy, promote, smoothed_target
 from semivit_jax.ops.metrics import Mean, Metrics
 
-CLASS_ACC = "class_acc1"
+CLASS_ACC, CLASS_ANSWERS = "class_acc1", "class_answers"
 THIRDS = ("head", "middle", "tail")
 NUM_BINS = 15  # of the calibration error (Guo et al. 2017, section 4)
 
@@ -37,10 +37,15 @@ def base_sums(logits: jax.Array, label: jax.Array, mask: jax.Array) -> Metrics:
 
 
 def class_sums(logits: jax.Array, label: jax.Array, mask: jax.Array) -> Metrics:
-    """Top-1 of each class, total and count (K,), of a batch; arguments as in `base_sums`."""
+    """Of each class top-1, and answers with it by images of it: totals and counts (K,) of a batch.
+
+    Arguments as in `base_sums`.
+    """
     mask, zeros = mask.astype(jnp.float32), jnp.zeros(logits.shape[-1])
     hits = mask * correct(logits, label).astype(jnp.float32)
-    return {CLASS_ACC: Mean(zeros.at[label].add(hits), zeros.at[label].add(mask))}
+    images = zeros.at[label].add(mask)
+    answers = zeros.at[logits.argmax(axis=-1)].add(mask)
+    return {CLASS_ACC: Mean(zeros.at[label].add(hits), images), CLASS_ANSWERS: Mean(answers, images)}
 
 
 def detail_sums(logits: jax.Array, label: jax.Array, mask: jax.Array) -> Metrics:
@@ -115,7 +120,7 @@ def training_scores(sums: Metrics, labeled: Sequence[int]) -> dict[str, float]:
     by_class = sums[CLASS_ACC]
     pairs = zip(np.asarray(by_class.total), np.asarray(by_class.count), strict=True)
     class_acc = tuple(float(total / count) if count else None for total, count in pairs)
-    means = metrics.compute({name: value for name, value in sums.items() if name != CLASS_ACC})
+    means = metrics.compute({name: value for name, value in sums.items() if name not in (CLASS_ACC, CLASS_ANSWERS)})
     by_third = {f"acc1_{name}": share for name, share in thirds(class_acc, labeled).items()}
     return {**means, "balanced_acc1": balanced_acc1(class_acc), **by_third}
 

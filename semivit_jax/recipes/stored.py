@@ -11,8 +11,8 @@ from semivit_jax.stages import STAGES
 _RULE = {  # what was before this section, or one of its keys, reads none of it
     "window": 8192.0, "start": "first", "quantile": 0.0, "clip": 1.0, "flex_warmup": True, "sigmas": 2.0,
     "cutoff": 0.5, "scale": 1.0, "every": 0, "lowest": 0.3, "highest": 0.95, "sharpening": 0.5, "prior": "labels",
-    "own_target": False, "temperature": 1.0, "debias": 0.4, "fairness": 0.0, "fairness_images": 4.0,
-    "outlier_sigmas": 0.5,
+    "own_target": False, "temperature": 1.0, "debias": 0.4, "simpro_tau": 1.0, "fairness": 0.0,
+    "fairness_images": 4.0, "outlier_sigmas": 0.5,
 }  # fmt: skip
 YOUNGER: dict[str, dict[str, Any]] = {  # section -> keys that came to it later, with what held before
     "model": {

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from semivit_jax.config import NOT_NEGATIVE, POSITIVE, SHARE
+from semivit_jax.ops.losses import promote
 
 PyTree = Any
 
@@ -30,7 +31,8 @@ class RuleConfig:
     sigmas: Annotated[float, POSITIVE]  # 'soft_gauss': the larger, the faster weights fall off below the mean
     cutoff: Annotated[float, SHARE]  # 'class_mean': smaller confidences do not count; also its first thresholds
     scale: Annotated[float, SHARE]  # 'class_mean': threshold of a class, as a share of its mean confidence
-    every: Annotated[int, NOT_NEGATIVE]  # 'class_mean': updates between changes of its thresholds; 0: an epoch of them
+    # 'class_mean' and 'simpro': updates between changes of thresholds, or of shares; 0: an epoch of them.
+    every: Annotated[int, NOT_NEGATIVE]
     lowest: Annotated[float, SHARE]  # 'class_mean': its thresholds go no lower
     highest: Annotated[float, SHARE]  # 'class_mean': its thresholds go no higher
     sharpening: Annotated[float, POSITIVE]  # 'soft': temperature of its targets, below 1 sharpens them
@@ -41,6 +43,8 @@ class RuleConfig:
     temperature: Annotated[float, POSITIVE]  # 'tempered': the rule inside sees the teacher's logits divided by it
     # 'debiased': how much of the classes' shares is taken out of the logits (lambda); 0 changes nothing.
     debias: Annotated[float, NOT_NEGATIVE]
+    # 'simpro': how much of the classes' shares goes into the logits (tau); 1 is by Bayes' rule, 0 changes nothing.
+    simpro_tau: Annotated[float, NOT_NEGATIVE]
     # 'free': of its fairness term beside the loss of the unlabeled images; 0 has none. It wants unmixed images.
     fairness: Annotated[float, NOT_NEGATIVE]
     # 'free': kept images per class without which an update has no fairness term, since most classes are absent then.
@@ -57,6 +61,7 @@ class Known:
     num_unlabeled: int
     steps_per_epoch: int
     label_prior: np.ndarray  # (num_classes,), shares of the classes among the labeled images
+    unlabeled_ratio: int  # unlabeled images beside each labeled one
 
 
 class Banked(NamedTuple):
@@ -114,6 +119,7 @@ class PseudoLabelRule:
       init: () -> its state, a few replicated arrays that are saved with the run; () where it remembers nothing.
       assign: (state, evidence of one update) -> (state after it, pseudo labels). A dropped update keeps the old state.
       offset: state after the update -> (K,), added to the student's logits of unlabeled images in the loss; None: 0.
+      labeled_offset: the same of labeled images: `Row.adjusts_labeled` says so to the checks.
       penalty: (state after the update, the student's probabilities (b, K) on the strong views, weights (b,) of them) ->
         number that stands beside the loss of the unlabeled images; None: 0. The views are unmixed and all of the
         update, since it need not be a mean over images: `Row.is_penalised` says so to the checks.
@@ -122,7 +128,13 @@ class PseudoLabelRule:
     init: Callable[[], PyTree]
     assign: Callable[[PyTree, Evidence], tuple[PyTree, PseudoLabels]]
     offset: Callable[[PyTree], jax.Array] | None = None
+    labeled_offset: Callable[[PyTree], jax.Array] | None = None
     penalty: Callable[[PyTree, jax.Array, jax.Array], jax.Array] | None = None
+
+
+def shifted(logits: jax.Array, offset: Callable[[PyTree], jax.Array] | None, state: PyTree) -> jax.Array:
+    """The student's logits (b, K) as its loss takes them: with the offset of a rule that has one, at least float32."""
+    return logits if offset is None else promote(logits) + offset(state)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,12 +147,14 @@ class Row:
       make: (confidence_threshold, keys, known) -> the rule.
       by_threshold: whether confidence_threshold decides what is kept.
       is_penalised: keys -> whether the rule has a penalty.
+      adjusts_labeled: whether it takes the classes' shares out of the labeled images' loss.
     """
 
     needs: frozenset[str]
     make: Callable[[float, RuleConfig, Known], PseudoLabelRule]
     by_threshold: bool = False
     is_penalised: Callable[[RuleConfig], bool] = lambda keys: False
+    adjusts_labeled: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,10 +19,11 @@ from semivit_jax.plan import Plan, Stream
 from semivit_jax.stages import finetune, semi_draws, supervised
 from semivit_jax.stages import stage as stage_lib
 from semivit_jax.stages.forward import forward_together
-from semivit_jax.stages.pseudo_label import Banked, Evidence, Known, PseudoLabelRule, PseudoLabels, RuleConfig
+from semivit_jax.stages.pseudo_label import Banked, Evidence, Known, PseudoLabelRule, PseudoLabels, RuleConfig, shifted
 from semivit_jax.stages.pseudo_metrics import pseudo_label_metrics, rule_metrics
 from semivit_jax.stages.pseudo_mixup import PSEUDO_MIXUPS, mix_pseudo
 from semivit_jax.stages.rules import OUTLIERS, fairness, written
+from semivit_jax.stages.rules.simpro import check_labeled
 from semivit_jax.stages.semi_draws import SemiDraws, Specs
 from semivit_jax.stages.spec import Health, Pass, StageSpec
 from semivit_jax.stages.stage import ImageDraws, PyTree, Stage, masks, see, see_view
@@ -76,6 +77,8 @@ def check(section: SemiConfig) -> None:
         )
     if written.is_penalised(section.pseudo_label_rule, section.rule):
         fairness.check_mixing(section.rule, section.pseudo_mixup)
+    if written.adjusts_labeled(section.pseudo_label_rule):
+        check_labeled(section.labeled_loss, section.balanced_order)
     if section.ema_decay == 0:
         raise ConfigError("config.semi.ema_decay is 0; the semi-supervised stage always tracks an EMA")
 
@@ -149,9 +152,9 @@ def make_update(config: Config, plan: Plan, *, backend: str):
             logits, strong_logits = forward_together(
                 network, params, (labeled, mixed.images), masked, groups=(group, group * plan.unlabeled_ratio)
             )
-        loss_labeled = labeled_loss(logits, targets).mean()
-        shifted = strong_logits if rule.offset is None else promote(strong_logits) + rule.offset(policy_state)
-        loss_unlabeled = (mixed.confidence_mask * cross_entropy(shifted, mixed.targets)).mean()
+        loss_labeled = labeled_loss(shifted(logits, rule.labeled_offset, policy_state), targets).mean()
+        taken = shifted(strong_logits, rule.offset, policy_state)
+        loss_unlabeled = (mixed.confidence_mask * cross_entropy(taken, mixed.targets)).mean()
         found = {}
         if rule.penalty is not None:
             penalty = rule.penalty(policy_state, jax.nn.softmax(promote(strong_logits)), mixed.confidence_mask)
@@ -196,7 +199,8 @@ def make_rule(section: SemiConfig, plan: Plan) -> PseudoLabelRule:
 def known(plan: Plan) -> Known:
     """What the rule may take as given."""
     per_class = np.asarray(plan.counts.per_class)
-    return Known(plan.num_classes, plan.counts.unlabeled, plan.steps_per_epoch, per_class / per_class.sum())
+    prior = per_class / per_class.sum()
+    return Known(plan.num_classes, plan.counts.unlabeled, plan.steps_per_epoch, prior, plan.unlabeled_ratio)
 
 
 def make(config: Config, plan: Plan, backend: str) -> Stage:
@@ -288,5 +292,6 @@ SPEC = StageSpec(
         kept="pseudo labels",
         quantiles=("confidence_q10", "confidence_q50", "confidence_q90"),
         key=lambda section: "confidence_threshold" if written.is_by_threshold(section.pseudo_label_rule) else "",
+        evened_by=lambda section: written.evened_by(section.pseudo_label_rule),
     ),
 )

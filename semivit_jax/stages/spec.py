@@ -22,6 +22,7 @@ class Health:
       kept: what `step` is a share of, in words; '' where a share of none or all is nothing to speak of.
       quantiles: metrics that say what the share was decided by: its 10th, 50th and 90th percentile.
       key: section -> its key whose value decides the share: the lower, the more is kept; '' where none does.
+      evened_by: section -> what to change where classes are left out; '' where nothing is known to help.
     """
 
     step: str
@@ -30,6 +31,7 @@ class Health:
     kept: str = ""
     quantiles: tuple[str, ...] = ()
     key: Callable[[Any], str] = lambda section: ""
+    evened_by: Callable[[Any], str] = lambda section: ""
 
 
 IMPORT = "import"  # beside the stages' names: weights that `semivit import` wrote

@@ -1,5 +1,6 @@
 """Train a stage update by update: read, step, log, evaluate, save, and stop where asked to."""
 
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,9 +13,10 @@ from semivit_jax.checkpoints.reading import CheckpointError
 from semivit_jax.checkpoints.saving import Saver
 from semivit_jax.hosts.agreement import any_host, fail_together
 from semivit_jax.hosts.stopping import INTERRUPTED, PREEMPTED, Stopped
+from semivit_jax.ops.metrics import Metrics
 from semivit_jax.stages import STAGES
 from semivit_jax.stages.state import TrainState
-from semivit_jax.training import compare, effect, guard, programs, sharding, writers
+from semivit_jax.training import compare, effect, forgotten, guard, programs, sharding, writers
 from semivit_jax.training.compiled import Compiled, key_on_mesh
 from semivit_jax.training.evaluate import evaluate
 from semivit_jax.training.pace import Laps, Pace
@@ -178,10 +180,11 @@ class Loop:
 
     def _evaluate(self, step: int, state: TrainState) -> None:
         """Student and average on the whole evaluation set; remembers the best and asks the guard."""
-        stage, eval_step, values = self.compiled.stage, self.compiled.eval_step, {}
+        eval_step, values = self.compiled.eval_step, {}
         with self.pace.time("evaluating"), console.working(f"{self.plan.stage}: evaluating"):
-            for prefix, params in stage.eval_params(state).items():
-                found = evaluate(eval_step, params, self.supply.evaluation, grade=stage.grade, mesh=self.run.mesh)
+            for prefix, params in self.compiled.stage.eval_params(state).items():
+                grade = functools.partial(self._grade, step, prefix)
+                found = evaluate(eval_step, params, self.supply.evaluation, grade=grade, mesh=self.run.mesh)
                 values |= {f"{prefix}/{k}": v for k, v in found.items()}
         self.unwritten |= values
         self._write(step)
@@ -189,6 +192,8 @@ class Loop:
             return
         self.progress.evaluation = values
         self.line.show(step, values)
+        if self.progress.forgotten and step < self.plan.total_steps and self._asks_for_classes(step):
+            console.say(f"warning: {self.progress.forgotten}")
         reached = compare.reached(self.spec.score, values)
         if reached > self.progress.best_score:
             self.progress.best_score = reached
@@ -206,6 +211,18 @@ class Loop:
             )
             if complaint:
                 raise Collapsed(complaint.text, healthy_until=complaint.healthy_until)
+
+    def _asks_for_classes(self, step: int) -> bool:
+        """Of the last evaluation the stage's report tells."""
+        return forgotten.is_due(self.plan, self.run.config.stage(self.plan.stage), step)
+
+    def _grade(self, step: int, prefix: str, sums: Metrics) -> dict[str, float]:
+        """Scores; and takes in what is to be told of classes that are hardly ever answered."""
+        health, config = self.spec.health, self.run.config
+        if health is not None and health.evaluation.startswith(f"{prefix}/") and self._asks_for_classes(step):
+            section, names = config.stage(self.plan.stage), self.run.task.class_names
+            self.progress.forgotten = forgotten.line(self.plan.stage, section, health, names, sums, config.train)
+        return self.compiled.stage.grade(sums)
 
     def _facts(self, step: int) -> dict[str, Any]:
         now = time.monotonic()

@@ -29,6 +29,7 @@ class Progress:
     spent: dict[str, float]  # of it, what its steps took: `goodput.of_steps`
     best_score: float  # of the evaluations so far
     evaluation: dict[str, float]  # of the latest evaluation
+    forgotten: str = ""  # what the latest evaluation that asked tells of classes that are hardly ever answered
 
 
 def fresh_progress(best_score: float) -> Progress:
@@ -76,6 +77,7 @@ def facts(run: Run, plan: Plan, step: int, position: int, progress: Progress) ->
         "spent": progress.spent,
         best_key(plan.stage): progress.best_score,
         "evaluation": progress.evaluation,
+        "forgotten": progress.forgotten,
     }
 
 
@@ -107,6 +109,7 @@ def write_report(run: Run, plan: Plan, folder: Path, progress: Progress) -> None
         report["below"] = compare.below(run, plan, progress.evaluation)
         lines = (
             effect.line_at_the_end(plan.stage, section, verdict, means),
+            progress.forgotten,
             compare.line(run, plan, progress.evaluation, report["below"]),
         )
         report["remarks"] = [line for line in lines if line]

@@ -87,6 +87,7 @@ def start_state(run: Run, compiled: Compiled, folder: Path, best: Saver):
         stored_facts.get("spent", {}),  # which earlier versions did not write
         best_score,
         stored_facts["evaluation"],
+        stored_facts.get("forgotten", ""),
     )
     state = rollback.skip_to(restored.state, rollback.position_after(folder, restored.step), compiled)
     return state, progress, restored.step

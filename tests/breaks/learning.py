@@ -11,6 +11,7 @@ PSEUDO_MIX = ("tests/stages/test_pseudo_mix.py",)
 MIXUP = ("tests/parity/test_mixup.py",)
 MAE = ("tests/parity/test_mae.py",)
 SKEW_RULES = ("tests/stages/test_skew_rules.py",)
+SIMPRO = ("tests/stages/test_simpro.py",)
 SCORES = ("tests/serve/test_scores.py",)
 SEMI = "tests/stages/test_semi.py::"
 FINETUNE = "tests/stages/test_finetune.py::"
@@ -122,8 +123,8 @@ BREAKS = {
     ),
     "the unlabeled loss is a mean over kept images": Break(
         "stages/semi.py",
-        "(mixed.confidence_mask * cross_entropy(shifted, mixed.targets)).mean()",
-        "(mixed.confidence_mask * cross_entropy(shifted, mixed.targets)).sum() / mixed.confidence_mask.sum()",
+        "(mixed.confidence_mask * cross_entropy(taken, mixed.targets)).mean()",
+        "(mixed.confidence_mask * cross_entropy(taken, mixed.targets)).sum() / mixed.confidence_mask.sum()",
         ("tests/parity/test_semi_loss.py",),
     ),
     "the running shares of classes are taken over all of them together": Break(
@@ -133,10 +134,22 @@ BREAKS = {
         SKEW_RULES,
     ),
     "the student's margin has the wrong sign": Break(
-        "stages/semi.py",
-        "promote(strong_logits) + rule.offset(policy_state)",
-        "promote(strong_logits) - rule.offset(policy_state)",
+        "stages/pseudo_label.py",
+        "promote(logits) + offset(state)",
+        "promote(logits) - offset(state)",
         SKEW_RULES,
+    ),
+    "the shares of the unlabeled classes are those of sure images alone": Break(
+        "stages/rules/simpro.py",
+        "+ target.mean(axis=0)",
+        "+ (target * (confidence >= threshold)[:, None]).sum(axis=0) / (confidence >= threshold).sum()",
+        SIMPRO,
+    ),
+    "labeled images are learned without their classes' shares": Break(
+        "stages/semi.py",
+        "shifted(logits, rule.labeled_offset, policy_state)",
+        "shifted(logits, None, policy_state)",
+        SIMPRO,
     ),
     "images that are not kept are asked to be fair": Break(
         "stages/rules/free.py", "fairness(probs, weight > 0,", "fairness(probs, weight >= 0,", SKEW_RULES

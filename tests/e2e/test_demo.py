@@ -27,6 +27,11 @@ def test_the_third_stage_gains_much(summary):
     assert 0.06 <= gained <= 0.25
 
 
+def test_no_class_is_left_out(summary):
+    """Nor is one told of where there is none: `training/forgotten.py`."""
+    assert not [line for line in summary["remarks"] if "hardly ever answers" in line]
+
+
 def test_pseudo_labels_are_many_and_right(summary):
     found = summary["stages"]["semi"]
     assert found["mask_rate"] >= 0.9

@@ -118,3 +118,17 @@ def test_a_stage_that_keeps_nothing_says_so_and_ends_without_effect(run_semi, tm
     assert said.rindex(end) > said.index("Semi-ViT, student")
     run_semi(Trouble(mask_rate_gone=range(0, TOTAL)))  # a finished run tells its result again
     assert end in capsys.readouterr().out
+
+
+def test_classes_that_are_never_answered_are_told_after_warm_up_and_at_the_end(run_semi, capsys):
+    folder = run_semi(Trouble(forgets=(3, 8)))
+    said = capsys.readouterr().out
+    told = r"warning: semi: the teacher hardly ever answers with 3 \(0 answers to \d+ images\), 8 \(0 answers to"
+    assert len(re.findall(told, said)) == 3  # at the stage's end, and below the table
+    assert said.index("hardly ever answers") < said.rindex("val_ema/acc1")
+    assert "answers with 3" in " ".join(json.loads((folder / "report.json").read_text())["remarks"])
+
+
+def test_with_all_classes_answered_nothing_is_told(run_semi, capsys):
+    run_semi(Trouble())
+    assert "hardly ever answers" not in capsys.readouterr().out

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from semivit_jax.stages.rules import RULES
@@ -21,7 +22,8 @@ from tests.extending import rule
 def cases_of(text: str) -> dict[str, Case]:
     outliers, _, rule_inside = text.rpartition(" around ")
     changes = (
-        ("semi.pseudo_label_rule", rule_inside), ("semi.rule.prior", "model"), ("semi.outliers", outliers or "none")
+        ("semi.pseudo_label_rule", rule_inside), ("semi.rule.prior", "model"), ("semi.outliers", outliers or "none"),
+        ("semi.rule.every", 1),
     )  # fmt: skip
     return {
         "1 device": Case("semi", changes=changes),
@@ -31,8 +33,9 @@ def cases_of(text: str) -> dict[str, Case]:
 
 def run(case: Case) -> dict:
     compiled, mesh = device_steps.compile_case(case)
+    began = compiled.stage.init(jax.random.key(0)).policy_state
     first = device_steps.initial_values("semi", case.model, case.wide, case.tune).replace(
-        policy_state=compiled.stage.init(jax.random.key(0)).policy_state
+        policy_state=jax.tree.map(jnp.copy, began)  # rules begin with the same zeros twice; a step donates each
     )
     state = jax.tree.map(lambda leaf, target: jax.device_put(leaf, target.sharding), first, compiled.target)
     key = jax.device_put(jax.random.key(7), sharding.replicated(mesh))

@@ -32,6 +32,7 @@ FAIR = {"semi.rule.fairness": 0.1, "semi.rule.fairness_images": 0.0}
 EVERY_RULE = [
     *((text, {}) for text in (*ASKED, *(f"{name}(flex)" for name in WRAPPERS))),
     ("fixed", {"semi.outliers": "energy"}),
+    ("simpro", {"semi.rule.every": 3}),  # stopped within a period
     ("debiased(free)", {"semi.outliers": "energy", **FAIR}),
 ]
 

@@ -67,6 +67,14 @@ def task(per_class: list[int], *, outsiders: np.ndarray | None = None) -> Task:
     return Task(Pictures(training.images[chosen], training.labels[chosen]), unlabeled, test)
 
 
+def evened(given: Task) -> Task:
+    """With the labeled images of rare classes repeated until all classes have equally many: `balanced_order`."""
+    images, labels = given.labeled
+    most = np.bincount(labels).max()
+    rows = np.concatenate([np.resize(np.flatnonzero(labels == k), most) for k in range(10)])
+    return given._replace(labeled=Pictures(images[rows], labels[rows]))
+
+
 def letters(number: int) -> np.ndarray:
     """Capital letters of Pillow's own font, each drawn a little differently, uint8 (number, 8, 8, 3)."""
     generator = np.random.default_rng(SEED)
@@ -150,15 +158,28 @@ def _network():
     return MAKE_UPDATE["semi"](config_of(10, ()), plan_of("semi", given, 10), backend="cpu")[0]
 
 
+def _normalised(images: jax.Array) -> jax.Array:
+    return (images / 255.0 - jnp.asarray(small_config().data.mean)) / jnp.asarray(small_config().data.std)
+
+
 @functools.cache
 def _logits():
-    mean, std = (jnp.asarray(small_config().data.mean), jnp.asarray(small_config().data.std))
-    return quick_jit(lambda params, images: _network().logits(params, (images / 255.0 - mean) / std, None))
+    return quick_jit(lambda params, images: _network().logits(params, _normalised(images), None))
+
+
+@functools.cache
+def _features():
+    return quick_jit(lambda params, images: _network().features(params, _normalised(images)))
 
 
 def logits_of(params: PyTree, images: np.ndarray) -> np.ndarray:
     """(n, 10) of uint8 images."""
     return np.asarray(_logits()(params, images))
+
+
+def features_of(params: PyTree, images: np.ndarray) -> np.ndarray:
+    """(n, width) that the head reads, of uint8 images."""
+    return np.asarray(_features()(params, images))
 
 
 def class_accuracy(params: PyTree, test: Pictures) -> np.ndarray:

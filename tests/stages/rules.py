@@ -13,6 +13,7 @@ from tests.configs import small_config
 
 THRESHOLD = 0.5
 PROBS = np.asarray([[0.90, 0.06, 0.04], [0.20, 0.70, 0.10], [0.50, 0.30, 0.20], [0.10, 0.15, 0.75]])
+RATIO = 3
 POINT_NINE = 4 / -np.log(0.9)  # the window whose memory is 0.9 at four images
 
 FAIR = {"fairness": 0.1, "fairness_images": 0.0}
@@ -35,6 +36,8 @@ EVERY_RULE = {
     "energy around aligned(flex)": ("aligned(flex)", {"outliers": "energy"}),
     "class_mean, every update": ("class_mean", {"every": 1, "scale": 0.9}),
     "relative, as published": ("aligned(relative)", {"prior": "model", "start": "published"}),
+    "simpro, every update": ("simpro", {"every": 1, "simpro_tau": 2.0}),
+    "energy around tempered(simpro)": ("tempered(simpro)", {"outliers": "energy", "every": 1, "temperature": 2.0}),
     "aligned(soft)": ("aligned(soft)", {}),
     "aligned(soft), own target": ("aligned(soft)", {"own_target": True}),
     "tempered(aligned(flex))": ("tempered(aligned(flex))", {"temperature": 0.5}),
@@ -43,7 +46,7 @@ EVERY_RULE = {
 
 def known_of(prior, *, num_unlabeled=50):
     prior = np.asarray(prior, np.float64)
-    return Known(len(prior), num_unlabeled, steps_per_epoch=3, label_prior=prior / prior.sum())
+    return Known(len(prior), num_unlabeled, steps_per_epoch=3, label_prior=prior / prior.sum(), unlabeled_ratio=RATIO)
 
 
 def keys_of(**changes):

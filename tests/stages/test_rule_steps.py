@@ -1,10 +1,15 @@
 """Every pseudo-label rule in the real step: it costs no more, counts updates, and is idle where it teaches nothing."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
+from semivit_jax.plan import ImageCounts
 from semivit_jax.stages import semi
+from semivit_jax.stages.rules import written
+from tests.compiled import quick_jit
 from tests.stages import small
 from tests.stages.rules import EVERY_RULE, banked, needs_of, random_logits
 from tests.stages.test_semi import CONFIDENT
@@ -67,10 +72,26 @@ def test_four_micro_steps_equal_one(text, keys):
 
 
 @pytest.mark.slow  # by default: the loss is a sum with that factor, tests/stages/test_semi.py
-@PARAMETRISED
+@pytest.mark.parametrize(("text", "keys"), [p for p in RULES_HERE if not written.adjusts_labeled(p.values[0])])
 def test_a_rule_is_idle_where_unlabeled_images_have_no_weight(text, keys):
     changes = {**changes_of(text, keys), "unlabeled_weight": 0.0}
     after, _ = small.compiled_step("semi", **changes)(state_of(changes), small.micro(batch_of()), small.key())
     plain, _ = small.compiled_step("semi", unlabeled_weight=0.0)(state_of({}), small.micro(batch_of()), small.key())
     small.assert_close(after.params, plain.params)
     assert jax.tree.structure(after.policy_state) == jax.tree.structure(state_of(changes).policy_state)
+
+
+@pytest.mark.slow  # as above
+def test_simpro_without_unlabeled_images_adjusts_the_labeled_ones_alone():
+    """By the shares that they have: the logit-adjusted loss."""
+    counts = ImageCounts(135, 55, 80, tuple(range(1, 11)))
+    plan = dataclasses.replace(small.stage_plan("semi"), counts=counts)
+    after = []
+    for changes in ({"pseudo_label_rule": "simpro"}, {"labeled_loss": "logit_adjusted"}):
+        config = small.stage_config("semi", unlabeled_weight=0.0, **changes)
+        stage = semi.make(config, plan, backend="cpu")
+        rule = semi.make_rule(config.stage("semi"), plan)
+        state = small.initial_state("semi", **changes).replace(policy_state=rule.init())
+        after.append(quick_jit(stage.train_step)(state, small.micro(batch_of()), small.key())[0].params)
+    small.assert_close(*after)
+    assert small.largest_change(after[0], small.initial_state("semi").params) > 0

@@ -137,6 +137,15 @@ def test_without_fairness_the_state_is_what_it_was():
         ({"semi.outliers": "energy", "semi.pseudo_label_rule": "bank", "semi.bank": "x"}, "asks no teacher"),
         ({"semi.outliers": "ova"}, "config.semi.outliers is 'ova'; legal values: none, energy"),
         ({"semi.rule.outlier_sigmas": 0.0}, "config.semi.rule.outlier_sigmas is 0.0; it must be above 0"),
+        ({"semi.rule.simpro_tau": -1.0}, "config.semi.rule.simpro_tau is -1.0; it must be at least 0"),
+        (
+            {"semi.pseudo_label_rule": "tempered(simpro)", "semi.labeled_loss": "logit_adjusted"},
+            "by itself and config.semi.labeled_loss is 'logit_adjusted', which would favour rare classes twice",
+        ),
+        (
+            {"semi.pseudo_label_rule": "simpro", "semi.balanced_order": True},
+            "by itself and config.semi.balanced_order is True, which would favour rare classes twice",
+        ),
         ({"semi.rule.debias": -1.0}, "config.semi.rule.debias is -1.0; it must be at least 0"),
     ],
 )

@@ -247,7 +247,7 @@ def test_a_new_row_is_legal_at_once(monkeypatch):
         assert small_config(**{"semi.pseudo_label_rule": text}).stage("semi").pseudo_label_rule == text
 
 
-@pytest.mark.parametrize("younger", [("debias", "fairness", "fairness_images", "outlier_sigmas"), ()])
+@pytest.mark.parametrize("younger", [("debias", "fairness", "fairness_images", "outlier_sigmas", "simpro_tau"), ()])
 def test_a_config_from_before_the_rules_had_numbers_goes_on(younger):
     """Before any of them, and before some."""
     config = small_config()

@@ -92,6 +92,12 @@ def test_nothing_is_said_of_labels_that_are_about_even(labeled):
     assert line(labeled) == ""
 
 
+def test_a_rule_that_adjusts_the_labeled_loss_wants_no_other():
+    told = line((200, 40, 5), **{"semi.pseudo_label_rule": "tempered(simpro)"})
+    assert "; config.finetune.labeled_loss = 'logit_adjusted' would help rare classes" in told
+    assert "config.semi" not in told
+
+
 def test_keys_that_are_set_are_not_advised():
     changes = {f"{stage}.labeled_loss": "class_balanced" for stage in ("finetune", "semi")}
     assert "the labeled loss allows for it" in line((200, 40, 5), **changes)

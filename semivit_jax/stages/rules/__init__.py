@@ -15,6 +15,7 @@ from semivit_jax.stages.rules.fixed import fixed
 from semivit_jax.stages.rules.flex import flex
 from semivit_jax.stages.rules.free import free
 from semivit_jax.stages.rules.relative import relative
+from semivit_jax.stages.rules.simpro import simpro
 from semivit_jax.stages.rules.soft import soft
 from semivit_jax.stages.rules.soft_gauss import soft_gauss
 from semivit_jax.stages.rules.tempered import tempered
@@ -29,6 +30,7 @@ RULES: dict[str, Row] = {
     "class_mean": Row(_TEACHER, class_mean),
     "relative": Row(_TEACHER | {"labeled"}, relative, by_threshold=True),
     "soft": Row(_TEACHER, soft),
+    "simpro": Row(_TEACHER, simpro, by_threshold=True, adjusts_labeled=True),
     "bank": Row(frozenset({"bank"}), bank),
 }
 
@@ -37,6 +39,8 @@ WRAPPERS: dict[str, Wrapper] = {
     "tempered": Wrapper(lambda keys: frozenset(), tempered),
     "debiased": Wrapper(lambda keys: frozenset(), debiased),
 }
+
+EVENING = frozenset({"free", "flex", "simpro", "aligned", "debiased"})  # give classes that come seldom more labels
 
 OUTLIERS: dict[str, Wrapper | None] = {
     "none": None,

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from semivit_jax.config import ConfigError
 from semivit_jax.stages.pseudo_label import Evidence, Known, PseudoLabelRule, PseudoLabels, PyTree, RuleConfig, Wrapper
-from semivit_jax.stages.rules import OUTLIERS, RULES, WRAPPERS
+from semivit_jax.stages.rules import EVENING, OUTLIERS, RULES, WRAPPERS
 from semivit_jax.words import counted
 
 Make = Callable[[float, RuleConfig, Known], PseudoLabelRule]
@@ -69,6 +69,23 @@ def is_by_threshold(text: str) -> bool:
 def is_penalised(text: str, keys: RuleConfig) -> bool:
     """Whether the rule of that text has a penalty."""
     return RULES[names(text)[-1]].is_penalised(keys)
+
+
+def adjusts_labeled(text: str) -> bool:
+    """Whether the rule of that text takes the classes' shares out of the labeled images' loss."""
+    return RULES[names(text)[-1]].adjusts_labeled
+
+
+def evened_by(text: str) -> str:
+    """What to change where the rule of that text leaves classes out."""
+    if "teacher" not in RULES[names(text)[-1]].needs:
+        return ""
+    if EVENING.intersection(names(text)):
+        return "lower config.semi.unlabeled_weight, or label more images of these classes"
+    return (
+        f"{KEY} = 'free' asks less of classes that come seldom, "
+        f"'aligned({text})' leads to the classes' shares among the labeled images"
+    )
 
 
 def maker(text: str, outliers: str) -> Make:
