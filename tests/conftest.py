@@ -9,6 +9,7 @@ import gc
 import hashlib
 import importlib.metadata
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -55,6 +56,18 @@ def pytest_collection_finish() -> None:
     """Spares the garbage collector what was imported and collected: it stays, and is a million objects."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def signals_heard():
+    """Signals as a terminal leaves them: `nohup` and a shell's background ignore two, which processes inherit."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    ignored = [number for number in usual if signal.getsignal(number) is signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, usual[number])
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -50,8 +50,12 @@ def spoil(positions: range) -> None:
 
 
 def stand_in(trouble: Trouble) -> None:
-    """The stand-in of `tests.e2e.planned` takes the place of every stage, and is compared with nothing."""
+    """The stand-in of `tests.e2e.planned` takes the place of every stage."""
     compiled.make_stage = lambda *args, **kwargs: stage_with(trouble)
+
+
+def compare_with_nothing() -> None:
+    """The end of a run on digits fits no classical method."""
     summary.baselines = lambda task, data: {}
 
 
@@ -84,6 +88,8 @@ def fill_disk(step: int, process: int) -> None:
 
 if __name__ == "__main__":
     asked = json.loads(sys.argv[1])
+    if not asked.get("baselines", True):
+        compare_with_nothing()
     if asked.get("wide"):
         widen()
     if "spoiled" in asked:

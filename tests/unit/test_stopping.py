@@ -20,6 +20,7 @@ pytestmark = pytest.mark.filterwarnings(
 )  # how ml_collections reads a config
 
 
+@pytest.mark.usefixtures("signals_heard")
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 75), (signal.SIGHUP, 75), (signal.SIGINT, 130)])
 def test_a_signal_while_data_are_opened_ends_the_command_as_training_would(signum, code, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(run, "open_task", lambda *_, **__: os.kill(os.getpid(), signum))
@@ -29,6 +30,7 @@ def test_a_signal_while_data_are_opened_ends_the_command_as_training_would(signu
     assert not (tmp_path / "run" / "config.json").exists()  # another config may have the folder
 
 
+@pytest.mark.usefixtures("signals_heard")
 def test_a_terminal_that_closes_is_heard_unless_nohup_says_otherwise():
     with listening() as request:
         os.kill(os.getpid(), signal.SIGHUP)
