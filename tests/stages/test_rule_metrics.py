@@ -64,7 +64,9 @@ def test_every_rule_is_told_of(text, keys):
     found = metrics.compute(rule_metrics(pseudo, known.label_prior))
     assert found.keys() >= ALWAYS
     assert all(0 <= value <= 1 for value in found.values())
-    assert ("threshold_class_2" in found) == (not text.endswith(("fixed)", "fixed", "soft)", "soft", "bank")))
+    assert ("threshold_class_2" in found) == (
+        not text.endswith(("fixed)", "fixed", "soft)", "soft", "bank", "simpro)", "simpro"))
+    )
 
 
 def test_they_are_of_the_whole_update_and_before_mixing():
