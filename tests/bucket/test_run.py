@@ -31,7 +31,7 @@ class Planned:
 
 
 def test_killed_while_it_saves_it_ends_as_one_on_a_disk(place, machine, go_on_here, run_semi, tmp_path):
-    assert kill_once(Planned(machine), place, random.Random(0), while_saving=True)
+    assert kill_once(Planned(machine), place, random.Random(0), while_saving=True, within=0.0)
     assert not (place / "DONE").exists()
     go_on_here(place)
     assert seen_positions(place / "semi") == list(range(TOTAL))

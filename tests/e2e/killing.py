@@ -10,7 +10,14 @@ from tests.e2e.runs import Machine, Started
 
 
 def kill_once(
-    machine: Machine, workdir: Path, chance: random.Random, *, while_saving: bool, processes: int = 1, **options
+    machine: Machine,
+    workdir: Path,
+    chance: random.Random,
+    *,
+    while_saving: bool,
+    within: float = 1.5,
+    processes: int = 1,
+    **options,
 ) -> bool:
     """Starts the run and kills one of its processes with SIGKILL; the others then end as a launcher would end them.
 
@@ -19,6 +26,7 @@ def kill_once(
       workdir: of the run.
       chance: when, and which process.
       while_saving: while a checkpoint is being written, instead of at any moment of the training.
+      within: seconds after the first step, of which it waits a random part; 0 where the run itself takes no time.
       processes: of the run.
       options: further ones of `Machine.start`.
 
@@ -30,7 +38,7 @@ def kill_once(
         # Not before the first step: then every start makes some way, and twenty kills end.
         if not started.until(started.says("began after")):
             return _finished(started)
-        pause = time.monotonic() + chance.uniform(0.0, 1.5)
+        pause = time.monotonic() + chance.uniform(0.0, within)
         if not started.until(lambda: time.monotonic() > pause):
             return _finished(started)
         if while_saving and not started.until(lambda: _saving(workdir)):

@@ -56,15 +56,15 @@ def test_nothing_half_written_is_left(interrupted):
     assert all((folder / "MANIFEST.json").exists() for folder in workdir.glob("*/checkpoints/*"))
 
 
-def kill_and_stop_two(machine, workdir, **options):
+def kill_and_stop_two(machine, workdir, *, within=1.5, **options):
     """Kills one of two processes of a run while it saves, and preempts both of the next start."""
-    assert kill_once(machine, workdir, random.Random(1), while_saving=True, processes=2, **options)
+    assert kill_once(machine, workdir, random.Random(1), while_saving=True, within=within, processes=2, **options)
     assert stop(machine.start(workdir, processes=2, **options), signal.SIGTERM, at="semi: step") == [75, 75]
 
 
 def test_one_of_two_processes_killed(machine, tmp_path, go_on_here):
     """With the stand-in, whose params are the batches it saw: what saves, restores and reads is the same."""
-    kill_and_stop_two(machine, tmp_path / "killed", **STAND_IN)
+    kill_and_stop_two(machine, tmp_path / "killed", within=0.1, **STAND_IN)
     assert "semi: continues from step" in go_on_here(tmp_path / "killed")
     assert seen_positions(tmp_path / "killed" / "semi") == list(range(TOTAL))
 
