@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Mapping
 from typing import NamedTuple
 
 Label = str | None
@@ -111,6 +111,27 @@ def inverse(entry: Entry) -> tuple[tuple[Change, ...], tuple[ClassEdit, ...]]:
     """What takes an entry back."""
     changes = tuple(Change(path, after, before) for path, before, after in reversed(entry.changes))
     return changes, tuple(ClassEdit(place, after, before) for place, before, after in reversed(entry.classes))
+
+
+def ever_was(labels: Mapping[str, str], entries: Iterable[Entry], *, among: Container[str]) -> bool:
+    """Whether a table holds what entries once led to, be it nothing: then it was left behind, and not edited.
+
+    Args:
+      labels: path -> label of the table.
+      entries: from the beginning.
+      among: paths that count.
+    """
+    state: dict[str, str] = {}
+    differing = len(labels)
+    for entry in entries:
+        if not differing:
+            return True
+        for path, _, after in entry.changes:
+            if path in among:
+                there = labels.get(path, "")
+                differing += (state.get(path, "") == there) - ((after or "") == there)
+                state[path] = after or ""
+    return not differing
 
 
 def replayed(entries: Iterable[Entry]) -> History:

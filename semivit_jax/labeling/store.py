@@ -4,7 +4,7 @@ import dataclasses
 import datetime
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from semivit_jax.data.sources.errors import DatasetError
 from semivit_jax.data.sources.label_paths import Images
 from semivit_jax.labeling import asked as asking
 from semivit_jax.labeling.asked import Asked, Refused
-from semivit_jax.labeling.history import Change, ClassEdit, Entry, Label, inverse, replayed
+from semivit_jax.labeling.history import Change, ClassEdit, Entry, Label, ever_was, inverse, replayed
 from semivit_jax.labeling.journal import Journal, beside
 from semivit_jax.labeling.table import Table
 from semivit_jax.words import counted, printable
@@ -79,8 +79,11 @@ class Labels:
         self._history = replayed(self._journal.entries)
         self._log: list[tuple[int, ...]] = []  # per version, places whose label changed
         self._problem = ""
-        if self._history.ids and self._table.time < self._journal.time:
-            # The process was killed between the two, or the table has gone. An edit would have made it the younger one.
+        self._unwritten = {*self._history.labels, *self._table.labels}  # images whose label may not be in the table
+        is_older = self._history.ids and self._table.time <= self._journal.time
+        if is_older and ever_was(self._table.labels, self._journal.entries, among=self._place):
+            # The process was killed between the two, or the table has gone. An edit would have made it the younger one,
+            # or, where both were copied, one that never was.
             self._write()
         self._take_outside()
         missing = [name for name in classes if name not in self._history.classes]
@@ -91,6 +94,10 @@ class Labels:
     def known(self) -> int:
         """Images with a label."""
         return len(self._table.labels)
+
+    def place_of(self, name: str) -> int | None:
+        """Place of an image; None where there is none of that name."""
+        return self._place.get(name)
 
     def snapshot(self) -> tuple[int, dict[Label, list[int]]]:
         """The version, and the images of each label that there is."""
@@ -115,14 +122,16 @@ class Labels:
         """
         with self._lock:
             if not self._look_outside():
-                return [Answer(asked.id, False, self._problem) for asked in wanted], self._news(version)
+                refused = [Answer(asked.id, False, self._problem) for asked in wanted]
+                return refused, self._news(version, shown_otherwise=_images_of(wanted))
             answers = [self._answer(asked) for asked in wanted]
             try:
                 self._write()
                 self._problem = ""
             except OSError as error:
                 self._problem = f"{self.file.name} cannot be written, its journal is; tried again next time: {error}"
-            return answers, self._news(version)
+            refused = [asked for asked, answer in zip(wanted, answers, strict=True) if not answer.done]
+            return answers, self._news(version, shown_otherwise=_images_of(refused))
 
     def close(self) -> None:
         self._journal.close()
@@ -139,7 +148,7 @@ class Labels:
         return Answer(asked.id, True, words)
 
     def _label(self, asked: Asked) -> tuple[Entry | None, str]:
-        label = asked.label if asked.label in (None, "", NONE_LABEL) else asking.class_name(asked.label)
+        label = asked.label if asked.label in (None, "", NONE_LABEL) else self._class_name(asked.label)
         paths = [self.names[place] for place in asked.images]
         before = [self._history.labels.get(path, "") for path in paths]
         for path, seen, now in zip(paths, asked.seen, before, strict=True):
@@ -152,6 +161,10 @@ class Labels:
         what = printable(paths[0]) if len(paths) == 1 else counted(len(paths), "image")
         return self._entry("label", f"{what}: {told(label)}", changes, new, asked.id), self._doubt(new)
 
+    def _class_name(self, written: str) -> str:
+        """The name of a class: one that there is, however a table has brought it, or a legal new one."""
+        return written if written in self._history.classes else asking.class_name(written)
+
     def _add_class(self, asked: Asked) -> tuple[Entry | None, str]:
         name = asking.class_name(asked.name)
         if name in self._history.classes:
@@ -160,7 +173,7 @@ class Labels:
 
     def _rename(self, asked: Asked) -> tuple[Entry | None, str]:
         """Renames a class; one of the new name takes its images."""
-        old, new, classes = asked.name, asking.class_name(asked.new), self._history.classes
+        old, new, classes = asked.name, self._class_name(asked.new), self._history.classes
         if old not in classes:
             raise Refused(f"there is no class {old!r} any more")
         if old == new:
@@ -213,16 +226,17 @@ class Labels:
         """Writes an entry into the journal; from here on it counts."""
         self._journal.add([entry])
         self._history.add(entry)
+        self._unwritten |= {change.path for change in entry.changes}
         self._log.append(tuple(self._place[c.path] for c in entry.changes if c.path in self._place))
 
     def _write(self) -> None:
         """Brings the table to what the journal says; `act` calls it once for all that was asked for."""
-        labels = {path: label for path, label in self._history.labels.items() if label and path in self._place}
-        there = self._table.labels
-        differing = {path: label for path, label in labels.items() if there.get(path) != label}
-        differing |= {path: "" for path in there if path not in labels}
+        there, ours = self._table.labels, self._history.labels
+        labels = {path: ours.get(path) or "" for path in self._unwritten if path in self._place}
+        differing = {path: label for path, label in labels.items() if there.get(path, "") != label}
         if differing or self._table.is_stale:
             self._table.write(differing)
+        self._unwritten.clear()
 
     def _look_outside(self) -> bool:
         """Takes what another program has written; whether the table can be read, so that it may be written anew."""
@@ -246,8 +260,9 @@ class Labels:
             words = f"{counted(len(changes), 'label')} in {self.file.name} by another program"
             self._add(self._entry("outside", words, changes, new))
 
-    def _news(self, version: int) -> News:
-        places = {place for changed in self._log[version:] for place in changed}
+    def _news(self, version: int, shown_otherwise: Iterable[int] = ()) -> News:
+        """What has changed since a version; and labels of images that a page shows with others, which were refused."""
+        places = {*shown_otherwise, *(place for changed in self._log[version:] for place in changed)}
         history = self._history
         return News(
             version=len(self._log),
@@ -266,6 +281,10 @@ _DOES: dict[str, Callable[[Labels, Asked], tuple[Entry | None, str]]] = {
     "undo": Labels._undo,
     "redo": Labels._redo,
 }
+
+
+def _images_of(wanted: Iterable[Asked]) -> set[int]:
+    return {place for asked in wanted for place in asked.images}
 
 
 def told(label: Label) -> str:

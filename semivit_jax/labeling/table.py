@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -84,7 +85,9 @@ class Table:
         self.is_stale = True
         for name, label in labels.items():
             self._set(name, label)
-        with files.writing(self.file) as opened:
+        with files.writing(os.path.realpath(self.file)) as opened:  # a link stays one
+            if self._stamp != _ABSENT:
+                os.fchmod(opened.fileno(), stat.S_IMODE(os.stat(self.file).st_mode))  # who may read it, still may
             opened.write("".join(filter(None, self._lines)).encode(errors="surrogateescape"))
         self._stamp, self.is_stale = _stamp(self.file), False
 

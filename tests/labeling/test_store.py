@@ -138,6 +138,32 @@ def test_two_pages_do_not_overwrite_each_other(begun, table):
     assert rows(table)["a.png"] == "ash"
 
 
+def test_what_is_refused_is_told_as_it_is(begun, table):
+    """A page has shown it as done already, and would go on to."""
+    page = Page(begun())
+    page.label("oak", A)
+    page.shown |= {A: "nan", B: "nan"}  # which is shown before it is answered
+    refused = page.ask(do="label", images=[A, B], seen=["oak", ""], label="nan")
+    assert not refused.done
+    assert (page.news.labels, page.shown[A], page.shown[B]) == ({A: "oak", B: ""}, "oak", "")
+    time.sleep(0.01)
+    table.write_text("no table")
+    page.shown[C] = "oak"
+    assert not page.ask(do="label", images=[C], seen=[""], label="oak").done
+    assert page.shown[C] == ""
+
+
+def test_a_class_that_a_table_has_brought_keeps_its_name(begun, table):
+    table.write_text("path,label\na.png,red  oak\nb.png,wei\u00df\u200b\n")
+    page = Page(begun())
+    for place, name in ((C, "red  oak"), (D, "wei\u00df\u200b")):
+        assert page.label(name, place).done
+    assert rows(table) == {"a.png": "red  oak", "b.png": "wei\u00df\u200b", "sub/c.png": "red  oak",
+                           "sub/d.png": "wei\u00df\u200b"}  # fmt: skip
+    assert page.ask(do="rename", name="wei\u00df\u200b", new="red  oak").done
+    assert page.news.classes == ["red  oak"]
+
+
 def test_what_is_asked_for_again_is_done_once(begun):
     page = Page(begun())
     raw = {"id": "the-same-action", "do": "label", "images": [A], "seen": [""], "label": "oak"}
@@ -157,6 +183,41 @@ def test_what_a_kill_left_out_of_the_table_comes_from_the_journal(begun, table):
         journal.write(b'{"id": "cut o')
     assert Page(begun()).shown == {A: "oak", B: "ash"}
     assert rows(table) == {"a.png": "oak", "b.png": "ash"}
+
+
+@pytest.mark.parametrize("same_time", [True, False])
+def test_an_edit_outlives_a_copy_that_makes_the_journal_the_younger_one(begun, table, same_time):
+    page = Page(begun())
+    page.label("oak", A)
+    page.label("ash", B)
+    table.write_text("path,label\na.png,elm\nb.png,ash\n")  # while nothing serves; then both are copied
+    times = os.stat(beside(table)).st_mtime_ns - (0 if same_time else 10**9)
+    os.utime(table, ns=(times, times))
+    page = Page(begun())
+    assert page.shown == {A: "elm", B: "ash"}
+    assert page.undo().done
+    assert rows(table)["a.png"] == "oak"
+
+
+def test_a_kill_within_one_tick_of_the_clock_loses_nothing(begun, table):
+    page = Page(begun())
+    page.label("oak", A)
+    before = table.read_bytes()
+    page.label("ash", B)
+    table.write_bytes(before)
+    os.utime(table, ns=(times := os.stat(beside(table)).st_mtime_ns, times))
+    assert Page(begun()).shown == {A: "oak", B: "ash"}
+
+
+def test_a_table_behind_a_link_stays_there_and_as_private_as_it_was(begun, table, tmp_path):
+    kept = tmp_path / "kept.csv"
+    kept.write_text("path,label\na.png,oak\n")
+    kept.chmod(0o640)
+    table.symlink_to(kept)
+    Page(begun()).label("ash", B)
+    assert table.is_symlink()
+    assert rows(kept) == {"a.png": "oak", "b.png": "ash"}
+    assert kept.stat().st_mode & 0o777 == 0o640
 
 
 def test_a_table_that_is_gone_comes_back(begun, table):
