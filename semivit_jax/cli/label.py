@@ -18,7 +18,8 @@ from semivit_jax.data.sources.folder_scan import not_looked_at, scan
 from semivit_jax.data.sources.kept import cache_dir
 from semivit_jax.data.sources.label_paths import Images
 from semivit_jax.hosts import extras
-from semivit_jax.words import counted
+from semivit_jax.labeling import asked
+from semivit_jax.words import counted, shortened
 
 if TYPE_CHECKING:
     from semivit_jax.inference.predict import Predictor
@@ -50,14 +51,18 @@ def label(argv: Sequence[str]) -> int:
     flags = parser.parse_args(argv)
     if not 0 <= flags.port < 65536:
         return usage_error("label", ValueError(f"--port is {flags.port}; 0 (any) to 65535"))
-    return guarded(lambda: _serve(flags), also=WEIGHTS_ERRORS)
+    try:
+        classes = [asked.class_name(name) for name in flags.classes.split(",") if name.strip()]
+    except ValueError as error:
+        return usage_error("label", ValueError(f"--classes: {error}"))
+    return guarded(lambda: _serve(flags, classes), also=WEIGHTS_ERRORS)
 
 
 def _who() -> str:
     return os.environ.get("LOGNAME") or os.environ.get("USER") or f"user {os.getuid()}"
 
 
-def _serve(flags: argparse.Namespace) -> None:
+def _serve(flags: argparse.Namespace, given: Sequence[str]) -> None:
     if not extras.installed("label"):
         raise ImportError(f"semivit label needs Starlette and uvicorn: {extras.install_line('label')}")
     from semivit_jax.labeling import guesses as guessing
@@ -71,6 +76,10 @@ def _serve(flags: argparse.Namespace) -> None:
     found = scan(flags.images, cache_dir=cache_dir())
     for line in not_looked_at(flags.images, found):
         console.say(line)
+    if found.problems:
+        console.say(f"{counted(len(found.problems), 'file')} cannot be shown:")
+        for line in shortened(found.problems):
+            console.say(f"  {line}")
     names = list(found.names)
     images = Images(flags.images, names)
     order = _order(flags.todo, images) if flags.todo else []
@@ -82,7 +91,7 @@ def _serve(flags: argparse.Namespace) -> None:
         guesses = guessing.from_csv(flags.run, images)
     else:
         predictor, guesses = _predictor(flags.run)
-    classes = [*filter(None, map(str.strip, flags.classes.split(","))), *guesses.classes]
+    classes = [*given, *guesses.classes]
     labels = Labels(flags.labels, flags.images, names, who=flags.who, classes=list(dict.fromkeys(classes)))
     pictures = Pictures(flags.images, names, cache=cache_dir() / "pictures", links=flags.links == "yes")
     listing = hashlib.sha256("\0".join(names).encode(errors="surrogateescape")).hexdigest()[:16]

@@ -2,9 +2,10 @@
 
 import csv
 import logging
+import math
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 
 class Guess(NamedTuple):
-    """What an image is taken for, and the probability of that."""
+    """What an image is taken for, '' where the model abstains, and the probability of the likeliest class."""
 
     place: int
     label: str
@@ -95,10 +96,29 @@ def from_csv(file: Path, images: Images) -> Guesses:
         reader = csv.DictReader(opened)
         if not set(_COLUMNS) <= set(reader.fieldnames or ()):
             raise ValueError(f"{file} has not the columns {', '.join(_COLUMNS)}; write it with semivit predict")
-        rows = [(images.find(row["path"]), row["label"], float(row["confidence"])) for row in reader]
-    found = [Guess(place, label, confidence) for place, label, confidence in rows if place is not None]
+        rows = [_guess(row, images, f"{file.name} line {reader.line_num}") for row in reader]
+    found = [guess for guess in rows if guess is not None]
     if not found:
         raise ValueError(f"{file} names not one image of {str(images.root)!r}; predict these: --images={images.root}")
-    guesses = Guesses(file.name, sorted({guess.label for guess in found}))
+    guesses = Guesses(file.name, sorted({guess.label for guess in found if guess.label}))
     guesses.fill(found)
     return guesses
+
+
+def _guess(row: Mapping[str, str | None], images: Images, where: str) -> Guess | None:
+    """The guess of a row; None where it is of another image.
+
+    Raises:
+      ValueError: the row is cut off, or its confidence is no probability.
+    """
+    path, label, written = (row[column] for column in _COLUMNS)
+    if path is None or label is None or written is None:
+        raise ValueError(f"{where} is cut off; write the table again: semivit predict")
+    try:
+        confidence = float(written)
+    except ValueError:
+        confidence = math.nan
+    if not 0 <= confidence <= 1:
+        raise ValueError(f"{where} has the confidence {written!r}; 0 to 1, as semivit predict writes it")
+    place = images.find(path)
+    return None if place is None else Guess(place, label, confidence)

@@ -29,6 +29,7 @@ from semivit_jax.labeling.store import Labels, News
 _MOST_NAMES = 1000  # in one answer
 _MOST_SIMILAR = 500
 _MOST_BYTES = 32 << 20  # of what a page asks for: 100,000 images at once, and what was seen of them
+_MOVED = "the folder has changed since this page was opened: load it again"
 _KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 
@@ -62,6 +63,7 @@ def app(site: Site, *, token: str) -> Access:
         Route("/page/{file}", answers.page_file),
         Route("/start", answers.start),
         Route("/names", answers.names),
+        Route("/places", answers.places, methods=["POST"]),
         Route("/picture/{size}/{place:int}", answers.picture),
         Route("/similar/{place:int}", answers.similar),
         Route("/news", answers.news),
@@ -110,6 +112,8 @@ class _Answers:
 
     def names(self, request: Request) -> Response:
         """Names of the images at some places."""
+        if self._is_moved(request):
+            return _refused(_MOVED, 409)
         names = self._site.labels.names
         try:
             places = [int(place) for place in request.query_params.get("places", "").split(",") if place]
@@ -117,10 +121,27 @@ class _Answers:
         except (ValueError, IndexError):
             return _refused("images are named by their places in the list", 400)
 
+    async def places(self, request: Request) -> Response:
+        """Places of images by their names, null for one that is not there: of a page that had other numbers."""
+        body = await _body_of(request)
+        return body if isinstance(body, Response) else await run_in_threadpool(self._places, body)
+
+    def _places(self, body: bytes) -> Response:
+        try:
+            return _json([self._site.labels.place_of(name) for name in json.loads(body)])
+        except (ValueError, TypeError, RecursionError):
+            return _refused("no list of names", 400)
+
+    def _is_moved(self, request: Request) -> bool:
+        """Whether a page asks with the numbers of other images: those of this folder before it changed."""
+        return request.query_params.get("listing", self._site.listing) != self._site.listing
+
     async def picture(self, request: Request) -> Response:
         size, place = request.path_params["size"], request.path_params["place"]
         if size not in SIDES or place >= len(self._site.labels.names):
             return _refused("there is no such picture", 404)
+        if self._is_moved(request):
+            return _refused(_MOVED, 409)
         async with self._gate:
             if await request.is_disconnected():  # scrolled past meanwhile
                 return Response(status_code=204)
@@ -138,6 +159,8 @@ class _Answers:
     def similar(self, request: Request) -> Response:
         if self._site.similar is None:
             return _refused("similar images need --embedding=DIR, of semivit embed", 404)
+        if self._is_moved(request):
+            return _refused(_MOVED, 409)
         place = request.path_params["place"]
         return _json(self._site.similar.to(place, _MOST_SIMILAR))
 
@@ -151,14 +174,8 @@ class _Answers:
 
     async def act(self, request: Request) -> Response:
         """Does what a page asks for, a list of actions; the answers are in its order."""
-        if request.headers.get("content-type", "").partition(";")[0] != "application/json":
-            return _refused("actions come as application/json", 415)
-        body = b""
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > _MOST_BYTES:
-                return _refused("too much at once", 413)
-        return await run_in_threadpool(self._act, body)
+        body = await _body_of(request)
+        return body if isinstance(body, Response) else await run_in_threadpool(self._act, body)
 
     def _act(self, body: bytes) -> Response:
         labels = self._site.labels
@@ -169,7 +186,7 @@ class _Answers:
         except (ValueError, TypeError, KeyError, RecursionError) as error:  # Refused is a ValueError
             return _refused(str(error) if isinstance(error, Refused) else "no list of actions", 400)
         if listing != self._site.listing:
-            return _refused("the folder has changed since this page was opened: load it again", 409)
+            return _refused(_MOVED, 409)
         try:
             answers, news = labels.act(wanted, max(0, version))
         except OSError as error:
@@ -188,6 +205,18 @@ class _Answers:
             "guesses": [list(guess) for guess in self._site.guesses.since(guesses)],
             "guessing": self._site.guesses.working,
         }
+
+
+async def _body_of(request: Request) -> bytes | Response:
+    """The JSON that a page sends; what is answered where it is none, or too much."""
+    if request.headers.get("content-type", "").partition(";")[0] != "application/json":
+        return _refused("what a page says comes as application/json", 415)
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _MOST_BYTES:
+            return _refused("too much at once", 413)
+    return bytes(body)
 
 
 def _entry(entry: Entry | None) -> dict[str, Any] | None:

@@ -48,6 +48,8 @@ def test_the_address_is_told_and_stays_the_same(command, capsys):
     ("flags", "code", "told"),
     [
         (("--port=70000",), 2, "--port is 70000; 0 (any) to 65535"),
+        (("--classes=oak,-none-",), 2, "--classes: -none- is what stands for no class"),
+        (("--classes=NaN",), 2, "--classes: 'NaN' is what programs write for no value"),
         (("--todo=TMP/none.csv",), 1, "cannot be read: No such file"),
         (("--todo=TMP/other.csv",), 1, "names not one image of"),
         (("--embedding=TMP/none",), 1, "holds no finished embedding"),
@@ -69,6 +71,14 @@ def test_a_missing_folder_and_a_missing_extra_are_named(command, tmp_path, capsy
     monkeypatch.setattr(extras, "installed", lambda extra: extra != "label")
     assert command()[0] == 1
     assert "semivit label needs Starlette and uvicorn: " in capsys.readouterr().err
+
+
+def test_files_that_cannot_be_shown_are_told(command, photos, capsys):
+    (photos / "cut.png").write_bytes(b"")
+    assert command()[0] == 0
+    told = capsys.readouterr().out
+    assert "1 file cannot be shown:" in told
+    assert "'cut.png' is empty" in told
 
 
 def test_the_order_of_what_is_to_do(photos, tmp_path):

@@ -101,6 +101,24 @@ def test_actions_come_as_json_of_this_listing(address):
     assert json.loads(asked(address, "start")[2])["labels"] == [["oak", [0]]]
 
 
+def test_numbers_of_another_listing_are_refused(photos, tmp_path):
+    """Since the folder changed, they may be those of other images: their pictures and names would be wrong."""
+    features = Similar(Embedding(NAMES[:4], np.eye(4, dtype=np.float32), {"images": str(photos)}), NAMES)
+    with serving_site(site(photos, NAMES, tmp_path / "labels.csv", similar=features)) as address:
+        for path in ("picture/large/0?", "picture/small/0?", "names?places=0&", "similar/0?"):
+            assert asked(address, f"{path}listing=listing")[0] == 200
+            status, _, content = asked(address, f"{path}listing=another")
+            assert (status, b"the folder has changed" in content) == (409, True), path
+
+
+def test_places_of_names(address):
+    status, _, content = asked(address, "places", method="POST", body=[NAMES[3], "gone.png", NAMES[-1]])
+    assert (status, json.loads(content)) == (200, [3, None, len(NAMES) - 1])
+    for wrong in (3, [[]], [{}]):
+        assert asked(address, "places", method="POST", body=wrong)[0] == 400
+    assert asked(address, "places", method="POST", body=[], Content_Type="text/plain")[0] == 415
+
+
 def test_a_link_out_of_the_folder_is_not_shown(photos, tmp_path):
     put(tmp_path / "secret.png", 3)
     (photos / "linked.png").symlink_to(tmp_path / "secret.png")
@@ -144,18 +162,25 @@ def test_similar_images_come_nearest_first(photos, tmp_path):
 
 def test_guesses_come_with_the_news_and_those_of_others_are_passed_over(photos, tmp_path):
     table = tmp_path / "predictions.csv"
-    table.write_text("path,label,confidence,label_2\nb.png,oak,0.75,ash\nelsewhere.png,ash,0.5,oak\na.png,ash,1,oak\n")
+    table.write_text(
+        "path,label,confidence,label_2\nb.png,oak,0.75,ash\nelsewhere.png,ash,0.5,oak\na.png,ash,1,oak\n"
+        "sub/c.png,,0.2,ash\n"
+    )  # below --abstain_below
     guesses = from_csv(table, Images(photos, NAMES))
-    assert guesses.since(0) == [Guess(NAMES.index("b.png"), "oak", 0.75), Guess(NAMES.index("a.png"), "ash", 1.0)]
+    wanted = [("b.png", "oak", 0.75), ("a.png", "ash", 1.0), ("sub/c.png", "", 0.2)]
+    assert guesses.since(0) == [Guess(NAMES.index(name), label, confidence) for name, label, confidence in wanted]
     shown = site(photos, NAMES, tmp_path / "labels.csv", guesses=guesses, classes=guesses.classes)
     with serving_site(shown) as address:
         started = json.loads(asked(address, "start")[2])
         assert started["classes"] == ["ash", "oak"]
-        assert len(started["guesses"]) == 2
-        assert json.loads(asked(address, "news?version=0&guesses=2")[2])["guesses"] == []
+        assert len(started["guesses"]) == 3
+        assert json.loads(asked(address, "news?version=0&guesses=3")[2])["guesses"] == []
     for wrong, told in (
         ("path,label\n", "has not the columns"),
         ("path,label,confidence\nx.png,oak,1\n", "names not one"),
+        ("path,label,confidence\na.png,oak,1\nb.png,oak\n", "predictions.csv line 3 is cut off; write the table again"),
+        ("path,label,confidence\na.png,oak,high\n", "line 2 has the confidence 'high'; 0 to 1"),
+        ("path,label,confidence\na.png,oak,nan\n", "line 2 has the confidence 'nan'; 0 to 1"),
     ):
         table.write_text(wrong)
         with pytest.raises(ValueError, match=told):
