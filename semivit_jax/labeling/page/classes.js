@@ -1,6 +1,7 @@
 // The list of classes at the side, the box for typing one, and the dialog that renames and merges.
 
 import { shown } from "./model.js";
+import { put, set } from "./say.js";
 
 const KEYS = 9;
 const MOST_MATCHES = 8;
@@ -37,12 +38,13 @@ export class Classes {
     const most = Math.max(1, ...names.map((name) => this.model.count(name)));
     [...this.list.children].forEach((item, number) => {
       const count = this.model.count(names[number]);
-      item.querySelector(".class-count").textContent = count.toLocaleString("en");
-      item.querySelector("meter").value = count / most;
+      put(item.querySelector(".class-count"), count.toLocaleString("en"));
+      set(item.querySelector("meter"), "value", count / most);
     });
-    document.getElementById("none-count").textContent = this.model.count(this.model.none) || "";
-    document.getElementById("skip-count").textContent = this.model.count(null) || "";
-    document.getElementById("no-classes").hidden = names.length > 0;
+    for (const [id, label] of [["none-count", this.model.none], ["skip-count", null]]) {
+      put(document.getElementById(id), this.model.count(label) ? this.model.count(label).toLocaleString("en") : "");
+    }
+    set(document.getElementById("no-classes"), "hidden", names.length > 0);
   }
 
   build(names) {
@@ -55,6 +57,7 @@ export class Classes {
     const button = part("button", "class");
     button.type = "button";
     button.dataset.name = name;
+    button.title = shown(name); // of which a narrow page shows the beginning
     const key = part(number < KEYS ? "kbd" : "span", number < KEYS ? "" : "no-key", number < KEYS ? String(number + 1) : "");
     const meter = part("meter", "");
     meter.setAttribute("aria-hidden", "true");
@@ -112,6 +115,7 @@ export class Classes {
   }
 
   key(event) {
+    if (event.isComposing) return; // Enter ends a word that is written with several keys
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (step && this.offers?.length) {
       this.at = (this.at + step + this.offers.length) % this.offers.length;

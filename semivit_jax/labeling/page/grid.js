@@ -1,6 +1,7 @@
 // A grid of many small pictures, of which only those in sight exist.
 
-import { shown } from "./model.js";
+import { guessed, shown } from "./model.js";
+import { mark, put } from "./say.js";
 
 const GAP = 10;
 const CAPTION = 24;
@@ -87,7 +88,7 @@ export class Grid {
       tile.style.width = `${this.side}px`;
       tile.style.height = `${this.side + CAPTION}px`;
       const picture = tile.querySelector("img");
-      if (withPictures && !picture.hasAttribute("src")) picture.src = `picture/small/${this.list[index]}`;
+      if (withPictures && !picture.hasAttribute("src")) picture.src = this.model.picture("small", this.list[index]);
       this.paint(tile, index);
     }
     if (withPictures) this.fetchNames(this.list.slice(first, last));
@@ -128,18 +129,18 @@ export class Grid {
     const caption = tile.querySelector(".caption");
     const kind = label === null ? "skipped" : label === this.model.none ? "none" : label ? "labeled" : guess ? "guessed" : "open";
     const words = { skipped: "skipped", none: "none", labeled: shown(label ?? ""), open: name.split("/").at(-1) };
-    const text = kind === "guessed" ? `${shown(guess.label)}? ${Math.round(guess.confidence * 100)} %` : words[kind];
-    if (caption.textContent !== text) caption.textContent = text;
-    tile.dataset.kind = kind;
-    tile.title = name;
-    tile.setAttribute("aria-label", `${name || `image ${place + 1}`}, ${kind === "open" ? "without a label" : text}`);
-    tile.setAttribute("aria-selected", this.chosen.has(place));
+    const text = kind === "guessed" ? guessed(guess) : words[kind];
+    put(caption, text);
+    mark(tile, "data-kind", kind);
+    mark(tile, "title", name);
+    mark(tile, "aria-label", `${name || `image ${place + 1}`}, ${kind === "open" ? "without a label" : text}`);
+    mark(tile, "aria-selected", this.chosen.has(place));
     tile.classList.toggle("at", index === this.at);
   }
 
   repaint() {
     this.tiles.forEach((tile, index) => this.paint(tile, index));
-    this.scroller.setAttribute("aria-activedescendant", `tile-${this.at}`);
+    mark(this.scroller, "aria-activedescendant", `tile-${this.at}`);
   }
 
   // Scrolls so that the current tile is in sight.
@@ -150,6 +151,16 @@ export class Grid {
     else if (top + this.rowHeight > scrollTop + clientHeight) this.scroller.scrollTop = top + this.rowHeight + GAP - clientHeight;
     this.draw(true);
     this.repaint();
+  }
+
+  // Asks again for pictures that did not come.
+  retry() {
+    for (const [index, tile] of this.tiles) {
+      if (!tile.classList.contains("broken")) continue;
+      tile.remove();
+      this.tiles.delete(index);
+    }
+    this.layOut();
   }
 
   resize(side) {

@@ -1,6 +1,7 @@
 // Which keys are the page's own, and which are those of the part that has the focus.
 
 const LETTER = /^\p{L}$/u;
+const SINGLE = "single keys"; // who turns them off finds them so the next time
 
 // always, single, withCtrl: key -> what it does; single ones can be turned off. digit(number): of 1 to 9.
 export function listenToKeys({ always, single, withCtrl, digit }) {
@@ -14,7 +15,15 @@ export function listenToKeys({ always, single, withCtrl, digit }) {
     return single[key];
   }
 
+  // Whether a key labels, which it does once however long it is held; arrows and undo go on.
+  function isLabel(event) {
+    return !(event.key in always) && !event.ctrlKey && !event.metaKey && event.key !== "Backspace";
+  }
+
+  singleKeys.checked = localStorage.getItem(SINGLE) !== "off";
+  singleKeys.addEventListener("change", () => localStorage.setItem(SINGLE, singleKeys.checked ? "on" : "off"));
   document.addEventListener("keydown", (event) => {
+    if (event.isComposing) return; // Enter ends a word that is written with several keys
     const on = event.target;
     if (on.closest("input:not([type=range]):not([type=checkbox]), select, dialog") || event.altKey) return;
     if (on.closest("button, a, input") && ["Enter", " "].includes(event.key)) return;
@@ -22,6 +31,7 @@ export function listenToKeys({ always, single, withCtrl, digit }) {
     const action = event.ctrlKey || event.metaKey ? withCtrl[event.key] : always[event.key] ?? ofSingle(event.key);
     if (!action) return;
     event.preventDefault();
+    if (event.repeat && isLabel(event)) return; // a key that is held down labels one image
     action(event);
   });
 }

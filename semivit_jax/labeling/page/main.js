@@ -3,13 +3,15 @@
 import { Classes } from "./classes.js";
 import { Grid } from "./grid.js";
 import { listenToKeys } from "./keys.js";
-import { Model, shown } from "./model.js";
-import { $, hints, say, showState, toast, words } from "./say.js";
+import { Model, guessed, shown } from "./model.js";
+import { $, hints, mark, put, say, set, showState, toast, words } from "./say.js";
 import { Server } from "./server.js";
 
 const AHEAD = 3; // large pictures that are fetched before they are asked for
+const NAMES_AHEAD = 20;
+const MOST_NAMES = 500; // of images of one action, that are kept with it until it is saved
 
-const server = new Server({ heard, refused: (why) => toast(why, true), state: showState });
+const server = new Server({ heard, refused, moved, state: showState });
 const model = new Model(server);
 const classes = new Classes(model, {
   chosen: label,
@@ -23,6 +25,7 @@ let list = []; // places
 let at = 0; // index into the list
 let anchor = 0; // where a choice of several begins
 let isGrid = false;
+let ahead = new Map(); // pictures that come next
 let isAtEnd = false; // the last image of the list has its label: a key too many changes nothing
 const backlog = []; // undo and redo that wait for the one before
 let before = null; // list and place that "similar" was asked from
@@ -41,6 +44,7 @@ async function begin() {
   $("title").textContent = shown(model.title);
   if (model.guesses.size && !model.order) view = "unsure";
   server.waiting.forEach(keepShown);
+  showProblem("");
   choose(view);
   listenToKeys({ always, single, withCtrl, digit });
   server.send();
@@ -53,10 +57,14 @@ function choose(key) {
   const found = model.views().find(([name]) => name === key) ?? model.views()[0];
   view = found[0];
   before = null;
-  open(found[2](), 0);
+  show(found[2](), 0);
 }
 
-function open(places, index) {
+function placesOf(key) {
+  return model.views().find(([name]) => name === key)?.[2]() ?? [];
+}
+
+function show(places, index) {
   list = places;
   grid.chosen.clear();
   go(index, true);
@@ -80,11 +88,13 @@ function goOn(done) {
     isAtEnd = isLast;
     return;
   }
-  const open = (index) => model.labels[list[index]] === "" && !done.has(list[index]);
+  const isOpen = (index) => model.labels[list[index]] === "" && !done.has(list[index]);
   for (let step = 1; step <= list.length; step++) {
     const index = (at + step) % list.length;
-    if (open(index)) return go(index);
+    if (isOpen(index)) return go(index);
   }
+  const more = placesOf(view).filter((place) => model.labels[place] === ""); // guesses and labels come meanwhile
+  if (more.length) return show(more, 0);
   go(at);
   isAtEnd = true;
 }
@@ -102,20 +112,24 @@ function targets() {
 
 function label(name) {
   const places = targets();
-  if (!places.length) return;
+  const isNew = Boolean(name) && name !== model.none && !model.classes.includes(name);
+  if (!places.length && isNew) return ask({ do: "add", name });
+  if (!places.length) return toast("There is no image here to label");
   if (isAtEnd && !grid.chosen.size) return toast("That was the last one; go to an image with the arrows to change it");
   const seen = places.map((place) => model.labels[place]);
-  ask({ do: "label", images: places, seen, label: name });
+  // With names, since numbers may be those of other images by the time that a server answers.
+  ask({ do: "label", images: places, seen, label: name, names: places.slice(0, MOST_NAMES).map((place) => model.name(place)) });
   for (const place of places) model.set(place, name);
-  if (name && name !== model.none && !model.classes.includes(name)) model.classes = [...model.classes, name];
-  say(`${words(name, model.none)}: ${places.length === 1 ? shown(model.name(places[0])) : `${places.length} images`}`);
+  if (isNew) model.classes = [...model.classes, name];
+  const done = `${words(name, model.none)}: ${places.length === 1 ? shown(model.name(places[0])) : `${places.length} images`}`;
   grid.chosen.clear();
   if (name === "") go(at);
   else goOn(new Set(places));
+  say(isGrid || isAtEnd ? done : `${done}. Now ${described()}`);
 }
 
 function agree() {
-  const places = targets().filter((place) => model.guesses.has(place));
+  const places = targets().filter((place) => model.guesses.get(place)?.label);
   if (!places.length) return toast("There is no guess to agree with");
   const names = new Set(places.map((place) => model.guesses.get(place).label));
   if (names.size > 1) return toast("The guesses of these images differ: choose those of one class");
@@ -131,18 +145,46 @@ function back(kind) {
 
 // Hears what the server tells: of this page's own actions and of others'.
 async function heard(news, answers, isSame) {
+  tell(answers);
   if (!isSame) return again();
   model.hear(news);
   for (const action of server.waiting) keepShown(action);
-  for (const answer of answers) {
-    if (answer.words) toast(answer.words, !answer.done);
-  }
   const undone = answers.some((answer) => answer.done && /^(undo|redo): /.test(answer.words));
   if (undone && news.changed.length) showChanged(news.changed[0][0]);
-  $("problem").textContent = news.problem;
-  $("problem").hidden = !news.problem;
+  showProblem(news.problem);
+  if ("unanswered" in $("frame").dataset) askAgainForPictures();
   paint();
   if (backlog.length && !server.waiting.length) back(backlog.shift());
+}
+
+// Says what was done, and what was not: of several the first one.
+function tell(answers) {
+  const refusals = answers.filter((answer) => !answer.done);
+  const first = refusals[0] ?? answers.findLast((answer) => answer.words);
+  const more = refusals.length > 1 ? ` (and ${refusals.length - 1} more not done)` : "";
+  if (first?.words) toast(first.words + more, refusals.length > 0);
+}
+
+// The server takes nothing of what was sent: what is shown of it is not so.
+function refused(why) {
+  toast(`Not saved: ${why}`, true);
+  again();
+}
+
+function moved() {
+  location.reload();
+}
+
+function showProblem(problem) {
+  const lost = server.lost ? `${server.lost} not saved: the folder changed meanwhile, and their images are not known any more.` : "";
+  put($("problem"), [problem, lost].filter(Boolean).join(" "));
+  set($("problem"), "hidden", !problem && !lost);
+}
+
+function askAgainForPictures() {
+  delete $("frame").dataset.unanswered;
+  $("large").removeAttribute("src");
+  grid.retry();
 }
 
 // What is on its way to the server stays as it is shown.
@@ -153,17 +195,17 @@ function keepShown(action) {
 function showChanged(place) {
   const index = list.indexOf(place);
   if (index >= 0) go(index);
-  else open([place, ...list], 0);
+  else show([place, ...list], 0);
 }
 
 // The server has been started again: what it has is right, and what is on its way is asked for again.
 async function again() {
-  const listing = server.listing;
   try {
     const found = await server.start();
-    if (found.listing !== listing) return location.reload(); // the images have other numbers
+    if (!found) return; // the images have other numbers, and the page is loaded again
     model.begin(found);
     for (const action of server.waiting) keepShown(action);
+    askAgainForPictures();
     paint();
   } catch {
     showState("No answer from the server", true);
@@ -174,31 +216,31 @@ async function again() {
 
 function paint() {
   const total = model.size.toLocaleString("en");
-  $("bar").value = model.size ? model.lookedAt / model.size : 0;
-  $("count").textContent = `${model.lookedAt.toLocaleString("en")} of ${total} looked at`;
+  set($("bar"), "value", model.size ? model.lookedAt / model.size : 0);
+  put($("count"), `${model.lookedAt.toLocaleString("en")} of ${total} looked at`);
   paintViews();
   classes.paint();
-  $("undo").disabled = !model.undo && !server.waiting.length;
-  $("undo").title = model.undo ? `Undo (Backspace): ${model.undo.words}` : "Nothing to undo";
-  $("redo").disabled = !model.redo;
-  $("redo").title = model.redo ? `Again (Ctrl+Y): ${model.redo.words}` : "Nothing to do again";
-  $("several").hidden = !isGrid;
+  set($("undo"), "disabled", !model.undo && !server.waiting.length);
+  mark($("undo"), "title", model.undo ? `Undo (Backspace): ${model.undo.words}` : "Nothing to undo");
+  set($("redo"), "disabled", !model.redo);
+  mark($("redo"), "title", model.redo ? `Again (Ctrl+Y): ${model.redo.words}` : "Nothing to do again");
+  set($("several"), "hidden", !isGrid);
   const isDone = !list.length || (["todo", "unsure"].includes(view) && !before && list.every((place) => model.labels[place] !== ""));
-  $("done").hidden = isGrid || (list.length > 0 && !isDone);
-  $("single").hidden = isGrid || !list.length;
-  $("one").setAttribute("aria-pressed", !isGrid);
-  $("many").setAttribute("aria-pressed", isGrid);
-  $("back").hidden = !before;
-  $("guessing").hidden = !model.guessedBy;
+  set($("done"), "hidden", isGrid || (list.length > 0 && !isDone));
+  set($("single"), "hidden", isGrid || !list.length);
+  mark($("one"), "aria-pressed", !isGrid);
+  mark($("many"), "aria-pressed", isGrid);
+  set($("back"), "hidden", !before);
+  set($("guessing"), "hidden", !model.guessedBy);
   if (model.guessedBy) {
     const number = model.guesses.size.toLocaleString("en");
-    $("guessing").textContent = `${number} guesses by ${shown(model.guessedBy)}${model.isGuessing ? ", more are coming" : ""}`;
+    put($("guessing"), `${number} guesses by ${shown(model.guessedBy)}${model.isGuessing ? ", more are coming" : ""}`);
   }
   if (isGrid) paintGrid();
   else if (list.length) paintSingle();
   const kind = `${isGrid} ${model.guesses.size > 0}`;
   if ($("hints").dataset.kind !== kind) $("hints").replaceChildren(...hints(model, isGrid));
-  $("hints").dataset.kind = kind;
+  mark($("hints"), "data-kind", kind);
 }
 
 function paintViews() {
@@ -213,32 +255,53 @@ function paintViews() {
 
 function paintSingle() {
   const place = list[at];
-  const source = `picture/large/${place}`;
+  const source = model.picture("large", place);
   if ($("large").getAttribute("src") !== source) {
     $("frame").classList.remove("broken");
     $("large").setAttribute("src", source);
-    for (let step = 1; step <= AHEAD && at + step < list.length; step++) new Image().src = `picture/large/${list[at + step]}`;
+    fetchAhead();
   }
   const name = shown(model.name(place));
-  $("large").alt = name;
-  $("name").textContent = name;
+  mark($("large"), "alt", name);
+  put($("name"), name);
   const given = model.labels[place];
-  $("mark").textContent = given === "" ? "" : words(given, model.none);
-  $("mark").dataset.kind = given === null ? "skipped" : given === model.none ? "none" : given ? "labeled" : "open";
+  put($("mark"), given === "" ? "" : words(given, model.none));
+  mark($("mark"), "data-kind", given === null ? "skipped" : given === model.none ? "none" : given ? "labeled" : "open");
   const guess = model.guesses.get(place);
-  $("guess").hidden = !guess;
-  if (guess) {
+  set($("guess"), "hidden", !guess);
+  if (guess && $("guess").dataset.words !== guessed(guess)) {
     const key = Object.assign(document.createElement("kbd"), { textContent: "Enter" });
-    $("guess").replaceChildren(`${shown(guess.label)}? ${Math.round(guess.confidence * 100)} % `, key);
+    $("guess").replaceChildren(guessed(guess), ...(guess.label ? [" ", key] : []));
+    $("guess").dataset.words = guessed(guess);
   }
-  $("place").textContent = `${(at + 1).toLocaleString("en")} of ${list.length.toLocaleString("en")}`;
-  model.fetchNames(list.slice(at, at + 20)).then((isNew) => isNew && paint());
+  put($("place"), positioned());
+  // Names come many at a time, and long before they are shown.
+  if (list.slice(at, at + NAMES_AHEAD).some((other) => !model.names.has(other))) {
+    model.fetchNames(list.slice(at, at + 4 * NAMES_AHEAD)).then((isNew) => isNew && paint());
+  }
+}
+
+function fetchAhead() {
+  const next = list.slice(at + 1, at + 1 + AHEAD).map((place) => model.picture("large", place));
+  ahead = new Map(next.map((source) => [source, ahead.get(source) ?? Object.assign(new Image(), { src: source })]));
+}
+
+function positioned() {
+  return `${(at + 1).toLocaleString("en")} of ${list.length.toLocaleString("en")}`;
+}
+
+// The image that is shown, for those who hear the page.
+function described() {
+  const [place, guess] = [list[at], model.guesses.get(list[at])];
+  const given = model.labels[place];
+  const rest = [given === "" ? "" : words(given, model.none), guess ? guessed(guess) : ""].filter(Boolean);
+  return [shown(model.name(place)), positioned(), ...rest].join(", ");
 }
 
 function paintGrid() {
   const text = before ? `images like ${shown(model.name(before.place))}, most alike first` : $("view").selectedOptions[0]?.text ?? "";
   const chosen = grid.chosen.size ? `, ${grid.chosen.size.toLocaleString("en")} chosen` : "";
-  $("several-title").textContent = `${list.length.toLocaleString("en")} ${before ? "" : "· "}${text}${chosen}`;
+  put($("several-title"), `${list.length.toLocaleString("en")} ${before ? "" : "· "}${text}${chosen}`);
   grid.at = at;
   grid.repaint();
 }
@@ -288,11 +351,11 @@ async function showSimilar() {
   if (!list.length) return;
   const place = list[at];
   try {
-    const found = await server.get(`similar/${place}`);
+    const found = await server.get(`similar/${place}?listing=${server.listing}`);
     if (!found.length) return toast("The embedding has no features of this image");
     before ??= { list, at, isGrid, place };
     before.place = place;
-    open(found.map(([other]) => other), 0);
+    show(found.map(([other]) => other), 0);
     layOut(true);
   } catch (error) {
     toast(error.message, true);
@@ -302,7 +365,7 @@ async function showSimilar() {
 function leaveSimilar() {
   const { list: places, at: index, isGrid: wasGrid } = before;
   before = null;
-  open(places, index);
+  show(places, index);
   layOut(wasGrid);
 }
 
@@ -315,6 +378,7 @@ function escape() {
 function move(step, event) {
   if (event.shiftKey && isGrid) extend(at + step);
   else go(at + step);
+  if (!isGrid && list.length) say(described());
 }
 
 const always = {
@@ -363,7 +427,10 @@ $("large").addEventListener("load", (event) => event.target.classList.toggle("sm
 $("large").addEventListener("error", async (event) => {
   const source = event.target.getAttribute("src");
   $("frame").classList.add("broken");
-  const why = await server.get(source).catch((error) => error.message);
+  const why = await server.get(source).catch((error) => {
+    if (error instanceof TypeError) $("frame").dataset.unanswered = ""; // nobody answered, and so nothing is known of it
+    return error.message;
+  });
   if (event.target.getAttribute("src") === source) $("frame").dataset.why = `This image cannot be shown: ${why}`;
 });
 $("view").addEventListener("change", () => {
@@ -381,4 +448,4 @@ $("skip").addEventListener("click", () => label(null));
 $("clear").addEventListener("click", () => label(""));
 $("back").addEventListener("click", leaveSimilar);
 $("tile-size").addEventListener("input", (event) => grid.resize(Number(event.target.value)));
-window.addEventListener("beforeunload", (event) => server.waiting.length && event.preventDefault());
+window.addEventListener("beforeunload", (event) => server.waiting.length && !server.isLeft && event.preventDefault());

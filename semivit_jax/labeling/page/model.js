@@ -81,7 +81,7 @@ export class Model {
   }
 
   differing() {
-    const found = [...this.guesses].filter(([place, guess]) => this.labels[place] && this.labels[place] !== guess.label);
+    const found = [...this.guesses].filter(([place, guess]) => this.labels[place] && guess.label && this.labels[place] !== guess.label);
     return found.sort((a, b) => b[1].confidence - a[1].confidence).map(([place]) => place);
   }
 
@@ -89,19 +89,33 @@ export class Model {
     return this.names.get(place) ?? "";
   }
 
-  // Fetches the names that are not there yet; whether there were any.
+  // Where the picture of an image is. With the listing: another one has other images at the same places.
+  picture(size, place) {
+    return `picture/${size}/${place}?listing=${this.server.listing}`;
+  }
+
+  // Fetches the names that are not there yet; whether any have come.
   async fetchNames(places) {
     const missing = places.filter((place) => !this.names.has(place) && !this.asked.has(place)).slice(0, NAMES_AT_ONCE);
+    const of = this.server.listing;
     if (!missing.length) return false;
     missing.forEach((place) => this.asked.add(place));
     try {
-      const found = await this.server.get(`names?places=${missing.join(",")}`);
+      const found = await this.server.get(`names?listing=${of}&places=${missing.join(",")}`);
       missing.forEach((place, number) => this.names.set(place, found[number]));
+    } catch {
+      return false; // asked for again when they are shown again
     } finally {
       missing.forEach((place) => this.asked.delete(place));
     }
     return true;
   }
+}
+
+// A guess in words; a model may abstain.
+export function guessed({ label, confidence }) {
+  const percent = `${Math.round(confidence * 100)} %`;
+  return label ? `${shown(label)}? ${percent}` : `no guess, ${percent}`;
 }
 
 // A name with signs that cannot be seen, or turn the writing round, spelled out.

@@ -6,6 +6,19 @@ const TOAST_MS = 5000;
 
 export const $ = (id) => document.getElementById(id);
 
+// Writes only what differs: a text that is written again is laid out and drawn again.
+export function put(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+export function set(element, property, value) {
+  if (element[property] !== value) element[property] = value;
+}
+
+export function mark(element, attribute, value) {
+  if (element.getAttribute(attribute) !== String(value)) element.setAttribute(attribute, value);
+}
+
 // A label in words; none: the label of images that belong to no class.
 export function words(label, none) {
   if (label === null) return "skipped";
@@ -37,11 +50,12 @@ export function toast(text, isBad = false) {
   $("toast").textContent = text;
   $("toast").classList.toggle("bad", isBad);
   $("toast").hidden = false;
+  say(text);
   clearTimeout(toast.ends);
   toast.ends = setTimeout(() => ($("toast").hidden = true), TOAST_MS);
 }
 
 export function showState(text, isBad) {
-  $("saved").textContent = text;
-  $("saved").classList.toggle("bad", isBad);
+  put($("saved"), text);
+  if ($("saved").classList.contains("bad") !== isBad) $("saved").classList.toggle("bad", isBad);
 }
