@@ -68,6 +68,7 @@ def embed(trained: Trained, images: Images, out: Path, *, kind: str, dtype: str,
 
     Raises:
       DatasetError: not one image can be read. FileExistsError: the folder holds another embedding.
+      EmbeddingError: see `embedding.check_names`; before anything is computed.
     """
     about = {
         "weights": trained.source,
@@ -78,6 +79,7 @@ def embed(trained: Trained, images: Images, out: Path, *, kind: str, dtype: str,
         "dtype": dtype,
         "format": kind,
     }
+    embedding.check_names(kind, images.names)
     parts = _begin(out, about)
     if parts is None:
         console.say(f"{out} holds these features already")
@@ -109,7 +111,11 @@ def _begin(out: Path, about: dict) -> Path | None:
             other = [said for key, said in _DECIDES.items() if theirs.get(key) != ours[key]]
             if other:
                 raise FileExistsError(f"{out} holds features of another {' and '.join(other)}; give another --out")
-            return None if file.name == embedding.ABOUT else parts
+            if file.name == embedding.ABOUT:
+                if parts.is_dir():  # which a kill has left behind
+                    files.remove(parts)
+                return None
+            return parts
     parts.mkdir(parents=True, exist_ok=True)
     files.write_json(parts / _BEGUN, about)
     return parts

@@ -2,7 +2,8 @@
 
 import dataclasses
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from semivit_jax.files import Path
 
 DTYPES = ("float32", "float16")
 ABOUT = "embedding.json"
+_NAMES_AT_ONCE = 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +48,7 @@ def read(folder: Path) -> Embedding:
     about = files.read_json(folder / ABOUT)
     try:
         names, features = READERS[about["format"]](folder / about["file"])
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise EmbeddingError(f"{folder} is damaged, make it again: {error}") from error
     if len(names) != len(features):
         raise EmbeddingError(f"{folder} is damaged, make it again: {len(names)} names, {len(features)} features")
@@ -58,13 +60,17 @@ Parts = Iterable[np.ndarray]
 
 def write_npz(file: Path, names: Sequence[str], parts: Parts, *, width: int, dtype: str) -> None:
     """Writes arrays 'names' and 'features' as np.savez does, a part of the features at a time."""
-    descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
-    head = {"descr": descr, "fortran_order": False, "shape": (len(names), width)}
     with files.writing(file) as opened, zipfile.ZipFile(opened, "w", zipfile.ZIP_STORED) as archive:
-        with archive.open("names.npy", "w", force_zip64=True) as member:
-            np.lib.format.write_array(member, np.asarray(names, dtype=np.str_), allow_pickle=False)
+        member_of_names = zipfile.ZipInfo("names.npy")
+        member_of_names.compress_type = zipfile.ZIP_DEFLATED
+        with archive.open(member_of_names, "w", force_zip64=True) as member:
+            # Each name takes as much as the longest one: neither here nor on the disk are all of them at once.
+            kind = np.dtype((np.str_, max(1, *map(len, names))))
+            np.lib.format.write_array_header_1_0(member, _head(kind, (len(names),)))
+            for start in range(0, len(names), _NAMES_AT_ONCE):
+                member.write(np.array(names[start : start + _NAMES_AT_ONCE], kind).tobytes())
         with archive.open("features.npy", "w", force_zip64=True) as member:
-            np.lib.format.write_array_header_1_0(member, head)
+            np.lib.format.write_array_header_1_0(member, _head(np.dtype(dtype), (len(names), width)))
             for part in parts:
                 member.write(np.ascontiguousarray(part).data)
 
@@ -73,15 +79,47 @@ def read_npz(file: Path) -> tuple[Sequence[str], np.ndarray]:
     """Names and features of `write_npz`."""
     # Opened here, since numpy leaves a file open that is no archive.
     with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
-        return arrays["names"].tolist(), arrays["features"]
+        return list(_names(arrays.zip)), arrays["features"]
+
+
+def _head(kind: np.dtype, shape: tuple[int, ...]) -> dict:
+    return {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": shape}
+
+
+def _names(archive: zipfile.ZipFile) -> Iterator[str]:
+    """The names, a part at a time."""
+    with archive.open("names.npy") as member:
+        if (version := np.lib.format.read_magic(member)) != (1, 0):
+            raise ValueError(f"names.npy is of format {version}, not (1, 0)")
+        (count,), _, kind = np.lib.format.read_array_header_1_0(member)
+        for start in range(0, count, _NAMES_AT_ONCE):
+            wanted = min(_NAMES_AT_ONCE, count - start) * kind.itemsize
+            content = member.read(wanted)
+            if len(content) < wanted:
+                raise ValueError("names.npy is cut off")
+            yield from np.frombuffer(content, kind).tolist()
+
+
+def check_names(kind: str, names: Iterable[str]) -> None:
+    """Raises EmbeddingError where a kind of file, a row of WRITERS, cannot hold a name: Parquet has UTF-8 alone."""
+    if kind != "parquet":
+        return
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise EmbeddingError(
+                f"the name {name!r} is not UTF-8 and has no place in Parquet; rename it, or take --format=npz"
+            ) from error
 
 
 def write_parquet(file: Path, names: Sequence[str], parts: Parts, *, width: int, dtype: str) -> None:
     """Writes columns 'name' and 'features', a list of fixed length, with a row group for each part.
 
     Raises:
-      EmbeddingError: a name that is no text.
+      EmbeddingError: see `check_names`.
     """
+    check_names("parquet", names)
     import pyarrow  # a second that npz does without
     from pyarrow import parquet
 
@@ -90,10 +128,7 @@ def write_parquet(file: Path, names: Sequence[str], parts: Parts, *, width: int,
     with files.writing(file) as opened, parquet.ParquetWriter(opened, schema) as writer:
         for part in parts:
             these = names[done : done + len(part)]
-            try:
-                column = pyarrow.array(these, pyarrow.string())
-            except UnicodeEncodeError as error:
-                raise EmbeddingError(f"a name is not UTF-8 and has no place in Parquet: {error.object!r}") from error
+            column = pyarrow.array(these, pyarrow.string())
             rows = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(part.reshape(-1)), width)
             writer.write_table(pyarrow.table([column, rows], schema=schema))
             done += len(part)

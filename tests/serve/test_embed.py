@@ -1,6 +1,8 @@
 """Features of many images: equal to the model's, resumed after a kill, read back in both formats."""
 
 import json
+import os
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -80,6 +82,22 @@ def test_what_was_computed_before_a_stop_is_kept(finished, photos, expected, tmp
     np.testing.assert_allclose(
         embedding.read(files.Path(out)).features, [expected[name] for name in sorted(NAMES)], rtol=1e-5, atol=1e-5
     )
+
+
+def test_what_a_kill_left_of_the_parts_goes(finished, photos, tmp_path):
+    out = tmp_path / "emb"
+    assert called(finished, photos, f"--out={out}") == 0
+    (out / "parts").mkdir()
+    (out / "parts" / "000000000.npz").write_bytes(b"a part")
+    assert called(finished, photos, f"--out={out}") == 0
+    assert not (out / "parts").exists()
+
+
+def test_a_name_that_parquet_cannot_hold_is_told_before_anything_is_computed(finished, photos, tmp_path, capsys):
+    (photos / os.fsdecode(b"caf\xe9.png")).write_bytes((photos / NAMES[0]).read_bytes())
+    assert called(finished, photos, f"--out={tmp_path / 'emb'}", "--format=parquet") == 1
+    assert "has no place in Parquet; rename it, or take --format=npz" in capsys.readouterr().err
+    assert called(finished, photos, f"--out={tmp_path / 'emb'}", "--format=npz") == 0
 
 
 def test_images_that_cannot_be_read_are_listed(finished, photos, tmp_path, capsys):
@@ -180,6 +198,23 @@ def test_names_of_any_bytes_survive_and_parquet_says_what_it_cannot_hold(tmp_pat
     assert embedding.read_npz(files.Path(tmp_path / "f"))[0] == names
     with pytest.raises(embedding.EmbeddingError, match="is not UTF-8 and has no place in Parquet"):
         embedding.write_parquet(tmp_path / "g", names, [features], width=2, dtype="float32")
+
+
+def test_a_long_name_among_many_takes_no_memory_for_all_of_them(tmp_path):
+    """An array holds each name at the length of the longest: 160 MB here, and 16 GB of a million."""
+    names = [f"{number:05}.jpg" for number in range(10_000)] + ["x/" * 2000 + "\u00e9.jpg"]
+    parts = (np.full((len(part), 2), 7, np.float32) for part in np.array_split(np.arange(len(names)), 4))
+    tracemalloc.start()
+    embedding.write_npz(tmp_path / "f", names, parts, width=2, dtype="float32")
+    found, features = embedding.read_npz(files.Path(tmp_path / "f"))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found == names
+    assert (features == 7).all()
+    assert peak < 60e6
+    assert (tmp_path / "f").stat().st_size < 2e6
+    with np.load(tmp_path / "f") as arrays:  # as anybody reads it
+        assert arrays["names"][:3].tolist() == names[:3]
 
 
 def test_the_hash_of_weights_tells_one_from_another(finished):
