@@ -13,8 +13,9 @@ from semivit_jax import console, files
 from semivit_jax.cli.exits import usage_error
 from semivit_jax.cli.guarded import guarded
 from semivit_jax.cli.paths import output_file, place
-from semivit_jax.data.sources import folder_labels
+from semivit_jax.data.sources import folder_labels, label_table
 from semivit_jax.data.sources.errors import DatasetError
+from semivit_jax.data.sources.label_paths import Images, relative
 from semivit_jax.inference import embedding, selecting
 from semivit_jax.inference.embedding import Embedding
 from semivit_jax.words import counted
@@ -44,6 +45,7 @@ def select(argv: Sequence[str]) -> int:
 
     def action() -> None:
         selecting.check(flags.by)
+        _check_out(flags.out)
         found = embedding.read(files.path(flags.embedding))
         found, labels = _labeled(found, flags.labels)
         with console.working(f"choosing by {flags.by}"):
@@ -75,12 +77,34 @@ def _labeled(found: Embedding, table: Path | None) -> tuple[Embedding, np.ndarra
     """
     if table is None:
         return found, np.full(len(found), -1, np.int32)
-    labeled = folder_labels.from_csv(table, root=Path(found.about["images"]), names=found.names, left_out=())
+    root = Path(found.about["images"])
+    beyond = _without_features(table, Images(root, found.names))
+    labeled = folder_labels.from_csv(table, root=root, names=[*found.names, *beyond], left_out=())
     if labeled.errors:
         raise DatasetError("\n".join(labeled.errors))
-    keep = ~labeled.none
+    if beyond:
+        these = counted(len(beyond), "image")
+        console.say(f"{these} of {table} without features, {beyond[0]!r} first: they are not counted as covered; "
+                    "semivit embed with another --out takes them in")  # fmt: skip
+    keep = ~labeled.none[: len(found)]
     names = list(itertools.compress(found.names, keep.tolist()))
-    return Embedding(names, found.features[keep], found.about), labeled.labels[keep]
+    return Embedding(names, found.features[keep], found.about), labeled.labels[: len(found)][keep]
+
+
+def _without_features(table: Path, images: Images) -> list[str]:
+    """Names in a table that are files of the folder, but not of the embedding: made later, or not listed then."""
+    rows = label_table.read(table, is_image=lambda path: True).rows
+    missing = (relative(row.path, images.root) for row in rows if images.find(row.path) is None)
+    return [name for name in dict.fromkeys(missing) if name and (images.root / name).is_file()]
+
+
+def _check_out(out: files.Path) -> None:
+    """Raises FileExistsError where what would be replaced holds labels that somebody has written into it."""
+    if out.is_file():
+        text = out.read_bytes().decode("utf-8-sig", errors="surrogateescape")
+        rows = csv.DictReader(io.StringIO(text, newline=""))
+        if any((row.get("label") or "").strip() for row in rows):
+            raise FileExistsError(f"--out {out} holds labels, which would be lost; give another file, or move it away")
 
 
 def _write(out: files.Path, names: Sequence[str]) -> None:

@@ -13,6 +13,7 @@ from semivit_jax.hosts import extras
 from semivit_jax.words import counted
 
 MOST = 20_000  # images that are compared each with each; of more, so many are drawn at random first
+_COMPARED_AT_ONCE = 1024
 FOLDERS = ("", "even", "size")  # shares of folders: no shares, the same number of each, or in proportion to its images
 
 Method = Callable[[np.ndarray, np.ndarray, int, int], np.ndarray]
@@ -106,12 +107,16 @@ def select(
     Raises:
       ValueError: nothing is left to choose, or the method lacks something.
     """
-    chooser = _Chooser(METHODS[method], _unit_length(features), labels, alike, seed)
+    if not np.isfinite(features.sum(dtype=np.float64)):
+        raise ValueError("the features hold numbers that are not finite; make the embedding again with other weights")
+    chooser = _Chooser(METHODS[method], features, labels, alike, seed)
     told: list[str] = []
     groups = _groups(names, folders)
     free = {name: places[labels[places] < 0] for name, places in groups.items()}
     if not any(map(len, free.values())):
         raise ValueError("every image has a label already")
+    if count > (there := sum(map(len, free.values()))):
+        told.append(f"{counted(there, 'image')} of {count}: no others are without a label")
     chosen = np.empty(0, np.int64)
     for name, wanted in _shares(count, {n: len(left) for n, left in free.items()}, even=folders == "even").items():
         left = free[name]
@@ -123,12 +128,14 @@ def select(
             here = f" in {name!r}" if folders else ""
             told.append(f"{counted(len(found), 'image')} of {wanted}{here}: the others are nearly the same as these")
         chosen = np.concatenate([chosen, found])
+    if (labeled := int((labels >= 0).sum())) > MOST:
+        told.append(f"{labeled:,} labels are many: surroundings of {MOST:,} drawn at random count as covered")
     return chosen, told
 
 
 @dataclasses.dataclass(frozen=True)
 class _Chooser:
-    """What stays the same from one choice to the next; see `select`, features of unit length."""
+    """What stays the same from one choice to the next; see `select`."""
 
     method: Method
     features: np.ndarray
@@ -139,9 +146,12 @@ class _Chooser:
     def choose(self, left: np.ndarray, before: np.ndarray, wanted: int) -> np.ndarray:
         """Chooses among those that are left; asks again, without what is nearly the same, until enough are found."""
         labeled, found = np.flatnonzero(self.labels >= 0), np.empty(0, np.int64)
+        left = left[~self._are_alike(left, labeled)]
+        if len(labeled) > MOST:
+            labeled = np.sort(np.random.default_rng(self.seed).permutation(labeled)[:MOST])
         while len(found) < wanted:
             chosen = np.concatenate([before, found])
-            left = left[~self._are_alike(left, np.concatenate([labeled, chosen]))]
+            left = left[~self._are_alike(left, chosen)]
             if not len(left):
                 break
             # What is chosen already counts as labeled, with a class of its own: its surroundings are covered.
@@ -152,7 +162,7 @@ class _Chooser:
             with warnings.catch_warnings():
                 # Fewer distinct images than clusters: those that are missing are asked for again.
                 warnings.simplefilter("ignore", ConvergenceWarning)
-                places = seen[self.method(self.features[seen], known, asked, self.seed)]
+                places = seen[self.method(self._unit_length(seen), known, asked, self.seed)]
             if not len(places):
                 break
             for place in places:
@@ -162,9 +172,16 @@ class _Chooser:
 
     def _are_alike(self, places: np.ndarray, others: np.ndarray) -> np.ndarray:
         """Whether each image is nearly the same as one of the others, bool [places]."""
-        if not len(others):
-            return np.zeros(len(places), bool)
-        return (self.features[places] @ self.features[others].T).max(axis=1) >= self.alike
+        alike, these = np.zeros(len(places), bool), self._unit_length(places)
+        for start in range(0, len(others), _COMPARED_AT_ONCE):
+            some = self._unit_length(others[start : start + _COMPARED_AT_ONCE])
+            alike |= (these @ some.T).max(axis=1, initial=-np.inf) >= self.alike
+        return alike
+
+    def _unit_length(self, places: np.ndarray) -> np.ndarray:
+        """Features of some images, float32; of a million images never all at once."""
+        features = self.features[places].astype(np.float32)
+        return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
 
 
 def _groups(names: Sequence[str], folders: str) -> dict[str, np.ndarray]:
@@ -176,18 +193,21 @@ def _groups(names: Sequence[str], folders: str) -> dict[str, np.ndarray]:
 
 
 def _shares(count: int, free: dict[str, int], *, even: bool) -> dict[str, int]:
-    """How many of `count` each group gives: the same, or in proportion to what is free; largest remainders first."""
-    weights = np.array([1.0 if even else number for number in free.values()]) * (np.array(list(free.values())) > 0)
-    exact = min(count, sum(free.values())) * weights / weights.sum()
+    """How many of `count` each group gives: the same, or in proportion to what is free; largest remainders first.
+
+    What a group cannot give, the others do.
+    """
+    most = np.array(list(free.values()))
+    wanted, full = min(count, int(most.sum())), most == 0
+    while True:
+        weights = np.where(full, 0.0, 1.0 if even else most)
+        exact = np.where(full, most, (wanted - most[full].sum()) * weights / max(weights.sum(), 1e-12))
+        if not (exact > most).any():
+            break
+        full |= exact > most
     shares = np.floor(exact).astype(int)
-    for place in np.argsort(-(exact - shares), kind="stable")[: round(exact.sum()) - shares.sum()]:
-        shares[place] += 1
-    return {name: min(int(share), free[name]) for name, share in zip(free, shares, strict=True)}
-
-
-def _unit_length(features: np.ndarray) -> np.ndarray:
-    features = np.asarray(features, np.float32)
-    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    shares[np.argsort(-(exact - shares), kind="stable")[: wanted - shares.sum()]] += 1
+    return {name: int(share) for name, share in zip(free, shares, strict=True)}
 
 
 def check(method: str) -> None:

@@ -91,6 +91,46 @@ def test_many_images_are_thinned_out_first(monkeypatch):
     assert told == ["596 images are many to compare each with each: 100 drawn at random take part"]
 
 
+def test_many_labels_are_thinned_out_too_but_for_what_is_nearly_the_same(monkeypatch):
+    seen = []
+
+    def method(features, labels, count, seed):
+        seen.append(int((~np.isnan(labels)).sum()))
+        return selecting.random(features, labels, count, seed)
+
+    monkeypatch.setattr(selecting, "MOST", 100)
+    monkeypatch.setitem(selecting.METHODS, "random", method)
+    features = np.concatenate([FEATURES, FEATURES[:300] * 2])  # the same directions
+    labels = np.concatenate([np.full(len(FEATURES), -1), CLASSES[:300]]).astype(np.int32)
+    monkeypatch.setattr(selecting, "_COMPARED_AT_ONCE", 7)
+    places, told = chosen("random", labels, features=features, names=[f"{n}.png" for n in range(len(features))])
+    assert len(places) == 7
+    assert (places >= 300).all()
+    assert set(seen) == {100}
+    assert told[-1] == "300 labels are many: surroundings of 100 drawn at random count as covered"
+
+
+def test_what_a_folder_cannot_give_the_others_do():
+    names = ["few/a.png", "few/b.png", *(f"many/{n}.png" for n in range(40)), *(f"more/{n}.png" for n in range(40))]
+    places, told = chosen("random", NONE[:82], features=FEATURES[:82], names=names, count=20, folders="even", alike=2.0)
+    found = [names[place].partition("/")[0] for place in places.tolist()]
+    assert [found.count(folder) for folder in ("few", "many", "more")] == [2, 9, 9]
+    assert not told
+
+
+def test_fewer_images_than_are_asked_for_are_told():
+    places, told = chosen("random", LABELED[:8], features=FEATURES[:8], names=NAMES[:8], alike=2.0)
+    assert len(places) == 5
+    assert told == ["5 images of 7: no others are without a label"]
+
+
+def test_features_that_are_no_numbers_are_refused():
+    features = FEATURES.copy()
+    features[5, 3] = np.nan
+    with pytest.raises(ValueError, match="not finite"):
+        chosen("random", features=features)
+
+
 def test_nothing_left_to_choose_says_so():
     with pytest.raises(ValueError, match="every image has a label already"):
         chosen("random", np.zeros(len(FEATURES), np.int32))
@@ -121,6 +161,30 @@ def test_the_command_writes_a_table_to_fill_in(folder, capsys):
     assert {label for _, label in found} == {""}
     assert {path for path, _ in found} <= set(NAMES[3:])
     assert f"wrote {folder / 'todo.csv'}: 5 images of {folder / 'photos'} to label" in capsys.readouterr().out
+
+
+def test_labels_of_images_without_features_are_told_and_passed_over(folder, capsys):
+    """Photos that came after the embedding was made: they are there, and their labels are no mistake."""
+    (folder / "photos").mkdir()
+    (folder / "photos" / "new.png").write_bytes(b"")
+    (folder / "labels.csv").write_text(f"path,label\n{NAMES[0]},0\nnew.png,1\n")
+    arguments = [f"--embedding={folder}", "--count=5", "--by=random", f"--labels={folder / 'labels.csv'}"]
+    assert main(["semivit", "select", *arguments, f"--out={folder / 'todo.csv'}"]) == 0
+    told = capsys.readouterr().out
+    assert f"1 image of {folder / 'labels.csv'} without features, 'new.png' first" in told
+    assert len(rows(folder / "todo.csv")) == 6
+
+
+def test_labels_in_the_file_to_write_are_not_lost(folder, capsys):
+    out = folder / "todo.csv"
+    arguments = ["semivit", "select", f"--embedding={folder}", "--count=2", "--by=random", f"--out={out}"]
+    assert main(arguments) == 0
+    assert main(arguments) == 0  # without labels it is written anew
+    out.write_text(out.read_text().replace(",\n", ",oak\n", 1))
+    before = out.read_text()
+    assert main(arguments) == 1
+    assert "holds labels, which would be lost" in capsys.readouterr().err
+    assert out.read_text() == before
 
 
 @pytest.mark.parametrize(
