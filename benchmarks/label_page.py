@@ -76,7 +76,9 @@ def _write(photos: Path, table: Path, count: int) -> None:
             Image.fromarray(coarse).resize((640, 480), Image.Resampling.BICUBIC).save(file, quality=90)
         else:
             os.link(photos / f"{number % DIFFERENT:06}.jpg", file)
-    rows = (f"{number:06}.jpg,class {number % 12}\n" for number in range(0, count, 2))
+    # Twelve classes: each of the keys 1 to 9 has one. A key without a class draws next to nothing, and is then said to
+    # take until the next key draws.
+    rows = (f"{number:06}.jpg,class {number // 2 % 12}\n" for number in range(0, count, 2))
     table.write_text("path,label\n" + "".join(rows))
 
 
