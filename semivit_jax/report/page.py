@@ -79,7 +79,9 @@ def _template(name: str, report: Report) -> Any:
 FORMATS = {
     "percent": lambda value: f"{100 * value:.1f} %",
     "bare percent": lambda value: f"{100 * value:.1f}",
-    "share": lambda value: f"{value:.2f}",
+    "share": lambda value: (
+        f"{value:.2f}" if abs(value) >= 0.1 or not value else f"{value:.2g}"
+    ),  # of many classes small
     "points": lambda value: f"{value:+.1f}",
     "count": lambda value: f"{value:,}",
     "decimals": lambda value: f"{value:.4f}",

@@ -340,6 +340,14 @@ def test_why_there_is_no_probe_is_told(num_classes, labels, said):
     assert looked.absent == {look.PROBES: said}
 
 
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [(0.95, "0.95"), (0.1, "0.10"), (0.0, "0.00"), (0.00361, "0.0036"), (-0.02, "-0.02"), (1.7, "1.70")],
+)
+def test_a_small_confidence_is_not_told_as_none(value, told):
+    assert page.FORMATS["share"](value) == told
+
+
 def test_names_from_outside_are_text_and_nothing_else(tmp_path):
     text, found, _ = rendered(*made_up(tmp_path / "run", ["<b>cat</b>", "dog & co", "a\u202eb"], file_names=HOSTILE))
     assert "<script>alert(1)</script>.png" in found.said
