@@ -1,4 +1,4 @@
-"""Write numbers and names into sentences: '1 image', '1,200 images', '1.5 MiB', "'a', 'b' and 12 more"."""
+"""Write numbers and names into sentences: '1 image', '1,200 images', '1.5 MiB', '60 %', "'a', 'b' and 12 more"."""
 
 from collections.abc import Sequence
 
@@ -6,6 +6,11 @@ from collections.abc import Sequence
 def counted(number: int, noun: str, plural: str = "") -> str:
     """'1 image', '1,200 images', '2 classes': a number and its noun, whose plural may be given."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def percent(share: float) -> str:
+    """'60 %': a share as people read it."""
+    return f"{100 * share:.0f} %"
 
 
 def few(names: Sequence[str], most: int = 5) -> str:

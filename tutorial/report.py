@@ -13,7 +13,7 @@ PARTS = {
     "report": ("#none", 1100),
     "report_classes": ("header, section:not(#classes)", 1000),
     "report_ways": ("header, section:not(#ways)", 1530),
-    "report_map": ("header, section:not(#map)", 1000),
+    "report_map": ("header, section:not(#map)", 1090),
 }
 COLOURS = 255  # of a picture that is to stay small
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from semivit_jax.report.curves import SECONDS, SHARE, Drawn
+from semivit_jax.words import percent
 
 INK, MUTED, FAINT, ACCENT = "#1f2328", "#59636e", "#d1d9e0", "#0b5cad"
 # Okabe and Ito's colours, which people who confuse red and green tell apart, without those too light on white.
@@ -16,6 +17,12 @@ DASHES = ("-", "--", ":", "-.")
 MOST_LINES = 12  # of a figure with names; of more, all are drawn alike
 MOST_CELLS = 30  # classes of a confusion picture with names
 MOST_NUMBERS = 16  # classes of one with numbers
+# Of the classes on a map: matplotlib's tab20, its ten full colours first, without the two greys.
+MAP_COLOURS = (
+    "#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#111111", "#bcbd22", "#17becf",
+    "#aec7e8", "#ffbb78", "#98df8a", "#ff9896", "#c5b0d5", "#c49c94", "#f7b6d2", "#f2d024", "#dbdb8d", "#9edae5",
+)  # fmt: skip
+NO_COLOUR = "#b5bcc4"  # of other classes, and of images whose class is not known
 STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 9,
@@ -60,20 +67,30 @@ def curve(drawn: Drawn) -> str:
     return _svg(figure)
 
 
-def intervals(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Shares as dots with their 95 % intervals, one row for each; keys 'method', 'acc1', 'low', 'high', 'ours'."""
-    figure, axis = _figure(7.2, 0.55 + 0.3 * len(rows))
+def intervals(rows: Sequence[Mapping[str, Any]], *, narrow: bool = False) -> str:
+    """Shares as dots with their 95 % intervals, one row for each; keys 'method', 'acc1', 'low', 'high', 'ours'.
+
+    Names stand beside the rows, or above them where the figure is to be as narrow as a phone.
+    """
+    figure, axis = _figure(3.6, 0.55 + 0.44 * len(rows)) if narrow else _figure(7.2, 0.55 + 0.3 * len(rows))
+    names: list[str] = []
     for place, row in enumerate(reversed(rows)):
         colour = ACCENT if row["ours"] else MUTED
         axis.plot([100 * row["low"], 100 * row["high"]], [place, place], color=colour, linewidth=2.4, alpha=0.55,
                   solid_capstyle="butt")  # fmt: skip
         axis.plot(100 * row["acc1"], place, "o" if row["ours"] else "D", color=colour, markersize=6)
-        axis.annotate(f"{100 * row['acc1']:.1f}", (100 * row["acc1"], place), (0, 5), textcoords="offset points",
-                      ha="center", fontsize=8, color=INK)  # fmt: skip
-    axis.set_yticks(range(len(rows)), [_shortened(row["method"], 44) for row in reversed(rows)], color=INK)
+        name, share = _shortened(row["method"], 44), f"{100 * row['acc1']:.1f}"
+        names.append(name)
+        if narrow:
+            axis.annotate(f"{name}: {share}", (0, place), (0, 7), xycoords=axis.get_yaxis_transform(),
+                          textcoords="offset points", fontsize=8.5, color=INK)  # fmt: skip
+        else:
+            axis.annotate(share, (100 * row["acc1"], place), (0, 5), textcoords="offset points", ha="center",
+                          fontsize=8, color=INK)  # fmt: skip
+    axis.set_yticks([] if narrow else range(len(rows)), [] if narrow else names, color=INK)
     axis.tick_params(axis="y", length=0)
     axis.grid(visible=False, axis="y")
-    axis.set_ylim(-0.6, len(rows) - 0.2)
+    axis.set_ylim(-0.6, len(rows) - (0.0 if narrow else 0.2))
     axis.set_xlabel("accuracy %, with the 95 % interval")
     return _svg(figure)
 
@@ -167,29 +184,42 @@ def embedding(points: np.ndarray, labels: np.ndarray, labeled: np.ndarray, names
       points: float [n, 2].
       labels: int [n], numbers of `names` or -1.
       labeled: bool [n].
-      names: of the classes that have a colour; each is written at the middle of its images.
+      names: of the classes that have a colour of MAP_COLOURS; each is written at the middle of its images, where it
+        hides no other name.
     """
-    import matplotlib as mpl
     from matplotlib.patheffects import withStroke
 
     figure, axis = _figure(7.2, 5.6)
-    colours = mpl.colormaps["tab10" if len(names) <= 10 else "tab20"]
     for label in range(-1, len(names)):
-        colour = "#b5bcc4" if label < 0 else colours(label % colours.N)
+        colour = NO_COLOUR if label < 0 else MAP_COLOURS[label]
         chosen, framed = (labels == label) & ~labeled, (labels == label) & labeled
         axis.scatter(*points[chosen].T, s=9, color=colour, alpha=0.65, linewidths=0)
         axis.scatter(*points[framed].T, s=34, color=colour, edgecolors=INK, linewidths=0.9, zorder=3)
-    for label, name in enumerate(names):
-        here = points[labels == label]
-        if len(here):
-            middle = here[np.linalg.norm(here - np.median(here, axis=0), axis=1).argmin()]
-            axis.annotate(_shortened(name, 20), middle, ha="center", va="center", fontsize=11, fontweight="bold",
-                          zorder=4, path_effects=[withStroke(linewidth=3, foreground="white")])  # fmt: skip
+    for name, middle in _apart(points, labels, names):
+        axis.annotate(name, middle, ha="center", va="center", fontsize=11, fontweight="bold", zorder=4,
+                      path_effects=[withStroke(linewidth=3, foreground="white")])  # fmt: skip
     axis.set(xticks=(), yticks=())
     axis.grid(visible=False)
     for side in axis.spines.values():
         side.set_visible(False)
     return _png(figure) if len(points) > 600 else _svg(figure)
+
+
+def _apart(points: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> list[tuple[str, np.ndarray]]:
+    """Names with the middle of their images, the class with the most images first; without those that would overlap."""
+    span = np.maximum(np.ptp(points, axis=0), 1e-12) if len(points) else np.ones(2)
+    found: list[tuple[str, np.ndarray]] = []
+    for label in np.argsort(-np.bincount(labels[labels >= 0], minlength=len(names)), kind="stable"):
+        here = points[labels == label]
+        if not len(here):
+            continue
+        middle = here[np.linalg.norm(here - np.median(here, axis=0), axis=1).argmin()]
+        own = _shortened(names[int(label)], 20)
+        offsets = [(np.abs(middle - other) / span, len(name) + len(own)) for name, other in found]
+        # A letter is about 0.018 of the figure wide, a line 0.045 high.
+        if all(x > 0.009 * letters or y > 0.045 for (x, y), letters in offsets):
+            found.append((own, middle))
+    return found
 
 
 def time_spent(seconds: Mapping[str, float]) -> str:
@@ -199,7 +229,7 @@ def time_spent(seconds: Mapping[str, float]) -> str:
     total = sum(seconds.values()) or 1.0
     for place, (value, name) in enumerate(parts):
         axis.barh(place, value, color=ACCENT if name == "training" else "#9aa7b4", height=0.66)
-        axis.annotate(f"{value:,.0f} s, {value / total:.0%}", (value, place), (4, 0), textcoords="offset points",
+        axis.annotate(f"{value:,.0f} s, {percent(value / total)}", (value, place), (4, 0), textcoords="offset points",
                       va="center", fontsize=8)  # fmt: skip
     axis.set_yticks(range(len(parts)), [name for _, name in parts], color=INK)
     axis.tick_params(axis="y", length=0)

@@ -2,27 +2,25 @@
 
 import datetime
 import importlib.metadata
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from semivit_jax import files
 from semivit_jax.inference import grades
 from semivit_jax.inference.grades import Answers, Grades
 from semivit_jax.ops.confusion import Confusion
-from semivit_jax.report import accuracy, advice, told
+from semivit_jax.report import accuracy, advice, of_images, told
 from semivit_jax.report.facts import RunFacts, StageFacts, name_of
 from semivit_jax.report.intervals import paired
 from semivit_jax.report.look import Looked
-from semivit_jax.report.sample import GRADED, LABELED, UNLABELED, Seen
+from semivit_jax.report.of_images import SHOWN
 from semivit_jax.stages import STAGES
 from semivit_jax.training import head
 from semivit_jax.training.head import Probed
 
-SHOWN = 24  # pictures of a kind
 MOST_CONFUSED = 10  # pairs of classes that are most often taken for each other
-MOST_SUSPECTS = 200  # labels in the file
 Report = dict[str, Any]
 WITHOUT = {  # what a report says where weights or images tell nothing
     "grades": None, "answers": None, "overall": None, "classes": [], "confused": [], "coverage": None,
@@ -60,8 +58,8 @@ def numbers(run: RunFacts, looked: Looked) -> Report:
     if looked.grades is not None:
         report |= _answers(looked.grades, run)
     if looked.judged:
-        report["labels"] = _labels(looked, run.class_names)
-    report |= _of_images(looked)
+        report["labels"] = of_images.labels(looked.judged, run.class_names)
+    report |= of_images.numbers(looked)
     report["absent"] = dict(looked.absent)
     report["sentences"] = told.sentences(report)
     report["advice"] = advice.given(report)
@@ -77,7 +75,7 @@ def _run(run: RunFacts) -> Report:
         "state": run.state,
         "recipe": config.log.recipe,
         "dataset": config.data.dataset,
-        "root": config.data.root,
+        "photos": str(files.path(config.data.root) / config.data.train_split) if config.data.root else "",
         "labels": config.data.labels,
         "evaluated_on": config.data.eval_split or "validation",
         "variant": config.model.variant,
@@ -150,7 +148,11 @@ def _time(run: RunFacts) -> Report:
 
 
 def _pseudo_labels(run: RunFacts) -> Report | None:
-    """How many pseudo labels the last stage that makes some has kept, and how right they were."""
+    """How many pseudo labels the last stage that makes some has kept, and how right they were.
+
+    Its 'confidences' are the 10th, 50th and 90th percentile, 'threshold' the value of the key, and 'reached' what a
+    confidence had to reach: the threshold, or what a rule that moves it made of it.
+    """
     for stage in reversed(run.stages):
         health, kept = STAGES[stage.name].health, stage.last("train/mask_rate")
         if health is None or kept is None:
@@ -158,13 +160,16 @@ def _pseudo_labels(run: RunFacts) -> Report | None:
         section = run.config.stage(stage.name)
         key, right = health.key(section), stage.last("train/pseudo_label_acc")
         known = any(line.get("train/teacher_acc") for line in stage.lines)
+        confidences = [stage.last(f"train/{name}") for name in health.quantiles]
+        threshold = getattr(section, key) if key else None
         return {
             "stage": stage.name,
             "kept": kept,
             "right": right if known else None,
-            "median_confidence": stage.last("train/confidence_q50"),
+            "confidences": confidences if None not in confidences else [],
             "key": f"config.{stage.name}.{key}" if key else "",
-            "threshold": getattr(section, key) if key else None,
+            "threshold": threshold,
+            "reached": stage.last("train/threshold_median") or threshold,
         }
     return None
 
@@ -213,56 +218,3 @@ def _confused(confusion: Confusion, names: Sequence[str]) -> list[Report]:
     """The pairs of classes that are most often taken for each other, by images."""
     pairs = confusion.mistakes.largest(MOST_CONFUSED)
     return [{"label": names[label], "guess": names[guess], "count": count} for label, guess, count in pairs]
-
-
-def _labels(looked: Looked, names: Sequence[str]) -> Report:
-    listed = [
-        {
-            "name": looked.judged[role].name(one.place), "role": role, "row": one.place,
-            "label": names[looked.judged[role].labels[one.place]], "better": names[one.better], "own": one.own,
-            "other": one.other,
-        }
-        for role, one in looked.suspects
-    ]  # fmt: skip
-    return {
-        "checked": sum(int((seen.labels >= 0).sum()) for seen in looked.judged.values()),
-        "num_suspects": len(listed),
-        "suspects": listed[:MOST_SUSPECTS],
-        "by_role": dict(Counter(one["role"] for one in listed)),
-    }
-
-
-def _of_images(looked: Looked) -> Report:
-    """Near duplicates, the map's method, and the unlabeled images that are least like any labeled one."""
-    found: Report = {}
-    if looked.twins:
-        listed = [_twin(looked, pair.first, pair.second, role, pair.correlation) for pair, role in looked.twins]
-        found["twins"] = {"num_images": len({one["row"] for one in listed}), "pairs": listed[:MOST_SUSPECTS]}
-    if looked.layout is not None:
-        found["map"] = {"method": looked.layout.method, "num_images": len(looked.layout.points)}
-    unlike = _unlike(looked.sample)
-    return {**found, "unlike": unlike} if unlike else found
-
-
-def _twin(looked: Looked, row: int, other: int, role: str, correlation: float) -> Report:
-    graded, learned = looked.drawn[GRADED], looked.drawn[role]
-    return {
-        "row": row, "name": graded.name(row), "other_row": other, "other": learned.name(other), "role": role,
-        "correlation": correlation,
-    }  # fmt: skip
-
-
-def _unlike(found: Mapping[str, Seen]) -> list[Report]:
-    """Unlabeled images whose nearest labeled one is furthest, by the angle of their features."""
-    if not {LABELED, UNLABELED} <= found.keys():
-        return []
-    known, free = found[LABELED], found[UNLABELED]
-    nearest = (_directions(free.features) @ _directions(known.features).T).max(axis=1)
-    return [
-        {"row": int(row), "name": free.name(int(row)), "similarity": float(nearest[row])}
-        for row in np.argsort(nearest, kind="stable")[:SHOWN]
-    ]
-
-
-def _directions(features: np.ndarray) -> np.ndarray:
-    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)

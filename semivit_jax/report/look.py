@@ -27,7 +27,7 @@ from semivit_jax.report import space, suspects, twins
 from semivit_jax.report.facts import RunFacts
 from semivit_jax.report.sample import GRADED, LABELED, UNLABELED, Seen
 from semivit_jax.report.space import Layout
-from semivit_jax.report.suspects import Suspect
+from semivit_jax.report.suspects import Judged
 from semivit_jax.report.twins import Pair
 from semivit_jax.stages import STAGES, label_free
 from semivit_jax.stages.pictures import PICTURES, Panel
@@ -39,6 +39,7 @@ EXPECTED = (
     ConfigError, CheckpointError, DatasetError, SplitError, TooManyBadRecords, OSError, ValueError,
 )  # fmt: skip
 SHOWN = 10  # images that are shown on their way through a stage
+PROBES = "k-NN and linear probe"  # what is left out where there are none
 _Found = TypeVar("_Found")
 
 
@@ -54,8 +55,7 @@ class Looked:
       panels: stage -> what it makes of images.
       drawn: images that were looked at, without features.
       sample: the same with features of the newest weights.
-      judged: images whose labels were judged, by role.
-      suspects: (role, label that is probably wrong), its place a row of `judged`; the surest first.
+      judged: labels that were judged, by role.
       twins: (pair, its second image's role).
       layout: of the features of `sample`, in the order LABELED, GRADED, UNLABELED.
       absent: what is missing -> the reason, in a line.
@@ -69,8 +69,7 @@ class Looked:
     panels: dict[str, tuple[Panel, ...]] = dataclasses.field(default_factory=dict)
     drawn: dict[str, Seen] = dataclasses.field(default_factory=dict)
     sample: dict[str, Seen] = dataclasses.field(default_factory=dict)
-    judged: dict[str, Seen] = dataclasses.field(default_factory=dict)
-    suspects: list[tuple[str, Suspect]] = dataclasses.field(default_factory=list)
+    judged: dict[str, Judged] = dataclasses.field(default_factory=dict)
     twins: list[tuple[Pair, str]] = dataclasses.field(default_factory=list)
     layout: Layout | None = None
     absent: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -152,6 +151,8 @@ def _before_labels(looked: Looked, run: RunFacts, drawn: dict[str, Seen], stages
     pre_trained, source = [name for name in stages if STAGES[name].pre_training], run.config.init_from
     labeled = {role: drawn[role] for role in (LABELED, GRADED) if role in drawn}
     if not labeled or not (pre_trained or source):
+        if looked.probed is None and run.scored():
+            looked.absent[PROBES] = "the run began with random weights, whose features tell nothing"
         return {}
 
     def features() -> dict[str, Seen]:
@@ -161,7 +162,7 @@ def _before_labels(looked: Looked, run: RunFacts, drawn: dict[str, Seen], stages
     found = looked.attempt("features before the first label", features) or {}
     if looked.probed is None and set(found) == {LABELED, GRADED} and run.scored():
         looked.probed_on = "the pre-trained weights" if pre_trained else "the starting weights"
-        looked.probed = looked.attempt("probes", lambda: _probe(found, len(run.class_names), run.config.seed))
+        looked.probed = looked.attempt(PROBES, lambda: _probe(found, len(run.class_names), run.config.seed))
     return found
 
 
@@ -170,14 +171,20 @@ def _starting(source: str) -> Trained:
     return load_trained(init_from.find(source), kept="latest", tree=None, stage=None)
 
 
-def _probe(found: dict[str, Seen], num_classes: int, seed: int) -> Probed | None:
-    """As a run does that starts from weights, before its first stage with labels."""
+def _probe(found: dict[str, Seen], num_classes: int, seed: int) -> Probed:
+    """As a run does that starts from weights, before its first stage with labels.
+
+    Raises:
+      ValueError: the labels allow no fit; says why.
+    """
     fitted, graded = found[LABELED], found[GRADED]
     width = fitted.features.shape[1]
     chosen = linear_probe.choose(fitted.labels, num_classes=num_classes, width=width, seed=seed)
     features, labels = fitted.features[chosen], fitted.labels[chosen]
+    if not len(chosen):
+        raise ValueError(f"a fit to {num_classes:,} classes would take too long")
     if len(np.unique(labels)) < 2:
-        return None
+        raise ValueError("the labeled images are of one class")
     with console.working("fitting the probes"):
         probe = linear_probe.fit(features, labels, num_classes=num_classes)
         knn = probes.knn(features, labels, num_classes=num_classes)(graded.features)
@@ -195,18 +202,14 @@ def _judge(looked: Looked, run: RunFacts, before: dict[str, Seen]) -> None:
     Those of labeled images by weights from before the first label, where there are any; those of evaluation images,
     which nothing learns from, by the newest weights, which know the classes best.
     """
+    learned = bool(_with_answers(run))
     for role, by in ((LABELED, before or looked.sample), (GRADED, looked.sample)):
-        if role not in by:
-            continue
-        features, labels, rows = sampling.joined(by, LABELED, GRADED)
-        with console.working(f"judging the labels of {role} images"):
-            found = looked.attempt("labels", partial(suspects.find, features, labels, seed=run.config.seed))
-        if found is None or not found.checked:
-            continue
-        looked.judged[role] = by[role]
-        own = [one for one in found.suspects if rows[one.place][0] == role]
-        looked.suspects += [(role, one._replace(place=rows[one.place][1])) for one in own]
-    looked.suspects.sort(key=lambda one: one[1].own)
+        if role in by:
+            fitted = learned and role == LABELED and not before
+            judge = partial(suspects.judge, by, role, seed=run.config.seed, is_fitted=fitted)
+            with console.working(f"judging the labels of {role} images"):
+                found = looked.attempt(f"labels of {role} images that look wrong", judge)
+            looked.judged |= {role: found} if found else {}
 
 
 def _twins(drawn: dict[str, Seen], run: RunFacts) -> list[tuple[Pair, str]]:
@@ -252,5 +255,5 @@ def _few(run: RunFacts, task: TaskData, stage: str) -> tuple[Config, Plan]:
     per_row = max(stream.per_row for stream in plan.streams)
     rows = min(-(-SHOWN // per_row), plan.batch_size)
     group = 1 if plan.group_size == 1 else min(plan.group_size, rows + rows % 2)
-    size = rows if group == 1 else group
+    size = -(-rows // group) * group  # whole groups
     return config, dataclasses.replace(plan, batch_size=size, accum=1, recipe_accum=1, group_size=group)

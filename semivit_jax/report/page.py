@@ -11,12 +11,12 @@ from semivit_jax.inference.grades import MOST_IN_MATRIX
 from semivit_jax.report import curves, figures, photos, sample
 from semivit_jax.report.curves import SHARE, Drawn
 from semivit_jax.report.facts import RunFacts
-from semivit_jax.report.look import Looked
+from semivit_jax.report.look import PROBES, Looked
 from semivit_jax.report.sample import GRADED, LABELED, UNLABELED
 from semivit_jax.stages.pictures import Panel
+from semivit_jax.words import percent
 
 MOST_CLASSES = 40  # that a figure of accuracies by class can hold
-MOST_COLOURS = 20  # classes of a map; the others are grey
 ROWS = 12  # of a table that the page does not show whole
 Report = Mapping[str, Any]
 NEEDED = ("jinja2", "matplotlib")
@@ -35,6 +35,7 @@ def render(report: Report, run: RunFacts, looked: Looked) -> str:
         report=report,
         curves=[{"stage": name, "figures": [_curve(one) for one in found]} for name, found in drawn.items() if found],
         rows=ROWS,
+        probes=PROBES,
         pairs=report["run"]["num_classes"] > MOST_IN_MATRIX,
         **_figures(report, looked),
         **_photos(report, run, looked),
@@ -53,6 +54,7 @@ def render_comparison(report: Report, drawn: Sequence[Drawn]) -> str:
         report=report,
         curves=[_curve(one) for one in drawn],
         methods_figure=figures.intervals(rows) if rows else "",
+        narrow_methods_figure=figures.intervals(rows, narrow=True) if rows else "",
     )
 
 
@@ -68,6 +70,8 @@ def _template(name: str, report: Report) -> Any:
         lstrip_blocks=True,
     )
     environment.globals["n"] = lambda path, kind: number(report, path, kind)
+    environment.globals["colours"] = figures.MAP_COLOURS
+    environment.globals["no_colour"] = figures.NO_COLOUR
     environment.filters["name"] = printable
     return environment.get_template(name)
 
@@ -75,7 +79,9 @@ def _template(name: str, report: Report) -> Any:
 FORMATS = {
     "percent": lambda value: f"{100 * value:.1f} %",
     "bare percent": lambda value: f"{100 * value:.1f}",
-    "share": lambda value: f"{value:.2f}",
+    "share": lambda value: (
+        f"{value:.2f}" if abs(value) >= 0.1 or not value else f"{value:.2g}"
+    ),  # of many classes small
     "points": lambda value: f"{value:+.1f}",
     "count": lambda value: f"{value:,}",
     "decimals": lambda value: f"{value:.4f}",
@@ -115,6 +121,7 @@ def _figures(report: Report, looked: Looked) -> dict[str, str]:
     rows = report["classes"]
     found = {
         "methods": figures.intervals(report["accuracy"]) if report["accuracy"] else "",
+        "narrow_methods": figures.intervals(report["accuracy"], narrow=True) if report["accuracy"] else "",
         "time": figures.time_spent(report["time"]["seconds"]) if report["time"] else "",
         "confusion": "", "classes": "", "coverage": "", "reliability": "", "map": "",
     }  # fmt: skip
@@ -135,23 +142,20 @@ def _figures(report: Report, looked: Looked) -> dict[str, str]:
         sure = {"as trained": report["calibration"]["before"], "calibrated": report["calibration"]["after"]}
         found["reliability"] = figures.reliability({name: one["bins"] for name, one in sure.items() if one})
     if looked.layout is not None and looked.task is not None:
-        found["map"] = _map(looked)
+        found["map"] = _map(looked, [one["number"] for one in report["map"]["classes"]])
     return {f"{name}_figure": address for name, address in found.items()}
 
 
-def _map(looked: Looked) -> str:
-    """The layout, coloured by the classes that are known; of many classes by the most frequent ones."""
+def _map(looked: Looked, classes: Sequence[int]) -> str:
+    """The layout, with a colour for each of these classes."""
     assert looked.layout is not None
     assert looked.task is not None
     _, labels, rows = sample.joined(looked.sample, LABELED, GRADED, UNLABELED)
-    counts = np.bincount(labels[labels >= 0], minlength=1)
-    frequent = np.argsort(-counts, kind="stable")[:MOST_COLOURS]
-    frequent = np.sort(frequent[counts[frequent] > 0])
-    place = {int(label): number for number, label in enumerate(frequent)}
+    place = {label: number for number, label in enumerate(classes)}
     shown = looked.layout.rows
     coloured = np.array([place.get(int(label), -1) for label in labels[shown]])
     labeled = np.array([rows[row][0] == LABELED for row in shown])
-    names = [printable(looked.task.class_names[int(label)]) for label in frequent]
+    names = [printable(looked.task.class_names[label]) for label in classes]
     return figures.embedding(looked.layout.points, coloured, labeled, names)
 
 
@@ -164,7 +168,7 @@ def _photos(report: Report, run: RunFacts, looked: Looked) -> dict[str, Any]:
             places = [one["place"] for one in report[kind]]
             found[kind] = photos.of_set(looked.grades.images, places, data)
     for one in (report["labels"] or {"suspects": []})["suspects"][: 2 * ROWS]:
-        seen = looked.judged[one["role"]]
+        seen = looked.judged[one["role"]].seen
         found["suspects"] += photos.of_set(seen.images, seen.places[[one["row"]]], data)
     for one in (report["twins"] or {"pairs": []})["pairs"][:ROWS]:
         first, second = looked.drawn[GRADED], looked.drawn[one["role"]]
@@ -192,8 +196,8 @@ def _panels(stage: str, several: Sequence[Panel], names: Sequence[str]) -> dict[
 
 
 def _shares(target: np.ndarray, names: Sequence[str]) -> str:
-    """The classes of a target, the largest first: '3 62%, 8 31%'; the name alone where it is all of it."""
+    """The classes of a target, the largest first: 'cat: 62 %, dog: 31 %'; the name alone where it is all of it."""
     order = [int(k) for k in np.argsort(-target, kind="stable")[:2] if target[k] >= 0.05]
     if len(order) == 1 and target[order[0]] > 0.995:
         return printable(names[order[0]])
-    return ", ".join(f"{printable(names[k])} {target[k]:.0%}" for k in order)
+    return ", ".join(f"{printable(names[k])}: {percent(target[k])}" for k in order)

@@ -5,11 +5,14 @@ from typing import NamedTuple
 import numpy as np
 
 from semivit_jax.hosts import threads
+from semivit_jax.report import sample
+from semivit_jax.report.sample import GRADED, LABELED, Seen
 from semivit_jax.training.probes import MAX_ITERATIONS
 
 FOLDS = 5
 LEAST = 3  # labeled images of a class; of fewer nothing is said
 PENALTY = 0.1  # C of scikit-learn's logistic regression; found better than 1 (docs/report.md)
+LEAST_SKILL = 0.6  # of a judge; below, most of its suspicions are false (docs/report.md)
 MOST_WORK = 200_000_000  # images x classes x width of one fit
 
 
@@ -30,10 +33,69 @@ class Suspect(NamedTuple):
 
 
 class Found(NamedTuple):
-    """How many labels were judged, and those that are suspected, the surest first."""
+    """What the judge makes of labels.
 
-    checked: int
+    Attributes:
+      places: int [m], of the images whose labels were judged.
+      agrees: bool [m], whether the likeliest class of each is that of its label: the mean says what the judge knows.
+      suspects: labels that are suspected, the surest first.
+    """
+
+    places: np.ndarray
+    agrees: np.ndarray
     suspects: list[Suspect]
+
+
+class Judged(NamedTuple):
+    """Labels of the images of a role, judged by a fit without each.
+
+    Attributes:
+      seen: the images, with the features that they were judged by.
+      count: of the labels that could be judged.
+      right: share of them that the judge guesses as they are.
+      least_right: such a share from which on its suspicions are worth a look.
+      is_fitted: whether the features are of weights that have learned these labels.
+      suspects: labels that are suspected, by their row in `seen`; the surest first.
+    """
+
+    seen: Seen
+    count: int
+    right: float
+    least_right: float
+    is_fitted: bool
+    suspects: list[Suspect]
+
+    @property
+    def is_weak(self) -> bool:
+        """Whether the judge knows the classes so little that most of its suspicions would be false."""
+        return self.right < self.least_right
+
+
+def judge(by: dict[str, Seen], role: str, *, seed: int, is_fitted: bool) -> Judged:
+    """Judges the labels of a role, by fits to all images whose labels are known.
+
+    Args:
+      by: images of the role, and of others with known labels, with features.
+      role: whose labels are judged.
+      seed: of the folds.
+      is_fitted: see `Judged`.
+
+    Raises:
+      ValueError: no label of the role can be judged, or there are too many; says why.
+    """
+    features, labels, rows = sample.joined(by, LABELED, GRADED)
+    found = find(features, labels, seed=seed)
+    own = np.array([rows[place][0] == role for place in found.places])
+    if not own.any():
+        raise ValueError(f"none is of a class that has {LEAST} labels among the images that were looked at")
+    return Judged(
+        seen=by[role],
+        count=int(own.sum()),
+        right=float(found.agrees[own].mean()),
+        least_right=least_right(labels[found.places[own]]),
+        is_fitted=is_fitted,
+        suspects=[one._replace(place=rows[one.place][1]) for one in found.suspects if rows[one.place][0] == role],
+    )
 
 
 def find(features: np.ndarray, labels: np.ndarray, *, seed: int) -> Found:
@@ -47,19 +109,39 @@ def find(features: np.ndarray, labels: np.ndarray, *, seed: int) -> Found:
       features: float [n, width].
       labels: int [n], -1 where not known.
       seed: of the folds.
+
+    Raises:
+      ValueError: no label can be judged, or there are too many; says why.
     """
     judged = np.flatnonzero(labels >= 0)
     judged = judged[np.bincount(labels[judged])[labels[judged]] >= LEAST] if len(judged) else judged
     known = np.unique(labels[judged])
-    if len(known) < 2 or len(judged) * len(known) * features.shape[1] > MOST_WORK:
-        return Found(0, [])
+    if len(known) < 2:
+        raise ValueError(f"it takes two classes that have {LEAST} labels each among the images that were looked at")
+    if len(judged) * len(known) * features.shape[1] > MOST_WORK:
+        raise ValueError(
+            f"a fit to {len(judged):,} images of {len(known):,} classes would take too long; a smaller --most judges "
+            "fewer of them"
+        )
     numbers = np.searchsorted(known, labels[judged])
     probs = held_out_probs(features[judged], numbers, seed=seed)
     found = [
         Suspect(int(judged[at]), int(known[better]), float(probs[at, numbers[at]]), float(probs[at, better]))
         for at, better in zip(*suspected(probs, numbers), strict=True)
     ]
-    return Found(len(judged), sorted(found, key=lambda one: one.own))
+    return Found(judged, probs.argmax(axis=1) == numbers, sorted(found, key=lambda one: one.own))
+
+
+def least_right(labels: np.ndarray) -> float:
+    """Which share of these labels a judge must guess as they are, so that its suspicions are worth a look.
+
+    LEAST_SKILL of the way from what it would guess by always naming the most frequent class to all of them.
+
+    Args:
+      labels: int [n].
+    """
+    chance = np.bincount(labels).max() / len(labels)
+    return float(chance + LEAST_SKILL * (1 - chance))
 
 
 def suspected(probs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

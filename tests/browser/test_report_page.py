@@ -48,6 +48,30 @@ def test_the_page_opens_whole_on_wide_and_narrow_screens(folder, width, open_pag
     screenshot(page, f"report-{width}")
 
 
+def test_no_figure_is_cut_on_a_phone_and_that_of_the_methods_is_made_for_it(folder, open_page):
+    page = open_page(f"file://{folder / make.PAGE}")
+    page.set_viewport_size({"width": 390, "height": 900})
+    figures = page.evaluate("""[...document.querySelectorAll('figure img')].map(
+        i => [i.getBoundingClientRect().right, i.parentElement.scrollWidth - i.parentElement.clientWidth])""")
+    assert all(right <= 390 and not hidden for right, hidden in figures)
+    chosen, ratio = page.evaluate("""(() => {const i = document.querySelector('picture img');
+        return [i.currentSrc == i.previousElementSibling.srcset, i.clientWidth / i.naturalWidth]})()""")
+    assert chosen
+    assert ratio > 0.9  # letters stay as large as they are drawn
+
+
+def test_what_belongs_together_stays_on_one_sheet_of_paper(folder, open_page):
+    """No heading ends a sheet, and no picture parts from its title."""
+    page = open_page(f"file://{folder / make.PAGE}")
+    page.emulate_media(media="print")
+    breaks = page.evaluate("""[...document.querySelectorAll('.way tbody, .two > div, .three > div, figure, .photos li')]
+        .map(e => getComputedStyle(e).breakInside)""")
+    assert len(breaks) > 20
+    assert set(breaks) == {"avoid"}
+    heads = page.evaluate("[...document.querySelectorAll('h2, h3, h4')].map(e => getComputedStyle(e).breakAfter)")
+    assert set(heads) == {"avoid"}
+
+
 def test_the_numbers_on_the_screen_are_those_of_the_file(folder, open_page):
     page = open_page(f"file://{folder / make.PAGE}")
     check_numbers(page, json.loads((folder / make.NUMBERS).read_text()), least=80)

@@ -25,7 +25,8 @@ LINES = [
      "val/acc1": 0.45, "val/loss": 1.9},
 ]  # fmt: skip
 PSEUDO = {"val_ema/acc1": 0.5, "train/mask_rate": 0.1, "train/pseudo_label_acc": 0.9, "train/teacher_acc": 0.5,
-          "train/confidence_q50": 0.4, "train/loss_labeled": 0.5, "train/loss_unlabeled": 1.0}  # fmt: skip
+          "train/confidence_q10": 0.2, "train/confidence_q50": 0.4, "train/confidence_q90": 0.6,
+          "train/loss_labeled": 0.5, "train/loss_unlabeled": 1.0}  # fmt: skip
 
 
 def tiny_run(folder, *stages, done=True, graded="finetune"):

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
+from benchmarks.flipped_labels import flipped
 from semivit_jax.data.sources.image_set import ImageSet
 from semivit_jax.inference.grades import Answers
-from semivit_jax.report import accuracy, advice, curves, intervals, space, suspects, twins
+from semivit_jax.report import accuracy, advice, curves, intervals, of_images, sample, space, suspects, twins
 from tests.configs import small_config
 from tests.report.made import png
 
@@ -80,7 +82,8 @@ def test_labels_that_were_flipped_are_suspected_first():
     wrong = labels.copy()
     wrong[flipped] = (labels[flipped] + 1) % 3
     found = suspects.find(features, wrong, seed=0)
-    assert found.checked == len(labels)
+    assert found.places.tolist() == list(range(len(labels)))
+    assert np.flatnonzero(~found.agrees).tolist() == flipped.tolist()
     assert {one.place for one in found.suspects} <= set(flipped.tolist())
     assert len(found.suspects) >= 2
     own = suspects.held_out_probs(features, wrong, seed=0)[np.arange(len(wrong)), wrong]
@@ -93,8 +96,71 @@ def test_classes_of_one_or_two_images_are_not_judged():
     features, labels = blobs()
     few = np.concatenate([labels, [3, 4, 4]])
     found = suspects.find(np.concatenate([features, np.ones((3, 6))]), few, seed=0)
-    assert found.checked == len(labels)
-    assert suspects.find(np.ones((4, 2)), np.arange(4), seed=0) == (0, [])
+    assert found.places.tolist() == list(range(len(labels)))
+
+
+def test_why_no_label_is_judged_is_told(monkeypatch):
+    with pytest.raises(ValueError, match="it takes two classes that have 3 labels each"):
+        suspects.find(np.ones((4, 2)), np.arange(4), seed=0)
+    monkeypatch.setattr(suspects, "MOST_WORK", 120 * 3 * 6 - 1)
+    with pytest.raises(ValueError, match="120 images of 3 classes would take too long; a smaller --most judges"):
+        suspects.find(*blobs(), seed=0)
+
+
+def seen(role, features, labels):
+    """Images of a role, with features."""
+    images = ImageSet([b""] * len(labels), [f"{role}{k}" for k in range(len(labels))], labels.astype(np.int32))
+    return sample.Seen(role, images, np.arange(len(labels)), features)
+
+
+def test_a_judge_says_what_it_knows_of_the_labels_of_its_role_alone():
+    """Labeled images are known well, evaluation images are noise: what the judge knows of one says nothing of both."""
+    features, labels = blobs()
+    noise = np.random.default_rng(1).normal(size=features.shape)
+    by = {"labeled": seen("labeled", features, labels), "evaluation": seen("evaluation", noise, labels)}
+    known, unknown = (suspects.judge(by, role, seed=0, is_fitted=False) for role in by)
+    assert known.count == unknown.count == 120
+    assert known.right > 0.9
+    assert unknown.right < 0.5
+    assert not known.is_weak
+    assert unknown.is_weak
+    assert unknown.suspects  # which nobody should be shown
+    assert {one.place for one in unknown.suspects} <= set(range(120))
+    told = of_images.labels({"labeled": known, "evaluation": unknown}, ["a", "b", "c"])
+    assert {one["role"] for one in told["suspects"]} <= {"labeled"}
+    assert told["checked"] == 120
+    assert [one["is_weak"] for one in told["judges"]] == [False, True]
+    nothing = of_images.labels({"evaluation": unknown}, ["a", "b", "c"])
+    assert (nothing["num_suspects"], nothing["suspects"], nothing["right"]) == (0, [], None)
+
+
+def test_a_role_of_which_no_label_is_judged_says_so():
+    features, labels = blobs()
+    by = {
+        "labeled": seen("labeled", features, labels),
+        "evaluation": seen("evaluation", np.ones((2, 6)), np.array([3, 4])),
+    }
+    with pytest.raises(ValueError, match="none is of a class that has 3 labels"):
+        suspects.judge(by, "evaluation", seed=0, is_fitted=False)
+
+
+def test_what_a_judge_must_know_begins_at_what_naming_one_class_gives():
+    even, skewed = np.repeat(np.arange(10), 10), np.repeat([0, 1], [90, 10])
+    assert suspects.least_right(even) == pytest.approx(0.1 + 0.9 * suspects.LEAST_SKILL)
+    assert suspects.least_right(skewed) == pytest.approx(0.9 + 0.1 * suspects.LEAST_SKILL)
+
+
+@pytest.mark.parametrize(("noise", "is_weak"), [(2, False), (15, True)])
+def test_half_of_the_suspicions_of_a_judge_that_is_trusted_hold(noise, is_weak):
+    """On pixels of the digits, a tenth of whose labels is flipped: the measurement of benchmarks/weak_judges.py."""
+    digits, generator = load_digits(), np.random.default_rng(0)
+    chosen = generator.permutation(len(digits.target))[:400]
+    pixels = digits.data[chosen] + noise * generator.normal(size=(400, 64))
+    changed, is_wrong = flipped(digits.target[chosen], 0)
+    found = suspects.judge({"labeled": seen("labeled", pixels, changed)}, "labeled", seed=0, is_fitted=False)
+    assert found.is_weak == is_weak
+    precision = is_wrong[[one.place for one in found.suspects]].mean()
+    assert precision < 0.25 if is_weak else precision > 0.6
 
 
 def test_as_many_are_suspected_as_count_for_another_class():
@@ -130,7 +196,7 @@ def report(**changes):
     """The numbers of a run with which nothing is wrong."""
     row = {"method": "teacher", "acc1": 0.95, "low": 0.94, "high": 0.96, "num_images": 2000, "ours": True}
     per_class = {"labeled_per_class": {"a": 10, "b": 10}, "num_evaluated": 2000, "num_labeled": 20}
-    per_class |= {"root": "my photos", "labels": ""}
+    per_class |= {"photos": "my photos", "labels": "", "is_graded": True}
     return {
         "run": {"state": "finished", "folder": "runs/a b", **per_class},
         "stages": [],
@@ -144,14 +210,29 @@ def weak(name, **changes):
     return row | {"taken_for": [{"name": "wolf", "count": 9}]} | changes
 
 
-PSEUDO = {"stage": "s", "kept": 0.9, "right": 0.97, "median_confidence": 0.8, "key": "config.s.tau", "threshold": 0.7}
+PSEUDO = {"stage": "s", "kept": 0.9, "right": 0.97, "confidences": [0.5, 0.8, 0.95], "key": "config.s.tau",
+          "threshold": 0.7, "reached": 0.7}  # fmt: skip
+ALL = {"coverage": 1.0, "acc1": 0.2}  # of the evaluation images are answered
+FEW = PSEUDO | {"kept": 0.1, "confidences": [0.2, 0.55, 0.9]}
 CASES = {
     "nothing": ({}, None),
     "stopped": ({"run": report()["run"] | {"state": "stopped"}}, "Start the same command again."),
-    "few kept": ({"pseudo_labels": PSEUDO | {"kept": 0.1, "median_confidence": 0.55}},
-                 "Lower config.s.tau from 0.7, for a start to 0.55."),
+    "few kept": ({"pseudo_labels": FEW}, "Lower config.s.tau from 0.7, for a start to 0.55."),
+    "none kept": ({"pseudo_labels": FEW | {"kept": 0.0, "right": 0.0}}, "Lower config.s.tau from 0.7"),
+    "few kept, and below the median": ({"pseudo_labels": FEW | {"confidences": [0.5, 0.8, 0.9]}}, None),
+    "few kept, and the surer half is wrong": (
+        {"pseudo_labels": FEW, "coverage": {"chosen": [ALL, {"coverage": 0.5, "acc1": 0.3}]}},
+        "before you move config.s.tau."),
+    "few kept, and the surer half is right": (
+        {"pseudo_labels": FEW, "coverage": {"chosen": [ALL, {"coverage": 0.5, "acc1": 0.8}]}},
+        "Lower config.s.tau"),
+    "few and wrong kept": ({"pseudo_labels": FEW | {"right": 0.5}}, "before you move config.s.tau."),
     "wrong kept": ({"pseudo_labels": PSEUDO | {"right": 0.6}}, "Raise config.s.tau from 0.7, for a start to 0.8."),
-    "no threshold": ({"pseudo_labels": PSEUDO | {"kept": 0.1, "key": ""}}, None),
+    "wrong kept, near the median": ({"pseudo_labels": PSEUDO | {"right": 0.6, "confidences": [0.5, 0.72, 0.9]}},
+                                    "Raise config.s.tau from 0.7, for a start to 0.72."),
+    "wrong kept, above the median": ({"pseudo_labels": PSEUDO | {"right": 0.6, "confidences": [0.5, 0.6, 0.9]}}, None),
+    "no threshold": ({"pseudo_labels": FEW | {"key": ""}}, None),
+    "confidences not known": ({"pseudo_labels": FEW | {"confidences": []}}, None),
     "weak class": ({"classes": [weak("dog")], "overall": 0.95}, "Label more images of dog (40 %)."),
     "rare class": ({"run": report()["run"] | {"labeled_per_class": {"a": 2, "b": 90}}}, "rare classes, a first."),
     "wide": ({"accuracy": [report()["accuracy"][0] | {"low": 0.7, "high": 0.99, "num_images": 8}]}, "for evaluation"),
@@ -162,7 +243,9 @@ CASES = {
     "unsure": ({"calibration": {"before": {"ece": 0.3}, "after": None}}, "Do not take the confidences"),
     "sure by a temperature": ({"calibration": {"before": {"ece": 0.3}, "after": {"ece": 0.05}}}, None),
     "waits": ({"time": {"waiting_share": 0.5, "goodput": 0.9, "total": 5.0}}, "Feed images faster"),
-    "labels": ({"labels": {"suspects": [{"name": "x.jpg"}], "num_suspects": 1, "checked": 40}}, "1 label that may be"),
+    "labels": ({"labels": {"suspects": [{"name": "x.jpg"}], "num_suspects": 1, "checked": 40, "right": 0.9}},
+               "1 label that may be"),
+    "labels whose judge is weak": ({"labels": {"suspects": [], "num_suspects": 0, "checked": 0, "right": None}}, None),
     "unlike": ({"unlike": [{"row": 1}]}, "least like any labeled one"),
     "twins": ({"twins": {"pairs": [1], "num_images": 3}}, "3 evaluation images with a twin"),
 }  # fmt: skip
@@ -176,6 +259,41 @@ def test_each_rule_speaks_where_its_numbers_say_so_and_gives_a_reason(changes, s
     assert len(found) == (said is not None)
 
 
+@pytest.mark.parametrize(
+    ("median", "reached"),
+    [(0.003, 1.0), (0.0119, 1.0), (0.1, 1.0), (0.299, 0.5), (0.55, 1.0), (0.5549, 0.6), (0.9996, 1.0)],
+)
+def test_a_threshold_to_begin_with_keeps_half_and_the_reason_says_how_many(median, reached):
+    """Never above the median of the confidences, also for a rule that asks for half of its key."""
+    pseudo = FEW | {"confidences": [median / 2, median, (1 + median) / 2], "threshold": 1.0, "reached": reached}
+    (found,) = advice.given(report(pseudo_labels=pseudo))
+    suggested = float(found["do"].split()[-1].rstrip("."))
+    assert 0.9 * median < suggested * reached <= median * (1 + 1e-9)
+    share = float(found["why"].split("about ")[1].split()[0])
+    assert 50 <= share < 60
+    assert "10 % of the pseudo labels counted" in found["why"]
+
+
+@pytest.mark.parametrize(("threshold", "share"), [(0.1, 0.9), (0.3, 0.7), (0.5, 0.5), (0.7, 0.3), (0.99, 0.1)])
+def test_the_share_above_a_threshold_is_read_off_the_quantiles(threshold, share):
+    assert advice.share_above([0.1, 0.5, 0.9], threshold) == pytest.approx(share)
+
+
+def test_confidences_that_are_equal_to_the_threshold_reach_it():
+    assert advice.share_above([0.3, 0.5, 0.5], 0.5) == pytest.approx(0.5)
+
+
+def test_a_judge_of_labels_is_quoted_with_what_it_knows():
+    labels = {"suspects": [{"name": "x.jpg"}], "num_suspects": 1, "checked": 40, "right": 0.9}
+    (found,) = advice.given(report(labels=labels))
+    assert "it guesses 90 % of them as they are" in found["why"]
+
+
 def test_the_command_for_labeling_is_one_that_a_shell_takes():
     (found,) = advice.given(report(unlike=[{"row": 1}]))
     assert found["command"] == "semivit label --images='my photos' --labels=labels.csv --from='runs/a b'"
+
+
+def test_a_run_without_a_head_has_no_guesses_to_label_with():
+    (found,) = advice.given(report(unlike=[{"row": 1}], run=report()["run"] | {"is_graded": False}))
+    assert found["command"] == "semivit label --images='my photos' --labels=labels.csv"

@@ -1,20 +1,26 @@
 """The page: whole in itself, its numbers those of the JSON file, for every kind of run."""
 
+import base64
 import dataclasses
 import html.parser
 import json
 import re
+import types
 
+import numpy as np
 import pytest
+from matplotlib import colors
 
 from semivit_jax import files
+from semivit_jax.data.dataset import open_as_begun
+from semivit_jax.data.sources.image_set import ImageSet
 from semivit_jax.inference.grades import Calibrated
 from semivit_jax.main import main
 from semivit_jax.ops.scores import Bin
-from semivit_jax.report import facts, gather, look, make, page
+from semivit_jax.report import facts, figures, gather, look, make, page, sample, space, suspects
 from semivit_jax.training import run
 from tests.configs import small_config
-from tests.report.made import made_up, tiny_run
+from tests.report.made import made_up, png, tiny_run
 
 pytestmark = pytest.mark.xdist_group("report")  # programs are shared
 HOSTILE = ["<script>alert(1)</script>.png", '"onerror=x.png', "..%2e%2e", "a\u202eb.png", "caf\udce9.png", "x" * 255]
@@ -108,10 +114,15 @@ def test_a_run_of_one_stage(made):
     assert report["accuracy"][1]["low"] < 0.45 < report["accuracy"][1]["high"]
     for heading in ("Accuracy", "Training", "Classes", "Answers", "The data", "Map", "What to do next"):
         assert heading in found.said
-    assert report["labels"]["checked"] > 0
+    assert {one["role"] for one in report["labels"]["judges"]} == {"labeled", "evaluation"}
+    assert [one["is_fitted"] for one in report["labels"]["judges"]] == [True, False]
+    assert "of the labels as they are. Of the others" in found.said
+    assert "of weights that have learned these labels" in found.said
     assert report["map"]["num_images"] == 120
     assert len([t for t, a in found.tags if a.get("class") == "photo"]) > 50
-    assert report["absent"] == {}
+    assert report["absent"] == {look.PROBES: "the run began with random weights, whose features tell nothing"}
+    assert "Without k-NN and linear probe: the run began with random weights" in found.said
+    assert not re.search(r"\d%", found.said)  # a space, everywhere
 
 
 def test_a_run_that_pre_trains_alone(made):
@@ -133,7 +144,13 @@ def test_a_run_with_unlabeled_images_says_what_they_brought(made):
     assert report["brought"]["points"] == pytest.approx(5.0)
     assert "fine-tuning only reaches 45.0 %. The unlabeled images brought +5.0 points" in found.said
     assert "mixed: what the student learns from" in found.said
-    assert any("Lower config.semi.confidence_threshold" in one["do"] for one in report["advice"])
+    assert re.search(r"\d %, \d: \d+ %", found.said)  # the classes of a soft target
+    assert not re.search(r"\d%", found.said)
+    moved = next(one for one in report["advice"] if "config.semi.confidence_threshold" in one["do"])
+    assert moved["do"].startswith("Label more images, or start from better weights")
+    half = next(row["acc1"] for row in report["coverage"]["chosen"] if abs(row["coverage"] - 0.5) < 0.1)
+    assert half < 0.3  # fresh weights
+    assert f"of the surer half of the answers to evaluation images {100 * half:.0f} % are right" in moved["why"]
     titles = [a["alt"] for t, a in found.tags if t == "img" and a["alt"].startswith("Line chart")]
     assert any("Pseudo labels: share kept from 10.0 %" in title for title in titles)
 
@@ -149,6 +166,22 @@ def test_a_run_that_goes_on(tmp_path):
     assert report["accuracy"][-1]["method"] == "Semi-ViT, teacher (EMA), so far (update 6)"
     assert report["advice"][0]["do"] == "Start the same command again."
     assert not (folder / "summary.json").exists()
+
+
+def test_ten_images_are_shown_also_of_small_mixing_groups(tmp_path):
+    one = facts.read(tiny_run(tmp_path / "run", "finetune", "semi"))
+    section = dataclasses.replace(one.config.stage("semi"), batch_size=8, mixup_group_size=2, unlabeled_ratio=3)
+    one = dataclasses.replace(one, config=one.config.with_stage("semi", section))
+    _, plan = look._few(one, open_as_begun(one.config, workdir=one.folder, label_free=("mae",)), "semi")
+    assert (plan.batch_size, plan.group_size) == (4, 2)  # 12 unlabeled ones
+
+
+def test_a_run_that_goes_on_says_which_checkpoint_answers(tmp_path):
+    """Its newest evaluation may be of a later update, and then the two accuracies differ."""
+    several, looked = made_up(tmp_path / "run", ["cat", "dog"], file_names=["a.png", "b.png", "c.png"])
+    told = "These are the answers of the newest checkpoint, of update 6;"
+    assert told not in rendered(several, looked)[1].said
+    assert told in rendered(dataclasses.replace(several, state=facts.TRAINS), looked)[1].said
 
 
 def test_a_run_that_has_only_begun(tmp_path):
@@ -200,8 +233,119 @@ def test_calibration_is_shown_before_and_after(tmp_path):
     scores = dataclasses.replace(looked.grades.found["params"], ece=0.05, bins=(Bin(1, 0.5, 0.0), Bin(2, 0.6, 0.5)))
     grades = dataclasses.replace(looked.grades, calibrated={"params": Calibrated(1.7, scores)})
     _, after, report = rendered(several, dataclasses.replace(looked, grades=grades))
-    assert "The temperature 1.70 , fitted on validation images, brings that to 5.0 % :" in after.said
+    assert "The temperature 1.70 , fitted on validation images, lowers that to 5.0 % ." in after.said
     assert report["calibration"]["after"]["bins"][1] == {"count": 2, "confidence": 0.6, "acc1": 0.5}
+    for ece, said in ((0.3, "raises that to 30.0 % , for it is chosen by the log loss, which goes from 1.50 to 1.50"),
+                      (0.2, "keeps that at 20.0 % .")):  # fmt: skip
+        grades.calibrated["params"] = Calibrated(1.7, dataclasses.replace(scores, ece=ece))
+        assert said in rendered(several, dataclasses.replace(looked, grades=grades))[1].said
+
+
+def looked_at(looked, num_classes, *, count=400):
+    """The same, with a map of images of so many classes, and a judge that knows little of their labels."""
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, num_classes, count).astype(np.int32)
+    images = ImageSet([png(0)] * count, [f"{k}.png" for k in range(count)], labels)
+    seen = sample.Seen("labeled", images, np.arange(count), np.zeros((count, 2), np.float32))
+    weak = suspects.Judged(seen, count, 0.24, 0.64, is_fitted=False, suspects=[suspects.Suspect(3, 1, 0.1, 0.5)])
+    names = [f"class {k}" for k in range(num_classes)]
+    return dataclasses.replace(
+        looked,
+        task=types.SimpleNamespace(class_names=names),
+        sample={"labeled": seen},
+        judged={"labeled": weak},
+        layout=space.Layout(generator.normal(size=(count, 2)), np.arange(count), "t-SNE"),
+    )
+
+
+@pytest.mark.parametrize(("num_classes", "coloured"), [(10, 10), (200, 20)])
+def test_the_map_has_a_key_to_its_colours(num_classes, coloured, tmp_path):
+    several, looked = made_up(tmp_path / "run", ["cat", "dog"], file_names=["a.png", "b.png", "c.png"])
+    text, found, report = rendered(several, looked_at(looked, num_classes))
+    dots = re.findall(r'<span class="dot" style="background: (#\w{6})"></span><span>([^<]+)\(', text)
+    named = [name.strip() for colour, name in dots if colour != figures.NO_COLOUR]
+    assert named == [one["name"] for one in report["map"]["classes"]]
+    assert len({colour for colour, _ in dots if colour != figures.NO_COLOUR}) == len(named) == coloured
+    others = report["map"]["num_of_other_classes"]
+    assert sum(one["num_images"] for one in report["map"]["classes"]) + others == 400
+    assert ("other classes" in found.said) == (num_classes > coloured) == (others > 0)
+    assert "label was learned from ( 400 )" in found.said
+
+
+def test_the_colours_of_the_map_are_those_of_its_key(monkeypatch):
+    """The first class of the key has the first colour in the picture, and so on."""
+    drawn = []
+    monkeypatch.setattr(figures, "_encoded", lambda figure, *given, **named: drawn.append(figure) or "data:")
+    labels = np.array([0, 1, 2, -1])
+    figures.embedding(np.eye(4, 2), labels, np.zeros(4, bool), ["a", "b", "c"])
+    painted = [colors.to_hex(c.get_facecolor()[0]) for c in drawn[0].axes[0].collections if len(c.get_offsets())]
+    assert painted == [figures.NO_COLOUR, *figures.MAP_COLOURS[:3]]
+
+
+def test_names_on_the_map_hide_no_other():
+    """Of two classes in one place the more frequent one is named there; the key names both."""
+    points = np.array([[0, 0], [0, 0], [0, 0.01], [1, 1], [0.02, 0]], float)
+    named = figures._apart(points, np.array([1, 1, 0, 2, -1]), ["cat", "dog", "ship"])
+    assert [name for name, _ in named] == ["dog", "ship"]
+    assert figures._apart(np.zeros((0, 2)), np.zeros(0, int), []) == []
+
+
+def test_a_judge_that_knows_little_calls_no_label_wrong_and_says_why(tmp_path):
+    several, looked = made_up(tmp_path / "run", ["cat", "dog"], file_names=["a.png", "b.png", "c.png"])
+    _, found, report = rendered(several, looked_at(looked, 10))
+    assert "Of 400 labeled images it guesses 24.0 % of the labels as they are. That is too few" in found.said
+    assert "below 64.0 % most of its suspicions would be false" in found.said
+    assert "may be wrong" not in found.said
+    assert not [one for one in report["advice"] if "may be wrong" in one["do"]]
+
+
+def test_the_head_names_the_recipe_and_the_end_what_was_changed(tmp_path):
+    several, looked = made_up(tmp_path / "run", ["cat", "dog"], file_names=["a.png", "b.png", "c.png"])
+    log = dataclasses.replace(several.config.log, recipe="own_folder with a.b=1, c.d=(2, 3)")
+    several = dataclasses.replace(several, config=dataclasses.replace(several.config, log=log))
+    text, found, _ = rendered(several, looked)
+    head = Page(text.partition("</header>")[0]).said
+    assert "recipe own_folder with changes ·" in head
+    assert "a.b=1" not in head
+    assert "own_folder with a.b=1, c.d=(2, 3)" in found.said
+
+
+def test_a_phone_gets_a_narrower_figure_of_the_methods(made):
+    _, found, _ = made("finetune")
+    (source,) = [a for t, a in found.tags if t == "source"]
+    assert source["media"] == "(max-width: 40rem)"
+    at = [t for t, _ in found.tags].index("source")
+    wide = found.tags[at + 1][1]
+    sizes = [float(re.search(r'width="([\d.]+)pt"', svg(one)).group(1)) for one in (source["srcset"], wide["src"])]
+    assert sizes[0] < 270 < 500 < sizes[1]  # points of a phone's 358 pixels
+
+
+def svg(address):
+    return base64.b64decode(address.partition(",")[2]).decode()
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "labels", "said"),
+    [
+        (10**7, [0, 1, 0, 1], "a fit to 10,000,000 classes would take too long"),
+        (2, [1, 1, 1, 1], "the labeled images are of one class"),
+    ],
+)
+def test_why_there_is_no_probe_is_told(num_classes, labels, said):
+    images = ImageSet([b""] * 4, list("abcd"), np.array(labels, np.int32))
+    seen = sample.Seen("labeled", images, np.arange(4), np.ones((4, 8), np.float32))
+    looked = look.Looked()
+    found = {"labeled": seen, "evaluation": seen}
+    assert looked.attempt(look.PROBES, lambda: look._probe(found, num_classes, 0)) is None
+    assert looked.absent == {look.PROBES: said}
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [(0.95, "0.95"), (0.1, "0.10"), (0.0, "0.00"), (0.00361, "0.0036"), (-0.02, "-0.02"), (1.7, "1.70")],
+)
+def test_a_small_confidence_is_not_told_as_none(value, told):
+    assert page.FORMATS["share"](value) == told
 
 
 def test_names_from_outside_are_text_and_nothing_else(tmp_path):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from semivit_jax.words import counted, few, printable
+from semivit_jax.words import counted, few, percent, printable
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,11 @@ from semivit_jax.words import counted, few, printable
 )
 def test_a_number_and_its_noun_agree(number, noun, plural, told):
     assert counted(number, noun, plural) == told
+
+
+@pytest.mark.parametrize(("share", "told"), [(0.6, "60 %"), (0.0, "0 %"), (1.0, "100 %"), (0.006, "1 %")])
+def test_a_share_in_percent(share, told):
+    assert percent(share) == told
 
 
 def test_the_first_names_of_a_list():
