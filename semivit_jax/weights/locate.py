@@ -64,7 +64,7 @@ def locate(source: str) -> SourceFiles:
     if path.name == SHARD_INDEX:
         return _locate_in(source, path.parent)
     if _PART.search(path.name):
-        raise ValueError(f"{source}: is one part of several; give the folder that holds them all, with {SHARD_INDEX}")
+        raise ValueError(f"{source}: is one part of several; {_of_parts(path.suffix)}")
     configs = _read_configs(path.parent) if path.name in SINGLE_FILES else {}
     return SourceFiles(name=source, weights=(path,), configs=configs, listed={})
 
@@ -89,9 +89,23 @@ def _weights_in(source: str, folder: pathlib.Path) -> tuple[tuple[pathlib.Path, 
         return parts, listed
     if (folder / torch_file).is_file():
         return (folder / torch_file,), {}
-    others = [path.name for path in sorted(folder.glob("*")) if path.suffix in WEIGHT_SUFFIXES]
-    advice = f"; to take {others[0]}, give its own path" if others else ""
-    raise FileNotFoundError(f"{source}: no {single}, {SHARD_INDEX} or {torch_file} there{advice}")
+    raise FileNotFoundError(f"{source}: no {single}, {SHARD_INDEX} or {torch_file} there{_advice(folder)}")
+
+
+def _advice(folder: pathlib.Path) -> str:
+    """What to do with the weights that a folder holds under other names; empty where it holds none."""
+    for path in sorted(folder.glob("*")):
+        if _PART.search(path.name):
+            return f"; of the parts like {path.name}: {_of_parts(path.suffix)}"
+        if path.suffix in WEIGHT_SUFFIXES:
+            return f"; to take {path.name}, give its own path"
+    return ""
+
+
+def _of_parts(suffix: str) -> str:
+    if suffix == ".safetensors":
+        return f"give the folder that holds them all, with {SHARD_INDEX}"
+    return "those of PyTorch are not joined here: save the model as safetensors"
 
 
 def _listed(folder: pathlib.Path) -> Mapping[str, str]:

@@ -67,6 +67,21 @@ def test_another_file_of_weights_is_pointed_at(tmp_path):
         locate(str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("model-00002-of-00003.safetensors", r"give the folder that holds them all, with model\.safetensors\.index"),
+        ("pytorch_model-00002-of-00003.bin", "those of PyTorch are not joined here: save the model as safetensors"),
+    ],
+)
+def test_parts_without_their_index_are_told_what_to_do(tmp_path, name, advice):
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(FileNotFoundError, match=rf"there; of the parts like {name}: {advice}"):
+        locate(str(tmp_path))
+    with pytest.raises(ValueError, match=rf"is one part of several; {advice}"):
+        locate(str(tmp_path / name))
+
+
 def test_a_file_without_tensors_is_told(tmp_path):
     write(tmp_path / "x.safetensors")
     with pytest.raises(ValueError, match=r"x\.safetensors: holds no tensors"):
