@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes the environment of `make test-interop`: this package with torch, timm, transformers, onnx, onnxruntime, and
-# the loggers of others: wandb, mlflow and trackio.
+# Makes the environment of `make test-interop`: this package with torch, timm, transformers, open_clip, onnx,
+# onnxruntime, and the loggers of others: wandb, mlflow and trackio.
 #
 #   requirements/install_interop.sh VENV PYTHON
 #
@@ -29,7 +29,7 @@ install() {
 
 "$python" -m venv "$venv"
 install
-install timm==1.0.31 transformers==5.23.0 onnx==1.23.2 onnxruntime==1.32.0
+install timm==1.0.31 open_clip_torch==3.3.0 transformers==5.23.0 onnx==1.23.2 onnxruntime==1.32.0
 # trackio asks for a Pillow older than the pinned one, for pictures, which are not logged here; so what it imports for
 # numbers is named.
 install gradio-client httpx orjson brotli python-multipart starlette 'uvicorn[standard]'

@@ -83,7 +83,8 @@ def check(init_from: str) -> None:
     try:
         workdir.latest_stage(origin)
     except ConfigError as error:
-        raise ConfigError(f"config.init_from: {error}, nor imported weights") from error
+        elsewhere = "what others have published is imported first: `semivit import SOURCE --out FOLDER`"
+        raise ConfigError(f"config.init_from: {error}, nor imported weights; {elsewhere}") from error
 
 
 def find(init_from: str) -> Path:

@@ -22,6 +22,9 @@ EXCHANGES: dict[str, Exchange] = {
 """Family -> its exchange."""
 
 
+_HUGGING_FACE_SIGNS = ("patch_embeddings", "patch_embedding.weight", ".depthwise_conv.")
+
+
 def recognise(tensors: Tensors, configs: Configs) -> Source:
     """Recognises whose weights a state dict holds: by the config beside it, else by the names of its tensors.
 
@@ -43,7 +46,7 @@ def _unknown(tensors: Tensors, configs: Configs) -> str:
     if model_type(configs):
         *others, last = [kind for exchange in EXCHANGES.values() for kind in exchange.model_types]
         return f"model_type {model_type(configs)!r}: only {', '.join(others)} and {last} are supported"
-    if any("patch_embeddings" in name for name in tensors.shapes):
+    if any(sign in name for name in tensors.shapes for sign in _HUGGING_FACE_SIGNS):
         return (
             "Hugging Face weights without their config.json: give the folder or the hub name, because "
             "the number of heads and the LayerNorm eps stand there alone"

@@ -61,7 +61,7 @@ def import_weights(
       ValueError: the source is not known, not representable, or does not fit the variant.
     """
     files = locate(source)
-    state_dicts = open_weights(files.weights)
+    state_dicts = open_weights(files.weights, files.listed)
     configs = channels.of_colour(files.configs) if sum_channels else files.configs
     found, told = channels.fitted(exchanges.recognise(state_dicts.params, configs), summed=sum_channels)
     ema = None

@@ -7,6 +7,7 @@ import functools
 import json
 import logging
 import pathlib
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -14,11 +15,14 @@ from typing import Any
 
 from semivit_jax import files
 from semivit_jax.weights.preprocessors import get, is_section
+from semivit_jax.weights.torch_file import TORCH_SUFFIXES
 
 HUB_PREFIX = "hf://"
 CONFIG_FILES = ("config.json", "preprocessor_config.json")
 SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")  # in order of preference
+WEIGHT_SUFFIXES = (".safetensors", ".npz", *TORCH_SUFFIXES)
 SHARD_INDEX = "model.safetensors.index.json"
+_PART = re.compile(r"-(\d{5})-of-(?!00001)\d{5}\.\w+$")  # what Hugging Face calls one of several parts
 
 _log = logging.getLogger(__name__)
 
@@ -31,11 +35,13 @@ class SourceFiles:
       name: what the user asked for, for messages.
       weights: one file, or the parts of a split state dict.
       configs: parsed JSON files found beside them, by file name.
+      listed: tensor -> name of the part that an index says it is in; empty without an index.
     """
 
     name: str
     weights: tuple[pathlib.Path, ...]
     configs: Mapping[str, Mapping]
+    listed: Mapping[str, str]
 
 
 def locate(source: str) -> SourceFiles:
@@ -45,8 +51,8 @@ def locate(source: str) -> SourceFiles:
     folders use; a `.pth` in a downloads folder is taken alone.
 
     Raises:
-      FileNotFoundError: nothing there, or a folder without weights.
-      ValueError, ConnectionError: see `_download`.
+      FileNotFoundError: nothing there, a folder without weights, or one that lacks a part.
+      ValueError: one part of several; and, as ConnectionError, see `_download`.
     """
     if source.startswith(HUB_PREFIX):
         return _locate_in(source, _download(source))
@@ -57,32 +63,58 @@ def locate(source: str) -> SourceFiles:
         raise FileNotFoundError(f"{source}: no such file or folder (hub repositories are written hf://org/name)")
     if path.name == SHARD_INDEX:
         return _locate_in(source, path.parent)
+    if _PART.search(path.name):
+        raise ValueError(f"{source}: is one part of several; {_of_parts(path.suffix)}")
     configs = _read_configs(path.parent) if path.name in SINGLE_FILES else {}
-    return SourceFiles(name=source, weights=(path,), configs=configs)
+    return SourceFiles(name=source, weights=(path,), configs=configs, listed={})
 
 
 def _locate_in(source: str, folder: pathlib.Path) -> SourceFiles:
-    return SourceFiles(name=source, weights=_weights_in(source, folder), configs=_read_configs(folder))
+    weights, listed = _weights_in(source, folder)
+    return SourceFiles(name=source, weights=weights, configs=_read_configs(folder), listed=listed)
 
 
-def _weights_in(source: str, folder: pathlib.Path) -> tuple[pathlib.Path, ...]:
+def _weights_in(source: str, folder: pathlib.Path) -> tuple[tuple[pathlib.Path, ...], Mapping[str, str]]:
+    """The file or the parts, and what an index says of these."""
     single, torch_file = SINGLE_FILES
     if (folder / single).is_file():
-        return (folder / single,)
+        return (folder / single,), {}
     if (folder / SHARD_INDEX).is_file():
-        return tuple(folder / part for part in _parts(folder))
+        listed = _listed(folder)
+        parts = tuple(folder / part for part in sorted(set(listed.values())))
+        lacking = [part.name for part in parts if not part.is_file()]
+        if lacking:
+            told = f"{', '.join(lacking)}, {len(lacking)} of the {len(parts)} parts that {SHARD_INDEX} names"
+            raise FileNotFoundError(f"{source}: lacks {told}")
+        return parts, listed
     if (folder / torch_file).is_file():
-        return (folder / torch_file,)
-    raise FileNotFoundError(f"{source}: no {single}, {SHARD_INDEX} or {torch_file} there")
+        return (folder / torch_file,), {}
+    raise FileNotFoundError(f"{source}: no {single}, {SHARD_INDEX} or {torch_file} there{_advice(folder)}")
 
 
-def _parts(folder: pathlib.Path) -> tuple[str, ...]:
-    """Names of the files over which a state dict is split."""
+def _advice(folder: pathlib.Path) -> str:
+    """What to do with the weights that a folder holds under other names; empty where it holds none."""
+    for path in sorted(folder.glob("*")):
+        if _PART.search(path.name):
+            return f"; of the parts like {path.name}: {_of_parts(path.suffix)}"
+        if path.suffix in WEIGHT_SUFFIXES:
+            return f"; to take {path.name}, give its own path"
+    return ""
+
+
+def _of_parts(suffix: str) -> str:
+    if suffix == ".safetensors":
+        return f"give the folder that holds them all, with {SHARD_INDEX}"
+    return "those of PyTorch are not joined here: save the model as safetensors"
+
+
+def _listed(folder: pathlib.Path) -> Mapping[str, str]:
+    """Tensor -> name of the file, over several of which a state dict is split."""
     index = _read_config(folder / SHARD_INDEX)
-    parts = get(index, "weight_map", is_section, "an object", {}).values()
-    if not parts or not all(isinstance(part, str) for part in parts):
+    listed = get(index, "weight_map", is_section, "an object", {})
+    if not listed or not all(isinstance(part, str) for part in listed.values()):
         raise ValueError(f"{folder / SHARD_INDEX}: expected the names of files under 'weight_map'")
-    return tuple(sorted(set(parts)))
+    return listed
 
 
 def _read_configs(folder: pathlib.Path) -> dict[str, Mapping]:
@@ -163,7 +195,7 @@ def _fetch(repository: str, place: str, *, held: bool) -> pathlib.Path:
     folder = snapshot((*CONFIG_FILES, single, SHARD_INDEX))
     if (folder / single).is_file():
         return folder
-    parts = _parts(folder) if (folder / SHARD_INDEX).is_file() else (torch_file,)
+    parts = tuple(sorted(set(_listed(folder).values()))) if (folder / SHARD_INDEX).is_file() else (torch_file,)
     folder = snapshot(parts)
     lacking = [name for name in parts if not (folder / name).is_file()]
     if held and lacking:

@@ -4,6 +4,7 @@ import re
 
 from semivit_jax.weights.tensors import Tensors
 
+PAIR = ("teacher.", "student.")  # of self-distillation; where one state dict holds both, the teacher is taken
 WRAPPERS = (
     "module.",  # parallel training
     "_orig_mod.",  # torch.compile
@@ -12,12 +13,10 @@ WRAPPERS = (
     "encoder.",
     "timm_model.",  # timm's models inside Hugging Face's
     "params/",  # flax
+    *PAIR,
 )
 COUNTERS = r"(.*[./])?(n_averaged|num_batches_tracked)$"  # no weights: of averaging, and of batch norms
 _BESIDE = re.compile(rf"({COUNTERS}|([a-z]+_)*(head|heads|classifier|fc|projector|predictor)[./])")
-
-
-PAIR = ("teacher.", "student.")  # of self-distillation, in one state dict
 TEACHER_NOTE = "the file holds a teacher and its student: the teacher's weights are taken"
 
 

@@ -11,6 +11,8 @@ import numpy as np
 
 from semivit_jax.weights.tensors import StateDicts, Tensors, as_float32, check_readable
 
+TORCH_SUFFIXES = (".pth", ".pt", ".th", ".bin", ".ckpt", ".tar")  # the last as in .pth.tar
+
 # Where training checkpoints keep them, one inside the other as may be; a student that has no teacher comes last.
 _WEIGHTS = ("model", "state_dict", "teacher", "student")
 _AVERAGES = ("model_ema", "state_dict_ema", "ema_state_dict")  # and their moving average

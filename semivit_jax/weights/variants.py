@@ -7,6 +7,7 @@ from typing import Any
 from semivit_jax.models.families import FAMILIES
 from semivit_jax.weights.exchanges import EXCHANGES
 from semivit_jax.weights.fill import shapes_in
+from semivit_jax.weights.layout import BLOCK
 from semivit_jax.weights.sources import Source
 
 FOLDED = ["layer_scale"]  # into other arrays, where no model has it
@@ -44,7 +45,7 @@ def _known(source: Source) -> Mapping[str, Any]:
     except KeyError as error:
         path = str(error.args[0])
         names = source.table.get(path, path)
-        lacking = names if isinstance(names, str) else ", ".join(names)
+        lacking = (names if isinstance(names, str) else ", ".join(names)).replace(BLOCK, "*")
         raise ValueError(f"the source lacks {lacking}, without which nobody can tell which model it is") from error
     return {**measured, **source.size}
 

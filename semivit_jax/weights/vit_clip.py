@@ -14,6 +14,7 @@ from semivit_jax.weights.preprocessing import IMAGENET_224
 from semivit_jax.weights.preprocessors import get, is_section
 from semivit_jax.weights.public import Public
 from semivit_jax.weights.sources import (
+    UNSAID,
     Beside,
     Configs,
     Source,
@@ -29,7 +30,6 @@ from semivit_jax.weights.vit_tower_names import CLIP_HUGGING_FACE, CLIP_OPENAI, 
 
 MODEL_TYPES = ("clip", "clip_vision_model")
 _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of CLIP's own preprocessing
-_ASSUMED = "nothing in the source tells how images are prepared: assumed is what OpenAI's CLIP computes with"
 _PUBLISHED = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5, "num_attention_heads": 12, "image_size": 224}
 _ACTIVATIONS = ("quick_gelu", "gelu")  # transformers, timm and we call them the same
 
@@ -47,7 +47,8 @@ def recognise(tensors: Tensors, configs: Configs) -> Source | None:
         source = _openai_source(tensors)
     else:
         return None
-    return vit_grid.with_image_size(source)
+    beside = vit_relatives.seen_as_trained(source.beside, _MEAN, _STD, "OpenAI's CLIP")
+    return vit_grid.with_image_size(dataclasses.replace(source, beside=beside))
 
 
 def _hugging_face_source(tensors: Tensors, configs: Configs) -> Source:
@@ -71,7 +72,6 @@ def _hugging_face_source(tensors: Tensors, configs: Configs) -> Source:
 
 def _openai_source(tensors: Tensors) -> Source:
     """The activation stands in no tensor: OpenAI's is the quick one, most of OpenCLIP's the exact one."""
-    view = dataclasses.replace(IMAGENET_224, crop_fraction=1.0, mean=_MEAN, std=_STD)
     return Source(
         kind="CLIP in OpenAI's layout",
         family="clip",
@@ -82,7 +82,7 @@ def _openai_source(tensors: Tensors) -> Source:
         pool="cls",
         size={},
         image_size=None,
-        beside=Beside(clip.LAYER_NORM_EPS, view, ("image_size",), None, (_ASSUMED,)),
+        beside=Beside(clip.LAYER_NORM_EPS, IMAGENET_224, UNSAID, None, ()),
     )
 
 

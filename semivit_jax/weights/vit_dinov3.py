@@ -170,16 +170,17 @@ def timm(spec: ModelSpec) -> Timm:
     )
 
 
-def _public(size: str) -> tuple[Public, ...]:
-    return (Public(f"facebook/dinov3-{size}-pretrain-lvd1689m", DINOV3_LICENCE),)
+def _public(size: str, timms: str) -> tuple[Public, ...]:
+    names = (f"facebook/dinov3-{size}-pretrain-lvd1689m", f"timm/vit_{timms}_patch16_dinov3.lvd1689m")
+    return tuple(Public(name, DINOV3_LICENCE) for name in names)
 
 
 PUBLIC: Mapping[str, tuple[Public, ...]] = {
-    "dinov3_s16": _public("vits16"),
-    "dinov3_s16plus": _public("vits16plus"),
-    "dinov3_b16": _public("vitb16"),
-    "dinov3_l16": _public("vitl16"),
-    "dinov3_h16plus": _public("vith16plus"),
+    "dinov3_s16": _public("vits16", "small"),
+    "dinov3_s16plus": _public("vits16plus", "small_plus"),
+    "dinov3_b16": _public("vitb16", "base"),
+    "dinov3_l16": _public("vitl16", "large"),
+    "dinov3_h16plus": _public("vith16plus", "huge_plus"),
 }
 
 EXCHANGE = Exchange(

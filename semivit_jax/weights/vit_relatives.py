@@ -1,5 +1,6 @@
 """Describe what an import into a ViT's relatives becomes, which have no decoder (DINOv3, CLIP, SigLIP)."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from semivit_jax.models.families import FAMILIES
 from semivit_jax.models.spec import ModelSpec
 from semivit_jax.weights.exchange import Wanted
 from semivit_jax.weights.fill import Resizer
-from semivit_jax.weights.sources import Source
+from semivit_jax.weights.sources import Beside, Source
 
 
 def spec(source: Source, wanted: Wanted) -> ModelSpec:
@@ -39,6 +40,18 @@ def spec(source: Source, wanted: Wanted) -> ModelSpec:
         num_classes=source.num_classes if pool == source.pool else 0,
         decoder=None,
     )
+
+
+def seen_as_trained(
+    beside: Beside, mean: tuple[float, float, float], std: tuple[float, float, float], whose: str
+) -> Beside:
+    """The same, but for what nothing tells of how images are prepared: that is as its authors do, the whole image."""
+    if "mean" not in beside.assumed:
+        return beside
+    view = dataclasses.replace(beside.preprocessing, crop_fraction=1.0, mean=mean, std=std)
+    note = f"nothing in the source tells how images are prepared: assumed is what {whose} computes with"
+    assumed = tuple(name for name in beside.assumed if name == "image_size")
+    return dataclasses.replace(beside, preprocessing=view, assumed=assumed, notes=(*beside.notes, note))
 
 
 def measured(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:

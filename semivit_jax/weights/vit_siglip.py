@@ -34,6 +34,7 @@ _PUBLISHED = {"hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": LAYER_NORM_EP
 _MLPS = {"gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu"}  # Hugging Face's word for an activation -> ours
 _TIMM_ACTIVATIONS = ("gelu_tanh", "gelu")  # called the same here
 _TIMM_TANH = ("patch32_siglip", "giantopt_patch16_siglip")  # architectures of timm with the tanh form; others: exact
+_HALF = (0.5, 0.5, 0.5)  # mean and std of its own preprocessing
 _TRUNK = "visual.trunk."  # of timm's towers inside OpenCLIP's models
 
 
@@ -126,11 +127,13 @@ def _timm_mlp(config: Mapping[str, Any]) -> str:
 
 
 def _with_image_size(source: Source) -> Source:
-    """The size that its position embedding, of patches alone, is for.
+    """The size that its position embedding, of patches alone, is for; and how its authors see, where nothing tells.
 
     Raises:
       ValueError: the patches form no square.
     """
+    beside = vit_relatives.seen_as_trained(source.beside, _HALF, _HALF, "SigLIP")
+    source = dataclasses.replace(source, beside=beside)
     name = str(source.table["posemb"])
     shape, kernel = (source.tensors.shapes.get(n, ()) for n in (name, str(source.table["patch_embed/kernel"])))
     if len(shape) != 3 or len(kernel) != 4:

@@ -2,7 +2,9 @@
 
 from tests.breaks.broken import Break
 
-NETWORKS, STEPS, RUNS = (f"tests/tune/test_{name}.py::test_" for name in ("networks", "steps", "runs"))
+NETWORKS, STEPS, RUNS, KEPT = (
+    f"tests/tune/test_{name}.py::test_" for name in ("networks", "steps", "runs", "kept_features")
+)
 BREAKS = {
     "tune: LoRA is not scaled while it trains": Break(
         "models/lora.py",
@@ -91,5 +93,31 @@ BREAKS = {
         "dataclasses.replace(state, frozen=frozen), None if average is None else "
         "compiled.split(average, stage_key(config, compiled.stage.name))[0]\n",
         (RUNS + "a_run_starts_from_each_kind",),
+    ),
+    # Kept features
+    "kept: features of other weights are found again": Break(
+        "training/view_features.py",
+        "(_FORMAT, backbone.hash, how, where, seen.told)",
+        "(_FORMAT, how, where, seen.told)",
+        (KEPT + "other_weights_views_or_draws_are_other_features",),
+    ),
+    "kept: every pass has the first view": Break(
+        "data/feature_rows.py",
+        "table.view(indices, passes % table.features.shape[1])",
+        "table.view(indices, 0 * passes)",
+        (KEPT + "each_pass_has_its_view_and_bad_images_are_skipped",),
+    ),
+    "kept: a file that was made from something else is believed": Break(
+        "data/kept_features.py",
+        "arrays = kept.recall(file, _ARRAYS, fingerprint=made_from)",
+        "arrays = dict(__import__('numpy').load(file))",
+        (KEPT + "a_file_of_other_features_and_a_damaged_one_are_passed_over",),
+    ),
+    # Which weights are taken
+    "tune: what got worse is taken": Break(
+        "inference/trained.py",
+        'return Settled("best", f"{ended};',
+        'return Settled("latest", f"{ended};',
+        ("tests/serve/test_weights_taken.py",),
     ),
 }

@@ -55,8 +55,11 @@ def _finished(started: Started) -> bool:
     return False
 
 
-def _saving(workdir: Path) -> bool:
-    """Whether a checkpoint is being written, or is committed and not sealed yet."""
-    stages = files.matching(files.path(workdir), "*")
-    folders = [found for stage in stages for found in files.matching(stage / "checkpoints", "[0-9]*")]
+def saving(stage: files.Path) -> bool:
+    """Whether a checkpoint of a stage's folder is being written, or is committed and not sealed yet."""
+    folders = files.matching(stage / "checkpoints", "[0-9]*")
     return any("tmp" in f.name or not (f / "MANIFEST.json").exists() for f in folders)
+
+
+def _saving(workdir: Path) -> bool:
+    return any(saving(stage) for stage in files.matching(files.path(workdir), "*"))

@@ -26,8 +26,8 @@ every recipe in `tests/golden/configs/`. Any key can be changed: `--config.semi.
 
 A recipe marked *ours* has no published command. Where it names an accuracy, that is the published one it should reach.
 The files `own_folder` and `digits` have no rows: their tops say what they do. `dataset=own_folder` is counted for
-20,000 images of 10 classes. Learning rate, layer decay, drop path and the floors `min_updates` of `own_folder` and
-`transfer` are first choices: no comparison of them was run.
+20,000 images of 10 classes. What was compared of the learning rate, views and drop path of `own_folder` and `transfer`,
+and what was not, stands in [which weights](weights.md#chosen-for-few-labels).
 """
 
 DEVIATIONS = """\

@@ -7,7 +7,7 @@ from semivit_jax.export import export
 from semivit_jax.models.dinov3 import DINOV3_SIZES
 from semivit_jax.models.vit import ViTSize
 from tests.interop.conftest import PIXELS, our_features, our_logits, randomised, torch_output
-from tests.interop.test_dinov2 import RESIDUAL, assert_close, enlarged, imported, of_size
+from tests.interop.test_dinov2 import RESIDUAL, assert_close, enlarged, imported, of_size, prepared_photos
 
 pytestmark = pytest.mark.interop
 
@@ -108,3 +108,20 @@ def test_another_computation_is_refused_by_name(tmp_path, monkeypatch, key, valu
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=f"{key} {value!r}"):
         imported(tmp_path)
+
+
+def test_photos_are_prepared_as_their_processor_does(tmp_path, variant):
+    """It resizes numbers in float32, and we bytes, which are rounded after rows and after columns; of square photos."""
+    from transformers import DINOv3ViTImageProcessor
+
+    model = hugging_face(variant, "large")
+    model.save_pretrained(tmp_path)
+    processor = DINOv3ViTImageProcessor(size={"height": PIXELS, "width": PIXELS})
+    processor.save_pretrained(tmp_path)
+    result = imported(tmp_path, image_size=None)
+    view = result.weights.preprocessing
+    assert (view.image_size, view.interpolation) == (PIXELS, "bilinear")
+    assert any("squashed" in note for note in result.report.notes)
+    images, theirs = prepared_photos(view, processor, square=True)
+    np.testing.assert_allclose(images, theirs, rtol=0, atol=2 * 0.5 / 255 / min(view.std))
+    assert_close(our_features(result, theirs), torch_output(lambda x: model(x).last_hidden_state[:, 0], theirs))

@@ -32,6 +32,11 @@ def arrays(spec) -> dict[str, np.ndarray]:
     return {path: generator.standard_normal(shape).astype(np.float32) for path, shape in families.shapes(spec).items()}
 
 
+def hugging_face_config(*, gated):
+    return {"model_type": "dinov3_vit", "hidden_act": "silu" if gated else "gelu", "use_gated_mlp": gated,
+            "layer_norm_eps": 1e-5, "num_attention_heads": 3, "key_bias": False}  # fmt: skip
+
+
 def test_patches_are_turned_and_the_others_stay():
     x = np.random.default_rng(0).standard_normal((2, 5 + 9, 3, 16)).astype(np.float32)
     out = np.asarray(turned(jnp.asarray(x), turns(3, 16)))
@@ -77,13 +82,29 @@ def test_the_names_of_both_libraries_are_read(tmp_path, spec, library):
     tensors = {name: np.ascontiguousarray(t) for name, t in layout.state_dict(ours, names).items()}
     safetensors.numpy.save_file(tensors, tmp_path / "model.safetensors")
     if library == "hugging_face":
-        config = {"model_type": "dinov3_vit", "hidden_act": "silu" if gated else "gelu", "use_gated_mlp": gated,
-                  "layer_norm_eps": 1e-5, "num_attention_heads": 3, "key_bias": False}  # fmt: skip
-        (tmp_path / "config.json").write_text(json.dumps(config))
+        (tmp_path / "config.json").write_text(json.dumps(hugging_face_config(gated=gated)))
     result = import_weights(str(tmp_path), variant=None, pool=None, image_size=16, decoder=False)
     assert (result.weights.spec.variant, result.pool) == ("dinov3_test", "cls")
     for path, array in layout.flatten(result.weights.params).items():
         np.testing.assert_array_equal(array, ours[path], err_msg=path)
+
+
+@pytest.mark.parametrize(("key", "value"), [("rope_theta", 10.0), ("key_bias", True), ("hidden_act", "relu")])
+def test_another_computation_is_refused_by_name(tmp_path, spec, key, value):
+    gated = spec.size.mlp == "swiglu"
+    names = vit_dinov3.hugging_face_names(gated=gated)
+    tensors = {name: np.ascontiguousarray(t) for name, t in layout.state_dict(arrays(spec), names).items()}
+    safetensors.numpy.save_file(tensors, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(hugging_face_config(gated=gated) | {key: value}))
+    with pytest.raises(ValueError, match=f"{key} {value!r}"):
+        import_weights(str(tmp_path), variant=None, pool=None, image_size=16, decoder=False)
+
+
+def test_the_gate_is_the_first_half_whatever_it_is_called():
+    names = vit_dinov3.hugging_face_names(gated=True)
+    assert [name.split(".")[-2] for name in names["blocks/mlp/fc1/kernel"]] == ["gate_proj", "up_proj"]
+    names = vit_dinov3.timm_names(gated=True)
+    assert [name.split(".")[-2] for name in names["blocks/mlp/fc1/bias"]] == ["fc1_g", "fc1_x"]
 
 
 def test_a_model_without_biases_starts_with_zeros(tmp_path, spec):

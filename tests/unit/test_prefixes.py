@@ -16,7 +16,10 @@ def names_without(*names: str) -> list[str]:
     return list(without_wrappers(Tensors(dict.fromkeys(names, ()), lambda name: np.zeros(()))).shapes)
 
 
-@pytest.mark.parametrize("prefix", [*WRAPPERS, "module._orig_mod.", "model.backbone.", "_orig_mod.module.encoder."])
+SEVERAL = ("module._orig_mod.", "model.backbone.", "_orig_mod.module.encoder.", "student.module.", "teacher.backbone.")
+
+
+@pytest.mark.parametrize("prefix", [*WRAPPERS, *SEVERAL])
 def test_a_prefix_of_all_names_is_cut_off(prefix):
     assert names_without(f"{prefix}blocks.0.bias", f"{prefix}head.bias") == ["blocks.0.bias", "head.bias"]
 

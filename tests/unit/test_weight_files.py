@@ -26,6 +26,68 @@ def test_weights_split_over_files_are_one_state_dict(tmp_path):
     assert {name: tensors.read(name)[0] for name in tensors.shapes} == {"a": 1, "b": 2}
 
 
+@pytest.fixture
+def parts(tmp_path):
+    """A folder with an index of two parts."""
+    names = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    for tensor, name in zip("ab", names, strict=True):
+        write(tmp_path / name, **{tensor: 1})
+    index = {"weight_map": dict(zip("ab", names, strict=True))}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    return tmp_path, names
+
+
+def test_a_part_that_is_missing_is_named(parts):
+    folder, names = parts
+    (folder / names[1]).unlink()
+    with pytest.raises(FileNotFoundError, match=rf"lacks {names[1]}, 1 of the 2 parts that model\.safetensors\.index"):
+        locate(str(folder))
+
+
+def test_a_tensor_that_its_part_lacks_is_no_tensor_of_the_model(parts):
+    """A head that is not there would be a model without head."""
+    folder, names = parts
+    write(folder / names[1], c=1)
+    with pytest.raises(ValueError, match=rf"{names[1]} lacks b which the index says it holds"):
+        import_weights(str(folder), variant=None, pool=None, image_size=None, decoder=False)
+
+
+def test_one_part_is_no_model(parts):
+    folder, names = parts
+    with pytest.raises(ValueError, match=r"is one part of several; give the folder that holds them all"):
+        locate(str(folder / names[0]))
+    write(folder / "model-00001-of-00001.safetensors", a=1)
+    assert locate(str(folder / "model-00001-of-00001.safetensors")).listed == {}
+
+
+def test_another_file_of_weights_is_pointed_at(tmp_path):
+    (tmp_path / "open_clip_config.json").write_text("{}")
+    write(tmp_path / "open_clip_model.safetensors", a=1)
+    with pytest.raises(FileNotFoundError, match=r"there; to take open_clip_model\.safetensors, give its own path"):
+        locate(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("model-00002-of-00003.safetensors", r"give the folder that holds them all, with model\.safetensors\.index"),
+        ("pytorch_model-00002-of-00003.bin", "those of PyTorch are not joined here: save the model as safetensors"),
+    ],
+)
+def test_parts_without_their_index_are_told_what_to_do(tmp_path, name, advice):
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(FileNotFoundError, match=rf"there; of the parts like {name}: {advice}"):
+        locate(str(tmp_path))
+    with pytest.raises(ValueError, match=rf"is one part of several; {advice}"):
+        locate(str(tmp_path / name))
+
+
+def test_a_file_without_tensors_is_told(tmp_path):
+    write(tmp_path / "x.safetensors")
+    with pytest.raises(ValueError, match=r"x\.safetensors: holds no tensors"):
+        open_weights(locate(str(tmp_path / "x.safetensors")).weights)
+
+
 def test_configs_of_other_files_are_not_read(tmp_path):
     write(tmp_path / "mine.safetensors", a=1)
     (tmp_path / "config.json").write_text('{"model_type": "vit"}')

@@ -55,7 +55,8 @@ def hugging_face_config(**changes) -> dict:
 def convnext_state_dict(table: Table) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Random tensors of the small ConvNeXt under the names of a layout, and the same by our paths."""
     generator = np.random.default_rng(0)
-    shapes = families.shapes(spec_of("convnext_test", image_size=PIXELS, num_classes=5))
+    classes = 5 if "head/kernel" in table else 0
+    shapes = families.shapes(spec_of("convnext_test", image_size=PIXELS, num_classes=classes))
     ours = {path: generator.standard_normal(shape).astype(np.float32) for path, shape in shapes.items()}
     theirs = layout.state_dict(ours, table)
     return {name: np.ascontiguousarray(tensor) for name, tensor in theirs.items()}, ours
@@ -316,15 +317,34 @@ def test_preprocessing_and_class_names_travel(run):
         (convnext.PUBLISHED, None, 1e-6),
         (convnext.TIMM, None, 1e-6),
         (convnext.HUGGING_FACE, hugging_face_config(model_type="convnext", layer_norm_eps=1e-12), 1e-12),
+        (convnext.HUGGING_FACE_DINOV3, hugging_face_config(model_type="dinov3_convnext"), 1e-6),
     ],
-    ids=["published", "timm", "Hugging Face"],
+    ids=["published", "timm", "Hugging Face", "DINOv3 of Hugging Face"],
 )
 def test_convnext_comes_in_whole_from_every_layout(run, table, config, eps):
     tensors, ours = convnext_state_dict(table)
-    result = run(tensors, {"config.json": config} if config else None, variant="convnext_test")
+    result = run(tensors, {"config.json": config} if config else None, variant=None)
+    assert result.weights.spec.variant == "convnext_test"
     assert_same_trees(result.weights.params, layout.unflatten(ours))
     assert sorted(name for row in result.report.params for name in row.names) == sorted(tensors)
     assert result.weights.spec.layer_norm_eps == eps
+
+
+@pytest.mark.parametrize("prefix", ["", "model."])
+def test_dinov3s_convnext_is_read_with_its_prefix_and_without(run, prefix):
+    """transformers has had both: before the names of its stages, and none."""
+    tensors, ours = convnext_state_dict(convnext.HUGGING_FACE_DINOV3)
+    named = {prefix * name.startswith("stages.") + name: tensor for name, tensor in tensors.items()}
+    result = run(named, {"config.json": hugging_face_config(model_type="dinov3_convnext")}, variant=None)
+    assert_same_trees(result.weights.params, layout.unflatten(ours))
+
+
+def test_dinov3s_convnext_has_one_epsilon(run):
+    """Theirs is that of all norms; of ours only the last one's can be set."""
+    tensors, _ = convnext_state_dict(convnext.HUGGING_FACE_DINOV3)
+    config = hugging_face_config(model_type="dinov3_convnext", layer_norm_eps=1e-3)
+    with pytest.raises(ValueError, match="the norms of blocks have 1e-06 here"):
+        run(tensors, {"config.json": config}, variant=None)
 
 
 def test_a_convnext_with_another_activation_is_refused(run):
