@@ -116,7 +116,8 @@ def test_launched_processes_find_each_other_and_compare_facts(stage):
 
         member = start(Cluster("", -1, -1, coordinator_timeout_seconds=30.0))
         same_on_every_host({{"arguments": " ".join(sys.argv[1:])}})
-        print("process", member.process_id, "of", member.num_processes, "with", jax.device_count())
+        place = f"process {{member.process_id}} of {{member.num_processes}} with {{jax.device_count()}}"
+        sys.stdout.write(place + "\\n")  # in one piece: the other process writes to the same place
         if member.process_id == 0:
             open("run/DONE", "w").close()
         """
