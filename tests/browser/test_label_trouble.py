@@ -202,7 +202,7 @@ def test_a_model_may_abstain(guessing, open_page):
     assert "There is no guess" in page.inner_text("#toast")
     page.keyboard.press("2")
     waited_for(lambda: page.inner_text("#guess").startswith("oak? 90 %"))
-    assert labels_of(table) == {"001.png": "oak"}
+    waited_for(lambda: labels_of(table) == {"001.png": "oak"})
     assert "differs" in page.evaluate("[...document.querySelectorAll('#view option')].map(o => o.value)")
     page.select_option("#view", "differs")
     assert page.is_visible("#done")  # no guess is none that differs

@@ -149,7 +149,7 @@ export class Grid {
     const { scrollTop, clientHeight } = this.scroller;
     if (top < scrollTop) this.scroller.scrollTop = top;
     else if (top + this.rowHeight > scrollTop + clientHeight) this.scroller.scrollTop = top + this.rowHeight + GAP - clientHeight;
-    this.draw(true);
+    this.draw(this.scroller.scrollTop === scrollTop); // after a leap the scroll event brings the pictures
     this.repaint();
   }
 

@@ -25,7 +25,7 @@ export function listenToKeys({ always, single, withCtrl, digit }) {
   document.addEventListener("keydown", (event) => {
     if (event.isComposing) return; // Enter ends a word that is written with several keys
     const on = event.target;
-    if (on.closest("input:not([type=range]):not([type=checkbox]), select, dialog") || event.altKey) return;
+    if (on.closest("input:not([type=range]):not([type=checkbox]), select, dialog[open]") || event.altKey) return;
     if (on.closest("button, a, input") && ["Enter", " "].includes(event.key)) return;
     if (on.type === "range" && event.key.startsWith("Arrow")) return;
     const action = event.ctrlKey || event.metaKey ? withCtrl[event.key] : always[event.key] ?? ofSingle(event.key);
