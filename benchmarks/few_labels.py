@@ -133,25 +133,46 @@ def run(data: Path, weights: Path, work: Path, *, way: str, labels: int, seed: i
 
 
 def table(cells: Sequence[Cell], numbers: Sequence[int]) -> str:
-    """Markdown: a row per way and number of labels, means over the seeds; what has not run says so."""
-    lines = ["| labels per class | trained | alone | with unlabeled images | seconds | peak memory | seeds |"]
-    lines.append("|---|---|---|---|---|---|---|")
+    """Markdown: a row per way and number of labels, means over the seeds; what has not run says so.
+
+    Over the probe: the end of the run minus logistic regression on the same images.
+    """
+    head = (
+        "labels per class",
+        "trained",
+        "alone",
+        "with unlabeled images",
+        "over the probe",
+        "seconds",
+        "memory",
+        "seeds",
+    )
+    rows: list[Sequence[object]] = []
     for labels in numbers:
         here = [cell for cell in cells if cell.labels == labels]
         for method, name in (("knn", "k-NN"), ("linear", "logistic regression")):
             found = {cell.seed: getattr(cell, method) for cell in here}
-            lines.append(f"| {labels} | {name} | {_percent(list(found.values()))} | - | - | - | {len(found)} |")
+            rows.append((labels, name, _percent(list(found.values())), "-", "-", "-", "-", len(found)))
         for way in WAYS:
             found = [cell for cell in here if cell.way == way]
             alone, semi = (_percent([getattr(cell, key) for cell in found]) for key in ("finetuned", "semi"))
+            gained = _points([cell.semi - cell.linear for cell in found])
             seconds = " + ".join(f"{_mean([c.seconds[s] for c in found]):.0f}" for s in ("finetune", "semi") if found)
             peak = f"{max(cell.peak_gib for cell in found):.1f} GiB" if found else "-"
-            lines.append(f"| {labels} | `{way}` | {alone} | {semi} | {seconds or '-'} | {peak} | {len(found)} |")
-    return "\n".join(lines)
+            rows.append((labels, f"`{way}`", alone, semi, gained, seconds or "-", peak, len(found)))
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
+
+
+def _points(shares: Sequence[float]) -> str:
+    """Mean of differences in points, and between which they lie."""
+    if not shares:
+        return "-"
+    return f"{100 * _mean(shares):+.1f} ({100 * min(shares):+.1f} to {100 * max(shares):+.1f})"
 
 
 def _percent(shares: Sequence[float]) -> str:

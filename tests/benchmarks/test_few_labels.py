@@ -67,10 +67,10 @@ def test_a_cell_is_run_once_and_what_has_not_run_says_so(data, weights, tmp_path
         few_labels.main([*flags, "--labels=4"])
     assert len((tmp_path / "cells.jsonl").read_text().splitlines()) == 2
     lines = few_labels.table(few_labels.read(tmp_path / "cells.jsonl"), [4, 10]).splitlines()
-    assert "| 4 | k-NN | 25.0 % | - | - | - | 1 |" in lines
-    assert "| 4 | `head` | 75.0 % | 100.0 % | 10 + 20 | 1.5 GiB | 1 |" in lines
-    assert "| 4 | `lora` | not run | not run | - | - | 0 |" in lines
-    assert "| 10 | logistic regression | not run | - | - | - | 0 |" in lines
+    assert "| 4 | k-NN | 25.0 % | - | - | - | - | 1 |" in lines
+    assert "| 4 | `head` | 75.0 % | 100.0 % | +50.0 (+50.0 to +50.0) | 10 + 20 | 1.5 GiB | 1 |" in lines
+    assert "| 4 | `lora` | not run | not run | - | - | - | 0 |" in lines
+    assert "| 10 | logistic regression | not run | - | - | - | - | 0 |" in lines
     assert few_labels.main([*flags, "--labels=4"]) == 0
     assert begun == [("head", 4, 0), ("last_2", 4, 0), ("lora", 4, 0), ("lora", 4, 0)]
     assert "| 4 | `lora` | 75.0 %" in capsys.readouterr().out
