@@ -3,12 +3,11 @@
 import { Classes } from "./classes.js";
 import { Grid } from "./grid.js";
 import { listenToKeys } from "./keys.js";
-import { Model, guessed, shown } from "./model.js";
+import { Model, shown } from "./model.js";
 import { $, hints, mark, put, say, set, showState, toast, words } from "./say.js";
 import { Server } from "./server.js";
+import { Single } from "./single.js";
 
-const AHEAD = 3; // large pictures that are fetched before they are asked for
-const NAMES_AHEAD = 20;
 const MOST_NAMES = 500; // of images of one action, that are kept with it until it is saved
 
 const server = new Server({ heard, refused, moved, state: showState });
@@ -19,13 +18,13 @@ const classes = new Classes(model, {
   left: focusImages,
 });
 const grid = new Grid(model, { clicked: clickTile, opened: openTile });
+const single = new Single(model, server, { named: paint });
 
 let view = "todo";
 let list = []; // places
 let at = 0; // index into the list
 let anchor = 0; // where a choice of several begins
 let isGrid = false;
-let ahead = new Map(); // pictures that come next
 let isAtEnd = false; // the last image of the list has its label: a key too many changes nothing
 const backlog = []; // undo and redo that wait for the one before
 let before = null; // list and place that "similar" was asked from
@@ -46,7 +45,7 @@ async function begin() {
   server.waiting.forEach(keepShown);
   showProblem("");
   choose(view);
-  listenToKeys({ always, single, withCtrl, digit });
+  listenToKeys({ always, single: byOneKey, withCtrl, digit });
   server.send();
   server.listen();
 }
@@ -125,7 +124,7 @@ function label(name) {
   grid.chosen.clear();
   if (name === "") go(at);
   else goOn(new Set(places));
-  say(isGrid || isAtEnd ? done : `${done}. Now ${described()}`);
+  say(isGrid || isAtEnd ? done : `${done}. Now ${single.described(list, at)}`);
 }
 
 function agree() {
@@ -152,7 +151,7 @@ async function heard(news, answers, isSame) {
   const undone = answers.some((answer) => answer.done && /^(undo|redo): /.test(answer.words));
   if (undone && news.changed.length) showChanged(news.changed[0][0]);
   showProblem(news.problem);
-  if ("unanswered" in $("frame").dataset) askAgainForPictures();
+  if (single.isUnanswered) askAgainForPictures();
   paint();
   if (backlog.length && !server.waiting.length) back(backlog.shift());
 }
@@ -182,8 +181,7 @@ function showProblem(problem) {
 }
 
 function askAgainForPictures() {
-  delete $("frame").dataset.unanswered;
-  $("large").removeAttribute("src");
+  single.retry();
   grid.retry();
 }
 
@@ -237,7 +235,7 @@ function paint() {
     put($("guessing"), `${number} guesses by ${shown(model.guessedBy)}${model.isGuessing ? ", more are coming" : ""}`);
   }
   if (isGrid) paintGrid();
-  else if (list.length) paintSingle();
+  else if (list.length) single.show(list, at);
   const kind = `${isGrid} ${model.guesses.size > 0}`;
   if ($("hints").dataset.kind !== kind) $("hints").replaceChildren(...hints(model, isGrid));
   mark($("hints"), "data-kind", kind);
@@ -251,51 +249,6 @@ function paintViews() {
     $("view").replaceChildren(...options.map(({ key, text }) => new Option(shown(text), key)));
   }
   $("view").value = view;
-}
-
-function paintSingle() {
-  const place = list[at];
-  const source = model.picture("large", place);
-  if ($("large").getAttribute("src") !== source) {
-    $("frame").classList.remove("broken");
-    $("large").setAttribute("src", source);
-    fetchAhead();
-  }
-  const name = shown(model.name(place));
-  mark($("large"), "alt", name);
-  put($("name"), name);
-  const given = model.labels[place];
-  put($("mark"), given === "" ? "" : words(given, model.none));
-  mark($("mark"), "data-kind", given === null ? "skipped" : given === model.none ? "none" : given ? "labeled" : "open");
-  const guess = model.guesses.get(place);
-  set($("guess"), "hidden", !guess);
-  if (guess && $("guess").dataset.words !== guessed(guess)) {
-    const key = Object.assign(document.createElement("kbd"), { textContent: "Enter" });
-    $("guess").replaceChildren(guessed(guess), ...(guess.label ? [" ", key] : []));
-    $("guess").dataset.words = guessed(guess);
-  }
-  put($("place"), positioned());
-  // Names come many at a time, and long before they are shown.
-  if (list.slice(at, at + NAMES_AHEAD).some((other) => !model.names.has(other))) {
-    model.fetchNames(list.slice(at, at + 4 * NAMES_AHEAD)).then((isNew) => isNew && paint());
-  }
-}
-
-function fetchAhead() {
-  const next = list.slice(at + 1, at + 1 + AHEAD).map((place) => model.picture("large", place));
-  ahead = new Map(next.map((source) => [source, ahead.get(source) ?? Object.assign(new Image(), { src: source })]));
-}
-
-function positioned() {
-  return `${(at + 1).toLocaleString("en")} of ${list.length.toLocaleString("en")}`;
-}
-
-// The image that is shown, for those who hear the page.
-function described() {
-  const [place, guess] = [list[at], model.guesses.get(list[at])];
-  const given = model.labels[place];
-  const rest = [given === "" ? "" : words(given, model.none), guess ? guessed(guess) : ""].filter(Boolean);
-  return [shown(model.name(place)), positioned(), ...rest].join(", ");
 }
 
 function paintGrid() {
@@ -378,7 +331,7 @@ function escape() {
 function move(step, event) {
   if (event.shiftKey && isGrid) extend(at + step);
   else go(at + step);
-  if (!isGrid && list.length) say(described());
+  if (!isGrid && list.length) say(single.described(list, at));
 }
 
 const always = {
@@ -393,7 +346,7 @@ const always = {
   Escape: escape,
   "?": () => $("keys").showModal(),
 };
-const single = {
+const byOneKey = {
   Enter: agree,
   0: () => label(model.none),
   "-": () => label(null),
@@ -423,16 +376,6 @@ document.addEventListener("click", (event) => {
   if (isByMouse && event.target.closest("aside button:not(.edit), header button:not(#help)")) focusImages();
 });
 
-$("large").addEventListener("load", (event) => event.target.classList.toggle("small", event.target.naturalWidth <= 128));
-$("large").addEventListener("error", async (event) => {
-  const source = event.target.getAttribute("src");
-  $("frame").classList.add("broken");
-  const why = await server.get(source).catch((error) => {
-    if (error instanceof TypeError) $("frame").dataset.unanswered = ""; // nobody answered, and so nothing is known of it
-    return error.message;
-  });
-  if (event.target.getAttribute("src") === source) $("frame").dataset.why = `This image cannot be shown: ${why}`;
-});
 $("view").addEventListener("change", () => {
   choose($("view").value);
   if (isByMouse) focusImages();
