@@ -18,6 +18,7 @@ import pytest
 
 from tests.caching import KEEPS_EVERYTHING
 
+SELDOM = (50_000, 20, 100)  # objects until the youngest are looked at, and rounds until older ones are
 KEPT_SECONDS = 30 * 24 * 3600.0  # since an entry was last read
 
 
@@ -52,10 +53,18 @@ def pytest_sessionstart(session) -> None:
             entry.unlink(missing_ok=True)
 
 
+gc.disable()  # until all is imported and collected, which leaves no garbage to speak of
+
+
 def pytest_collection_finish() -> None:
-    """Spares the garbage collector what was imported and collected: it stays, and is a million objects."""
+    """Spares the garbage collector what was imported and collected: it stays, and is a million objects.
+
+    Tracing makes many objects that live as long as their program, so it looks more seldom than usual.
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*SELDOM)
+    gc.enable()
 
 
 @pytest.fixture

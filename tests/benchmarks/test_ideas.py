@@ -13,8 +13,10 @@ from benchmarks.measure import describe
 from tests.compiled import quick_jit
 from tests.jaxprs import equations, scans
 
-pytestmark = pytest.mark.xdist_group("ideas")  # what they are compared with is computed once
-STAGES = pytest.mark.parametrize("stage", [pytest.param("semi", marks=pytest.mark.slow), "mae"])  # the blocks are one
+# What they are compared with is computed once. Slow: they are of the benchmark's changes, which nobody else runs, and
+# every one of them empties jax's caches for all tests that follow.
+pytestmark = [pytest.mark.xdist_group("ideas"), pytest.mark.slow]
+STAGES = pytest.mark.parametrize("stage", ["semi", "mae"])
 
 
 def case_of(stage, dtype):

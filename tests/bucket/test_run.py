@@ -8,6 +8,7 @@ import pytest
 from semivit_jax import files
 from semivit_jax.checkpoints import manifest, reading
 from semivit_jax.checkpoints.saving import Saver
+from semivit_jax.files import mirror
 from tests.e2e.killing import kill_once
 from tests.e2e.planned import PLANNED, TOTAL, Trouble, seen_positions
 
@@ -18,6 +19,12 @@ PLANNED_RUN = {"quick": PLANNED, "changes": {"stages": ("semi",)}, "altered": {"
 def metrics(stage_folder):
     lines = [json.loads(line) for line in (stage_folder / "metrics.jsonl").read_text().splitlines()]
     return [{k: v for k, v in line.items() if not k.startswith("perf/")} for line in lines]
+
+
+@pytest.fixture(autouse=True)
+def quick_store(monkeypatch):
+    """The store of the tests takes writes of an object as they come; `test_places` holds that real ones get time."""
+    monkeypatch.setattr(mirror, "BETWEEN_SECONDS", 0.01)
 
 
 class Planned:

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import io
 import os
-import shutil
 import signal
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from semivit_jax.training import run, summary
 from tests.configs import small_config
 from tests.decoded import keep_decoded
 from tests.e2e.planned import TOTAL, Trouble, stage_with
-from tests.e2e.runs import CLASSIFYING, Machine, Started, common_machine, train_command
+from tests.e2e.runs import LAST, Machine, Started, common_machine, train_command
 
 
 @pytest.fixture(scope="session")
@@ -29,26 +28,17 @@ def machine(tmp_path_factory) -> Machine:
 
 @pytest.fixture(scope="session")
 def untouched(machine, tmp_path_factory) -> Path:
-    """A run that nobody disturbed, in one process on one device."""
+    """A run of the last stage that nobody disturbed, in one process on one device."""
     workdir = tmp_path_factory.mktemp("runs") / "untouched"
-    machine.finish(workdir, changes=CLASSIFYING)
+    machine.finish(workdir, changes=LAST)
     return workdir
 
 
 @pytest.fixture(scope="session")
-def untouched_pair(machine, untouched, tmp_path_factory) -> Path:
-    """The same, its last stage in two processes."""
-    workdir = without_semi(untouched, tmp_path_factory.mktemp("runs") / "pair")
-    machine.finish(workdir, processes=2, changes=CLASSIFYING)
-    return workdir
-
-
-def without_semi(finished: Path, workdir: Path) -> Path:
-    """A copy of a run as it was before its last stage began."""
-    shutil.copytree(finished, workdir)
-    shutil.rmtree(workdir / "semi")
-    for path in (workdir / "DONE", workdir / "summary.json"):
-        path.unlink()
+def untouched_pair(machine, tmp_path_factory) -> Path:
+    """The same in two processes."""
+    workdir = tmp_path_factory.mktemp("runs") / "pair"
+    machine.finish(workdir, processes=2, changes=LAST)
     return workdir
 
 

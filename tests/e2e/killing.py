@@ -61,5 +61,10 @@ def saving(stage: files.Path) -> bool:
     return any("tmp" in f.name or not (f / "MANIFEST.json").exists() for f in folders)
 
 
+def sealed(stage: files.Path) -> bool:
+    """Whether a stage's folder has a checkpoint to go on from."""
+    return any((f / "MANIFEST.json").exists() for f in files.matching(stage / "checkpoints", "[0-9]*"))
+
+
 def _saving(workdir: Path) -> bool:
     return any(saving(stage) for stage in files.matching(files.path(workdir), "*"))

@@ -39,6 +39,7 @@ TINY = {
 
 STAGES = ("mae", "finetune", "semi")
 CLASSIFYING = {"stages": STAGES[1:]}  # what is saved and restored of pre-training is less
+LAST = {"stages": STAGES[2:]}  # the most is drawn, saved and restored in it
 
 
 @dataclasses.dataclass(frozen=True)

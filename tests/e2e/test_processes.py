@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from semivit_jax.checkpoints.reading import newest_good
-from tests.e2e.conftest import stop, without_semi
-from tests.e2e.runs import CLASSIFYING, assert_close_run, assert_equal_in_float64
+from tests.e2e.conftest import stop
+from tests.e2e.runs import LAST, assert_close_run, assert_equal_in_float64
 
 pytestmark = pytest.mark.xdist_group("runs")
 
@@ -20,7 +20,8 @@ def test_two_processes_agree_with_one(untouched_pair, untouched):
     assert_close_run(untouched_pair, untouched, rtol=1e-5)
 
 
-@pytest.mark.parametrize("of", ["run", pytest.param("checkpoint", marks=pytest.mark.slow)])
+@pytest.mark.slow  # by default: two processes evaluate while they train, below, to the numbers of one
+@pytest.mark.parametrize("of", ["run", "checkpoint"])
 def test_two_processes_grade_weights_together(machine, untouched, tmp_path, of):
     """As the run did in one. What they need to know before they may meet is read without touching a device."""
     source = untouched if of == "run" else newest_good(untouched / "semi" / "checkpoints")
@@ -41,10 +42,10 @@ def begin(machine, workdir, **options):
 
 
 @pytest.fixture(scope="module")
-def begun(machine, untouched, tmp_path_factory):
-    """A run whose last stage began on 8 devices, behind stages on one."""
-    workdir = without_semi(untouched, tmp_path_factory.mktemp("runs") / "begun")
-    assert stop(machine.start(workdir, devices=8, changes=CLASSIFYING), signal.SIGTERM, at="semi: step") == [75]
+def begun(machine, tmp_path_factory):
+    """A run that began on 8 devices."""
+    workdir = tmp_path_factory.mktemp("runs") / "begun"
+    assert stop(machine.start(workdir, devices=8, changes=LAST), signal.SIGTERM, at="semi: step") == [75]
     return workdir
 
 
@@ -57,7 +58,7 @@ def begun(machine, untouched, tmp_path_factory):
 )
 def test_a_run_goes_on_elsewhere(machine, begun, untouched, tmp_path, processes, devices):
     workdir = shutil.copytree(begun, tmp_path / "run")
-    said = machine.finish(workdir, processes=processes, devices=devices, changes=CLASSIFYING)
+    said = machine.finish(workdir, processes=processes, devices=devices, changes=LAST)
     assert "semi: continues from step" in said
     assert_close_run(workdir, untouched, rtol=1e-4)  # 4e-5 was seen, in moments; float64 below says it is rounding
 

@@ -115,7 +115,7 @@ def test_a_folder_that_becomes_read_only_costs_no_checkpoint(machine, way, tmp_p
     checkpoints = workdir / "semi" / "checkpoints"
     checkpoints.mkdir(parents=True)
     within, command = (ORDINARY_USER, ["chmod", "555"]) if way == "permission" else (mounted(checkpoints), READ_ONLY)
-    said = fails(machine, workdir, within, CALM | {"lose_writing": [8, command]})
+    said = fails(machine, workdir, within, CALM | {"lose_writing": [8, command], "goodbye": 1.0})
     assert f"saving to {checkpoints} failed" in said
     assert "the last good checkpoint is step 8" in said
     assert "Traceback" not in said
@@ -125,6 +125,7 @@ def test_a_folder_that_becomes_read_only_costs_no_checkpoint(machine, way, tmp_p
     assert seen_positions(workdir / "semi") == list(range(TOTAL))
 
 
+@pytest.mark.slow  # by default: a disk that is full for one of two processes (test_storage)
 def test_one_process_that_cannot_write_is_named_by_all(machine, way, tmp_path):
     """The first process writes everywhere; the other may only look at the folder of the checkpoints."""
     checkpoints = tmp_path / "run" / "semi" / "checkpoints"

@@ -130,6 +130,7 @@ def folder(tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow  # by default: its page, above, and how answers are counted
 def test_a_run_of_ten_thousand_classes_is_graded_and_reported(folder, tmp_path, capsys):
     out = tmp_path / "eval.json"
     with bounded():

@@ -19,8 +19,10 @@ from tests.jaxprs import inner_jaxprs
 
 pytestmark = pytest.mark.xdist_group("lowered")  # programs are compiled once and shared
 STAGES = pytest.mark.parametrize("stage", ["mae", "finetune", "semi"])
-# The semi step holds all that the fine-tuning step does.
-COMPILED = pytest.mark.parametrize("stage", ["mae", pytest.param("finetune", marks=pytest.mark.slow), "semi"])
+# The semi step holds all that the fine-tuning step does, and goes through the same update as MAE's.
+COMPILED = pytest.mark.parametrize(
+    "stage", [*(pytest.param(s, marks=pytest.mark.slow) for s in ("mae", "finetune")), "semi"]
+)
 HOST_TRAFFIC = re.compile(r"callback|infeed|outfeed|\bsend\(|\brecv\(|S\(5\)", re.IGNORECASE)  # S(5): host memory
 
 

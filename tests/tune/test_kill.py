@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from tests.e2e.conftest import machine  # noqa: F401
-from tests.e2e.killing import kill_once, saving
+from tests.e2e.killing import kill_once, saving, sealed
 from tests.e2e.runs import assert_same_run, common_machine
 from tests.serve.runs import write_run
 
@@ -66,7 +66,3 @@ def test_a_killed_head_on_kept_features_ends_as_if_nothing_had_happened(origin, 
     said = own.finish(workdir, changes=changes)
     assert (f"{stage}: continues from step" in said) == (moment in STAGES)
     assert_same_run(workdir, untouched)
-
-
-def sealed(stage):
-    return bool(list(stage.glob("checkpoints/*/MANIFEST.json")))
