@@ -163,8 +163,8 @@ def run(data: Path, weights: Path, work: Path, key: tuple[str, str, int, int]) -
 
 
 def planned(starts: Sequence[str], labels: Sequence[int], seeds: Sequence[int]) -> Iterator[tuple[str, str, int, int]]:
-    """Keys of the cells in the order in which they are run: all of a number of labels, before the next is begun."""
-    for number, seed, change, start in itertools.product(labels, seeds, CHANGES, starts):
+    """Keys of the cells in the order in which they are run: whole rows of a number of labels, one after the other."""
+    for number, change, seed, start in itertools.product(labels, CHANGES, seeds, starts):
         yield start, change, number, seed
 
 
