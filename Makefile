@@ -13,7 +13,7 @@ named = $(if $(filter file,$(origin PYTHON)),,--python)
 given = $(if $(filter undefined,$(origin $(1))),,$(2)='$($(1))')
 
 .PHONY: help install demo test test-bucket test-browser browser test-slow test-interop test-breaks lint types check check-versions docs golden \
-	tutorial soak study bench-gpu few-labels clean
+	tutorial soak study bench-gpu few-labels choose-recipe clean
 
 help:
 	@echo "make demo           train the three stages on handwritten digits and print the table (minutes)"
@@ -34,6 +34,7 @@ help:
 	@echo "                    with WEIGHTS=IMPORT which pseudo-label rule, for a head on their frozen features"
 	@echo "make bench-gpu      the accelerator benchmark beside its PyTorch twin"
 	@echo "make few-labels     DATA=FOLDER WEIGHTS=IMPORT: what pays with few labels, a table (hours on two cores)"
+	@echo "make choose-recipe  DATA=FOLDER DINOV2=IMPORT MAE=RUN: own_folder's values for few labels beside others, a table (hours)"
 
 install:
 	@$(PYTHON) requirements/install.py --venv=$(VENV) $(named) $(call given,ACCELERATOR,--accelerator) $(call given,EXTRAS,--extras)
@@ -111,6 +112,10 @@ bench-gpu: install
 # DATA=FOLDER (class folders in train/ and test/) WEIGHTS=IMPORT, as `semivit import` writes it
 few-labels: install
 	$(BIN)/python -m benchmarks.few_labels
+
+# DATA=FOLDER (class folders in train/) DINOV2=IMPORT MAE=RUN (of stage mae, as make study leaves it in runs/study/small/mae)
+choose-recipe: install
+	$(KEEP_FREED) $(BIN)/python -m benchmarks.choose_recipe
 
 clean:
 	rm -rf $(VENV) $(VENV)-interop $(VENV)-docs build site *.egg-info

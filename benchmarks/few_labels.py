@@ -99,22 +99,15 @@ def run(data: Path, weights: Path, work: Path, *, way: str, labels: int, seed: i
     """Trains one cell to its end.
 
     Raises:
-      SystemExit: the run failed; the end of what it printed.
+      SystemExit: the run failed.
     """
     photos = subset(data, work / f"photos_{labels}_{seed}", labels=labels, seed=seed)
     given = {
         "data.root": photos, "data.train_split": "train", "data.eval_split": "test", "data.validation_share": 0.0,
         "seed": seed, **SHORT, **WAYS[way],
     }  # fmt: skip
-    workdir, load = work / f"{way}_{labels}_{seed}", os.getloadavg()[0]
-    command = [sys.executable, "-m", "semivit_jax.main", "train", f"--config=own_folder:init_from={weights}"]
-    flags = [f"--workdir={workdir}", *(f"--config.{key}={value}" for key, value in given.items())]
-    with (work / f"{way}_{labels}_{seed}.log").open("a") as log:
-        process = subprocess.Popen([*command, *flags], stdout=log, stderr=subprocess.STDOUT)
-        _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"the run of {workdir} ended with {os.waitstatus_to_exitcode(status)}; see {log.name}")
-    summary = json.loads((workdir / "summary.json").read_text())
+    load = os.getloadavg()[0]
+    summary, peak_gib = train(work / f"{way}_{labels}_{seed}", weights, given)
     stages, probes = summary["stages"], summary["baselines"]
     return Cell(
         way=way,
@@ -125,11 +118,35 @@ def run(data: Path, weights: Path, work: Path, *, way: str, labels: int, seed: i
         finetuned=stages["finetune"]["acc1"],
         semi=stages["semi"]["ema_acc1"],
         seconds=summary["seconds"],
-        peak_gib=usage.ru_maxrss / 2**20,
+        peak_gib=peak_gib,
         cores=len(os.sched_getaffinity(0)),
         load=load,
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
     )
+
+
+def train(workdir: Path, weights: Path, given: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
+    """Trains with `own_folder` in a process, with its log beside the workdir; one that was stopped goes on.
+
+    Args:
+      workdir: of the run.
+      weights: an import, or another run.
+      given: keys of the config that differ from the recipe.
+
+    Returns:
+      (the run's summary, the process's peak memory in GiB).
+
+    Raises:
+      SystemExit: the run failed; where what it printed is.
+    """
+    command = [sys.executable, "-m", "semivit_jax.main", "train", f"--config=own_folder:init_from={weights}"]
+    flags = [f"--workdir={workdir}", *(f"--config.{key}={value}" for key, value in given.items())]
+    with workdir.with_name(f"{workdir.name}.log").open("a") as log:
+        process = subprocess.Popen([*command, *flags], stdout=log, stderr=subprocess.STDOUT)
+        _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"the run of {workdir} ended with {os.waitstatus_to_exitcode(status)}; see {log.name}")
+    return json.loads((workdir / "summary.json").read_text()), usage.ru_maxrss / 2**20
 
 
 def table(cells: Sequence[Cell], numbers: Sequence[int]) -> str:

@@ -2,8 +2,10 @@
 
 import argparse
 import math
+import textwrap
 from collections.abc import Iterator, Sequence
 
+import rich.box
 import rich.console
 from rich.table import Table
 
@@ -14,41 +16,75 @@ from semivit_jax.models.spec import ModelSpec
 from semivit_jax.preflight.by_tune import IMAGES, TUNES, needed
 from semivit_jax.recipes.check import check
 from semivit_jax.weights.exchanges import EXCHANGES
-from semivit_jax.weights.public import Public
 
 PIXELS = 224  # of the images for which tokens and memory are told
-_COLUMNS = ("model", "parameters", "patch", "tokens", *TUNES, "public weights (hf://...)")
-_CAPTION = (
+_COLUMNS = ("model", "parameters", "patch", "tokens", *TUNES)
+# Columns of a terminal are few: the table fits in 80, and what is said below it is wrapped.
+_MEMORY = (
     f"all to head: GiB that an update of {IMAGES} images of {PIXELS} x {PIXELS} pixels needs in bfloat16 by "
-    "config.model.tune, with weights, average, moments, gradients and activations; an estimate, and of some nobody has "
-    "counted it (lora as in the recipe own_folder). `semivit plan` works out a whole run. Licences: docs/licences.md."
+    "config.model.tune, with weights, average, moments, gradients and activations; an estimate (lora as in the recipe "
+    "own_folder). `semivit plan` works out a whole run."
+)
+_UNCOUNTED = (
+    "Convolutional networks have a stride in place of patches, and the grid of their last stage in place of tokens. "
+    "The estimate counts blocks of transformers, so that it tells no memory for them, nor does `semivit plan`."
+)
+_PUBLIC = (
+    "Public weights by model, for `semivit import hf://NAME`, with what their licence restricts (docs/licences.md):"
 )
 
 
 def models(argv: Sequence[str]) -> int:
-    """Prints one row per model; returns the exit code (0, or 2 for bad usage)."""
+    """Prints what each model needs, and below it the public weights; returns the exit code (0, or 2 for bad usage)."""
     try:
         argparse.ArgumentParser(prog="semivit models", description="List the models.").parse_args(argv)
     except SystemExit as left:  # argparse has told why
         return 2 if left.code else 0
-    table = Table(caption=_CAPTION, caption_justify="left")
+    console = rich.console.Console(highlight=False)
+    table = Table(box=rich.box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for column in _COLUMNS:
-        table.add_column(column, overflow="fold", justify="right" if column in _COLUMNS[1:-1] else "left")
+        table.add_column(column, no_wrap=True, justify="left" if column == "model" else "right")
     for row in rows():
         table.add_row(*row)
-    rich.console.Console().print(table)
+    for part in (table, "", _MEMORY, "", _UNCOUNTED, "", _PUBLIC):
+        console.print(part)
+    for variant in _shown():
+        for line in sources(variant, width=console.width):
+            console.print(line, soft_wrap=True, markup=False)
     return 0
 
 
 def rows() -> Iterator[tuple[str, ...]]:
-    """The table as text; the sizes of the tests are of no use to anybody else."""
+    """The table of needs as text."""
     model = check(own_folder.get_config().to_dict()).model
-    for family in families.FAMILIES.values():
-        public = EXCHANGES[family.name].public
-        for variant, size in family.sizes.items():
-            if "_test" not in variant:
-                stride = family.stride(size)
-                yield (variant, *_needs(_spec(variant), model, stride), "\n".join(map(_told, public.get(variant, ()))))
+    for variant in _shown():
+        yield (variant, *_needs(_spec(variant), model))
+
+
+def sources(variant: str, *, width: int) -> list[str]:
+    """Lines with the public weights of a model; none where there are none.
+
+    No name is ever broken, however narrow the terminal: what a licence restricts stands beside the name, or below it.
+
+    Args:
+      variant: the model.
+      width: columns of the terminal.
+    """
+    lines = []
+    for weights in EXCHANGES[families.of(variant).name].public.get(variant, ()):
+        name, told = f"  {weights.name}", f"({weights.restricted})" if weights.restricted else ""
+        if told and len(f"{name} {told}") > width:
+            indent = " " * 6
+            below = textwrap.wrap(told, max(width, len(indent) + 1), initial_indent=indent, subsequent_indent=indent)
+            lines += [name, *below]
+        else:
+            lines.append(f"{name} {told}".rstrip())
+    return [variant, *lines] if lines else []
+
+
+def _shown() -> list[str]:
+    """Variants but for the sizes of the tests, which are of no use to anybody else."""
+    return [variant for variant in families.variants() if "_test" not in variant]
 
 
 def _spec(variant: str) -> ModelSpec:
@@ -68,15 +104,13 @@ def _spec(variant: str) -> ModelSpec:
     )
 
 
-def _needs(spec: ModelSpec, model: ModelConfig, stride: int) -> tuple[str, ...]:
+def _needs(spec: ModelSpec, model: ModelConfig) -> tuple[str, ...]:
     """Parameters, patch, tokens, and memory by the words of TUNES."""
-    parameters = sum(map(math.prod, families.shapes(spec).values()))
+    family, parameters = families.of(spec.variant), sum(map(math.prod, families.shapes(spec).values()))
+    stride, told = family.stride(spec.size), f"{parameters / 1e6:.1f} M"
     cost, memory = families.cost(spec), needed(spec, model)
     if cost is None or memory is None:
-        return (f"{parameters / 1e6:.1f} M", *("-",) * (2 + len(TUNES)))
-    gib = [f"{memory[tune] / 2**30:.1f}" for tune in TUNES]
-    return (f"{parameters / 1e6:.1f} M", str(stride), str(cost.stacks[0].tokens), *gib)
-
-
-def _told(weights: Public) -> str:
-    return f"{weights.name} ({weights.restricted})" if weights.restricted else weights.name
+        side = spec.image_size // stride
+        return (told, f"{family.stride_name} {stride}", f"{side}x{side} grid", *("-",) * len(TUNES))
+    gib = [memory[tune] / 2**30 for tune in TUNES]
+    return (told, str(stride), str(cost.stacks[0].tokens), *(f"{n:.1f}" if n < 99.95 else f"{n:.0f}" for n in gib))

@@ -21,7 +21,7 @@ HUB_PREFIX = "hf://"
 CONFIG_FILES = ("config.json", "preprocessor_config.json")
 SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")  # in order of preference
 WEIGHT_SUFFIXES = (".safetensors", ".npz", *TORCH_SUFFIXES)
-SHARD_INDEX = "model.safetensors.index.json"
+INDEXES = tuple(f"{name}.index.json" for name in SINGLE_FILES)  # of the same weights in parts
 _PART = re.compile(r"-(\d{5})-of-(?!00001)\d{5}\.\w+$")  # what Hugging Face calls one of several parts
 
 _log = logging.getLogger(__name__)
@@ -34,14 +34,14 @@ class SourceFiles:
     Attributes:
       name: what the user asked for, for messages.
       weights: one file, or the parts of a split state dict.
-      configs: parsed JSON files found beside them, by file name.
       listed: tensor -> name of the part that an index says it is in; empty without an index.
+      configs: parsed JSON files found beside them, by file name.
     """
 
     name: str
     weights: tuple[pathlib.Path, ...]
-    configs: Mapping[str, Mapping]
     listed: Mapping[str, str]
+    configs: Mapping[str, Mapping]
 
 
 def locate(source: str) -> SourceFiles:
@@ -61,8 +61,8 @@ def locate(source: str) -> SourceFiles:
         return _locate_in(source, path)
     if not path.is_file():
         raise FileNotFoundError(f"{source}: no such file or folder (hub repositories are written hf://org/name)")
-    if path.name == SHARD_INDEX:
-        return _locate_in(source, path.parent)
+    if path.name in INDEXES:
+        return SourceFiles(source, *_in_parts(source, path), configs=_read_configs(path.parent))
     if _PART.search(path.name):
         raise ValueError(f"{source}: is one part of several; {_of_parts(path.suffix)}")
     configs = _read_configs(path.parent) if path.name in SINGLE_FILES else {}
@@ -71,25 +71,29 @@ def locate(source: str) -> SourceFiles:
 
 def _locate_in(source: str, folder: pathlib.Path) -> SourceFiles:
     weights, listed = _weights_in(source, folder)
-    return SourceFiles(name=source, weights=weights, configs=_read_configs(folder), listed=listed)
+    return SourceFiles(source, weights, listed, configs=_read_configs(folder))
 
 
 def _weights_in(source: str, folder: pathlib.Path) -> tuple[tuple[pathlib.Path, ...], Mapping[str, str]]:
     """The file or the parts, and what an index says of these."""
-    single, torch_file = SINGLE_FILES
-    if (folder / single).is_file():
-        return (folder / single,), {}
-    if (folder / SHARD_INDEX).is_file():
-        listed = _listed(folder)
-        parts = tuple(folder / part for part in sorted(set(listed.values())))
-        lacking = [part.name for part in parts if not part.is_file()]
-        if lacking:
-            told = f"{', '.join(lacking)}, {len(lacking)} of the {len(parts)} parts that {SHARD_INDEX} names"
-            raise FileNotFoundError(f"{source}: lacks {told}")
-        return parts, listed
-    if (folder / torch_file).is_file():
-        return (folder / torch_file,), {}
-    raise FileNotFoundError(f"{source}: no {single}, {SHARD_INDEX} or {torch_file} there{_advice(folder)}")
+    for single, index in zip(SINGLE_FILES, INDEXES, strict=True):
+        if (folder / single).is_file():
+            return (folder / single,), {}
+        if (folder / index).is_file():
+            return _in_parts(source, folder / index)
+    *names, last = (name for pair in zip(SINGLE_FILES, INDEXES, strict=True) for name in pair)
+    raise FileNotFoundError(f"{source}: no {', '.join(names)} or {last} there{_advice(folder)}")
+
+
+def _in_parts(source: str, index: pathlib.Path) -> tuple[tuple[pathlib.Path, ...], Mapping[str, str]]:
+    """The parts that an index names, which lie beside it, and which tensors it says are in them."""
+    listed = _listed(index)
+    parts = tuple(index.with_name(part) for part in sorted(set(listed.values())))
+    lacking = [part.name for part in parts if not part.is_file()]
+    if lacking:
+        told = f"{', '.join(lacking)}, {len(lacking)} of the {len(parts)} parts that {index.name} names"
+        raise FileNotFoundError(f"{source}: lacks {told}")
+    return parts, listed
 
 
 def _advice(folder: pathlib.Path) -> str:
@@ -103,17 +107,15 @@ def _advice(folder: pathlib.Path) -> str:
 
 
 def _of_parts(suffix: str) -> str:
-    if suffix == ".safetensors":
-        return f"give the folder that holds them all, with {SHARD_INDEX}"
-    return "those of PyTorch are not joined here: save the model as safetensors"
+    index = next((name for name in INDEXES if name.endswith(f"{suffix}.index.json")), " or ".join(INDEXES))
+    return f"give the folder that holds them all, with {index}"
 
 
-def _listed(folder: pathlib.Path) -> Mapping[str, str]:
+def _listed(index: pathlib.Path) -> Mapping[str, str]:
     """Tensor -> name of the file, over several of which a state dict is split."""
-    index = _read_config(folder / SHARD_INDEX)
-    listed = get(index, "weight_map", is_section, "an object", {})
+    listed = get(_read_config(index), "weight_map", is_section, "an object", {})
     if not listed or not all(isinstance(part, str) for part in listed.values()):
-        raise ValueError(f"{folder / SHARD_INDEX}: expected the names of files under 'weight_map'")
+        raise ValueError(f"{index}: expected the names of files under 'weight_map'")
     return listed
 
 
@@ -191,11 +193,14 @@ def _fetch(repository: str, place: str, *, held: bool) -> pathlib.Path:
         )
         return pathlib.Path(found)
 
-    single, torch_file = SINGLE_FILES
-    folder = snapshot((*CONFIG_FILES, single, SHARD_INDEX))
+    (single, torch_file), (index, torch_index) = SINGLE_FILES, INDEXES
+    folder = snapshot((*CONFIG_FILES, single, index))
     if (folder / single).is_file():
         return folder
-    parts = tuple(sorted(set(_listed(folder).values()))) if (folder / SHARD_INDEX).is_file() else (torch_file,)
+    if not (folder / index).is_file():
+        index = torch_index
+        folder = snapshot((index,))
+    parts = tuple(sorted(set(_listed(folder / index).values()))) if (folder / index).is_file() else (torch_file,)
     folder = snapshot(parts)
     lacking = [name for name in parts if not (folder / name).is_file()]
     if held and lacking:

@@ -48,11 +48,11 @@ def open_weights(paths: Sequence[pathlib.Path], listed: Mapping[str, str] = Mapp
 def _open(paths: Sequence[pathlib.Path]) -> StateDicts:
     if all(path.suffix == ".safetensors" for path in paths):
         return StateDicts(open_safetensors(paths), None, ())
-    if len(paths) == 1 and paths[0].suffix in TORCH_SUFFIXES:
-        return open_torch(paths[0])
+    if all(path.suffix in TORCH_SUFFIXES for path in paths):
+        return open_torch(paths)
     if len(paths) == 1 and paths[0].suffix == ".npz":
         return StateDicts(open_npz(paths[0]), None, ())
-    kinds = f".safetensors files, or one of {', '.join((*TORCH_SUFFIXES, '.npz'))}"
+    kinds = f".safetensors files, or {', '.join(TORCH_SUFFIXES)} files, or one .npz"
     raise ValueError(f"{', '.join(map(str, paths))}: expected {kinds}")
 
 

@@ -83,6 +83,56 @@ def test_parts_with_an_index_are_one_state_dict(tmp_path, images):
         np.testing.assert_allclose(our_logits(imported(source), images), torch_output(model, images), atol=TOLERANCE)
 
 
+def in_torch_parts(folder, tensors, **last) -> list[str]:
+    """Saves a state dict as transformers did before safetensors, in two parts with an index; returns their names.
+
+    `last` goes into the last part, and the index does not say so.
+    """
+    import torch
+
+    names, half = [f"pytorch_model-0000{number}-of-00002.bin" for number in (1, 2)], len(tensors) // 2
+    first, second = (dict(list(tensors.items())[part]) for part in (slice(half), slice(half, None)))
+    torch.save(first, folder / names[0])
+    torch.save(second | last, folder / names[1])
+    weight_map = dict.fromkeys(first, names[0]) | dict.fromkeys(second, names[1])
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    return names
+
+
+def test_torch_parts_with_an_index_are_one_state_dict(tmp_path, images):
+    model = small_timm_vit()
+    names = in_torch_parts(tmp_path, model.state_dict())
+    for source in (tmp_path, tmp_path / "pytorch_model.bin.index.json"):
+        np.testing.assert_allclose(our_logits(imported(source), images), torch_output(model, images), atol=TOLERANCE)
+    with pytest.raises(ValueError, match="is one part of several; give the folder that holds them all"):
+        imported(tmp_path / names[0])
+
+
+def test_a_tensor_that_a_torch_part_lacks_is_no_tensor_of_the_model(tmp_path):
+    import torch
+
+    tensors = small_timm_vit().state_dict()
+    names = in_torch_parts(tmp_path, tensors)
+    second = torch.load(tmp_path / names[1], weights_only=True)
+    torch.save({name: tensor for name, tensor in second.items() if name != "head.bias"}, tmp_path / names[1])
+    with pytest.raises(ValueError, match=rf"{names[1]} lacks head\.bias which the index says it holds"):
+        imported(tmp_path)
+
+
+def test_a_torch_part_that_runs_code_is_refused_and_does_not_run(tmp_path):
+    mark = tmp_path / "was_run"
+    names = in_torch_parts(tmp_path, small_timm_vit().state_dict(), args=RunsOnLoad(str(mark)))
+    with pytest.raises(ValueError, match=rf"{names[1]}: refused, because it holds Python objects"):
+        imported(tmp_path)
+    assert not mark.exists()
+
+
+def test_a_torch_part_that_holds_more_than_tensors_is_refused(tmp_path):
+    names = in_torch_parts(tmp_path, small_timm_vit().state_dict(), epoch=3)
+    with pytest.raises(ValueError, match=rf"{names[1]}: expected a state dict of tensors.*no tensors: epoch"):
+        imported(tmp_path)
+
+
 @pytest.fixture(scope="module")
 def published_mae(tmp_path_factory):
     """A file with the names and shapes of the published ViT-B pre-training checkpoint, random values."""

@@ -21,6 +21,8 @@ from tests.unit.test_weight_import import hugging_face_config, state_dict
 
 PARTS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 INDEX = json.dumps({"weight_map": dict(zip("ab", PARTS, strict=True))}).encode()
+TORCH_PARTS = ("pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin")
+TORCH_INDEX = json.dumps({"weight_map": dict(zip("ab", TORCH_PARTS, strict=True))}).encode()
 
 
 def stored(**tensors) -> bytes:
@@ -36,6 +38,10 @@ REPOSITORIES = {
     },
     "org/split": {PARTS[0]: stored(a=1), PARTS[1]: stored(b=2), "model.safetensors.index.json": INDEX},
     "org/torch": {"pytorch_model.bin": b"PK"},
+    "org/torch_split": {
+        **dict(zip(TORCH_PARTS, (b"PK1", b"PK2"), strict=True)),
+        "pytorch_model.bin.index.json": TORCH_INDEX,
+    },
     "org/nothing": {"README.md": b"no weights here"},
     "org/vit": {
         "config.json": json.dumps(hugging_face_config()).encode(),
@@ -102,6 +108,16 @@ def test_split_weights_are_fetched_by_their_index(hub, use):
 def test_a_torch_file_is_fetched_where_there_is_nothing_safer(hub, use):
     use(hub[0])
     assert [path.read_bytes() for path in locate("hf://org/torch").weights] == [b"PK"]
+
+
+def test_parts_of_torch_are_fetched_by_their_index(hub, use):
+    endpoint, log = hub
+    use(endpoint)
+    log.clear()
+    files = locate("hf://org/torch_split")
+    assert [path.name for path in files.weights] == list(TORCH_PARTS)
+    assert files.listed == dict(zip("ab", TORCH_PARTS, strict=True))
+    assert downloaded(log) == {"pytorch_model.bin.index.json", *TORCH_PARTS}
 
 
 def test_a_repository_without_weights_says_what_it_looked_for(hub, use):

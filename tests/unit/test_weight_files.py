@@ -8,7 +8,7 @@ import pytest
 import safetensors.numpy
 
 from semivit_jax.weights.importing import import_weights
-from semivit_jax.weights.locate import locate
+from semivit_jax.weights.locate import INDEXES, locate
 from semivit_jax.weights.preprocessing import Preprocessing
 from semivit_jax.weights.state_dicts import open_weights
 
@@ -26,22 +26,42 @@ def test_weights_split_over_files_are_one_state_dict(tmp_path):
     assert {name: tensors.read(name)[0] for name in tensors.shapes} == {"a": 1, "b": 2}
 
 
+def indexed(folder: pathlib.Path, stem: str, suffix: str) -> list[str]:
+    """Writes the index of two parts, of which each has one tensor; returns their names."""
+    names = [f"{stem}-0000{number}-of-00002{suffix}" for number in (1, 2)]
+    index = {"weight_map": dict(zip("ab", names, strict=True))}
+    (folder / f"{stem}{suffix}.index.json").write_text(json.dumps(index))
+    return names
+
+
 @pytest.fixture
 def parts(tmp_path):
     """A folder with an index of two parts."""
-    names = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    names = indexed(tmp_path, "model", ".safetensors")
     for tensor, name in zip("ab", names, strict=True):
         write(tmp_path / name, **{tensor: 1})
-    index = {"weight_map": dict(zip("ab", names, strict=True))}
-    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
     return tmp_path, names
 
 
-def test_a_part_that_is_missing_is_named(parts):
+@pytest.mark.parametrize(("stem", "suffix"), [("model", ".safetensors"), ("pytorch_model", ".bin")])
+def test_a_part_that_is_missing_is_named(tmp_path, stem, suffix):
+    names = indexed(tmp_path, stem, suffix)
+    (tmp_path / names[0]).touch()
+    said = rf"lacks {names[1]}, 1 of the 2 parts that {stem}{suffix}\.index\.json names"
+    for source in (tmp_path, tmp_path / f"{stem}{suffix}.index.json"):
+        with pytest.raises(FileNotFoundError, match=said):
+            locate(str(source))
+
+
+def test_safetensors_go_before_parts_of_torch_unless_their_index_is_asked_for(parts):
     folder, names = parts
-    (folder / names[1]).unlink()
-    with pytest.raises(FileNotFoundError, match=rf"lacks {names[1]}, 1 of the 2 parts that model\.safetensors\.index"):
-        locate(str(folder))
+    others = indexed(folder, "pytorch_model", ".bin")
+    for other in others:
+        (folder / other).touch()
+    assert [path.name for path in locate(str(folder)).weights] == names
+    asked = locate(str(folder / "pytorch_model.bin.index.json"))
+    assert [path.name for path in asked.weights] == others
+    assert asked.listed == dict(zip("ab", others, strict=True))
 
 
 def test_a_tensor_that_its_part_lacks_is_no_tensor_of_the_model(parts):
@@ -71,7 +91,7 @@ def test_another_file_of_weights_is_pointed_at(tmp_path):
     ("name", "advice"),
     [
         ("model-00002-of-00003.safetensors", r"give the folder that holds them all, with model\.safetensors\.index"),
-        ("pytorch_model-00002-of-00003.bin", "those of PyTorch are not joined here: save the model as safetensors"),
+        ("pytorch_model-00002-of-00003.bin", r"give the folder that holds them all, with pytorch_model\.bin\.index"),
     ],
 )
 def test_parts_without_their_index_are_told_what_to_do(tmp_path, name, advice):
@@ -101,7 +121,7 @@ def test_a_folder_without_weights_says_what_it_looked_for(tmp_path):
 
 def test_another_suffix_is_refused(tmp_path):
     (tmp_path / "weights.h5").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"weights\.h5: expected \.safetensors files, or one of \.pth"):
+    with pytest.raises(ValueError, match=r"weights\.h5: expected \.safetensors files, or \.pth"):
         open_weights(locate(str(tmp_path / "weights.h5")).weights)
 
 
@@ -112,9 +132,10 @@ def test_a_damaged_file_is_named(tmp_path):
         open_weights(locate(str(tmp_path / "x.safetensors")).weights)
 
 
+@pytest.mark.parametrize("name", INDEXES)
 @pytest.mark.parametrize("index", [{}, {"weight_map": None}, {"weight_map": {"a": 1}}, {"weight_map": ["a"]}])
-def test_an_index_that_names_no_files_is_refused(tmp_path, index):
-    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+def test_an_index_that_names_no_files_is_refused(tmp_path, name, index):
+    (tmp_path / name).write_text(json.dumps(index))
     with pytest.raises(ValueError, match="weight_map"):
         locate(str(tmp_path))
 
