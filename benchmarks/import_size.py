@@ -25,7 +25,7 @@ from semivit_jax.models import families
 from semivit_jax.models.spec import ModelSpec
 from semivit_jax.weights import layout
 from semivit_jax.weights.exchanges import EXCHANGES
-from semivit_jax.weights.locate import SHARD_INDEX
+from semivit_jax.weights.locate import INDEXES
 
 PART_BYTES = 2**30
 
@@ -83,7 +83,7 @@ def _write(folder: Path, spec: ModelSpec) -> int:
             index |= _save(folder, part, len(set(index.values())))
             part, held = {}, 0
     index |= _save(folder, part, len(set(index.values())))
-    (folder / SHARD_INDEX).write_text(json.dumps({"weight_map": index}))
+    (folder / INDEXES[0]).write_text(json.dumps({"weight_map": index}))
     return total
 
 
