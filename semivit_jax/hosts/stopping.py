@@ -45,6 +45,7 @@ class StopRequest:
 
     def _receive(self, signum: int, frame: object) -> None:
         if signum == signal.SIGINT and self.exit_code == INTERRUPTED:
+            signal.signal(signal.SIGINT, _leave_to_thread)
             raise SystemExit(INTERRUPTED)
         self.exit_code = INTERRUPTED if signum == signal.SIGINT else PREEMPTED
 
@@ -61,11 +62,15 @@ def listening() -> Iterator[StopRequest]:
 def leaving_at_once() -> Iterator[None]:
     """The signals raise Stopped while the block runs, where there is nothing to save. `listening` may run inside."""
 
+    is_leaving = False
+
     def leave(signum: int, frame: FrameType | None) -> None:
+        nonlocal is_leaving
         code = INTERRUPTED if signum == signal.SIGINT else PREEMPTED
-        if _is_importing(frame):
+        if is_leaving or _is_importing(frame):
             _say(_NOTHING_TO_SAVE)
             end(code)
+        is_leaving = True
         raise Stopped(code, _NOTHING_TO_SAVE)
 
     with _handling(leave):
@@ -86,6 +91,7 @@ def answering(name: str) -> Iterator[None]:
         if _is_importing(frame):
             said.wait(LEAVING_SECONDS)
             end(INTERRUPTED)
+        signal.signal(signal.SIGINT, _leave_to_thread)
         raise KeyboardInterrupt
 
     with _heard_by(lambda received: _leave_soon(received, f"stopping {name}", said)):
@@ -154,7 +160,7 @@ def waits_for_nobody() -> bool:
 
 def end(exit_code: int) -> NoReturn:
     """Ends the process at once, with its workers and without what it has half written."""
-    for undo in reversed(_undo):
+    for undo in reversed(_undo.copy()):  # the main thread may undo at the same time
         with contextlib.suppress(OSError):
             undo()
     for worker in multiprocessing.active_children():
@@ -164,6 +170,10 @@ def end(exit_code: int) -> NoReturn:
             if os.isatty(descriptor):
                 os.write(descriptor, _SHOW_CURSOR)
     os._exit(exit_code)
+
+
+def _leave_to_thread(signum: int, frame: object) -> None:
+    """Hears a signal that the thread answers: a second error would break off what removes half-written files."""
 
 
 def _is_importing(frame: FrameType | None) -> bool:

@@ -177,7 +177,13 @@ BREAKS = {
         ("tests/unit/test_stopping.py",),
     ),
     "what is half-written stays when the process is ended": Break(
-        "hosts/stopping.py", "for undo in reversed(_undo):", "for undo in ():", ("tests/unit/test_stopping.py",)
+        "hosts/stopping.py", "for undo in reversed(_undo.copy()):", "for undo in ():", ("tests/unit/test_stopping.py",)
+    ),
+    "a second Ctrl-C breaks off what the first one undoes": Break(
+        "hosts/stopping.py",
+        "        signal.signal(signal.SIGINT, _leave_to_thread)\n        raise KeyboardInterrupt",
+        "        raise KeyboardInterrupt",
+        ("tests/unit/test_stopping.py",),
     ),
     "an import is interrupted by an exception": Break(
         "hosts/stopping.py",

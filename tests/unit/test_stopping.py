@@ -146,6 +146,36 @@ def test_ctrl_c_in_a_command_is_one_line_and_leaves_nothing_half_written(wait, s
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.parametrize("hears", ["stopping.answering('eval')", "stopping.leaving_at_once()"])
+def test_a_second_ctrl_c_does_not_break_off_what_removes_half_written_files(hears, tmp_path):
+    program = f"""
+import shutil, time
+from semivit_jax import files
+from semivit_jax.hosts import stopping
+remove = shutil.rmtree
+def remove_slowly(*args, **kwargs):
+    print("removing", flush=True)
+    time.sleep(0.5)
+    remove(*args, **kwargs)
+shutil.rmtree = remove_slowly
+try:
+    with {hears}, files.appearing({str(tmp_path)!r} + "/out/deploy") as deploy:
+        deploy.mkdir()
+        print("waiting", flush=True)
+        time.sleep(60)
+except BaseException:
+    stopping.end(stopping.INTERRUPTED)
+"""
+    (tmp_path / "out").mkdir()
+    with process(["-c", program]) as started:
+        for said in ("waiting\n", "removing\n"):
+            assert started.stdout.readline() == said
+            started.send_signal(signal.SIGINT)
+        assert started.wait() == 130
+        assert "Traceback" not in started.stderr.read()
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_ctrl_c_while_a_command_is_imported_is_one_line(tmp_path):
     """An exception could become another one there, in the midst of an extension module."""
     waiting = "print('waiting', flush=True)\nimport time\ntry: time.sleep(60)\nexcept BaseException: raise ImportError"
