@@ -63,7 +63,9 @@ CASES = {
     "semi, 1 device": Case("semi"),
     "semi, fsdp 1": Case("semi", devices=8),
     "semi, fsdp 2, accum 4": Case("semi", devices=8, fsdp=2, accum=4),
-    "semi, fsdp 4, remat": Case("semi", devices=8, fsdp=4, changes=(("model.remat", "full"),)),
+    "semi, fsdp 4, remat, unroll": Case(
+        "semi", devices=8, fsdp=4, changes=(("model.remat", "full"), ("model.unroll", 2))
+    ),
     "semi, fsdp 8, unroll": Case("semi", devices=8, fsdp=8, changes=(("model.unroll", 2),)),
     "last_2, 1 device": Case("finetune", "vit_test", changes=LAST),
     "last_2, fsdp 2": Case("finetune", "vit_test", devices=8, fsdp=2, changes=LAST),

@@ -39,7 +39,7 @@ TINY = {
 
 STAGES = ("mae", "finetune", "semi")
 CLASSIFYING = {"stages": STAGES[1:]}  # what is saved and restored of pre-training is less
-LAST = {"stages": STAGES[2:]}  # the most is drawn, saved and restored in it
+LAST = {"stages": STAGES[2:], "semi.epochs": 0.25}  # the most is drawn, saved and restored in it; three checkpoints
 
 
 @dataclasses.dataclass(frozen=True)

@@ -31,7 +31,6 @@ def module_name(path):
 
 def imported(path):
     """Our own modules that a file imports, wherever in the file, as 'stages.semi'."""
-    names = {module_name(p) for p in FILES}
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -40,8 +39,8 @@ def imported(path):
             assert not node.level, f"{path.name}: relative import"
             module = (node.module or "").removeprefix("semivit_jax").removeprefix(".")
             members = {f"{module}.{a.name}".removeprefix(".") for a in node.names}
-            found |= members & names or {module}  # a package that is only the way to a module does not count
-    return found & names
+            found |= members & NAMES.keys() or {module}  # a package that is only the way to a module does not count
+    return found & NAMES.keys()
 
 
 def within(name, packages):
@@ -53,27 +52,33 @@ def room(name):
 
 
 PLACE = {name: place for place, names in enumerate(ROOMS) for name in names}
-IMPORTS = {module_name(p): imported(p) for p in FILES}
-MODULES = [name for name in IMPORTS if name]  # '' is the package itself
+NAMES = {module_name(p): p for p in FILES}
+MODULES = [name for name in NAMES if name]  # '' is the package itself
+
+
+@pytest.fixture(scope="module")
+def imports():
+    """What every module imports; read in the tests alone, since each worker collects them."""
+    return {name: imported(path) for name, path in NAMES.items()}
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_a_room_imports_only_from_rooms_before_it(name):
+def test_a_room_imports_only_from_rooms_before_it(name, imports):
     own = PLACE[room(name)]
-    assert not {n for n in IMPORTS[name] - {""} if PLACE[room(n)] > own}
+    assert not {n for n in imports[name] - {""} if PLACE[room(n)] > own}
 
 
 @pytest.mark.parametrize("name", [n for n in MODULES if room(n) in NEVER])
-def test_what_a_room_leaves_alone(name):
-    assert not {n for n in IMPORTS[name] if room(n) in NEVER[room(name)]}
+def test_what_a_room_leaves_alone(name, imports):
+    assert not {n for n in imports[name] if room(n) in NEVER[room(name)]}
 
 
-def test_the_package_itself_gives_what_predicts():
-    assert {room(n) for n in IMPORTS[""]} == {PUBLIC}
-    assert not [name for name in MODULES if "" in IMPORTS[name]]
+def test_the_package_itself_gives_what_predicts(imports):
+    assert {room(n) for n in imports[""]} == {PUBLIC}
+    assert not [name for name in MODULES if "" in imports[name]]
 
 
-def test_imports_have_no_circle():
+def test_imports_have_no_circle(imports):
     seen, path = set(), []
 
     def visit(name):
@@ -81,12 +86,12 @@ def test_imports_have_no_circle():
         if name in seen:
             return
         path.append(name)
-        for other in IMPORTS[name]:
+        for other in imports[name]:
             visit(other)
         path.pop()
         seen.add(name)
 
-    for name in IMPORTS:
+    for name in imports:
         visit(name)
 
 
