@@ -31,11 +31,18 @@ def case_of(stage):
 
 
 @functools.cache
-def program(stage):
+def traced(stage):
+    """(compiled stage, its step traced)."""
     compiled, inputs = describe(case_of(stage))
+    return compiled, compiled.train_step.trace(*inputs)
+
+
+@functools.cache
+def program(stage):
+    compiled, step = traced(stage)
     jax.config.update("jax_compilation_cache_include_metadata_in_key", True)  # a cached one may have names of before
     try:
-        return compiled, compiled.train_step.lower(*inputs).compile(compiler_options=QUICK)
+        return compiled, step.lower().compile(compiler_options=QUICK)
     finally:
         jax.config.update("jax_compilation_cache_include_metadata_in_key", False)
 
@@ -82,8 +89,7 @@ def test_no_step_scatters(stage):
 @functools.cache
 def equations(stage):
     """Every equation of the step's jaxpr, as (depth of nesting in scans, name stack, equation)."""
-    compiled, (state, batch, key) = describe(case_of(stage))
-    return list(_walk(jax.make_jaxpr(compiled.stage.train_step)(state, batch, key).jaxpr, 0, ""))
+    return list(_walk(traced(stage)[1].jaxpr.jaxpr, 0, ""))
 
 
 def _walk(jaxpr, scans, names):
@@ -109,8 +115,7 @@ def test_blocks_multiply_bfloat16_only(stage):
 
 @STAGES
 def test_optimizer_and_average_stay_in_float32(stage):
-    compiled, (state, batch, key) = describe(case_of(stage))
-    new_state, found = jax.eval_shape(compiled.stage.train_step, state, batch, key)
+    new_state, found = traced(stage)[1].out_info
     kept = jax.tree.leaves((new_state.params, new_state.opt_state, new_state.ema_params, found))
     assert "bfloat16" not in {str(leaf.dtype) for leaf in kept}
 
