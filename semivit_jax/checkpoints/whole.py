@@ -23,7 +23,7 @@ def read(checkpoint: Path, tree: str, parting: Parting) -> dict[str, Any]:
       parting: of the run that wrote it.
     """
     trained, frozen = _described(checkpoint, tree)
-    arrays = reading.restore_arrays(checkpoint, trained | frozen)  # at once: each reading takes a while to begin
+    arrays = reading.restore_known(checkpoint, trained | frozen)  # at once: each reading takes a while to begin
     return parting.whole(*(_nested({name: arrays[name] for name in part}) for part in (trained, frozen)))
 
 
