@@ -136,4 +136,5 @@ def assert_close(a, b, rtol=1e-9):
 
 def largest_change(a, b):
     """Largest absolute difference of two trees."""
-    return max(float(jnp.abs(x - y).max()) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+    pairs = zip(*(jax.tree.leaves(jax.device_get(tree)) for tree in (a, b)), strict=True)
+    return max(float(np.abs(x - y).max()) for x, y in pairs)

@@ -25,6 +25,12 @@ COMPILED = pytest.mark.parametrize(
 )
 HOST_TRAFFIC = re.compile(r"callback|infeed|outfeed|\bsend\(|\brecv\(|S\(5\)", re.IGNORECASE)  # S(5): host memory
 
+# In the key of a kept program, which else may have the names of before, or is compiled anew when a line moves.
+NAMES_ALONE = {
+    "jax_compilation_cache_include_metadata_in_key": True,
+    "jax_traceback_in_locations_limit": 0,
+}
+
 
 def case_of(stage):
     return dataclasses.replace(cases.tiny(stage), dtype="bfloat16")
@@ -40,11 +46,14 @@ def traced(stage):
 @functools.cache
 def program(stage):
     compiled, step = traced(stage)
-    jax.config.update("jax_compilation_cache_include_metadata_in_key", True)  # a cached one may have names of before
+    before = {name: getattr(jax.config, name) for name in NAMES_ALONE}
     try:
+        for name, value in NAMES_ALONE.items():
+            jax.config.update(name, value)
         return compiled, step.lower().compile(compiler_options=QUICK)
     finally:
-        jax.config.update("jax_compilation_cache_include_metadata_in_key", False)
+        for name, value in before.items():
+            jax.config.update(name, value)
 
 
 def nbytes(tree):

@@ -129,7 +129,7 @@ def test_an_update_moves_what_is_added_and_nothing_frozen(way):
         state, tuned.batch_of("finetune"), small.key()
     )  # a zero W_up leaves W_down without a gradient at first
     small.assert_equal(state.frozen, before.frozen)
-    moved = {path for path, leaf in flat(state.params).items() if (leaf != flat(before.params)[path]).any()}
+    moved = tuned.moved(before, state)
     added = "blocks/mlp/bottleneck_" if way == "bottleneck" else "head_hidden/"
     assert moved == set(flat(before.params))
     assert {path for path in moved if not path.startswith("head/")} == {

@@ -72,6 +72,12 @@ def batch_of(stage):
     return small.micro({"finetune": small.labeled_batch, "semi": small.semi_batch}[stage]())
 
 
+def moved(before, after):
+    """Paths of the trained arrays that two states have differently."""
+    before, after = flat(jax.device_get(before.params)), flat(jax.device_get(after.params))
+    return {path for path, leaf in after.items() if (leaf != before[path]).any()}
+
+
 def flat(tree):
     return flatten_dict(tree, sep="/")
 
