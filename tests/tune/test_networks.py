@@ -53,6 +53,15 @@ def test_what_is_trained_and_what_is_frozen_make_the_model(tune, trained):
             np.testing.assert_array_equal(tuned.flat(parts.trained["blocks"])[path], leaf[1:])
 
 
+def test_blocks_are_joined_by_the_same_program_in_every_process():
+    """In the order of their names: a set of them has another one wherever strings have other hashes."""
+    network, _, _, parts = parted("last_1")
+    program = jax.make_jaxpr(network.parting.whole)(*parts).jaxpr
+    places = [program.outvars.index(e.outvars[0]) for e in program.eqns if e.primitive.name == "concatenate"]
+    assert len(places) > 10
+    assert places == sorted(places)
+
+
 @pytest.mark.parametrize(("dtype", "remat"), [("float32", "none"), ("bfloat16", "full")])
 def test_a_fresh_lora_is_the_frozen_model_bit_for_bit(dtype, remat):
     network, plain, params, parts = parted(
