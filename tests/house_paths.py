@@ -60,7 +60,8 @@ class Followed:
         self.stacks: dict[str, set[str]] = {}
 
     def _called(self, frame: FrameType, event: str, arg: Any) -> None:
-        if event != "call" or (name := file_of(frame)) is None:
+        name = _file_of(frame.f_code.co_filename)  # at once, since most calls end here
+        if name is None or event != "call":
             return
         for key, holds in self._conditions.items():
             if key not in self.stacks and holds(name, frame):

@@ -69,15 +69,19 @@ def restore_arrays(checkpoint: Path, targets: Mapping[str, Any]) -> dict[str, ja
     Raises:
       CheckpointError: an array is missing or has another shape.
     """
+    shapes = array_shapes(checkpoint)
+    for name, target in targets.items():
+        if shapes.get(name) != tuple(target.shape):
+            raise CheckpointError(
+                f"{checkpoint}: array {name} has shape {shapes.get(name)}, the model needs {tuple(target.shape)}"
+            )
+    return restore_known(checkpoint, targets)
+
+
+def restore_known(checkpoint: Path, targets: Mapping[str, Any]) -> dict[str, jax.Array]:
+    """The same for targets of the shapes that `array_shapes` has told, without asking for these again."""
     item = dict(targets)
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-        found = reader.metadata(checkpoint / "state").item_metadata
-        shapes = {name: tuple(meta.shape) for name, meta in dict(found.tree).items()}
-        for name, target in item.items():
-            if shapes.get(name) != tuple(target.shape):
-                raise CheckpointError(
-                    f"{checkpoint}: array {name} has shape {shapes.get(name)}, the model needs {tuple(target.shape)}"
-                )
         restore_args = ocp.checkpoint_utils.construct_restore_args(item)
         args = ocp.args.PyTreeRestore(item=item, restore_args=restore_args, partial_restore=True)
         return reader.restore(checkpoint / "state", args=args)

@@ -149,7 +149,7 @@ def from_checkpoint(directory: Path, params: PyTree, shardings: PyTree, *, cross
     targets |= {
         original[n]: jax.ShapeDtypeStruct(available[n].shape, wanted[n].dtype, sharding=whole[n]) for n in whole
     }
-    arrays = reading.restore_arrays(directory, targets)
+    arrays = reading.restore_known(directory, targets)
     theirs = {n: arrays[original[n]] for n in (*transfer.loaded, *transfer.by_class)}
     return _taken(params, theirs, crossing, transfer), transfer
 

@@ -22,9 +22,9 @@ def read(checkpoint: Path, tree: str, parting: Parting) -> dict[str, Any]:
       tree: 'params' or 'ema_params'.
       parting: of the run that wrote it.
     """
-    described = _described(checkpoint, tree), _described(checkpoint, FROZEN)
-    arrays = [_nested(reading.restore_arrays(checkpoint, found)) if found else None for found in described]
-    return parting.whole(*arrays)
+    trained, frozen = _described(checkpoint, tree)
+    arrays = reading.restore_known(checkpoint, trained | frozen)  # at once: each reading takes a while to begin
+    return parting.whole(*(_nested({name: arrays[name] for name in part}) for part in (trained, frozen)))
 
 
 def trees(checkpoint: Path) -> tuple[str, ...]:
@@ -35,19 +35,27 @@ def trees(checkpoint: Path) -> tuple[str, ...]:
 
 def shapes(checkpoint: Path, tree: str, parting: Parting) -> dict[str, jax.ShapeDtypeStruct]:
     """The same described, by dotted name; no array is read."""
-    described = _described(checkpoint, tree), _described(checkpoint, FROZEN)
-    return reading.flat(jax.eval_shape(parting.whole, *(_nested(found) if found else None for found in described)))
+    return reading.flat(jax.eval_shape(parting.whole, *map(_nested, _described(checkpoint, tree))))
 
 
-def _described(checkpoint: Path, tree: str) -> dict[str, jax.ShapeDtypeStruct]:
+Described = dict[str, jax.ShapeDtypeStruct]
+
+
+def _described(checkpoint: Path, tree: str) -> tuple[Described, Described]:
+    """(what is trained of a tree, what is frozen), by dotted name."""
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    return {
+    found = {
         name: jax.ShapeDtypeStruct(shape, jnp.float32, sharding=here)
         for name, shape in reading.array_shapes(checkpoint).items()
-        if name.startswith(f"{tree}.")
     }
+    trained, frozen = (
+        {name: leaf for name, leaf in found.items() if name.startswith(f"{prefix}.")} for prefix in (tree, FROZEN)
+    )
+    return trained, frozen
 
 
-def _nested(arrays: dict[str, Any]) -> dict[str, Any]:
-    """{'params.head.bias': b} to {'head': {'bias': b}}."""
+def _nested(arrays: dict[str, Any]) -> dict[str, Any] | None:
+    """{'params.head.bias': b} to {'head': {'bias': b}}; None of nothing."""
+    if not arrays:
+        return None
     return layout.unflatten({name.partition(".")[2].replace(".", "/"): leaf for name, leaf in arrays.items()})

@@ -1,6 +1,7 @@
 """Look up model families (the table FAMILIES); make specs from configs and networks from specs."""
 
 import dataclasses
+import functools
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -205,7 +206,12 @@ def cost(spec: ModelSpec, mask_ratio: float = 0.0) -> Cost | None:
 
 
 def shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
-    """Shape of every parameter by "/"-joined path; no array is made."""
+    """Shape of every parameter by "/"-joined path; no array is made, and a model is traced once."""
+    return dict(_shapes(spec))
+
+
+@functools.lru_cache(maxsize=64)
+def _shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
     any_ratio = 0.75  # shapes are the same for all
     model = autoencoder(spec, PLAIN, any_ratio) if spec.decoder else network(spec, PLAIN, 0.0)
     leaves, _ = jax.tree_util.tree_flatten_with_path(jax.eval_shape(model.init, jax.random.key(0)))

@@ -114,7 +114,8 @@ def _last(config: ModelConfig, spec: ModelSpec, compute: Compute, whole: Network
 
     def joined(trained: Params, frozen: Params) -> Params:
         upper, lower = flatten(trained), flatten(frozen)
-        both = {path: jnp.concatenate([lower[path], upper[path]]) for path in lower.keys() & upper.keys()}
+        shared = sorted(lower.keys() & upper.keys())  # a set has another order, hence program, in every process
+        both = {path: jnp.concatenate([lower[path], upper[path]]) for path in shared}
         return unflatten(lower | upper | both)
 
     def logits(parts: Parts, images: jax.Array, drop_path_masks: jax.Array | None) -> jax.Array:

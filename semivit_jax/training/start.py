@@ -186,11 +186,7 @@ def inherit_whole(
     source: Path, parting: Parting, way: Crossing, compiled: Compiled, state: TrainState, config: Config
 ) -> tuple[TrainState, Transfer]:
     """Weights of a run that trained another part of its model; they are joined, and parted anew."""
-    theirs = {
-        tree: jax.device_get(whole.read(source, tree, parting))
-        for tree in ("params", "ema_params")
-        if any(n.startswith(f"{tree}.") for n in reading.array_shapes(source))
-    }
+    theirs = {tree: jax.device_get(whole.read(source, tree, parting)) for tree in whole.trees(source)}
     return _inherit_arrays(theirs["params"], theirs.get("ema_params"), str(source), way, compiled, state, config)
 
 

@@ -77,8 +77,8 @@ BREAKS = {
     ),
     "tune: a checkpoint is read without what is frozen": Break(
         "checkpoints/whole.py",
-        "_described(checkpoint, tree), _described(checkpoint, FROZEN)\n    arrays",
-        "_described(checkpoint, tree), {}\n    arrays",
+        "trained, frozen = _described(checkpoint, tree)\n    arrays",
+        "trained, frozen = _described(checkpoint, tree)[0], {}\n    arrays",
         (RUNS + "weights_are_read_as_a_whole_model",),
     ),
     "tune: what is frozen stays as it was drawn": Break(

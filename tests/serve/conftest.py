@@ -2,6 +2,7 @@
 
 import pytest
 
+from semivit_jax.main import main
 from tests.serve.runs import write_run
 
 
@@ -10,6 +11,14 @@ def finished(tmp_path_factory):
     """(folder, config, params, ema_params) of a fine-tuned run, with a best checkpoint twice as large."""
     folder = tmp_path_factory.mktemp("runs") / "digits"
     return folder, *write_run(folder, best=True)
+
+
+@pytest.fixture(scope="session")
+def imported(finished, tmp_path_factory):
+    """Folder of that run's import; what changes it makes a copy."""
+    folder = tmp_path_factory.mktemp("imports") / "in"
+    assert main(["semivit", "import", str(finished[0]), "--model=vit_test2", f"--out={folder}"]) == 0
+    return folder
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,7 @@ from semivit_jax.data.rows import decode_all
 from semivit_jax.inference import banking
 from semivit_jax.inference.trained import load_trained
 from semivit_jax.main import main
+from tests.compiled import quick_jit
 from tests.models import network_of
 from tests.serve.runs import TINY, digits, write_run
 
@@ -26,7 +27,8 @@ def one(tmp_path_factory):
     pixels = decode_all(digits().train, settings.data).images
     inputs = ((pixels / 255.0 - np.array(settings.data.mean)) / np.array(settings.data.std)).astype(np.float32)
     model = network_of(settings, image_size=8, num_classes=10)
-    return folder, settings, [np.asarray(jax.nn.softmax(model.logits(tree, inputs, None))) for tree in trees]
+    softmax = quick_jit(lambda tree: jax.nn.softmax(model.logits(tree, inputs, None)))
+    return folder, settings, [np.asarray(softmax(tree)) for tree in trees]
 
 
 def classifiers(folder):

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -156,9 +157,8 @@ def test_an_autoencoder_is_graded_by_its_features(tmp_path, capsys):
 
 
 @CONFIG_FILES
-def test_an_import_is_graded_on_the_data_a_config_names(finished, tmp_path, capsys):
-    folder = tmp_path / "in"
-    assert main(["semivit", "import", str(finished[0]), "--model=vit_test2", f"--out={folder}"]) == 0
+def test_an_import_is_graded_on_the_data_a_config_names(finished, imported, tmp_path, capsys):
+    folder = imported
     assert run(f"--workdir={folder}", "--protocol=linear") == 1
     assert "give --config=FILE" in capsys.readouterr().err
     data = "--config=digits:labels_per_class=2"
@@ -175,9 +175,8 @@ def test_an_import_is_graded_on_the_data_a_config_names(finished, tmp_path, caps
 
 
 @CONFIG_FILES
-def test_a_head_for_classes_of_other_names_is_graded_with_a_warning(finished, tmp_path, capsys):
-    folder = tmp_path / "in"
-    assert main(["semivit", "import", str(finished[0]), "--model=vit_test2", f"--out={folder}"]) == 0
+def test_a_head_for_classes_of_other_names_is_graded_with_a_warning(imported, tmp_path, capsys):
+    folder = shutil.copytree(imported, tmp_path / "in")
     record = json.loads((folder / "import.json").read_text())
     record["class_names"][:2] = ["zero", "one"]
     (folder / "import.json").write_text(json.dumps(record))

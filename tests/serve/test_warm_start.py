@@ -54,12 +54,10 @@ def test_a_run_with_other_classes_gives_everything_but_its_head(finished, three_
     assert_all_but_the_head_is_loaded(params, transfer, finished[which], fresh)
 
 
-def test_an_import_with_other_classes_gives_everything_but_its_head(finished, three_classes, tmp_path):
+def test_an_import_with_other_classes_gives_everything_but_its_head(finished, imported, three_classes):
     fresh, places = three_classes
-    argv = [str(finished[0]), "--model=vit_test2", f"--out={tmp_path / 'in'}"]
-    assert main(["semivit", "import", *argv]) == 0
-    imported = load_imported(tmp_path / "in")
-    params, transfer = warm_start.from_arrays(imported.weights.params, fresh, places, crossing=FROM_IMPORT, source="in")
+    weights = load_imported(imported).weights
+    params, transfer = warm_start.from_arrays(weights.params, fresh, places, crossing=FROM_IMPORT, source="in")
     assert_all_but_the_head_is_loaded(params, transfer, finished[2], fresh)
 
 
@@ -120,9 +118,8 @@ def all_inherited(finished, workdir: Path, origin: Path | str, class_names, stag
     return start.inherit(run, compiled, state)
 
 
-def stored_import(finished, folder: Path, class_names) -> Path:
-    assert main(["semivit", "import", str(finished[0]), "--model=vit_test2", f"--out={folder / 'whole'}"]) == 0
-    whole = load_imported(folder / "whole")
+def stored_import(imported, folder: Path, class_names) -> Path:
+    whole = load_imported(imported)
     named = dataclasses.replace(whole.weights, class_names=class_names)
     save_imported(folder / "in", dataclasses.replace(whole, weights=named))
     return folder / "in"
@@ -131,13 +128,17 @@ def stored_import(finished, folder: Path, class_names) -> Path:
 DIGITS = tuple("0123456789")
 
 
-def origin_of(finished, tmp_path, kind, class_names=DIGITS):
-    return finished[0] if kind == "run" else stored_import(finished, tmp_path, class_names)
+@pytest.fixture
+def origin(finished, imported, tmp_path, request):
+    """A run, or an import that knows the digits by their names."""
+    return finished[0] if request.param == "run" else stored_import(imported, tmp_path, DIGITS)
 
 
-@pytest.mark.parametrize("kind", ["run", "import"])
-def test_a_head_for_classes_of_other_names_is_told(finished, tmp_path, capsys, kind):
-    origin = origin_of(finished, tmp_path, kind)
+ORIGINS = pytest.mark.parametrize("origin", ["run", "import"], indirect=True)
+
+
+@ORIGINS
+def test_a_head_for_classes_of_other_names_is_told(finished, origin, tmp_path, capsys):
     params = inherited(finished, tmp_path, origin, tuple("abcdefghij"))
     np.testing.assert_array_equal(params["head"]["bias"], finished[2]["head"]["bias"])
     said = " ".join(capsys.readouterr().out.split())
@@ -154,10 +155,9 @@ def test_a_head_is_of_these_classes_where_some_have_the_same_name(finished, tmp_
     assert all_inherited(finished, tmp_path, finished[0], names).own_head == own
 
 
-@pytest.mark.parametrize("kind", ["run", "import"])
-def test_outputs_of_a_head_follow_the_names_of_their_classes(finished, tmp_path, capsys, kind):
+@ORIGINS
+def test_outputs_of_a_head_follow_the_names_of_their_classes(finished, origin, tmp_path, capsys):
     """Two are exchanged, one is gone, and one is new, which starts as it was drawn."""
-    origin = origin_of(finished, tmp_path, kind)
     params = inherited(finished, tmp_path, origin, ("1", "0", *DIGITS[2:9], "ten"))
     fresh = fresh_params(finished[1], "finetune", num_classes=10, seed=9)["head"]
     for name, theirs in finished[2]["head"].items():
@@ -241,14 +241,14 @@ def test_a_checkpoint_of_a_run_may_be_named_itself(finished, tmp_path, capsys):
     (tmp_path / "MANIFEST.json").rename(best / "MANIFEST.json")
 
 
-@pytest.mark.parametrize("kind", ["run", "import"])
-def test_a_head_for_the_same_classes_needs_no_warning(finished, tmp_path, capsys, kind):
-    inherited(finished, tmp_path, finished[0] if kind == "run" else stored_import(finished, tmp_path, DIGITS), DIGITS)
+@ORIGINS
+def test_a_head_for_the_same_classes_needs_no_warning(finished, origin, tmp_path, capsys):
+    inherited(finished, tmp_path, origin, DIGITS)
     assert "warning" not in capsys.readouterr().out
 
 
-def test_a_head_without_class_names_is_told(finished, tmp_path, capsys):
-    inherited(finished, tmp_path, stored_import(finished, tmp_path, None), DIGITS)
+def test_a_head_without_class_names_is_told(finished, imported, tmp_path, capsys):
+    inherited(finished, tmp_path, stored_import(imported, tmp_path, None), DIGITS)
     assert "no class names are stored with it" in " ".join(capsys.readouterr().out.split())
 
 

@@ -1,14 +1,16 @@
 """Every pseudo-label rule with what it is tried on; its tests share this."""
 
 import dataclasses
+import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+import scipy.special
 
 from semivit_jax.config import ConfigError
 from semivit_jax.stages.pseudo_label import Banked, Evidence, Known
 from semivit_jax.stages.rules import RULES, WRAPPERS, written
+from tests.compiled import quick_jit
 from tests.configs import small_config
 
 THRESHOLD = 0.5
@@ -54,9 +56,18 @@ def keys_of(**changes):
     return dataclasses.replace(small_config().stage("semi").rule, **{"window": 100.0, **changes})
 
 
+_made = {}
+
+
 def made(text, known=None, *, threshold=THRESHOLD, outliers="none", **changes):
-    rule = written.maker(text, outliers)(threshold, keys_of(**changes), known or known_of([1, 1, 1]))
-    return written.forgetting(rule)
+    """The same rule for the same words, so that tests share its program."""
+    known = known or known_of([1, 1, 1])
+    rows = tuple((RULES | WRAPPERS)[name] for name in written.names(text))
+    facts = (value.tobytes() if isinstance(value, np.ndarray) else value for value in vars(known).values())
+    words = (text, rows, threshold, outliers, *sorted(changes.items()), *facts, jax.config.jax_enable_x64)
+    if words not in _made:
+        _made[words] = written.forgetting(written.maker(text, outliers)(threshold, keys_of(**changes), known))
+    return _made[words]
 
 
 def needs_of(text, keys):
@@ -66,29 +77,38 @@ def needs_of(text, keys):
 
 
 def evidence_of(logits, *, labeled=None, image_id=None):
-    logits = jnp.asarray(logits)
-    labeled = logits[: max(1, len(logits) // 2)] if labeled is None else jnp.asarray(labeled)
-    image_id = jnp.arange(len(logits)) if image_id is None else jnp.asarray(image_id)
-    labels = jnp.zeros(len(labeled), jnp.int32)
-    return Evidence(logits, image_id.astype(jnp.int32), labeled, labels, banked(logits))
+    logits = np.asarray(logits)
+    labeled = logits[: max(1, len(logits) // 2)] if labeled is None else np.asarray(labeled)
+    image_id = np.arange(len(logits)) if image_id is None else np.asarray(image_id)
+    labels = np.zeros(len(labeled), np.int32)
+    return Evidence(logits, image_id.astype(np.int32), labeled, labels, banked(logits))
 
 
 def banked(logits):
     """A bank of the two surest classes by the logits, with nothing on an image that they have no number for."""
-    sound = jnp.isfinite(logits).all(axis=-1, keepdims=True)
-    probs, classes = jax.lax.top_k(jax.nn.softmax(jnp.where(sound, logits, 0)), 2)
-    return Banked(jnp.where(sound, classes, -1), jnp.where(sound, probs, 0))
+    sound = np.isfinite(logits).all(axis=-1, keepdims=True)
+    probs = scipy.special.softmax(np.where(sound, logits.astype(float), 0), axis=-1)
+    classes = np.argsort(-probs, axis=-1, kind="stable")[:, :2]
+    found = np.where(sound, np.take_along_axis(probs, classes, axis=-1), 0)
+    return Banked(np.where(sound, classes, -1).astype(np.int32), found.astype(logits.dtype))
 
 
 def random_logits(rows=12, classes=3, seed=0):
     return np.random.default_rng(seed).normal(size=(rows, classes)) * 3
 
 
+@functools.cache
+def program_of(rule):
+    """All of `assign` at once: operation by operation, most of the time goes into loading them."""
+    return quick_jit(rule.assign)
+
+
 def assign(rule, *batches, state=None):
-    """(state, pseudo labels of the last batch)."""
+    """(state, pseudo labels of the last batch), in NumPy."""
     state, pseudo = rule.init() if state is None else state, None
     for logits in batches:
-        state, pseudo = rule.assign(state, logits if isinstance(logits, Evidence) else evidence_of(logits))
+        evidence = logits if isinstance(logits, Evidence) else evidence_of(logits)
+        state, pseudo = jax.device_get(program_of(rule)(state, evidence))
     return state, pseudo
 
 

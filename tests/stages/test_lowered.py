@@ -25,19 +25,35 @@ COMPILED = pytest.mark.parametrize(
 )
 HOST_TRAFFIC = re.compile(r"callback|infeed|outfeed|\bsend\(|\brecv\(|S\(5\)", re.IGNORECASE)  # S(5): host memory
 
+# In the key of a kept program, which else may have the names of before, or is compiled anew when a line moves.
+NAMES_ALONE = {
+    "jax_compilation_cache_include_metadata_in_key": True,
+    "jax_traceback_in_locations_limit": 0,
+}
+
 
 def case_of(stage):
     return dataclasses.replace(cases.tiny(stage), dtype="bfloat16")
 
 
 @functools.cache
-def program(stage):
+def traced(stage):
+    """(compiled stage, its step traced)."""
     compiled, inputs = describe(case_of(stage))
-    jax.config.update("jax_compilation_cache_include_metadata_in_key", True)  # a cached one may have names of before
+    return compiled, compiled.train_step.trace(*inputs)
+
+
+@functools.cache
+def program(stage):
+    compiled, step = traced(stage)
+    before = {name: getattr(jax.config, name) for name in NAMES_ALONE}
     try:
-        return compiled, compiled.train_step.lower(*inputs).compile(compiler_options=QUICK)
+        for name, value in NAMES_ALONE.items():
+            jax.config.update(name, value)
+        return compiled, step.lower().compile(compiler_options=QUICK)
     finally:
-        jax.config.update("jax_compilation_cache_include_metadata_in_key", False)
+        for name, value in before.items():
+            jax.config.update(name, value)
 
 
 def nbytes(tree):
@@ -82,8 +98,7 @@ def test_no_step_scatters(stage):
 @functools.cache
 def equations(stage):
     """Every equation of the step's jaxpr, as (depth of nesting in scans, name stack, equation)."""
-    compiled, (state, batch, key) = describe(case_of(stage))
-    return list(_walk(jax.make_jaxpr(compiled.stage.train_step)(state, batch, key).jaxpr, 0, ""))
+    return list(_walk(traced(stage)[1].jaxpr.jaxpr, 0, ""))
 
 
 def _walk(jaxpr, scans, names):
@@ -109,8 +124,7 @@ def test_blocks_multiply_bfloat16_only(stage):
 
 @STAGES
 def test_optimizer_and_average_stay_in_float32(stage):
-    compiled, (state, batch, key) = describe(case_of(stage))
-    new_state, found = jax.eval_shape(compiled.stage.train_step, state, batch, key)
+    new_state, found = traced(stage)[1].out_info
     kept = jax.tree.leaves((new_state.params, new_state.opt_state, new_state.ema_params, found))
     assert "bfloat16" not in {str(leaf.dtype) for leaf in kept}
 

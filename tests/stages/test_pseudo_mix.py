@@ -1,5 +1,7 @@
 """What each pseudo mixup does to images, targets and mask, and that groups never mix with each other."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,14 +25,21 @@ LAMBDA = 0.75
 
 
 def mix(kind, images, *, weight=WEIGHT, strength=CONFIDENCE):
-    pseudo = PseudoLabels(*(jnp.asarray(x) for x in (TARGETS, CONFIDENCE, weight, strength)))
-    draw = None
+    pseudo, draw = PseudoLabels(TARGETS, CONFIDENCE, weight, strength), None
     if kind == "prob":
         partner = np.asarray([[1, 0, 2, 5, 3, 4], [3, 4, 5, 0, 1, 2]])
         draw = ProbDraw(partner, np.zeros((GROUPS, SIZE), bool), np.zeros((GROUPS, SIZE, 2), int))
     elif kind != "none":
         draw = GroupDraw(np.full(GROUPS, LAMBDA), np.zeros(GROUPS, bool), np.zeros((GROUPS, 2), int))
-    return mix_pseudo(images, pseudo, draw, kind=kind, label_smoothing=0.1, group_size=SIZE)
+    return jax.device_get(program(kind)(images, pseudo, draw))
+
+
+@functools.cache
+def program(kind):
+    return quick_jit(functools.partial(mix_pseudo, kind=kind, label_smoothing=0.1, group_size=SIZE))
+
+
+confident_partner = quick_jit(mixup.confident_partner)
 
 
 @pytest.fixture
@@ -81,7 +90,7 @@ def test_mixup_pairs_reversed_rows_and_keeps_each_own_mask(images):
     ],
 )
 def test_confident_partners(kept, partner):
-    np.testing.assert_array_equal(mixup.confident_partner(jnp.asarray(kept, bool)), partner)
+    np.testing.assert_array_equal(confident_partner(np.asarray(kept, bool)), partner)
 
 
 def test_mixup_confident_leaves_the_others_alone_and_unlearned(images):

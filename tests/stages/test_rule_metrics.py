@@ -1,13 +1,12 @@
 """What is logged of a pseudo-label rule without being asked for."""
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from semivit_jax.ops import metrics
 from semivit_jax.stages.pseudo_label import PseudoLabels
 from semivit_jax.stages.pseudo_metrics import MOST_CLASSES, rule_metrics
+from tests.compiled import quick_jit
 from tests.stages import small
 from tests.stages.rules import EVERY_RULE, assign, evidence_of, known_of, made, random_logits
 from tests.stages.test_semi import CONFIDENT
@@ -15,13 +14,13 @@ from tests.stages.test_semi import CONFIDENT
 pytestmark = [pytest.mark.usefixtures("float64"), pytest.mark.xdist_group("stages")]  # programs are shared
 
 ALWAYS = {"kept_share", "mean_weight", "effective_share", "class_kept_min", "prior_distance"}
+metrics_of = quick_jit(rule_metrics)
 
 
 def told(labels, weight, *, classes=3, prior=(1, 1, 2), thresholds=None):
-    weight = jnp.asarray(weight)
-    target = jax.nn.one_hot(jnp.asarray(labels), classes, dtype=weight.dtype)
+    weight, target = np.asarray(weight), np.eye(classes)[labels]
     prior = np.asarray(prior) / np.sum(prior)
-    return metrics.compute(rule_metrics(PseudoLabels(target, weight, weight, weight, thresholds), prior))
+    return metrics.compute(metrics_of(PseudoLabels(target, weight, weight, weight, thresholds), prior))
 
 
 def test_numbers_by_hand():
@@ -43,7 +42,7 @@ def test_nothing_kept_and_all_kept_are_numbers_too():
 
 
 def test_thresholds_are_told_by_class_where_classes_are_few():
-    found = told([0], [1.0], thresholds=jnp.asarray([0.5, 0.25, 0.75]))
+    found = told([0], [1.0], thresholds=np.asarray([0.5, 0.25, 0.75]))
     assert {k: v for k, v in found.items() if k not in ALWAYS} == {
         "threshold_min": 0.25,
         "threshold_median": 0.5,
@@ -53,7 +52,7 @@ def test_thresholds_are_told_by_class_where_classes_are_few():
         "threshold_class_2": 0.75,
     }
     many = MOST_CLASSES + 1
-    found = told([0], [1.0], classes=many, prior=np.ones(many), thresholds=jnp.linspace(0, 1, many))
+    found = told([0], [1.0], classes=many, prior=np.ones(many), thresholds=np.linspace(0, 1, many))
     assert found.keys() == ALWAYS | {"threshold_min", "threshold_median", "threshold_max"}
 
 
@@ -61,7 +60,7 @@ def test_thresholds_are_told_by_class_where_classes_are_few():
 def test_every_rule_is_told_of(text, keys):
     known = known_of([1, 2, 3])
     _, pseudo = assign(made(text, known, **keys), evidence_of(random_logits()))
-    found = metrics.compute(rule_metrics(pseudo, known.label_prior))
+    found = metrics.compute(metrics_of(pseudo, known.label_prior))
     assert found.keys() >= ALWAYS
     assert all(0 <= value <= 1 for value in found.values())
     assert ("threshold_class_2" in found) == (

@@ -30,7 +30,7 @@ def test_no_gradient_reaches_ema_params():
         return found["loss_unlabeled"].total.sum(), found["mask_rate"].total.sum()
 
     gradient = quick_jit(jax.grad(loss, argnums=(0, 1), has_aux=True))
-    (of_teacher, of_student), mask_rate = gradient(state.ema_params, state.params)
+    (of_teacher, of_student), mask_rate = jax.device_get(gradient(state.ema_params, state.params))
     assert mask_rate > 0.1  # the teacher's labels do count
     assert all((leaf == 0).all() for leaf in jax.tree.leaves(of_teacher))
     assert any((leaf != 0).any() for leaf in jax.tree.leaves(of_student))
@@ -110,7 +110,8 @@ def test_the_average_follows_the_params_after_the_update():
     state = small.initial_state("semi", teacher_scale=CONFIDENT)
     after, _ = small.compiled_update("semi")(state, small.micro(small.semi_batch()), small.semi_draws())
     assert small.largest_change(after.params, state.params) > 1e-5
-    small.assert_close(after.ema_params, jax.tree.map(lambda e, p: 0.9 * e + 0.1 * p, state.ema_params, after.params))
+    found, old, new = jax.device_get((after.ema_params, state.ema_params, after.params))
+    small.assert_close(found, jax.tree.map(lambda e, p: 0.9 * e + 0.1 * p, old, new))
 
 
 @pytest.mark.slow  # by default: test_update of any micro-loss, test_draws of the draws, test_devices of all

@@ -1,9 +1,9 @@
 """SimPro: its formulas by hand, the shares it finds, and what it asks of the student."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 
 from semivit_jax.ops.losses import cross_entropy, smoothed_target
 from semivit_jax.stages import semi, supervised
@@ -78,7 +78,7 @@ def test_even_shares_or_no_strength_leave_the_teacher_s_probabilities():
 def test_simpro_finds_the_shares_of_classes_whose_likelihoods_are_known():
     """Of points on a line, normal around the number of their class; by the sure ones alone it is far from them."""
     counts, classes = np.asarray([11000, 5000, 3000, 1000]), np.arange(4)
-    spread = [np.asarray(jax.scipy.special.ndtri((np.arange(n) + 0.5) / n)) / 2 for n in counts]
+    spread = [scipy.special.ndtri((np.arange(n) + 0.5) / n) / 2 for n in counts]
     points = np.concatenate([k + at for k, at in zip(classes, spread, strict=True)])
     logits = -2 * (points[:, None] - classes) ** 2
     rule = made("simpro", known_of([1] * 4), threshold=0.95, every=1, window=1.0)  # forgets from update to update
@@ -111,10 +111,10 @@ def test_simpro_asks_the_same_of_labeled_images():
     logits = quick_jit(lambda params, images: network.logits(params, images, None))
     state = small.initial_state("semi", teacher_scale=CONFIDENT)
     evidence = evidence_of(logits(state.ema_params, batch["unlabeled"]["weak"]))
-    began, _ = rule.assign(rule.init(), evidence)
+    began, _ = assign(rule, evidence)
     step = small.compiled_step("semi", **changes)
     after, found = step(state.replace(policy_state=began), small.micro(batch), small.key())
-    policy_state, pseudo = rule.assign(began, evidence)
+    policy_state, pseudo = assign(rule, evidence, state=began)
     small.assert_close(after.policy_state, policy_state)
     offset = np.log(policy_state["v"])
     assert np.ptp(offset) > 0.01

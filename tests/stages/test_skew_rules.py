@@ -232,7 +232,7 @@ def test_the_student_is_asked_by_offset_and_penalty():
     evidence = evidence_of(
         logits(state.ema_params, batch["unlabeled"]["weak"]), labeled=logits(state.ema_params, batch["labeled"]["weak"])
     )
-    policy_state, pseudo = rule.assign(state.policy_state, evidence)
+    policy_state, pseudo = assign(rule, evidence, state=state.policy_state)
     small.assert_close(after.policy_state, policy_state)
     student = logits(state.params, batch["unlabeled"]["strong"])
     of_images = pseudo.weight * cross_entropy(student + rule.offset(policy_state), pseudo.target)

@@ -16,6 +16,7 @@ from semivit_jax.data.feature_rows import FeatureRows, FeatureTable
 from semivit_jax.data.order import StreamOrder
 from semivit_jax.data.rows import BadRecord, StreamImages, class_of, decode_all
 from semivit_jax.data.sources.image_set import ImageSet
+from semivit_jax.data.sources.kept import cache_dir
 from semivit_jax.inference.trained import load_trained
 from semivit_jax.ops import rng
 from semivit_jax.stages.stage import sample_images, see
@@ -33,9 +34,10 @@ pytestmark = pytest.mark.xdist_group("kept_features")
 
 HEAD = {"model.tune": "head", "data.cache_features": 3}
 RUN = TINY | {
-    "stages": ("finetune", "semi"), "data.labels_per_class": 4, "model.head_init": "probe",
+    "stages": ("finetune", "semi"), "data.train_split": "train[:400]", "data.labels_per_class": 4,
+    "model.head_init": "probe",
     "finetune.batch_size": 20, "finetune.mixup_group_size": 10, "finetune.epochs": 2.0, "finetune.warmup_epochs": 0.0,
-    "semi.batch_size": 40, "semi.mixup_group_size": 10, "semi.epochs": 0.6, "semi.warmup_epochs": 0.0,
+    "semi.batch_size": 40, "semi.mixup_group_size": 10, "semi.epochs": 2.0, "semi.warmup_epochs": 0.0,
     "semi.confidence_threshold": 0.05, "train.eval_every_epochs": 10.0, "train.compilation_cache": False,
     "checkpoint.save_every_steps": 2, "log.tensorboard": False,
 }  # fmt: skip
@@ -51,6 +53,7 @@ def train(tmp_path_factory):
     """Trains a head on given weights, with a cache folder of its own; returns the folder of the run."""
     root = tmp_path_factory.mktemp("kept")
     write_run(root / "weights", stage="mae")
+    made = {"data.data_dir": str(cache_dir() / "tfds"), "init_from": str(root / "weights")}  # once for all tests
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(summary, "baselines", lambda task, data: {})
         keep_decoded(patch)
@@ -58,7 +61,7 @@ def train(tmp_path_factory):
 
         def go(name, *, cache="cache", **changes):
             patch.setenv("XDG_CACHE_HOME", str(root / cache))
-            run.train(small_config(**(RUN | HEAD | {"init_from": str(root / "weights")} | changes)), root / name)
+            run.train(small_config(**(RUN | HEAD | made | changes)), root / name)
             return root / name
 
         yield go
@@ -104,7 +107,7 @@ def test_what_was_computed_once_is_kept_for_all_stages_and_runs(trained, train, 
     capsys.readouterr()
     train("again", stages=("finetune",))
     assert computed(capsys.readouterr().out) == {}
-    train("more_labels", **{"data.labels_per_class": 5})
+    train("more_labels", stages=("semi",), **{"data.labels_per_class": 5})  # it reads every kind of view
     found = computed(capsys.readouterr().out)
     assert set(found) <= {"labeled", "weak", "strong", "evaluation"}
     assert 0 < found["labeled"] <= 50

@@ -31,7 +31,7 @@ def parted(tune, **changes):
     """(network, plain network, whole params, parts), all numbers drawn."""
     network, plain = tuned.network_of(tune, **changes)
     params = tuned.scattered(jax.eval_shape(plain.init, KEY), 1)
-    return network, plain, params, Parts(*network.parting.split(params, KEY))
+    return network, plain, params, Parts(*quick_jit(network.parting.split)(params, KEY))
 
 
 @pytest.mark.parametrize(
@@ -46,11 +46,20 @@ def test_what_is_trained_and_what_is_frozen_make_the_model(tune, trained):
     network, _, params, parts = parted(tune)
     found = tuned.flat(parts.trained)
     assert {p.partition("/")[0] if p.startswith("blocks") and tune == "last_1" else p for p in found} == trained
-    small.assert_equal(network.parting.whole(*parts), params)
+    small.assert_equal(quick_jit(network.parting.whole)(*parts), params)
     if tune == "last_1":  # both blocks' arrays, cut along their first axis
         for path, leaf in tuned.flat(params["blocks"]).items():
             np.testing.assert_array_equal(tuned.flat(parts.frozen["blocks"])[path], leaf[:1])
             np.testing.assert_array_equal(tuned.flat(parts.trained["blocks"])[path], leaf[1:])
+
+
+def test_blocks_are_joined_by_the_same_program_in_every_process():
+    """In the order of their names: a set of them has another one wherever strings have other hashes."""
+    network, _, _, parts = parted("last_1")
+    program = jax.make_jaxpr(network.parting.whole)(*parts).jaxpr
+    places = [program.outvars.index(e.outvars[0]) for e in program.eqns if e.primitive.name == "concatenate"]
+    assert len(places) > 10
+    assert places == sorted(places)
 
 
 @pytest.mark.parametrize(("dtype", "remat"), [("float32", "none"), ("bfloat16", "full")])
@@ -59,9 +68,8 @@ def test_a_fresh_lora_is_the_frozen_model_bit_for_bit(dtype, remat):
         "lora", **{"model.dtype": dtype, "model.remat": remat, "model.lora_matrices": "attention_mlp"}
     )
     images = jnp.asarray(IMAGES, jnp.float32)
-    np.testing.assert_array_equal(
-        quick_jit(network.logits)(parts, images, None), quick_jit(plain.logits)(params, images, None)
-    )
+    found = tuned.program_of(network.logits)(parts, images, None)
+    np.testing.assert_array_equal(found, tuned.program_of(plain.logits)(params, images, None))
 
 
 @pytest.mark.parametrize("tune", tuned.TUNES)
@@ -70,12 +78,13 @@ def test_a_fresh_lora_is_the_frozen_model_bit_for_bit(dtype, remat):
 def test_two_parts_compute_what_the_whole_model_does(tune, masked):
     """LoRA's additions beside the kernels, or merged into them; drop path in the last block alone."""
     network, plain, _, parts = parted(tune, **{"model.lora_matrices": "attention_mlp", "model.lora_alpha": 3.0})
-    parts = jax.tree.map(lambda leaf: leaf.astype(float), parts._replace(trained=tuned.scattered(parts.trained, 2)))
+    parts = tuned.widened(parts._replace(trained=tuned.scattered(parts.trained, 2)))
     masks = jnp.ones((2, 2, 2)).at[1].set(jnp.asarray([[0.0, 1.5], [1.5, 0.0]])) if masked else None
-    expected = quick_jit(plain.logits)(network.parting.whole(*parts), IMAGES, None if tune == "head" else masks)
+    whole = quick_jit(network.parting.whole)(*parts)
+    expected = tuned.program_of(plain.logits)(whole, IMAGES, None if tune == "head" else masks)
     small.assert_close(quick_jit(network.logits)(parts, IMAGES, masks), expected, rtol=1e-12)
     if not masked:
-        features = quick_jit(plain.features)(network.parting.whole(*parts), IMAGES)
+        features = tuned.program_of(plain.features)(whole, IMAGES)
         small.assert_close(quick_jit(network.features)(parts, IMAGES), features, rtol=1e-12)
 
 
@@ -95,7 +104,7 @@ def test_there_is_no_drop_path_where_nothing_is_trained():
 def test_the_gradient_of_loras_second_factor():
     """alpha / rank A' dW, of every chosen kernel (Hu et al. 2021, eq. 3, differentiated)."""
     network, plain, params, parts = parted("lora", **{"model.lora_rank": 3, "model.lora_alpha": 5.0})
-    params, parts = jax.tree.map(lambda leaf: leaf.astype(float), (params, parts))
+    params, parts = tuned.widened((params, parts))
     direction = np.random.default_rng(4).normal(size=(2, 10))
 
     def loss(logits):
@@ -142,13 +151,13 @@ def in_two_parts_as_in_one(family, size, pool, tune):
     config = tuned.config_of("finetune", tune, **{"model.lora_matrices": "attention_mlp"})
     network, plain = tuning.network(config.model, spec, PLAIN, 0.0), families.network(spec, PLAIN, 0.0)
     params = tuned.scattered(jax.eval_shape(plain.init, KEY), 1)
-    parts = Parts(*network.parting.split(params, KEY))
+    parts = Parts(*quick_jit(network.parting.split)(params, KEY))
     if tune == "lora":
         added = {path for path in tuned.flat(parts.trained) if path.endswith("lora_a")}
         assert len(added) == 4  # qkv, proj, fc1, fc2
     parts = parts._replace(trained=tuned.scattered(parts.trained, 2))
     images = jnp.asarray(np.random.default_rng(0).normal(size=(2, 32, 32, 3)), jnp.float32)
-    expected = quick_jit(plain.logits)(network.parting.whole(*parts), images, None)
+    expected = quick_jit(lambda parts: plain.logits(network.parting.whole(*parts), images, None))(parts)
     small.assert_close(quick_jit(network.logits)(parts, images, None), expected, rtol=2e-4)
 
 
@@ -157,12 +166,11 @@ def test_convnext_trains_its_head_or_lora_in_its_mlps():
     spec = spec_of("convnext_test")
     network, plain = tuning.network(config.model, spec, PLAIN, 0.0), families.network(spec, PLAIN, 0.0)
     params = tuned.scattered(jax.eval_shape(plain.init, KEY), 1)
-    parts = Parts(*network.parting.split(params, KEY))
+    parts = Parts(*quick_jit(network.parting.split)(params, KEY))
     assert sum(path.endswith("lora_a") for path in tuned.flat(parts.trained)) == 8  # two in each of four stages
     parts = parts._replace(trained=tuned.scattered(parts.trained, 2))
     images = jnp.asarray(np.random.default_rng(0).normal(size=(1, 32, 32, 3)), jnp.float32)
-    merged = network.parting.whole(*parts)
-    expected = quick_jit(plain.logits)(merged, images, None)
+    expected = quick_jit(lambda parts: plain.logits(network.parting.whole(*parts), images, None))(parts)
     small.assert_close(quick_jit(network.logits)(parts, images, None), expected, rtol=1e-4)
 
 

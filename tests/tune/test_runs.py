@@ -58,7 +58,7 @@ def run_of(workdir, way, init_from=""):
 
 
 def whole(compiled, state, tree="params"):
-    return flat(jax.device_get(compiled.stage.parting.whole(getattr(state, tree), state.frozen)))
+    return flat(jax.device_get(tuned.program_of(compiled.stage.parting.whole)(getattr(state, tree), state.frozen)))
 
 
 def assert_equal(found, expected):

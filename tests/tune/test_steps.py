@@ -21,13 +21,12 @@ CASES = [*BY_DEFAULT, *(pytest.param("finetune", tune, marks=pytest.mark.slow) f
 @pytest.mark.parametrize(("stage", "tune"), CASES)
 def test_what_is_frozen_stays_and_has_no_moments_and_no_average(stage, tune):
     before = tuned.state_of(stage, tune)
-    step, state = tuned.compiled_step(stage, tune), before
+    step, state = tuned.program(stage, tune), before
     for _ in range(2):
         state, found = step(state, tuned.batch_of(stage), small.key())
     assert (float(found["dropped"].total.sum()), int(state.step)) == (0.0, 2)
     small.assert_equal(state.frozen, before.frozen)
-    moved = {path for path, leaf in tuned.flat(state.params).items() if (leaf != tuned.flat(before.params)[path]).any()}
-    assert moved == set(tuned.flat(before.params))
+    assert tuned.moved(before, state) == set(tuned.flat(before.params))
     trees = (state.opt_state.mu, state.opt_state.nu, state.ema_params)
     assert all(jax.tree.structure(tree) == jax.tree.structure(state.params) for tree in trees)
 
@@ -36,7 +35,7 @@ def test_what_is_frozen_stays_and_has_no_moments_and_no_average(stage, tune):
 def test_the_compiled_step_takes_the_trained_part_four_times_and_the_frozen_one_once(stage, tune):
     """Weights, two moments, average; counted in the program's own arguments, beside those of the batch and the key."""
     state, batch = tuned.state_of(stage, tune), tuned.batch_of(stage)
-    memory = tuned.compiled_step(stage, tune).lower(state, batch, small.key()).compile().memory_analysis()
+    memory = tuned.program(stage, tune).memory_analysis()
     counters = nbytes((state.step, state.position, state.opt_state.count))
     expected = 4 * nbytes(state.params) + nbytes(state.frozen) + counters
     assert memory.argument_size_in_bytes - nbytes(batch) - expected in range(0, 64), "a key and nothing else"
@@ -85,7 +84,8 @@ def test_the_first_update_is_that_of_all_on_what_is_trained(tune):
 
 def test_a_square_lora_makes_the_update_of_all_on_its_matrices():
     """First factor the identity, second zero, alpha = rank, decay and clipping off."""
-    changes = {**PLAIN, "weight_decay": 0.0, "clip_norm": 0.0, "model.lora_rank": 48, "model.lora_alpha": 48.0}
+    changes = {**PLAIN, "weight_decay": 0.0, "clip_norm": 0.0, "labeled_mixup": False, "erase_prob": 0.0,
+               "model.lora_rank": 48, "model.lora_alpha": 48.0}  # fmt: skip
     whole, batch = tuned.state_of("finetune", "all", **changes), tuned.batch_of("finetune")
     parts = tuned.state_of("finetune", "lora", **changes)
     for matrix in parts.params["blocks"]["attn"].values():
@@ -100,8 +100,8 @@ def test_a_square_lora_makes_the_update_of_all_on_its_matrices():
 
 @pytest.mark.parametrize("tune", ["all", *tuned.TUNES])
 def test_a_run_says_what_it_saves(tune):
-    state, stage = tuned.state_of("semi", tune), tuned.stage_of("semi", tune)[2]
-    state = jax.eval_shape(lambda: state)
+    stage = tuned.stage_of("semi", tune)[2]
+    state = jax.eval_shape(stage.init, small.key())
     sentence = told(state, stage.parting)
     if tune == "all":
         assert not sentence

@@ -26,7 +26,11 @@ def network_of(tune, **changes):
     config = config_of("finetune", tune, **changes)
     spec = families.describe(config.model, image_size=small.SIDE, num_classes=10)
     compute = families.compute(config.model, spec, backend="cpu")
-    return tuning.network(config.model, spec, compute, 0.0), families.network(spec, compute, 0.0)
+    return tuning.network(config.model, spec, compute, 0.0), plain_network(spec, compute)
+
+
+plain_network = functools.cache(lambda spec, compute: families.network(spec, compute, 0.0))  # one for every tune
+program_of = functools.cache(quick_jit)  # of a network's functions, which tests share
 
 
 @functools.cache
@@ -42,8 +46,19 @@ def compiled_step(stage, tune, **changes):
     return quick_jit(stage_of(stage, tune, **changes)[2].train_step)
 
 
+@functools.cache
+def program(stage, tune):
+    """The compiled step, for tests that run it and for those that look at it."""
+    return compiled_step(stage, tune).lower(state_of(stage, tune), batch_of(stage), small.key()).compile()
+
+
 def state_of(stage, tune, **changes):
-    """In float64, with a head that is not zero and LoRA's second factors as they start."""
+    """In float64, with a head that is not zero and LoRA's second factors as they start; its dicts may be changed."""
+    return jax.tree.map(lambda leaf: leaf, _state_of(stage, tune, **changes))
+
+
+@functools.cache
+def _state_of(stage, tune, **changes):
     made = stage_of(stage, tune, **changes)[2]
     state = quick_jit(made.init)(small.key())
     state = jax.tree.map(lambda leaf: leaf.astype(float) if leaf.dtype == np.float32 else leaf, state)
@@ -57,8 +72,19 @@ def batch_of(stage):
     return small.micro({"finetune": small.labeled_batch, "semi": small.semi_batch}[stage]())
 
 
+def moved(before, after):
+    """Paths of the trained arrays that two states have differently."""
+    before, after = flat(jax.device_get(before.params)), flat(jax.device_get(after.params))
+    return {path for path, leaf in after.items() if (leaf != before[path]).any()}
+
+
 def flat(tree):
     return flatten_dict(tree, sep="/")
+
+
+def widened(tree):
+    """The same tree in float64, in NumPy."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf, float), tree)
 
 
 def scattered(tree, seed):

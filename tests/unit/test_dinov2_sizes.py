@@ -30,9 +30,15 @@ def network():
 
 
 @pytest.fixture(scope="module")
+def features(network):
+    return quick_jit(network.features)
+
+
+@pytest.fixture(scope="module")
 def params(network):
-    fresh = quick_jit(network.init)(jax.random.key(0, impl="rbg"))
-    return jax.tree.map(lambda x: x + 0.1 * jax.random.normal(jax.random.key(1), x.shape), fresh)
+    """In NumPy."""
+    fresh, generator = quick_jit(network.init)(jax.random.key(0, impl="rbg")), np.random.default_rng(1)
+    return jax.tree.map(lambda x: x + generator.normal(0, 0.1, x.shape).astype(x.dtype), jax.device_get(fresh))
 
 
 IMAGES = np.random.default_rng(0).standard_normal((2, 16, 16, 3)).astype(np.float32)
@@ -45,24 +51,26 @@ def test_a_plain_size_has_no_parameter_more():
     assert more == {"register_tokens", "blocks/ls1/gamma", "blocks/ls2/gamma"}
 
 
-def test_registers_have_a_say_and_no_part_in_the_mean(network, params):
-    features = network.features(params, IMAGES)
-    other = network.features(params | {"register_tokens": params["register_tokens"][..., ::-1]}, IMAGES)
-    assert np.abs(features - other).max() > 1e-3
+def test_registers_have_a_say_and_no_part_in_the_mean(features, params):
+    found = features(params, IMAGES)
+    other = features(params | {"register_tokens": params["register_tokens"][..., ::-1]}, IMAGES)
+    assert np.abs(np.asarray(found) - other).max() > 1e-3
     still = jax.tree.map(lambda gamma: 0 * gamma, {name: params["blocks"][name] for name in ("ls1", "ls2")})
     alone = params | {"blocks": params["blocks"] | still}  # no branch adds anything: tokens stay what they were
     moved = alone | {"register_tokens": params["register_tokens"][..., ::-1]}
-    np.testing.assert_array_equal(network.features(alone, IMAGES), network.features(moved, IMAGES))
+    np.testing.assert_array_equal(features(alone, IMAGES), features(moved, IMAGES))
 
 
-def test_the_gate_is_the_first_half(network, params):
+def test_the_gate_is_the_first_half(features, params):
     """A gate of zeros closes the MLP: what its bias adds is all that is left of it."""
     blocks = params["blocks"]
     fc1, half = blocks["mlp"]["fc1"], FULL.mlp_dim
-    closed = {"kernel": fc1["kernel"].at[..., :half].set(0), "bias": fc1["bias"].at[..., :half].set(0)}
+    closed = {name: leaf.copy() for name, leaf in fc1.items()}
+    for leaf in closed.values():
+        leaf[..., :half] = 0
     fc2 = {"kernel": 0 * blocks["mlp"]["fc2"]["kernel"], "bias": blocks["mlp"]["fc2"]["bias"]}
     by_gate, by_last = (
-        network.features(params | {"blocks": blocks | {"mlp": mlp}}, IMAGES)
+        features(params | {"blocks": blocks | {"mlp": mlp}}, IMAGES)
         for mlp in (blocks["mlp"] | {"fc1": closed}, blocks["mlp"] | {"fc2": fc2})
     )
     np.testing.assert_allclose(by_gate, by_last, atol=1e-6)

@@ -1,6 +1,7 @@
 """Hold the shape of the package: each limit may fall, never rise."""
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -30,9 +31,18 @@ RUN_FOLDERS = ("checkpoints/", "training/", "inference/", "cli/flags", "cli/over
                "data/splits")  # fmt: skip
 
 
+@functools.cache
+def parsed(path):
+    return ast.parse(path.read_text())
+
+
+@functools.cache
 def told(path):
     """Names of a file, and its strings but for docstrings: what its code says."""
-    tree = ast.parse(path.read_text())
+    return frozenset(said_in(parsed(path)))
+
+
+def said_in(tree):
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     docstrings = {id(n.body[0].value) for n in ast.walk(tree)
                   if isinstance(n, documented) and n.body and isinstance(n.body[0], ast.Expr)}  # fmt: skip
@@ -73,12 +83,12 @@ def test_few_files_outside_the_models_name_a_backbone():
 
 def test_few_modules_open_a_workdir_by_themselves():
     found = {name for name, path in FILES.items()
-             if name.startswith(RUN_FOLDERS) and "pathlib" in set(told(path)) | imports(path)}  # fmt: skip
+             if name.startswith(RUN_FOLDERS) and "pathlib" in told(path) | imports(path)}  # fmt: skip
     assert len(found) <= 2, sorted(found)  # for the photos and the data sets of a user
 
 
 def imports(path):
-    return {node.module for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)}
+    return {node.module for node in ast.walk(parsed(path)) if isinstance(node, ast.ImportFrom)}
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -131,6 +141,6 @@ def test_files_that_an_image_passes(followed):
 
 @FOLLOWED
 def test_files_that_a_config_value_passes(followed):
-    naming_it = {name for name, path in FILES.items() if KEY.rpartition(".")[2] in set(told(path))}
+    naming_it = {name for name, path in FILES.items() if KEY.rpartition(".")[2] in told(path)}
     found = naming_it | followed.stacks["converted"] | followed.stacks["used"]
     assert len(found) <= 10, sorted(found)
