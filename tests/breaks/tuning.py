@@ -75,6 +75,12 @@ BREAKS = {
         "jnp.concatenate([upper[path], lower[path]])",
         (NETWORKS + "what_is_trained_and_what_is_frozen_make_the_model",),
     ),
+    "tune: every process joins blocks in an order of its own": Break(
+        "models/tuning.py",
+        "sorted(lower.keys() & upper.keys())",
+        "lower.keys() & upper.keys()",
+        (NETWORKS + "blocks_are_joined_by_the_same_program_in_every_process",),
+    ),
     "tune: a checkpoint is read without what is frozen": Break(
         "checkpoints/whole.py",
         "trained, frozen = _described(checkpoint, tree)\n    arrays",
