@@ -36,6 +36,7 @@ def test_state_bytes_are_those_of_the_arrays():
     assert found.params == 4 * 86_567_656  # ViT-B/16 with 1,000 classes
     assert found.ema_params == found.params
     assert found.optimizer == pytest.approx(2 * found.params, abs=16)
+    assert found.total == pytest.approx(4 * found.params, abs=16)  # weights, average, two moments
 
 
 def test_sharding_divides_the_state_but_for_small_arrays():
