@@ -25,9 +25,9 @@ _MEMORY = (
     "config.model.tune, with weights, average, moments, gradients and activations; an estimate (lora as in the recipe "
     "own_folder). `semivit plan` works out a whole run."
 )
-_UNCOUNTED = (
+_CONVOLUTIONS = (
     "Convolutional networks have a stride in place of patches, and the grid of their last stage in place of tokens. "
-    "The estimate counts blocks of transformers, so that it tells no memory for them, nor does `semivit plan`."
+    "Their blocks have several widths, so that last_2 is not theirs; their lora is that of the MLPs."
 )
 _PUBLIC = (
     "Public weights by model, for `semivit import hf://NAME`, with what their licence restricts (docs/licences.md):"
@@ -46,7 +46,7 @@ def models(argv: Sequence[str]) -> int:
         table.add_column(column, no_wrap=True, justify="left" if column == "model" else "right")
     for row in rows():
         table.add_row(*row)
-    for part in (table, "", _MEMORY, "", _UNCOUNTED, "", _PUBLIC):
+    for part in (table, "", _MEMORY, "", _CONVOLUTIONS, "", _PUBLIC):
         console.print(part)
     for variant in _shown():
         for line in sources(variant, width=console.width):
@@ -108,9 +108,14 @@ def _needs(spec: ModelSpec, model: ModelConfig) -> tuple[str, ...]:
     """Parameters, patch, tokens, and memory by the words of TUNES."""
     family, parameters = families.of(spec.variant), sum(map(math.prod, families.shapes(spec).values()))
     stride, told = family.stride(spec.size), f"{parameters / 1e6:.1f} M"
-    cost, memory = families.cost(spec), needed(spec, model)
-    if cost is None or memory is None:
+    cost, memory = families.cost(spec), needed(spec, model) or {}
+    gib = [_gib(memory[tune]) if tune in memory else "-" for tune in TUNES]
+    if cost is None or family.stride_name == "stride":
         side = spec.image_size // stride
-        return (told, f"{family.stride_name} {stride}", f"{side}x{side} grid", *("-",) * len(TUNES))
-    gib = [memory[tune] / 2**30 for tune in TUNES]
-    return (told, str(stride), str(cost.stacks[0].tokens), *(f"{n:.1f}" if n < 99.95 else f"{n:.0f}" for n in gib))
+        return (told, f"{family.stride_name} {stride}", f"{side}x{side} grid", *gib)
+    return (told, str(stride), str(cost.stacks[0].tokens), *gib)
+
+
+def _gib(number: int) -> str:
+    gib = number / 2**30
+    return f"{gib:.1f}" if gib < 99.95 else f"{gib:.0f}"

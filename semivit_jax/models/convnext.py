@@ -21,6 +21,7 @@ their arrays carry a leading axis of length `depths[i]`:
 
 import dataclasses
 import functools
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -28,14 +29,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from semivit_jax.models import cost as cost_lib
 from semivit_jax.models import heads
+from semivit_jax.models.cost import Arrays, Cost, Stack
 from semivit_jax.models.layers import LAYER_NORM_EPS, Dense, gelu, layer_norm, normal_init, scanned
+from semivit_jax.models.patches import CHANNELS
 from semivit_jax.models.spec import Compute, Family, ModelSpec
 from semivit_jax.ops.optim import PathTable
 
 MLP_RATIO = 4
 GAMMA_INIT = 1e-6  # layer scale at the start, section A.1 of the paper
 STRIDE = 32  # of the whole network: 4 in the stem, 2 in each of the three other stages
+STEM, WINDOW = 4, 7  # pixels of a side of the kernels of the stem and of a block
+
+# What a block's steps make: the sum it adds to, the convolution, its norm and fc2 are kept in bfloat16; fc1 and GELU.
+ARRAYS = Arrays(working=(12, 5), kept=(4, 2), dots=(2, 1), inputs=(1, 0))
+LANES = 128  # of a TPU, which rounds channels up to them; GPUs do not
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,6 +231,36 @@ def lr_scales(size: ConvNeXtSize, layer_decay: float, head_lr_scale: float) -> P
     )
 
 
+def cost(spec: ModelSpec, mask_ratio: float) -> Cost:
+    """One image: its products, those of convolutions included, and the blocks of each stage with what follows them.
+
+    A stack has its width in whole LANES, so that on GPUs the first stages need less than is told.
+    """
+    size, side = spec.size, spec.image_size // STEM
+    flops = cost_lib.embedding(side**2, CHANNELS * STEM**2, size.widths[0])
+    stem, stacks, before = flops, [], 0
+    for depth, width in zip(size.depths, size.widths, strict=True):
+        if before:
+            side //= 2
+            flops += cost_lib.matmul(side**2, 4 * before, width)
+        window = cost_lib.matmul(side**2, WINDOW**2, 1).times(width)
+        mlp = cost_lib.matmul(side**2, width, MLP_RATIO * width) + cost_lib.matmul(side**2, MLP_RATIO * width, width)
+        flops += (window + mlp).times(depth)
+        lanes = math.ceil(width / LANES) * LANES
+        stacks.append(Stack(side**2, lanes, MLP_RATIO * width, num_heads=0, depth=depth, arrays=ARRAYS))
+        if width != size.widths[-1]:
+            kept = 2 if before else 3  # what the next stage's norm reads and gives, and what the stem's reads
+            stacks.append(Stack(side**2, lanes, 0, num_heads=0, depth=1, arrays=_always(kept)))
+        before = width
+    through = flops.forward - stem.forward
+    return Cost(flops + heads.flops(spec, size.widths[-1]), tuple(stacks), through=through)
+
+
+def _always(number: int) -> Arrays:
+    """So many arrays between the blocks, which are kept however much of a block is computed again."""
+    return Arrays(working=(number, 0), kept=(number, 0), dots=(number, 0), inputs=(number, 0))
+
+
 def weight_decays(weight_decay: float) -> PathTable:
     """Weight decay as (path pattern, value): none for biases, norms and gamma.
 
@@ -247,7 +286,7 @@ FAMILY = Family(
     weight_decays=weight_decays,
     stacked=r"(^|/)stages_\d+/",
     autoencoder=None,
-    cost=None,
+    cost=cost,
     told=lambda spec: (),
     lora={"mlp": r"^stages_\d+/fc[12]/kernel$"},
 )

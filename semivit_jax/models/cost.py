@@ -32,14 +32,36 @@ class Flops:
 
 
 @dataclasses.dataclass(frozen=True)
+class Arrays:
+    """Arrays of one token in a block: how many of its width, and how many of its hidden width.
+
+    Attributes:
+      working: while its backward pass runs, every step's result included.
+      kept: for the backward pass in bfloat16, where norms, GELU and attention keep their inputs alone.
+      dots: where all but the results of matrix products is computed again.
+      inputs: where everything is.
+    """
+
+    working: tuple[int, int]
+    kept: tuple[int, int]
+    dots: tuple[int, int]
+    inputs: tuple[int, int]
+
+
+# From the operations: norms, qkv, attention, projections and sums (12 widths), the exact GELU's steps (5 hidden).
+TRANSFORMER = Arrays(working=(12, 5), kept=(8, 2), dots=(6, 1), inputs=(1, 0))
+
+
+@dataclasses.dataclass(frozen=True)
 class Stack:
-    """A run of equal transformer blocks on so many tokens of one image."""
+    """A run of equal blocks on so many tokens, or places of a grid, of one image."""
 
     tokens: int
     width: int
     mlp_dim: int
     num_heads: int
     depth: int
+    arrays: Arrays = TRANSFORMER
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +70,8 @@ class Cost:
 
     flops: Flops
     stacks: tuple[Stack, ...]
-    forward_only: int = 0  # blocks of the only stack, its first ones, through which nothing goes backward
+    forward_only: int = 0  # blocks, the first ones, through which nothing goes backward
+    through: int = 0  # FLOPs of a backward pass through all blocks that no kernel of theirs receives a gradient from
 
 
 def stack(size: Any, tokens: int) -> Stack:
@@ -73,6 +96,12 @@ def blocks(passed: Stack) -> Flops:
     projections = matmul(tokens, width, 3 * width) + matmul(tokens, width, width)
     mlp = matmul(tokens, width, mlp_dim) + matmul(tokens, mlp_dim, width)
     return (projections + mlp).times(passed.depth) + attention(passed)
+
+
+def through(passed: Stack) -> int:
+    """FLOPs of a backward pass through transformer blocks whose kernels are frozen: both factors of attention's
+    products have a gradient, of the others the input alone."""
+    return blocks(passed).forward + attention(passed).forward
 
 
 def attention(passed: Stack) -> Flops:

@@ -101,7 +101,7 @@ def cost(spec: ModelSpec, mask_ratio: float) -> Cost:
     flops = cost_lib.embedding(patches, CHANNELS * size.patch_size**2, size.width) + cost_lib.blocks(passed)
     if spec.pool == "map":
         flops += _pooling(size, patches)
-    return Cost(flops + heads.flops(spec, size.width), (passed,))
+    return Cost(flops + heads.flops(spec, size.width), (passed,), through=cost_lib.through(passed))
 
 
 def _pooling(size: ViTSize, tokens: int) -> cost_lib.Flops:

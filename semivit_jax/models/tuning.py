@@ -173,16 +173,16 @@ def cost(config: ModelConfig, spec: ModelSpec) -> Cost | None:
     if whole is None or kind == ALL:
         return whole
     headless = families.cost(dataclasses.replace(spec, num_classes=0))
-    (stack,) = whole.stacks
     assert headless is not None
+    depth = sum(stack.depth for stack in whole.stacks)
     trained, backward = 0, whole.flops.backward - headless.flops.backward
     if kind == "last":
-        trained = _blocks(config.tune)
+        (stack,), trained = whole.stacks, _blocks(config.tune)
         backward += cost_lib.blocks(dataclasses.replace(stack, depth=trained)).backward
-    if kind == "lora":  # only the products' inputs have a gradient, which costs one forward pass
-        trained = stack.depth
-        backward += cost_lib.blocks(stack).forward + cost_lib.attention(stack).forward
-    return Cost(Flops(whole.flops.forward, backward), whole.stacks, forward_only=stack.depth - trained)
+    if kind == "lora":
+        trained = depth
+        backward += whole.through
+    return Cost(Flops(whole.flops.forward, backward), whole.stacks, forward_only=depth - trained)
 
 
 def _parted(whole: Network, parting: Parting, logits: Callable[..., jax.Array], *, rates: np.ndarray) -> Network:

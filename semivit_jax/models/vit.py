@@ -194,7 +194,7 @@ def cost(spec: ModelSpec, mask_ratio: float) -> Cost:
         + cost_lib.blocks(passed)
         + heads.flops(spec, size.width)
     )
-    return Cost(flops, (passed,))
+    return Cost(flops, (passed,), through=cost_lib.through(passed))
 
 
 def told(spec: ModelSpec) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from semivit_jax.config import Config
-from semivit_jax.models.cost import Stack
+from semivit_jax.models.cost import Cost, Stack
 from semivit_jax.plan import Plan
 from semivit_jax.preflight.flops import Passed, passes
 from semivit_jax.stages.state import TrainState, nbytes
@@ -59,23 +59,19 @@ class DeviceStack:
 
     @property
     def working(self) -> int:
-        """Bytes of one image in one block while its backward pass runs, every step's result included.
-
-        Counted from the block's operations: norms, qkv, attention, projections and sums (12 widths), the exact GELU's
-        steps (5 hidden widths), float32 scores and their softmax.
-        """
-        return self._bytes(widths=12, hidden=5) + self._scores
+        """Bytes of one image in one block while its backward pass runs: arrays, float32 scores and their softmax."""
+        return self._bytes(*self.blocks.arrays.working) + self._scores
 
     @property
     def kept(self) -> int:
         """Bytes one block keeps for the backward pass of one image when no block is computed twice.
 
-        In bfloat16 norms, GELU and attention keep their inputs alone. How near the whole estimate is to the compiler's
-        temporaries, `tests/preflight/test_estimate.py` says for every row of docs/scaling.md.
+        How near the whole estimate is to the compiler's temporaries, `tests/preflight/test_estimate.py` says for every
+        row of docs/scaling.md.
         """
-        return self._bytes(widths=8, hidden=2) if self.itemsize == 2 else self.working
+        return self._bytes(*self.blocks.arrays.kept) if self.itemsize == 2 else self.working
 
-    def _bytes(self, *, widths: int, hidden: int) -> int:
+    def _bytes(self, widths: int, hidden: int) -> int:
         return self.blocks.tokens * (widths * self.blocks.width + hidden * self.blocks.mlp_dim) * self.itemsize
 
     @property
@@ -87,8 +83,8 @@ class DeviceStack:
         """Bytes kept from forward to backward, all blocks."""
         kept = {
             "none": self.kept,
-            "dots": self._bytes(widths=6, hidden=1),  # input and products' results
-            "full": self._bytes(widths=1, hidden=0),  # inputs of the blocks
+            "dots": self._bytes(*self.blocks.arrays.dots),
+            "full": self._bytes(*self.blocks.arrays.inputs),
         }
         return self.images * self.backward * kept[remat]
 
@@ -96,8 +92,17 @@ class DeviceStack:
 def stacks(config: Config, plan: Plan, passed: Passed) -> list[DeviceStack]:
     """Those of one micro-step, in the order in which an image passes them."""
     images = plan.micro_batch // plan.num_devices * passed.per_row
-    forward_only, itemsize = passed.cost.forward_only, activation_bytes(config)
-    return [DeviceStack(images, blocks, blocks.depth - forward_only, itemsize) for blocks in passed.cost.stacks]
+    return device_stacks(passed.cost, images, itemsize=activation_bytes(config))
+
+
+def device_stacks(cost: Cost, images: int, *, itemsize: int) -> list[DeviceStack]:
+    """The stacks of a model for so many images, whose activations have so many bytes each."""
+    found, frozen = [], cost.forward_only
+    for blocks in cost.stacks:
+        below = min(frozen, blocks.depth)
+        frozen -= below
+        found.append(DeviceStack(images, blocks, blocks.depth - below, itemsize))
+    return found
 
 
 def activation_bytes(config: Config) -> int:

@@ -12,7 +12,7 @@ from semivit_jax.weights.locate import locate
 from semivit_jax.weights.preprocessing import Preprocessing
 from semivit_jax.weights.sources import Source
 from semivit_jax.weights.state_dicts import open_weights
-from semivit_jax.weights.variants import variant_of
+from semivit_jax.weights.variants import check_said, variant_of
 from semivit_jax.weights.weights import Weights
 from semivit_jax.words import counted
 
@@ -58,7 +58,8 @@ def import_weights(
 
     Raises:
       FileNotFoundError, ImportError: the source cannot be read (see `locate` and `state_dicts`).
-      ValueError: the source is not known, not representable, or does not fit the variant.
+      ValueError: the source is not known, not representable, does not fit the variant, or is of another model than
+        the config beside it.
     """
     files = locate(source)
     state_dicts = open_weights(files.weights, files.listed)
@@ -67,7 +68,7 @@ def import_weights(
     ema = None
     if state_dicts.ema_params is not None:
         ema, _ = channels.fitted(exchanges.recognise(state_dicts.ema_params, configs), summed=sum_channels)
-    return import_sources(
+    imported = import_sources(
         source,
         found,
         ema,
@@ -77,6 +78,8 @@ def import_weights(
         decoder=decoder,
         notes=(*state_dicts.notes, *told),
     )
+    check_said(found, configs)
+    return imported
 
 
 def import_sources(

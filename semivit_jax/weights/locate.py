@@ -116,6 +116,9 @@ def _listed(index: pathlib.Path) -> Mapping[str, str]:
     listed = get(_read_config(index), "weight_map", is_section, "an object", {})
     if not listed or not all(isinstance(part, str) for part in listed.values()):
         raise ValueError(f"{index}: expected the names of files under 'weight_map'")
+    for part in listed.values():
+        if pathlib.PurePath(part).name != part or not part:
+            raise ValueError(f"{index}: names {part!r} under 'weight_map', which is no name of a file beside it")
     return listed
 
 

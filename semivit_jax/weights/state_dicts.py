@@ -2,14 +2,15 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
+from semivit_jax.weights import parts
 from semivit_jax.weights.npz_file import open_npz
 from semivit_jax.weights.prefixes import TEACHER_NOTE, teacher_alone, without_wrappers
 from semivit_jax.weights.safetensors_file import open_safetensors
-from semivit_jax.weights.tensors import StateDicts
-from semivit_jax.weights.torch_file import TORCH_SUFFIXES, open_torch
+from semivit_jax.weights.tensors import StateDicts, Tensors
+from semivit_jax.weights.torch_file import TORCH_SUFFIXES, open_torch, open_torch_part
 
 _POINTER = b"version https://git-lfs"
 
@@ -22,19 +23,15 @@ def open_weights(paths: Sequence[pathlib.Path], listed: Mapping[str, str] = Mapp
       listed: tensor -> name of the file that it must be in, as an index says.
 
     Raises:
-      ValueError: a file of another kind, a damaged one, one without a tensor that is listed, or a pointer in the
-        place of one.
+      ValueError: a file of another kind, a damaged one, a pointer in the place of one, or parts that are not what
+        the index says (`parts.joined`).
       ImportError: a PyTorch file, and torch is not installed.
     """
     for path in paths:
         _refuse_pointer(path)
-    found = _open(paths)
+    found = _open(paths, listed)
     if not found.params.shapes:
         raise ValueError(f"{', '.join(map(str, paths))}: holds no tensors")
-    lacking = [name for name in listed if name not in found.params.shapes]
-    if lacking:
-        more = f", and {len(lacking) - 1} more," if len(lacking) > 1 else ""
-        raise ValueError(f"{listed[lacking[0]]} lacks {lacking[0]}{more} which the index says it holds")
     teacher = teacher_alone(found.params)
     if teacher is not None:
         found = dataclasses.replace(found, params=teacher, notes=(*found.notes, TEACHER_NOTE))
@@ -45,15 +42,22 @@ def open_weights(paths: Sequence[pathlib.Path], listed: Mapping[str, str] = Mapp
     )
 
 
-def _open(paths: Sequence[pathlib.Path]) -> StateDicts:
+def _open(paths: Sequence[pathlib.Path], listed: Mapping[str, str]) -> StateDicts:
     if all(path.suffix == ".safetensors" for path in paths):
-        return StateDicts(open_safetensors(paths), None, ())
+        return _joined(paths, listed, open_safetensors)
     if all(path.suffix in TORCH_SUFFIXES for path in paths):
-        return open_torch(paths)
+        return open_torch(paths[0]) if len(paths) == 1 and not listed else _joined(paths, listed, open_torch_part)
     if len(paths) == 1 and paths[0].suffix == ".npz":
         return StateDicts(open_npz(paths[0]), None, ())
     kinds = f".safetensors files, or {', '.join(TORCH_SUFFIXES)} files, or one .npz"
     raise ValueError(f"{', '.join(map(str, paths))}: expected {kinds}")
+
+
+def _joined(
+    paths: Sequence[pathlib.Path], listed: Mapping[str, str], opened: Callable[[pathlib.Path], Tensors]
+) -> StateDicts:
+    params, notes = parts.joined({path.name: opened(path) for path in paths}, listed)
+    return StateDicts(params, None, notes)
 
 
 def _refuse_pointer(path: pathlib.Path) -> None:

@@ -18,27 +18,21 @@ _WEIGHTS = ("model", "state_dict", "teacher", "student")
 _AVERAGES = ("model_ema", "state_dict_ema", "ema_state_dict")  # and their moving average
 
 
-def open_torch(paths: Sequence[pathlib.Path]) -> StateDicts:
-    """Opens one file, or the parts of one split state dict, which are plain state dicts.
-
-    Raises:
-      ValueError: not a PyTorch file of tensors.
-      ImportError: torch is not installed.
-    """
-    if len(paths) == 1:
-        return _open_one(paths[0])
-    parts = [_tensors(path, _load_torch(path)) for path in paths]
-    part_of = {name: part for part in parts for name in part.shapes}
-    shapes = {name: part.shapes[name] for name, part in part_of.items()}
-    return StateDicts(Tensors(shapes, lambda name: part_of[name].read(name)), None, ())
+def open_torch_part(path: pathlib.Path) -> Tensors:
+    """Opens one part of a split state dict, which is a plain state dict; raises as `open_torch`."""
+    return _tensors(path, _load_torch(path))
 
 
-def _open_one(path: pathlib.Path) -> StateDicts:
+def open_torch(path: pathlib.Path) -> StateDicts:
     """Picks the weights out of a plain state dict or of a training checkpoint.
 
     Known checkpoints: MAE and Semi-ViT (`model`, `model_ema`), timm and Lightning (`state_dict`, `state_dict_ema`),
     DINO and DINOv2 (`teacher`, whose `student` is not read: the published weights are the teacher's). They may lie one
     in the other. A moving average alone is taken for the weights.
+
+    Raises:
+      ValueError: not a PyTorch file of tensors.
+      ImportError: torch is not installed.
     """
     content = _load_torch(path)
     weights, average = (_within(content, keys) for keys in (_WEIGHTS, _AVERAGES))

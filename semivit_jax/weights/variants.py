@@ -8,9 +8,11 @@ from semivit_jax.models.families import FAMILIES
 from semivit_jax.weights.exchanges import EXCHANGES
 from semivit_jax.weights.fill import shapes_in
 from semivit_jax.weights.layout import BLOCK
-from semivit_jax.weights.sources import Source
+from semivit_jax.weights.preprocessors import get, is_section
+from semivit_jax.weights.sources import Configs, Source, model_type
 
 FOLDED = ["layer_scale"]  # into other arrays, where no model has it
+_SAID = {"num_hidden_layers": "depth", "hidden_size": "width", "patch_size": "patch_size"}  # config key -> field
 
 
 def variant_of(source: Source) -> str:
@@ -36,6 +38,22 @@ def variant_of(source: Source) -> str:
     near = [name for name, size in sizes.items() if _differences(size, known) == ["patch_size"]]
     advice = f"; --model {near[0]} resizes its patches" if near else ""
     raise ValueError(f"no model here has the sizes of this {source.kind}, {told}{advice}")
+
+
+def check_said(source: Source, configs: Configs) -> None:
+    """Raises ValueError where Hugging Face's config beside a source is of a model of other sizes.
+
+    transformers would refuse other widths and patches, and leave out blocks that the config does not count.
+    """
+    if not model_type(configs):
+        return
+    config, known = configs["config.json"], _known(source)
+    said = get(config, "vision_config", is_section, "an object", config)
+    for key, field in _SAID.items():
+        if key in said and field in known and said[key] != known[field]:
+            raise ValueError(
+                f"config.json says {key} {said[key]}, and the tensors have {known[field]}: one of the two is another's"
+            )
 
 
 def _known(source: Source) -> Mapping[str, Any]:

@@ -119,6 +119,22 @@ def test_a_tensor_that_a_torch_part_lacks_is_no_tensor_of_the_model(tmp_path):
         imported(tmp_path)
 
 
+def test_a_tensor_in_two_torch_parts_is_taken_from_the_one_that_the_index_names(tmp_path, images):
+    """The copy in the other part, which is opened last, is of another checkpoint."""
+    model = small_timm_vit()
+    tensors = model.state_dict()
+    names = in_torch_parts(tmp_path, tensors, cls_token=-tensors["cls_token"])
+    result = imported(tmp_path)
+    np.testing.assert_allclose(our_logits(result, images), torch_output(model, images), atol=TOLERANCE)
+    assert f"cls_token from {names[0]}, not from {names[1]}" in " ".join(result.report.notes)
+    index = tmp_path / "pytorch_model.bin.index.json"
+    weight_map = json.loads(index.read_text())["weight_map"]
+    del weight_map["cls_token"]
+    index.write_text(json.dumps({"weight_map": weight_map}))
+    with pytest.raises(ValueError, match=rf"{names[0]} and {names[1]} hold cls_token both, and no index says which"):
+        imported(tmp_path)
+
+
 def test_a_torch_part_that_runs_code_is_refused_and_does_not_run(tmp_path):
     mark = tmp_path / "was_run"
     names = in_torch_parts(tmp_path, small_timm_vit().state_dict(), args=RunsOnLoad(str(mark)))

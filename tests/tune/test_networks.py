@@ -15,6 +15,7 @@ from semivit_jax.models.parting import Parts
 from semivit_jax.models.spec import PLAIN
 from semivit_jax.models.vit import ViTSize
 from semivit_jax.preflight import flops
+from semivit_jax.preflight.memory import device_stacks
 from semivit_jax.stages import mae
 from tests.compiled import quick_jit
 from tests.configs import small_config
@@ -202,6 +203,23 @@ def test_a_rank_that_no_matrix_has_is_refused():
 def test_pre_training_trains_all(tune):
     with pytest.raises(ConfigError, match=f"tune is '{tune}', and stage mae trains all; leave it out"):
         mae.model(small_config(**{"model.tune": tune}), 0)
+
+
+def test_flops_of_a_convnext_are_those_of_what_goes_backward():
+    spec, found = spec_of("convnext_test"), {}
+    for tune in ("all", "head", "lora"):
+        model = tuned.config_of("finetune", tune).model
+        model = dataclasses.replace(model, variant="convnext_test", pool="mean", posemb="none", lora_matrices="mlp")
+        found[tune] = tuning.cost(model, spec)
+    head, stem = 2 * 32 * 10, 2 * 8**2 * 48 * 8
+    forward = found["all"].flops.forward
+    assert {cost.flops.forward for cost in found.values()} == {forward}
+    assert found["all"].flops.backward == 2 * forward - stem
+    assert found["head"].flops.backward == 2 * head
+    assert found["lora"].flops.backward == forward - stem - head + 2 * head
+    blocks = [stack.depth for stack in found["head"].stacks]
+    going = {tune: [s.backward for s in device_stacks(cost, 1, itemsize=2)] for tune, cost in found.items()}
+    assert going == {"all": blocks, "lora": blocks, "head": [0] * len(blocks)}
 
 
 def test_flops_are_those_of_what_goes_backward():

@@ -78,9 +78,22 @@ def test_semi_step_adds_one_teacher_forward_per_unlabeled_image():
     assert update.backward == 48 * image.backward
 
 
-def test_a_model_without_a_count_is_refused():
+@pytest.mark.parametrize(
+    ("variant", "published"),
+    [("convnext_tiny", 4.5e9), ("convnext_small", 8.7e9), ("convnext_base", 15.4e9), ("convnext_large", 34.4e9)],
+)
+def test_convnext_forward_is_the_published_count(variant, published):
+    """Multiply-adds, to the digits of the paper's table 1 (Liu et al. 2022)."""
+    image = image_of(variant, image_size=224, num_classes=1000)
+    assert round(image.forward / 2 / 1e8) == round(published / 1e8)
+    stem = 2 * 56**2 * 48 * families.of(variant).sizes[variant].widths[0]
+    assert image.backward == 2 * image.forward - stem
+
+
+def test_a_model_without_a_count_is_refused(monkeypatch):
     case = cases.tiny("finetune")
     config, plan = cases.config_of(case), cases.plan_of(cases.config_of(case), case, num_devices=1)
     model = dataclasses.replace(config.model, variant="convnext_tiny")
+    monkeypatch.setitem(families.FAMILIES, "convnext", dataclasses.replace(families.of("convnext_tiny"), cost=None))
     with pytest.raises(ConfigError, match=r"config.model.variant is 'convnext_tiny'"):
         flops.per_update(dataclasses.replace(config, model=model), plan)

@@ -72,6 +72,49 @@ def test_a_tensor_that_its_part_lacks_is_no_tensor_of_the_model(parts):
         import_weights(str(folder), variant=None, pool=None, image_size=None, decoder=False)
 
 
+def test_a_tensor_in_two_parts_is_taken_from_the_one_that_the_index_names(parts):
+    """Whichever part is opened last holds another checkpoint's numbers, as likely as not."""
+    folder, names = parts
+    write(folder / names[0], a=1, b=3)
+    write(folder / names[1], b=2, a=4)
+    files = locate(str(folder))
+    found = open_weights(files.weights, files.listed)
+    assert {name: found.params.read(name)[0] for name in found.params.shapes} == {"a": 1, "b": 2}
+    assert found.notes == (
+        "2 tensors in more than one part, taken from the one that the index names: "
+        f"a from {names[0]}, not from {names[1]}, and 1 more",
+    )
+
+
+def test_a_tensor_that_only_another_part_holds_is_refused(parts):
+    folder, names = parts
+    write(folder / names[0], a=1, b=2)
+    write(folder / names[1], c=1)
+    files = locate(str(folder))
+    said = rf"^{names[1]} lacks b which the index says it holds; {names[0]} holds it, so parts and index are of"
+    with pytest.raises(ValueError, match=said):
+        open_weights(files.weights, files.listed)
+
+
+@pytest.mark.parametrize("listed", [True, False], ids=["index", "no index"])
+def test_a_tensor_in_two_parts_that_nothing_chooses_between_is_refused(parts, listed):
+    folder, names = parts
+    write(folder / names[0], a=1, c=3)
+    write(folder / names[1], b=2, c=3)
+    files = locate(str(folder))
+    with pytest.raises(ValueError, match=rf"^{names[0]} and {names[1]} hold c both, and no index says which to take"):
+        open_weights(files.weights, files.listed if listed else {})
+
+
+def test_a_tensor_that_the_index_does_not_list_is_told(parts):
+    folder, names = parts
+    write(folder / names[1], b=2, c=3)
+    files = locate(str(folder))
+    found = open_weights(files.weights, files.listed)
+    assert found.params.read("c")[0] == 3
+    assert found.notes == (f"1 tensor that the index does not list, taken where found: c in {names[1]}",)
+
+
 def test_one_part_is_no_model(parts):
     folder, names = parts
     with pytest.raises(ValueError, match=r"is one part of several; give the folder that holds them all"):
@@ -137,6 +180,15 @@ def test_a_damaged_file_is_named(tmp_path):
 def test_an_index_that_names_no_files_is_refused(tmp_path, name, index):
     (tmp_path / name).write_text(json.dumps(index))
     with pytest.raises(ValueError, match="weight_map"):
+        locate(str(tmp_path))
+
+
+@pytest.mark.parametrize("part", ["../x.safetensors", "sub/x.safetensors", "/etc/x.safetensors", ""])
+def test_an_index_that_names_files_elsewhere_is_refused(tmp_path, part):
+    (tmp_path / INDEXES[0]).write_text(json.dumps({"weight_map": {"a": part}}))
+    with pytest.raises(
+        ValueError, match=r"model\.safetensors\.index\.json: names '.*', which is no name of a file beside"
+    ):
         locate(str(tmp_path))
 
 

@@ -40,6 +40,13 @@ def test_every_layout_tells_its_model(found):
     assert found(state_dict(vit_names.HUGGING_FACE), hugging_face_config()).variant == "vit_test"
 
 
+@pytest.mark.parametrize(("key", "value"), [("num_hidden_layers", 2), ("hidden_size", 64), ("patch_size", 16)])
+def test_a_config_of_another_model_is_refused(found, key, value):
+    """transformers would leave out the third block, or refuse the shapes; never compute what the tensors do."""
+    with pytest.raises(ValueError, match=rf"^config\.json says {key} {value}, and the tensors have \d+: one of"):
+        found(state_dict(vit_names.HUGGING_FACE), hugging_face_config(**{key: value}))
+
+
 @pytest.fixture
 def twin(monkeypatch):
     """A second model whose tensors have the same shapes: more heads."""
