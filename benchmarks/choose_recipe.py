@@ -1,14 +1,14 @@
-"""Is fine-tuning in `own_folder` right for few labels? Its values, and others one at a time, on validation images.
+"""Is fine-tuning in `own_folder` right for few labels? Values around a centre, one at a time, on validation images.
 
-    python -m benchmarks.choose_recipe --data=FOLDER --dinov2=IMPORT --mae=RUN [--labels=10,4,40] [--seeds=0,1]
+    python -m benchmarks.choose_recipe --data=FOLDER --dinov2=IMPORT --mae=RUN [--labels=10,4,40] [--seeds=0,1,2]
     DATA=FOLDER DINOV2=IMPORT MAE=RUN make choose-recipe
 
 FOLDER has class folders under FOLDER/train, and test images are never read. IMPORT is what `semivit import` wrote of
 `benchmarks.trained_vit`, RUN a run of stage mae, as `benchmarks.study` leaves one in ROOT/small/mae; without one of the
-two the other's cells are run alone. Of each seed so many images per class are drawn to train on, and 50 others to grade
-on, the same for every number of labels. A cell is a run of `semivit train --config=own_folder` with stage finetune
-alone, everything trained. A JSON line per cell is appended to --out; cells that are there are not repeated, and one
-that was stopped goes on.
+two the other's cells are run alone, and --dinov2_long=IMPORT makes longer ones. Of each seed so many images per class
+are drawn to train on, and 50 others to grade on, the same for every number of labels. A cell is a run of `semivit train
+--config=own_folder` with stage finetune alone, everything trained. A JSON line per cell is appended to --out; cells
+that are there are not repeated, and one that was stopped goes on.
 """
 
 import argparse
@@ -32,10 +32,10 @@ from semivit_jax.recipes.check import check
 
 RESULTS = Path(__file__).parent / "results" / "choose_recipe.jsonl"
 VALIDATION = 50  # images per class
-OURS = "recipe"
+CENTRE = "centre"
 _RECIPE = check(own_folder.get_config().to_dict()).stage("finetune")
-CHANGES: Mapping[str, Mapping[str, Any]] = {  # of the recipe, one at a time
-    OURS: {},
+CHANGES: Mapping[str, Mapping[str, Any]] = {  # of the centre, one at a time
+    CENTRE: {},
     "base_lr / 3": {"finetune.base_lr": _RECIPE.base_lr / 3},
     "base_lr x 3": {"finetune.base_lr": _RECIPE.base_lr * 3},
     "published": {  # crops, mixing, erasing, smoothing and drop path of the paper's fine-tuning
@@ -43,15 +43,15 @@ CHANGES: Mapping[str, Mapping[str, Any]] = {  # of the recipe, one at a time
         "finetune.label_smoothing": 0.1, "finetune.drop_path_rate": 0.1,
     },
     "layer_decay 0.65": {"finetune.layer_decay": 0.65},
-    "layer_decay 0.9": {"finetune.layer_decay": 0.9},
+    "layer_decay 0.9": {"finetune.layer_decay": 0.9},  # what the recipe has since
     "drop_path_rate 0.1": {"finetune.drop_path_rate": 0.1},
 }  # fmt: skip
-RUNNING = {  # how a cell is run; warm-up is the share of the updates that the recipe has
+RUNNING = {  # how a cell is run: as the recipe was before the choice; warm-up has its share of the updates
     "stages": ("finetune",), "data.train_split": "train", "data.eval_split": "validation",
     "data.validation_share": 0.0, "finetune.epochs": 1.0,
-    "finetune.warmup_epochs": _RECIPE.warmup_epochs / _RECIPE.epochs, "train.eval_every_epochs": 1000.0,
-    "train.eval_batch_size": 100, "train.max_images_per_device": 0, "log.writers": ("jsonl",),
-    "log.tensorboard": False, "log.report": False,
+    "finetune.warmup_epochs": _RECIPE.warmup_epochs / _RECIPE.epochs, "finetune.layer_decay": 0.75,
+    "train.eval_every_epochs": 1000.0, "train.eval_batch_size": 100, "train.max_images_per_device": 0,
+    "log.writers": ("jsonl",), "log.tensorboard": False, "log.report": False,
 }  # fmt: skip
 
 
@@ -73,6 +73,7 @@ class Start:
 
 STARTS: Mapping[str, Start] = {
     "dinov2": Start("DINOv2-shaped ViT-S/14", "import.json", 60, 16),
+    "dinov2_long": Start("DINOv2-shaped ViT-S/14, for the recipe's own length", "import.json", 200, 16),
     "mae": Start("small ViT after MAE pre-training", "config.json", 200, 32),
 }
 
@@ -162,16 +163,18 @@ def run(data: Path, weights: Path, work: Path, key: tuple[str, str, int, int]) -
     )
 
 
-def planned(starts: Sequence[str], labels: Sequence[int], seeds: Sequence[int]) -> Iterator[tuple[str, str, int, int]]:
+def planned(
+    starts: Sequence[str], labels: Sequence[int], seeds: Sequence[int], changes: Sequence[str] = tuple(CHANGES)
+) -> Iterator[tuple[str, str, int, int]]:
     """Keys of the cells in the order in which they are run: whole rows of a number of labels, one after the other."""
-    for number, change, seed, start in itertools.product(labels, CHANGES, seeds, starts):
+    for number, change, seed, start in itertools.product(labels, changes, seeds, starts):
         yield start, change, number, seed
 
 
 def table(cells: Sequence[Cell], labels: Sequence[int]) -> str:
     """Markdown, a table per start: a row per change, a pair of columns per number of labels; means over the seeds.
 
-    Beside the validation accuracy stands the difference to the recipe on the same images, in points, with the lowest
+    Beside the validation accuracy stands the difference to the centre on the same images, in points, with the lowest
     and the highest of the seeds. What has not run says so.
     """
     tables = []
@@ -179,7 +182,7 @@ def table(cells: Sequence[Cell], labels: Sequence[int]) -> str:
         of = [cell for cell in cells if cell.start == name]
         head = [
             start.told,
-            *itertools.chain.from_iterable((f"{n} labels per class", "to the recipe", "log loss") for n in labels),
+            *itertools.chain.from_iterable((f"{n} labels per class", "to the centre", "log loss") for n in labels),
             "seeds",
         ]
         rows = [head, ["---"] * len(head), *(_row(change, of, labels) for change in ("probe", *CHANGES))]
@@ -188,20 +191,20 @@ def table(cells: Sequence[Cell], labels: Sequence[int]) -> str:
 
 
 def _row(change: str, cells: Sequence[Cell], labels: Sequence[int]) -> list[str]:
-    """Of a change, or of the probe, which the recipe's own cells tell."""
+    """Of a change, or of the probe, which the cells of the centre tell."""
     row, counts = [], []
     for number in labels:
-        ours = {cell.seed: cell for cell in cells if cell.labels == number and cell.change == OURS}
+        centre = {cell.seed: cell for cell in cells if cell.labels == number and cell.change == CENTRE}
         if change == "probe":
-            found = {seed: (cell.probe, None) for seed, cell in ours.items()}
+            found = {seed: (cell.probe, None) for seed, cell in centre.items()}
         else:
             these = (cell for cell in cells if cell.labels == number and cell.change == change)
             found = {cell.seed: (cell.reached, cell.loss) for cell in these}
         losses = [loss for _, loss in found.values() if loss is not None]
-        over = [share - ours[seed].reached for seed, (share, _) in found.items() if seed in ours]
+        over = [share - centre[seed].reached for seed, (share, _) in found.items() if seed in centre]
         row += [
             f"{100 * statistics.fmean(share for share, _ in found.values()):.1f} %" if found else "not run",
-            _points(over) if over and change != OURS else "-",
+            _points(over) if over and change != CENTRE else "-",
             f"{statistics.fmean(losses):.2f}" if losses else "-",
         ]
         counts.append(len(found))
@@ -235,13 +238,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, start in STARTS.items():
         parser.add_argument(f"--{name}", type=Path, default=os.environ.get(name.upper()), help=start.told)
     parser.add_argument("--labels", default="10,4,40", help="per class, in this order")
-    parser.add_argument("--seeds", default="0,1")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--changes", default=",".join(CHANGES), help="by their names in the table")
     parser.add_argument("--most", type=int, default=None, help="cells of this call; all by default, 0: the table alone")
     parser.add_argument("--work", type=Path, default=Path("runs/choose_recipe"), help="folder of images and runs")
     parser.add_argument("--out", type=Path, default=RESULTS)
     asked = parser.parse_args(argv)
     starts = {name: path for name in STARTS if (path := getattr(asked, name)) is not None}
     numbers, seeds = ([int(n) for n in text.split(",")] for text in (asked.labels, asked.seeds))
+    changes = asked.changes.split(",")
+    if unknown := set(changes) - CHANGES.keys():
+        print(
+            f"benchmarks.choose_recipe: --changes: {', '.join(unknown)}; there are {', '.join(CHANGES)}",
+            file=sys.stderr,
+        )
+        return 2
     if asked.most != 0:
         needed = [("data", asked.data, "train"), *((n, path, STARTS[n].inside) for n, path in starts.items())]
         for name, folder, inside in needed:
@@ -252,7 +263,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"benchmarks.choose_recipe: give --{' or --'.join(STARTS)}, weights to start from", file=sys.stderr)
             return 2
     asked.work.mkdir(parents=True, exist_ok=True)
-    missing = [key for key in planned(list(starts), numbers, seeds) if key not in {c.key for c in read(asked.out)}]
+    known = {cell.key for cell in read(asked.out)}
+    missing = [key for key in planned(list(starts), numbers, seeds, changes) if key not in known]
     for done, key in enumerate(missing[: asked.most], 1):
         cell = run(asked.data, starts[key[0]].absolute(), asked.work.absolute(), key)
         with asked.out.open("a") as out:

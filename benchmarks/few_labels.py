@@ -1,6 +1,6 @@
 """What pays with few labels: probes, a head, LoRA and the last blocks, each with and without the semi-supervised stage.
 
-    python -m benchmarks.few_labels --data=FOLDER --weights=IMPORT [--labels=10,4,40] [--seeds=0]
+    python -m benchmarks.few_labels --data=FOLDER --weights=IMPORT [--labels=10,4,40] [--seeds=0] [--ways=last_2]
     DATA=FOLDER WEIGHTS=IMPORT make few-labels
 
 FOLDER has class folders under FOLDER/train and FOLDER/test; IMPORT is what `semivit import` wrote. Of each seed and
@@ -28,11 +28,11 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results" / "few_labels.jsonl"
 UNLABELED, TEST = 50, 20  # images per class
-SHORT = {  # of own_folder, which makes 200 and 300 updates: what two cores do in an hour
+SHORT = {  # of own_folder, which makes 200 and 300 updates: what two cores do in an hour; layer decay as it was
     "finetune.min_updates": 60, "finetune.epochs": 1.0, "finetune.warmup_epochs": 0.1, "finetune.batch_size": 16,
     "semi.min_updates": 40, "semi.epochs": 1.0, "semi.warmup_epochs": 0.1, "semi.batch_size": 8,
     "semi.unlabeled_ratio": 3, "train.eval_every_epochs": 1000.0, "train.eval_batch_size": 100,
-    "train.max_images_per_device": 0, "log.tensorboard": False, "log.every_steps": 20,
+    "train.max_images_per_device": 0, "log.tensorboard": False, "log.every_steps": 20, "finetune.layer_decay": 0.75,
 }  # fmt: skip
 WAYS: Mapping[str, Mapping[str, Any]] = {
     "head": {  # features are kept, so that updates cost nothing

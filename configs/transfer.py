@@ -53,7 +53,7 @@ def get_config(text: str = "") -> ConfigDict:
     dataset = DATASETS[args.dataset]
     decay = dict(layer_decay=0.75, mixup_group_size=8)
     # The published mixing, erasing and crops from 8 % need long training: fine-tuning from good weights in 60 updates
-    # ended 5 points lower with them at 4 labels per class, 3 at 10 (docs/weights.md, "Chosen for few labels").
+    # ended 4 points lower with them at 4 labels per class, 3 at 10 (docs/weights.md, "Chosen for few labels").
     gentle = dict(labeled_mixup=False, erase_prob=0.0, drop_path_rate=0.0, label_smoothing=0.0)
     mixed = dict(labeled_mixup=True, erase_prob=0.25, drop_path_rate=0.1)
     return ConfigDict(

@@ -24,6 +24,7 @@ SMALL = {
     "finetune.min_updates": 0,
     "finetune.warmup_epochs": 20.0,
     "finetune.base_lr": 1.6e-2,
+    "finetune.layer_decay": 0.75,
     "semi.epochs": 100.0,
     "semi.min_updates": 0,
     "semi.base_lr": 4e-3,

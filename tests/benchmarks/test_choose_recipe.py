@@ -6,7 +6,7 @@ import json
 import pytest
 
 from benchmarks import choose_recipe
-from benchmarks.choose_recipe import CHANGES, OURS, STARTS, Cell
+from benchmarks.choose_recipe import CENTRE, CHANGES, STARTS, Cell
 from semivit_jax.cli.flags import read_config
 from semivit_jax.config import flatten
 from semivit_jax.configs import own_folder
@@ -14,8 +14,8 @@ from semivit_jax.recipes.check import check
 from semivit_jax.recipes.find import with_paths
 
 CELL = Cell(
-    start="mae", change=OURS, labels=4, seed=0, probe=0.25, reached=0.5, loss=1.5, updates=200, batch=32, seconds=60.0,
-    cores=1, load=0.5, date="2026-11-29",
+    start="mae", change=CENTRE, labels=4, seed=0, probe=0.25, reached=0.5, loss=1.5, updates=200, batch=32,
+    seconds=60.0, cores=1, load=0.5, date="2026-11-29",
 )  # fmt: skip
 EACH = choose_recipe.VALIDATION + 20  # images per class
 
@@ -85,16 +85,17 @@ def asked_of(change, data, tmp_path, monkeypatch):
 
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # how ml_collections reads configs
 def test_a_cell_is_the_recipe_but_for_its_one_change(data, tmp_path, monkeypatch):
-    cell, ours = asked_of(OURS, data, tmp_path, monkeypatch)
+    cell, centre = asked_of(CENTRE, data, tmp_path, monkeypatch)
     assert (cell.probe, cell.reached, cell.loss, cell.updates, cell.batch) == (0.25, 0.5, 1.5, 200, 32)
-    recipe, before = flatten(check(own_folder.get_config().to_dict())), flatten(ours)
+    recipe, before = flatten(check(own_folder.get_config().to_dict())), flatten(centre)
     assert {key for key in before if key.startswith("finetune.") and before[key] != recipe[key]} == {
         "finetune.epochs",
         "finetune.warmup_epochs",
+        "finetune.layer_decay",
     }
-    assert ours.stages == ("finetune",)
-    assert (ours.data.eval_split, ours.data.validation_share, ours.model.tune) == ("validation", 0.0, "all")
-    assert ours.stage("finetune").warmup_epochs / ours.stage("finetune").epochs == pytest.approx(0.05)
+    assert centre.stages == ("finetune",)
+    assert (centre.data.eval_split, centre.data.validation_share, centre.model.tune) == ("validation", 0.0, "all")
+    assert centre.stage("finetune").warmup_epochs / centre.stage("finetune").epochs == pytest.approx(0.05)
     for change, keys in CHANGES.items():
         _, config = asked_of(change, data, tmp_path, monkeypatch)
         changed = {key for key, value in flatten(config).items() if value != before[key]}
@@ -109,12 +110,12 @@ def test_a_cell_is_run_once_and_what_has_not_run_says_so(flags, tmp_path, monkey
         if len(begun) == 4:
             raise SystemExit("it broke")
         start, change, labels, seed = key
-        reached = 0.5 + 0.01 * seed * (change != OURS)
+        reached = 0.5 + 0.01 * seed * (change != CENTRE)
         return dataclasses.replace(CELL, start=start, change=change, labels=labels, seed=seed, reached=reached)
 
     monkeypatch.setattr(choose_recipe, "run", run)
     assert choose_recipe.main([*flags, "--labels=4", "--seeds=0", "--most=3"]) == 0
-    assert "11 cells left: about 11 min" in capsys.readouterr().out
+    assert "18 cells left: about 18 min" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="it broke"):
         choose_recipe.main([*flags, "--labels=4", "--seeds=0"])
     assert len((tmp_path / "cells.jsonl").read_text().splitlines()) == 3
@@ -123,7 +124,7 @@ def test_a_cell_is_run_once_and_what_has_not_run_says_so(flags, tmp_path, monkey
     assert len(set(begun)) == 2 * len(STARTS) * len(CHANGES)
     lines = choose_recipe.table(choose_recipe.read(tmp_path / "cells.jsonl"), [4, 10]).splitlines()
     assert "| probe | 25.0 % | -25.0 (-25.0 to -25.0) | - | not run | - | - | 2, 0 |" in lines
-    assert "| `recipe` | 50.0 % | - | 1.50 | not run | - | - | 2, 0 |" in lines
+    assert "| `centre` | 50.0 % | - | 1.50 | not run | - | - | 2, 0 |" in lines
     assert "| `base_lr x 3` | 50.5 % | +0.5 (+0.0 to +1.0) | 1.50 | not run | - | - | 2, 0 |" in lines
 
 
@@ -132,17 +133,18 @@ def test_the_table_alone_needs_no_folder(tmp_path, monkeypatch, capsys):
     out = tmp_path / "cells.jsonl"
     out.write_text(json.dumps(dataclasses.asdict(CELL)) + "\n")
     assert choose_recipe.main([f"--out={out}", f"--work={tmp_path}", "--most=0", "--labels=4"]) == 0
-    assert "| `recipe` | 50.0 % | - | 1.50 | 1 |" in capsys.readouterr().out
+    assert "| `centre` | 50.0 % | - | 1.50 | 1 |" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("given", ["nothing", "data", "dinov2"])
-def test_a_folder_that_is_missing_is_one_line_and_bad_usage(given, flags, monkeypatch, capsys):
-    for variable in ("DATA", "DINOV2", "MAE"):
+@pytest.mark.parametrize("given", ["nothing", "data", "dinov2", "change"])
+def test_a_folder_or_change_that_is_missing_is_one_line_and_bad_usage(given, flags, monkeypatch, capsys):
+    for variable in ("DATA", *(name.upper() for name in STARTS)):
         monkeypatch.delenv(variable, raising=False)
     asked = {
         "nothing": ([], "--data=None: no folder with train"),
-        "data": (flags[:1], "give --dinov2 or --mae, weights to start from"),
+        "data": (flags[:1], "give --dinov2 or --dinov2_long or --mae, weights to start from"),
         "dinov2": ([flags[0], "--dinov2=nowhere"], "--dinov2=nowhere: no folder with import.json"),
+        "change": ([*flags, "--changes=centre,none"], f"--changes: none; there are {', '.join(CHANGES)}"),
     }
     arguments, told = asked[given]
     assert choose_recipe.main(arguments) == 2
