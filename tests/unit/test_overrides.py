@@ -51,6 +51,10 @@ def test_stages_that_are_asked_for_stay():
     alone = imagenet_mae.get_config()
     assert not overrides.leave_out_pre_training(alone, {"init_from"})
     assert alone.stages == ("mae",)
+    written = own_folder.get_config()  # a recipe may pre-train from weights that it names itself
+    written.init_from = "weights/mae"
+    assert not overrides.leave_out_pre_training(written, {"seed"})
+    assert written.stages == every
 
 
 def test_what_follows_is_said_before_devices_are_touched(monkeypatch):

@@ -7,6 +7,7 @@ import logging
 import multiprocessing
 import os
 import signal
+from multiprocessing import connection
 
 import numpy as np
 import pytest
@@ -177,6 +178,7 @@ def test_workers_change_nothing_and_resume_exactly(data):
     for worker in workers:  # Ctrl-C and the end of a terminal come to all its processes, and training saves first
         os.kill(worker.pid, signal.SIGINT)
         os.kill(worker.pid, signal.SIGHUP)
+    assert not connection.wait([worker.sentinel for worker in workers], timeout=0.5), "a worker has ended"
     assert_same(in_process[2:], [*update, *itertools.islice(in_workers, 3)])
     assert in_workers.bad_records > 0
     in_workers.close()

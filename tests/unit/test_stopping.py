@@ -178,8 +178,8 @@ except BaseException:
 
 def test_ctrl_c_while_a_command_is_imported_is_one_line(tmp_path):
     """An exception could become another one there, in the midst of an extension module."""
-    waiting = "print('waiting', flush=True)\nimport time\ntry: time.sleep(60)\nexcept BaseException: raise ImportError"
-    (tmp_path / "slow_command.py").write_text(waiting)
+    lines = "import time", "try:", "    print('waiting', flush=True)", "    time.sleep(60)", "except BaseException:"
+    (tmp_path / "slow_command.py").write_text("\n".join([*lines, "    raise ImportError"]))
     program = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r}); sys.argv = ['semivit', 'eval']\n"
         "from semivit_jax import main\n"
