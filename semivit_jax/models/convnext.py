@@ -239,8 +239,8 @@ def cost(spec: ModelSpec, mask_ratio: float) -> Cost:
     size, side = spec.size, spec.image_size // STEM
     flops = cost_lib.embedding(side**2, CHANNELS * STEM**2, size.widths[0])
     stem, stacks, before = flops, [], 0
-    for depth, width in zip(size.depths, size.widths, strict=True):
-        if before:
+    for stage, (depth, width) in enumerate(zip(size.depths, size.widths, strict=True)):
+        if stage:
             side //= 2
             flops += cost_lib.matmul(side**2, 4 * before, width)
         window = cost_lib.matmul(side**2, WINDOW**2, 1).times(width)
@@ -248,8 +248,8 @@ def cost(spec: ModelSpec, mask_ratio: float) -> Cost:
         flops += (window + mlp).times(depth)
         lanes = math.ceil(width / LANES) * LANES
         stacks.append(Stack(side**2, lanes, MLP_RATIO * width, num_heads=0, depth=depth, arrays=ARRAYS))
-        if width != size.widths[-1]:
-            kept = 2 if before else 3  # what the next stage's norm reads and gives, and what the stem's reads
+        if stage < len(size.widths) - 1:
+            kept = 2 if stage else 3  # what the next stage's norm reads and gives, and what the stem's reads
             stacks.append(Stack(side**2, lanes, 0, num_heads=0, depth=1, arrays=_always(kept)))
         before = width
     through = flops.forward - stem.forward

@@ -47,6 +47,10 @@ def test_a_config_of_another_model_is_refused(found, key, value):
         found(state_dict(vit_names.HUGGING_FACE), hugging_face_config(**{key: value}))
 
 
+def test_a_patch_may_be_told_by_both_of_its_sides(found):
+    assert found(state_dict(vit_names.HUGGING_FACE), hugging_face_config(patch_size=[8, 8])).variant == "vit_test"
+
+
 @pytest.fixture
 def twin(monkeypatch):
     """A second model whose tensors have the same shapes: more heads."""
