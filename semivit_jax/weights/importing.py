@@ -68,7 +68,8 @@ def import_weights(
     ema = None
     if state_dicts.ema_params is not None:
         ema, _ = channels.fitted(exchanges.recognise(state_dicts.ema_params, configs), summed=sum_channels)
-    imported = import_sources(
+    check_said(found, configs)
+    return import_sources(
         source,
         found,
         ema,
@@ -78,8 +79,6 @@ def import_weights(
         decoder=decoder,
         notes=(*state_dicts.notes, *told),
     )
-    check_said(found, configs)
-    return imported
 
 
 def import_sources(
