@@ -5,6 +5,7 @@ loaded in a tenth of the time that compiling it takes. It lies in the user's cac
 JAX_COMPILATION_CACHE_DIR says; an entry that cannot be read is compiled anew, with a warning.
 """
 
+import atexit
 import gc
 import hashlib
 import importlib.metadata
@@ -65,6 +66,20 @@ def pytest_collection_finish() -> None:
     gc.freeze()
     gc.set_threshold(*SELDOM)
     gc.enable()
+
+
+def pytest_configure(config) -> None:
+    """Lets a worker, which reports all before it ends, end without freeing its programs one by one: that takes seconds."""
+    if hasattr(config, "workerinput"):
+        atexit.register(os._exit, 0)  # the first to be registered is the last to be called
+
+
+def pytest_unconfigure(config) -> None:
+    """And without jax's own goodbye, which frees them too."""
+    if hasattr(config, "workerinput"):
+        from jax._src import api
+
+        atexit.unregister(api.clean_up)
 
 
 @pytest.fixture

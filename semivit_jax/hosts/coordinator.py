@@ -18,6 +18,8 @@ from semivit_jax.hosts.environment import ClusterError
 _CONNECT_SECONDS = 10.0
 # From one attempt to the next where the host refuses at once: processes start seconds apart.
 _ATTEMPT_EVERY_SECONDS = 0.5
+# For one's own connection to arrive: once accepted for us it already waits in the queue.
+_ARRIVES_SECONDS = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +132,7 @@ def check_is_here(address: Address, *, caller: str) -> None:
 def _reaches(number: str, port: int, *, listener: socket.socket) -> bool:
     """Whether a connection to this IP address arrives at `listener`; other processes may knock meanwhile."""
     token = secrets.token_bytes(16)
-    listener.settimeout(2.0)  # a connection that was accepted for us already waits in the queue
+    listener.settimeout(_ARRIVES_SECONDS)
     with (
         contextlib.suppress(OSError),
         socket.create_connection((number, port), timeout=_CONNECT_SECONDS) as call,

@@ -95,17 +95,18 @@ def test_the_best_weights_are_kept_apart(run_semi):
 
 
 def test_rates_are_those_of_training_alone(run_semi, monkeypatch):
-    """Neither compilation nor evaluation, which takes a second for both trees, slows what a line says of steps."""
-    evaluate = loop.evaluate
-    monkeypatch.setattr(loop, "evaluate", lambda *args, **kwargs: time.sleep(0.5) or evaluate(*args, **kwargs))
+    """Neither compilation nor evaluation, ten seconds for both trees by a clock put forward, slows what a line says."""
+    evaluate, monotonic, late = loop.evaluate, time.monotonic, []
+    monkeypatch.setattr(time, "monotonic", lambda: monotonic() + sum(late))
+    monkeypatch.setattr(loop, "evaluate", lambda *args, **kwargs: late.append(5.0) or evaluate(*args, **kwargs))
     folder = run_semi(Trouble(), **{"train.eval_every_epochs": 5 / 69})
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     steps = [line["perf/step_seconds"] for line in lines if "train/loss" in line]
     assert len(steps) == TOTAL
-    assert max(steps) < 0.9
+    assert max(steps) < 4
     evaluations = sum("val/acc1" in line for line in lines)
-    assert lines[-1]["perf/seconds_evaluating"] > evaluations - 1 > 2
-    assert lines[-1]["perf/seconds_training"] < 0.9 * evaluations
+    assert lines[-1]["perf/seconds_evaluating"] > 10 * (evaluations - 1) > 20
+    assert lines[-1]["perf/seconds_training"] < 10
 
 
 def test_a_stage_that_keeps_nothing_says_so_and_ends_without_effect(run_semi, tmp_path, capsys):

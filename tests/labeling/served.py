@@ -1,5 +1,6 @@
 """Serve pages of `semivit label` for tests: in a thread of this process, or in a process that can be killed."""
 
+import asyncio
 import contextlib
 import http.client
 import json
@@ -41,12 +42,20 @@ def site(
     return Site("photos", "listing", held, pictures, order, guesses or Guesses("", ()), similar)
 
 
+class PromptServer(uvicorn.Server):
+    """Looks every few milliseconds whether it shall end; uvicorn does ten times a second, in every test."""
+
+    async def main_loop(self) -> None:
+        while not await self.on_tick(0):
+            await asyncio.sleep(0.005)
+
+
 @contextlib.contextmanager
 def serving_site(shown: Site) -> Iterator[str]:
     """Serves a page from a thread; gives its address."""
     opened = serving.listening(0)
     config = uvicorn.Config(app(shown, token=TOKEN), log_config=None, lifespan="off", ws="none")
-    server = uvicorn.Server(config)
+    server = PromptServer(config)
     opened.listen()
     thread = threading.Thread(target=server.run, kwargs={"sockets": [opened]})
     thread.start()

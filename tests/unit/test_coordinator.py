@@ -35,23 +35,25 @@ def test_an_unknown_name_is_an_error_at_once():
     assert time.monotonic() - started < 5
 
 
-def test_a_closed_port_is_reported_again_and_again_and_then_given_up(closed_port):
+def test_a_closed_port_is_reported_again_and_again_and_then_given_up(closed_port, monkeypatch):
+    monkeypatch.setattr(coordinator, "_ATTEMPT_EVERY_SECONDS", 0.05)
     reports: list[str] = []
     started = time.monotonic()
     with pytest.raises(ClusterError, match=f"cannot reach the coordinator 127.0.0.1:{closed_port}.* gave up"):
         coordinator.wait_until_reachable(
             Address(host="127.0.0.1", port=closed_port),
             caller="process 1",
-            timeout_seconds=2.0,
-            report_every_seconds=0.5,
+            timeout_seconds=0.4,
+            report_every_seconds=0.1,
             report=reports.append,
         )
-    assert 2 <= time.monotonic() - started < 4
+    assert 0.4 <= time.monotonic() - started < 4
     assert len(reports) >= 2
     assert all(f"127.0.0.1:{closed_port}" in report for report in reports)
 
 
-def test_a_coordinator_that_comes_later_is_waited_for(closed_port):
+def test_a_coordinator_that_comes_later_is_waited_for(closed_port, monkeypatch):
+    monkeypatch.setattr(coordinator, "_ATTEMPT_EVERY_SECONDS", 0.05)
     servers: list[socket.socket] = []
     opening = threading.Timer(0.3, lambda: servers.append(socket.create_server(("127.0.0.1", closed_port))))
     opening.start()
@@ -76,7 +78,8 @@ def test_process_0_refuses_an_address_that_leads_elsewhere(closed_port):
         coordinator.check_is_here(broadcast, caller="process 0")
 
 
-def test_an_answer_by_another_listener_is_not_taken_for_ones_own(closed_port):
+def test_an_answer_by_another_listener_is_not_taken_for_ones_own(closed_port, monkeypatch):
+    monkeypatch.setattr(coordinator, "_ARRIVES_SECONDS", 0.2)
     with (
         socket.create_server(("127.0.0.1", closed_port)) as own,
         socket.create_server(("127.0.0.2", closed_port)),

@@ -57,6 +57,7 @@ SECONDS = 40.0  # for an answer, on a busy machine
 WAITING = """
 import ctypes, time
 from semivit_jax.hosts import stopping
+stopping.LEAVING_SECONDS = 0.5
 with stopping.listening() as request:
     print("listening", flush=True)
     {wait}
@@ -117,7 +118,7 @@ main.run()
 """
 IN_A_CALLBACK = "type('Lost', (), {'__del__': lambda self: time.sleep(60)})(); time.sleep(60)"
 IN_AN_IMPORT = "import slow_import"
-AT_ONCE, LATER = 1.0, 600.0  # seconds until a command is ended that does not end by itself
+AT_ONCE, LATER = 0.5, 600.0  # seconds until a command is ended that does not end by itself
 
 
 @pytest.mark.parametrize(

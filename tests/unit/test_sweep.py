@@ -115,6 +115,12 @@ def test_a_grid_that_cannot_be_is_refused_in_a_line(arguments, told, tmp_path, c
 # ---- the whole command, with members that take no time
 
 
+@pytest.fixture(autouse=True)
+def looks_often(monkeypatch):
+    """Members that take no time need not be waited for."""
+    monkeypatch.setattr(members, "_LOOK_SECONDS", 0.01)
+
+
 def stand_in(root, fate):
     """Starts a script for a member: `fate(number)` gives its exit code, and 0 leaves a finished run behind."""
 
