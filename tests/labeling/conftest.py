@@ -23,7 +23,11 @@ HOSTILE = (
 
 @pytest.fixture
 def photos(tmp_path):
-    folder = tmp_path / "photos"
+    return put_photos(tmp_path / "photos")
+
+
+def put_photos(folder):
+    """Writes the photos; gives their folder back."""
     for number, name in enumerate((*PLAIN, *HOSTILE)):
         put(folder / name, number)
     return folder

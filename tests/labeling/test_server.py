@@ -13,15 +13,23 @@ from semivit_jax.inference import predict
 from semivit_jax.inference.embedding import Embedding
 from semivit_jax.labeling.guesses import Guess, Guesses, from_csv
 from semivit_jax.labeling.similar import Similar
-from tests.labeling.conftest import HOSTILE, PLAIN
+from tests.labeling.conftest import HOSTILE, PLAIN, put_photos
 from tests.labeling.served import TOKEN, asked, serving_site, site
 from tests.own_folder.photos import put
 
 NAMES = sorted((*PLAIN, *HOSTILE), key=os.fsencode)
 
 
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """A page that tests only look at."""
+    folder = tmp_path_factory.mktemp("looked at")
+    with serving_site(site(put_photos(folder / "photos"), NAMES, folder / "labels.csv")) as found:
+        yield found
+
+
 @pytest.fixture
-def address(photos, tmp_path):
+def own_address(photos, tmp_path):
     with serving_site(site(photos, NAMES, tmp_path / "labels.csv")) as found:
         yield found
 
@@ -86,8 +94,8 @@ def test_every_name_is_told_and_its_picture_is_shown(address):
         assert Image.open(io.BytesIO(content)).size
 
 
-def test_actions_come_as_json_of_this_listing(address):
-    action = {"id": "12345678", "do": "label", "images": [0], "seen": [""], "label": "oak"}
+def test_actions_come_as_json_of_this_listing(own_address):
+    address, action = own_address, {"id": "12345678", "do": "label", "images": [0], "seen": [""], "label": "oak"}
     body = {"actions": [action], "version": 0, "guesses": 0, "listing": "listing"}
     assert asked(address, "act", method="POST", body=body, Content_Type="text/plain")[0] == 415
     assert asked(address, "act", method="POST", body=body | {"listing": "another"})[0] == 409

@@ -103,6 +103,12 @@ def made(tmp_path_factory):
     return make_it
 
 
+@pytest.fixture
+def sketched(monkeypatch):
+    """Figures without their drawing, half of a page's time, where a test reads its words alone."""
+    monkeypatch.setattr(figures, "_encoded", lambda figure, *given, **named: "data:,")
+
+
 def test_a_run_of_one_stage(made):
     _, found, report = made("finetune")
     assert report["run"]["state"] == "finished"
@@ -176,6 +182,7 @@ def test_ten_images_are_shown_also_of_small_mixing_groups(tmp_path):
     assert (plan.batch_size, plan.group_size) == (4, 2)  # 12 unlabeled ones
 
 
+@pytest.mark.usefixtures("sketched")
 def test_a_run_that_goes_on_says_which_checkpoint_answers(tmp_path):
     """Its newest evaluation may be of a later update, and then the two accuracies differ."""
     several, looked = made_up(tmp_path / "run", ["cat", "dog"], file_names=["a.png", "b.png", "c.png"])
@@ -194,6 +201,7 @@ def test_a_run_that_has_only_begun(tmp_path):
     assert "finetune has not begun" in found.said
 
 
+@pytest.mark.usefixtures("sketched")
 def test_a_run_whose_images_are_gone_keeps_its_numbers(tmp_path, monkeypatch):
     folder = tiny_run(tmp_path / "run", "finetune")
 
@@ -224,6 +232,7 @@ def rendered(one, looked):
     return text, check(text.encode(errors="backslashreplace").decode(), report), report
 
 
+@pytest.mark.usefixtures("sketched")
 def test_calibration_is_shown_before_and_after(tmp_path):
     """As trained and at the temperature; without one, as trained alone."""
     several, looked = made_up(tmp_path / "run", ["cat", "dog"], file_names=["a.png", "b.png", "c.png"])
@@ -290,6 +299,7 @@ def test_names_on_the_map_hide_no_other():
     assert figures._apart(np.zeros((0, 2)), np.zeros(0, int), []) == []
 
 
+@pytest.mark.usefixtures("sketched")
 def test_a_judge_that_knows_little_calls_no_label_wrong_and_says_why(tmp_path):
     several, looked = made_up(tmp_path / "run", ["cat", "dog"], file_names=["a.png", "b.png", "c.png"])
     _, found, report = rendered(several, looked_at(looked, 10))
@@ -299,6 +309,7 @@ def test_a_judge_that_knows_little_calls_no_label_wrong_and_says_why(tmp_path):
     assert not [one for one in report["advice"] if "may be wrong" in one["do"]]
 
 
+@pytest.mark.usefixtures("sketched")
 def test_the_head_names_the_recipe_and_the_end_what_was_changed(tmp_path):
     several, looked = made_up(tmp_path / "run", ["cat", "dog"], file_names=["a.png", "b.png", "c.png"])
     log = dataclasses.replace(several.config.log, recipe="own_folder with a.b=1, c.d=(2, 3)")
