@@ -38,6 +38,15 @@ def stack(frame: FrameType | None) -> set[str]:
     return {name for name in files if name is not None}
 
 
+def functions(frame: FrameType | None) -> set[str]:
+    """Names of the functions on a call stack."""
+    names = set()
+    while frame is not None:
+        names.add(frame.f_code.co_name)
+        frame = frame.f_back
+    return names
+
+
 def is_image(value: Any) -> bool:
     """Encoded bytes, or an array of at least three axes whose last one is 3: pixels, on the host or traced."""
     if isinstance(value, bytes):

@@ -35,7 +35,7 @@ def bank(argv: list[str]) -> int:
         return usage_error("bank", error)
     asked = given.flags
 
-    def action() -> None:
+    with guarded(also=WEIGHTS_ERRORS) as outcome:
         prepare_process(config)
         if jax.process_count() > 1:
             raise ConfigError(f"semivit bank runs in one process, this is one of {jax.process_count()}")
@@ -51,5 +51,4 @@ def bank(argv: list[str]) -> int:
         hits, known = banking.right(found, task.train.labels[: len(found.classes)])
         rate = f"; right of {counted(known, 'image')} with a known label: {hits / known:.1%}" if known else ""
         console.say(f"wrote {asked.out}: {counted(len(found.classes), 'image')}, from {', '.join(asked.runs)}{rate}")
-
-    return guarded(action, also=WEIGHTS_ERRORS)
+    return outcome.code

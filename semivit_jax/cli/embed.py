@@ -40,7 +40,7 @@ def embed(argv: Sequence[str]) -> int:
         return usage_error("embed", error)
     asked = given.flags
 
-    def action() -> None:
+    with guarded(also=WEIGHTS_ERRORS) as outcome:
         for line in notes:
             console.say(line)
         images = of_folder(asked.images, asked.list) if config is None else of_config(config, asked.split)
@@ -51,8 +51,7 @@ def embed(argv: Sequence[str]) -> int:
         with console.working("reading the weights"):
             trained = load_trained(folder, kept=kept, tree=asked.use, stage=asked.stage)
         embed_images(trained, images, asked.out, kind=asked.format, dtype=asked.dtype, batch_size=asked.batch_size)
-
-    return guarded(action, also=WEIGHTS_ERRORS)
+    return outcome.code
 
 
 def _check(given: Given) -> None:

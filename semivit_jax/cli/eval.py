@@ -41,7 +41,7 @@ def eval_weights(argv: Sequence[str]) -> int:
     except USAGE_ERRORS as error:
         return usage_error("eval", error)
 
-    def action() -> None:
+    with guarded(also=WEIGHTS_ERRORS) as outcome:
         asked, folder = given.flags, files.path(given.flags.workdir)
         remark = settled(folder, kept=asked.weights, stage=asked.stage).remark
         found = grade(
@@ -58,8 +58,7 @@ def eval_weights(argv: Sequence[str]) -> int:
             show(found)
             if asked.out is not None:
                 write(asked.out, found)
-
-    return guarded(action, also=WEIGHTS_ERRORS)
+    return outcome.code
 
 
 def _check(given: Given) -> None:

@@ -19,7 +19,7 @@ def export_weights(argv: Sequence[str]) -> int:
     )
     flags = parser.parse_args(argv)
 
-    def action() -> None:
+    with guarded(also=WEIGHTS_ERRORS) as outcome:
         require_empty(flags.out)  # before the weights are read
         folder = files.path(flags.workdir)
         kept, remark = settled(folder, kept=flags.weights, stage=flags.stage)
@@ -33,5 +33,4 @@ def export_weights(argv: Sequence[str]) -> int:
         with console.working(f"writing {flags.format}"):
             export(flags.out, flags.format, trained.weights)
         console.say(f"wrote {flags.out} ({flags.format}) from {trained.source}")
-
-    return guarded(action, also=WEIGHTS_ERRORS)
+    return outcome.code

@@ -1,7 +1,9 @@
 """Run what a command line asks for: expected errors become one line and an exit code, others keep their traceback."""
 
+import contextlib
+import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 
 from absl import flags
 
@@ -27,22 +29,30 @@ EXPECTED_ERRORS = (
 WEIGHTS_ERRORS = (ValueError, ImportError)  # of weights that do not fit a request
 
 
-def guarded(action: Callable[[], None], *, also: tuple[type[Exception], ...] = ()) -> int:
-    """Runs a command; expected errors, and those of `also`, become one message, all others keep their traceback."""
+@dataclasses.dataclass
+class Outcome:
+    """How a command has ended: its exit code."""
+
+    code: int = 0
+
+
+@contextlib.contextmanager
+def guarded(*, also: tuple[type[Exception], ...] = ()) -> Iterator[Outcome]:
+    """Makes one message of expected errors of its block, and of those of `also`; all others keep their traceback."""
     # grain's workers read absl's flags, which only absl.app would have parsed.
     flags.FLAGS.mark_as_parsed()
     console.show_warnings()
+    outcome = Outcome()
     try:
-        action()
+        yield outcome
     except stopping.Stopped as stopped:
         console.say(str(stopped))
-        cluster.leave_alone(exit_code=stopped.exit_code)
-        return stopped.exit_code
+        outcome.code = stopped.exit_code
+        cluster.leave_alone(exit_code=outcome.code)
     except (*EXPECTED_ERRORS, *also) as error:
         print(f"semivit: error: {error}", file=sys.stderr)
-        cluster.leave_alone(exit_code=1)
-        return 1
+        outcome.code = 1
+        cluster.leave_alone(exit_code=outcome.code)
     except BaseException as error:
         cluster.leave_alone(exit_code=stopping.INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1)
         raise
-    return 0

@@ -55,7 +55,9 @@ def label(argv: Sequence[str]) -> int:
         classes = [asked.class_name(name) for name in flags.classes.split(",") if name.strip()]
     except ValueError as error:
         return usage_error("label", ValueError(f"--classes: {error}"))
-    return guarded(lambda: _serve(flags, classes), also=WEIGHTS_ERRORS)
+    with guarded(also=WEIGHTS_ERRORS) as outcome:
+        _serve(flags, classes)
+    return outcome.code
 
 
 def _who() -> str:

@@ -28,7 +28,7 @@ def predict(argv: Sequence[str]) -> int:
     if flags.batch_size < 1:
         return usage_error("predict", ValueError(f"--batch_size is {flags.batch_size}; at least 1"))
 
-    def action() -> None:
+    with guarded(also=WEIGHTS_ERRORS) as outcome:
         folder = files.path(flags.workdir)
         kept, remark = settled(folder, kept=flags.weights, stage=flags.stage)
         if remark:
@@ -37,5 +37,4 @@ def predict(argv: Sequence[str]) -> int:
             predictor = load(flags.workdir, weights=kept, use=flags.use, stage=flags.stage, batch_size=flags.batch_size)
         extras = Extras(flags.outlier_score, flags.abstain_below)
         tell(predict_folder(predictor, flags.images, flags.out, extras=extras), flags.out, predictor.source)
-
-    return guarded(action, also=WEIGHTS_ERRORS)
+    return outcome.code

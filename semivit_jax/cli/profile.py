@@ -23,7 +23,9 @@ def profile(argv: Sequence[str]) -> int:
         "--steps", type=_at_least_one, metavar="N", help="updates; default: the run's config.log.profile_steps"
     )
     flags = parser.parse_args(argv)
-    return guarded(lambda: _ask(files.path(flags.workdir), flags.steps))
+    with guarded() as outcome:
+        _ask(files.path(flags.workdir), flags.steps)
+    return outcome.code
 
 
 def _ask(folder: files.Path, steps: int | None) -> None:

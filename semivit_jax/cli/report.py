@@ -32,10 +32,9 @@ def report(argv: Sequence[str]) -> int:
         if wrong:
             return usage_error("report", ValueError(text))
 
-    def action() -> None:
+    with guarded(also=WEIGHTS_ERRORS) as outcome:
         if len(runs) == 1:
             make.make(files.path(runs[0]), most=flags.most)
         else:
             compare.make([files.path(run) for run in runs], flags.out or files.path("comparison.html"))
-
-    return guarded(action, also=WEIGHTS_ERRORS)
+    return outcome.code

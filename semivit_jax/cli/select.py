@@ -43,7 +43,7 @@ def select(argv: Sequence[str]) -> int:
         if wrong:
             return usage_error("select", ValueError(text))
 
-    def action() -> None:
+    with guarded(also=(ValueError, ImportError)) as outcome:
         selecting.check(flags.by)
         _check_out(flags.out)
         found = embedding.read(files.path(flags.embedding))
@@ -63,8 +63,7 @@ def select(argv: Sequence[str]) -> int:
             console.say(line)
         _write(flags.out, [found.names[int(place)] for place in chosen])
         console.say(f"wrote {flags.out}: {counted(len(chosen), 'image')} of {found.about['images']} to label")
-
-    return guarded(action, also=(ValueError, ImportError))
+    return outcome.code
 
 
 def _labeled(found: Embedding, table: Path | None) -> tuple[Embedding, np.ndarray]:

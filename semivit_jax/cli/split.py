@@ -35,7 +35,9 @@ def split(argv: list[str]) -> int:
 
     for line in notes:
         console.say(line)
-    return guarded(lambda: draw(config, given.flags.out, compare=compare != "no"))
+    with guarded() as outcome:
+        draw(config, given.flags.out, compare=compare != "no")
+    return outcome.code
 
 
 def draw(config: Config, out: Path, *, compare: bool) -> None:

@@ -21,12 +21,10 @@ def train(argv: list[str]) -> int:
     from semivit_jax.hosts import stopping
     from semivit_jax.training import run
 
-    def action() -> None:
-        with stopping.leaving_at_once():  # until the loop listens, which saves first
-            was_done = workdir.is_done(folder)
-            run.train(config, folder, notes=notes)
-            from semivit_jax.report import make  # which training need not wait for
+    with guarded() as outcome, stopping.leaving_at_once():  # until the loop listens, which saves first
+        was_done = workdir.is_done(folder)
+        run.train(config, folder, notes=notes)
+        from semivit_jax.report import make  # which training need not wait for
 
-            make.at_the_end(config, folder, anew=not was_done)
-
-    return guarded(action)
+        make.at_the_end(config, folder, anew=not was_done)
+    return outcome.code

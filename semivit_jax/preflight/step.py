@@ -10,7 +10,7 @@ from jax.sharding import AbstractMesh, AxisType
 
 from semivit_jax.config import Config, ConfigError
 from semivit_jax.plan import Plan
-from semivit_jax.stages import make_stage
+from semivit_jax.stages import STAGES
 from semivit_jax.stages.state import TrainState, told
 from semivit_jax.training import sharding
 from semivit_jax.training.compiled import Compiled, compile_stage
@@ -48,7 +48,7 @@ class CompiledStep:
 
 def describe_state(config: Config, plan: Plan) -> TrainState:
     """The stage's state with shapes, dtypes and shardings alone; on any machine, for any number of devices."""
-    stage = make_stage(config, plan, backend="cpu")  # no parameter depends on the platform
+    stage = STAGES[plan.stage].make(config, plan, "cpu")  # no parameter depends on the platform
     described = jax.eval_shape(stage.init, jax.random.key(0))
     fsdp = config.mesh.fsdp
     if plan.num_devices % fsdp:
@@ -60,7 +60,7 @@ def describe_state(config: Config, plan: Plan) -> TrainState:
 
 def describe_tuning(config: Config, plan: Plan) -> str:
     """How much a stage trains, and what that saves; '' where it trains all."""
-    stage = make_stage(config, plan, backend="cpu")
+    stage = STAGES[plan.stage].make(config, plan, "cpu")
     return told(jax.eval_shape(stage.init, jax.random.key(0)), stage.parting)
 
 

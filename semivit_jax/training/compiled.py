@@ -12,7 +12,7 @@ from semivit_jax.models.families import Network
 from semivit_jax.models.gather import where_weights_live
 from semivit_jax.ops import rng
 from semivit_jax.plan import Plan
-from semivit_jax.stages import STAGES, make_stage
+from semivit_jax.stages import STAGES
 from semivit_jax.stages.stage import DeviceView, ImageDraws, Stage, sample_images, see
 from semivit_jax.training import sharding
 
@@ -33,10 +33,15 @@ class Compiled:
     split: Any  # (parameters of the whole model, key of the stage) -> (params, frozen)
 
 
+def make_stage(config: Config, plan: Plan, mesh: jax.sharding.Mesh) -> Stage:
+    """The stage a plan is for, closed over its model and optimizer."""
+    # The mesh's own platform, not the process's: a step is also compiled for slices that are elsewhere.
+    return STAGES[plan.stage].make(config, plan, mesh.devices.flat[0].platform)
+
+
 def compile_stage(config: Config, plan: Plan, mesh: jax.sharding.Mesh) -> Compiled:
     """Describes the state, shards the description, and jits: nothing exists unsharded first."""
-    # The mesh's own platform, not the process's: a step is also compiled for slices that are elsewhere.
-    stage = make_stage(config, plan, backend=mesh.devices.flat[0].platform)
+    stage = make_stage(config, plan, mesh)
     described = jax.eval_shape(stage.init, jax.random.key(0))
     places = sharding.state_shardings(mesh, described)
     target = jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), described, places)

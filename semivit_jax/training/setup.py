@@ -16,8 +16,8 @@ from semivit_jax.hosts import agreement
 from semivit_jax.hosts.stopping import StopRequest
 from semivit_jax.plan import Plan, to_dict
 from semivit_jax.recipes.planning import fit_batch, make_plan
-from semivit_jax.stages import make_stage
 from semivit_jax.stages.state import told
+from semivit_jax.training.compiled import make_stage
 from semivit_jax.training.goodput import Book
 from semivit_jax.words import counted
 
@@ -63,7 +63,7 @@ def check_stage(run: Run, plan: Plan) -> PyTree:
     Raises:
       ConfigError: names the key.
     """
-    stage = make_stage(run.config, plan, backend=run.mesh.devices.flat[0].platform)
+    stage = make_stage(run.config, plan, run.mesh)
     state = jax.eval_shape(stage.init, jax.random.key(0))
     if tuned := told(state, stage.parting):
         console.say(f"{plan.stage}: trains {tuned}")

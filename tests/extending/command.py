@@ -19,9 +19,8 @@ def size(argv: Sequence[str]) -> int:
     """Counts the parameters of a run's newest checkpoint, or of the one that is named."""
     flags = source_parser("size", "Count the parameters of a checkpoint.", with_use=False).parse_args(argv)
 
-    def action() -> None:
+    with guarded() as outcome:
         source = find_checkpoint(files.path(flags.workdir), kept=flags.weights, stage=flags.stage)
         shapes = [shape for name, shape in reading.array_shapes(source).items() if name.startswith("params.")]
         console.say(f"{source}: {sum(map(math.prod, shapes)):,} parameters in {len(shapes)} arrays")
-
-    return guarded(action)
+    return outcome.code

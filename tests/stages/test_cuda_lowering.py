@@ -18,7 +18,7 @@ from jax._src.cudnn import fused_attention_stablehlo as fused
 from benchmarks import cases
 from semivit_jax.models.layers import attend
 from semivit_jax.models.vit import VIT_SIZES
-from semivit_jax.stages import make_stage
+from semivit_jax.stages import STAGES
 from tests.compiled import quick_jit
 from tests.jaxprs import scans
 
@@ -36,7 +36,7 @@ def traced(case):
     """The case's train step as it would be traced on a GPU."""
     config = cases.config_of(case)
     plan = cases.plan_of(config, case, num_devices=1)
-    stage = make_stage(config, plan, backend="gpu")
+    stage = STAGES[plan.stage].make(config, plan, "gpu")
     state = jax.eval_shape(stage.init, jax.random.key(0))
     batch = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), cases.random_batch(case, 0))
     return jax.jit(stage.train_step).trace(state, batch, jax.eval_shape(lambda: jax.random.key(0)))

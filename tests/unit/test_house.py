@@ -13,7 +13,7 @@ from PIL import Image
 import semivit_jax
 from semivit_jax import main
 from tests.e2e.photos import SMALL
-from tests.house_paths import Followed, stack
+from tests.house_paths import Followed, functions
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:the load_module:DeprecationWarning"
@@ -120,7 +120,7 @@ def followed(tmp_path_factory):
 
 
 CALLS = {
-    "network": lambda name, frame: name == "models/families" and "training/compiled" in stack(frame),
+    "network": lambda name, frame: name == "models/families" and "compile_stage" in functions(frame),
     "loss": lambda name, frame: name == "ops/losses" and frame.f_code.co_name == "cross_entropy",
     "converted": lambda name, frame: frame.f_locals.get("path") == f"config.{KEY}",
     "used": lambda name, frame: name == "stages/rules/fixed" and "confidence_threshold" in frame.f_locals,
@@ -131,7 +131,7 @@ KEY = "semi.confidence_threshold"
 @FOLLOWED
 def test_hops_from_main_to_the_loss(followed):
     found = followed.stacks["network"] | followed.stacks["loss"]
-    assert len(found) <= 12, "\n".join(sorted(found))
+    assert len(found) <= 10, "\n".join(sorted(found))
 
 
 @FOLLOWED
