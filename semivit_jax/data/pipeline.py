@@ -49,6 +49,8 @@ _BlockIterator = Generator[dict[str, Rows], None, None] | grain.DatasetIterator[
 class TrainBatches(Iterator[dict[str, Any]]):
     """Endless batches of one host: leaves are [accum, local rows, ...], uint8 NHWC images, int32 label and image_id.
 
+    A head on kept features has float features instead of images; for a rule that needs a bank its rows come along.
+
     A batch of one stream is that stream's leaves; of several it holds one dict per stream.
     """
 

@@ -34,8 +34,13 @@ A rule gives every unlabeled image of an update its target, its weight and its s
 its contract is `Row` and `PseudoLabelRule` in `stages/pseudo_label.py`, and the rules that there are, each a file of
 `stages/rules/`, are [in rules.md](rules.md). It runs once per update, so that accumulation changes nothing, and what it
 remembers travels in checkpoints. The key that chooses it is `config.semi.pseudo_label_rule`; the package's wrappers
-stand around it too, as in `aligned(steady)`. What a rule asks of the student besides, an offset of its logits or a
-penalty, are two optional fields.
+stand around it too, as in `aligned(steady)`.
+
+Its numbers are the threshold and those of `config.semi.rule`, the class `RuleConfig`. One of your own is a constant
+that `make` closes over; for a key of a config, it is a field there and a value in `rule()` of `configs/_base.py`.
+What a rule asks of the student besides are three optional fields: `offset` and `labeled_offset` of its logits, and
+`penalty`. A row with a labeled offset sets `adjusts_labeled`, one with a penalty `is_penalised`: the checks of a
+recipe know it by them. A rule that evens classes joins `EVENING`, from which advice is taken.
 """
 
 STAGE = """\
@@ -49,7 +54,10 @@ names it in `config.stages` and has its section; `train`, `plan` and the summary
 BACKBONE = """\
 A family of models says how its networks are made, cut into groups for the optimizer and counted; its contract is
 `Family` in `models/spec.py`. What other libraries call its arrays is a second value, `Exchange` in
-`weights/exchange.py`, for weights in and out. The key that chooses one of its sizes is `config.model.variant`.
+`weights/exchange.py`, for weights in and out. The key that chooses one of its sizes is `config.model.variant`;
+here `--config.model.variant=mixer_digits --config.model.posemb=none`, since it has no position embeddings and recipes
+have those of a ViT. Weights named by `init_from` bring both. `own_folder:model=NAME` takes the names in `per_size` of
+`configs/_base.py`.
 """
 
 LOGGER = """\

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from semivit_jax.ops.mixup import ProbDraw
+from semivit_jax.stages.pseudo_label import Evidence, PseudoLabelRule, PseudoLabels
 from semivit_jax.stages.pseudo_mixup import mix_pseudo
 from semivit_jax.stages.rules import OUTLIERS, RULES, WRAPPERS, written
 from tests.compiled import quick_jit
@@ -117,6 +118,20 @@ def test_the_order_of_images_does_not_matter(text, keys):
     (state, pseudo), (other_state, other) = assign(rule, first, evidence), assign(rule, first, shuffled)
     small.assert_close(other_state, state)
     small.assert_close(other[:4], jax.tree.map(lambda x: x[order], pseudo[:4]))
+
+
+@pytest.mark.parametrize(("labeled", "counts"), [(None, 1), (np.ones((2, 3)), 1), (np.full((2, 3), np.nan), 0)])
+def test_a_rule_that_remembers_needs_no_teacher(labeled, counts):
+    """What an image's number says is enough; labeled logits that are not finite leave the state as it was."""
+
+    def assign(state, evidence):
+        zero = jnp.zeros(len(evidence.image_id))
+        return {"seen": state["seen"] + 1}, PseudoLabels(jnp.eye(3)[evidence.image_id % 3], zero, zero + 1, zero)
+
+    rule = written.forgetting(PseudoLabelRule(lambda: {"seen": jnp.zeros((), jnp.int32)}, assign))
+    after, pseudo = rule.assign(rule.init(), Evidence(image_id=np.arange(4), labeled_logits=labeled))
+    assert after["seen"] == counts
+    np.testing.assert_array_equal(pseudo.weight, np.full(4, counts))
 
 
 @PARAMETRISED

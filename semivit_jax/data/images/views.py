@@ -1,7 +1,7 @@
 """Make the views of an image: crop, flip, colour jitter or RandAugment; the table VIEWS.
 
-A training view is a random resized crop, a flip, and at most one of colour jitter and RandAugment. The
-published views, rows of `VIEWS`, are values of that one composition:
+A training view is a random resized crop, a flip, and at most one of colour jitter and RandAugment; each is a row
+of `VIEWS`. Their numbers are those of `config.data.photo_views`, here as published:
 
   view      crop area   flip   colour jitter   RandAugment
   mae       0.2 to 1    0.5    -               -

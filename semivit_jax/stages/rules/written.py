@@ -109,6 +109,8 @@ def _around(wrapper: Wrapper, inner: Make) -> Make:
 def forgetting(rule: PseudoLabelRule) -> PseudoLabelRule:
     """`rule`, whose state stays as it was where a logit is not finite, and which gives such an image no weight.
 
+    A rule that needs no teacher has no logits to go by; those of labeled images count all the same.
+
     One such image would stay in running means for ever, and no image be kept again, although its own loss is masked
     and the update goes through. A rule that remembers nothing is given back as it is.
     """
@@ -116,9 +118,11 @@ def forgetting(rule: PseudoLabelRule) -> PseudoLabelRule:
         return rule
 
     def assign(state: PyTree, evidence: Evidence) -> tuple[PyTree, PseudoLabels]:
-        sound = jnp.isfinite(evidence.logits).all(axis=-1)
+        sound, logits = jnp.array(True), evidence.logits
+        if logits is not None:
+            sound = jnp.isfinite(logits).all(axis=-1)
+            logits = jnp.where(sound[:, None], logits, 0)
         labeled_sound = evidence.labeled_logits is None or jnp.isfinite(evidence.labeled_logits).all()
-        logits = jnp.where(sound[:, None], evidence.logits, 0)
         after, pseudo = rule.assign(state, evidence._replace(logits=logits))
         weight = jnp.where(sound & labeled_sound, pseudo.weight, 0)
         whole = sound.all() & labeled_sound
