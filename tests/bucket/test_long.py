@@ -111,6 +111,7 @@ def from_step_12_on(proxy, verdict):
     proxy.verdict = lambda method, path, body: None
 
 
+@pytest.mark.usefixtures("given_up_writes")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # orbax's other writes, given up
 def test_a_bucket_that_takes_nothing_any_more_ends_the_run(proxy, place_behind, run_semi, monkeypatch):
     """The last good checkpoint stands, and the same command goes on from it."""
@@ -124,6 +125,7 @@ def test_a_bucket_that_takes_nothing_any_more_ends_the_run(proxy, place_behind, 
     assert seen_positions(place_behind / "semi") == list(range(TOTAL))
 
 
+@pytest.mark.usefixtures("given_up_writes")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_store_that_stays_away_ends_the_run(proxy, place_behind, run_semi, monkeypatch):
     monkeypatch.setattr(patience, "PATIENCE_SECONDS", 3.0)

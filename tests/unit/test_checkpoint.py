@@ -199,6 +199,7 @@ def test_only_the_newest_good_ones_are_kept(folder):
     assert folder.steps() == [3, 4]
 
 
+@pytest.mark.usefixtures("given_up_writes")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # orbax's other writes, given up
 def test_a_save_that_fails_deletes_nothing(folder, target):
     """As on a full disk: no file may grow, so writing the arrays fails."""
