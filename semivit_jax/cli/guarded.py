@@ -1,4 +1,4 @@
-"""Run what a command line asks for: expected errors become one line and an exit code, others keep their traceback."""
+"""Guard what a command line asks for: expected errors become one line and an exit code, others keep their traceback."""
 
 import contextlib
 import dataclasses

@@ -103,10 +103,10 @@ def test_rates_are_those_of_training_alone(run_semi, monkeypatch):
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     steps = [line["perf/step_seconds"] for line in lines if "train/loss" in line]
     assert len(steps) == TOTAL
-    assert max(steps) < 4
+    assert max(steps) < 0.9
     evaluations = sum("val/acc1" in line for line in lines)
     assert lines[-1]["perf/seconds_evaluating"] > 10 * (evaluations - 1) > 20
-    assert lines[-1]["perf/seconds_training"] < 10
+    assert lines[-1]["perf/seconds_training"] < 0.9 * evaluations
 
 
 def test_a_stage_that_keeps_nothing_says_so_and_ends_without_effect(run_semi, tmp_path, capsys):

@@ -92,6 +92,7 @@ def test_an_error_elsewhere_does_not_cost_a_save_in_flight(run_semi, monkeypatch
     assert good_steps(tmp_path / "semi") == [4, 8]
 
 
+@pytest.mark.usefixtures("given_up_writes")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # orbax's other writes, given up
 def test_a_full_disk_ends_the_run_and_costs_no_checkpoint(run_semi, monkeypatch, tmp_path):
     """From step 10 on no file may grow, so the third checkpoint cannot be written."""
@@ -142,11 +143,11 @@ def test_the_log_tells_how_long_saving_kept_the_loop(run_semi, monkeypatch):
     save = Saver.save
 
     def slow_save(self, *args, **options):
-        time.sleep(0.1)
+        time.sleep(0.3)
         save(self, *args, **options)
 
     monkeypatch.setattr(Saver, "save", slow_save)
     lines = [json.loads(line) for line in (run_semi(CALM) / "metrics.jsonl").read_text().splitlines()]
     kept = {line["step"]: line["perf/save_seconds"] for line in lines if "perf/save_seconds" in line}
-    assert all(kept[step + 1] >= 0.1 for step in (4, 8, 12, 16))  # saved after the step's own line
-    assert np.median(list(kept.values())) < 0.1
+    assert all(kept[step + 1] >= 0.3 for step in (4, 8, 12, 16))  # saved after the step's own line
+    assert np.median(list(kept.values())) < 0.3
